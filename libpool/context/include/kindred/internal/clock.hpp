@@ -1,0 +1,52 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+
+namespace kindred::internal {
+
+/// The cheapest clock that all processes of the machine share: the TSC on x86-64, CNTVCT_EL0 on arm64.
+[[nodiscard]] inline std::uint64_t ticks() noexcept {
+#if defined(__x86_64__)
+  return __builtin_ia32_rdtsc();
+#elif defined(__aarch64__)
+  std::uint64_t value;
+  asm volatile("mrs %0, cntvct_el0" : "=r"(value));
+  return value;
+#else
+#error "kindred supports x86-64 and arm64"
+#endif
+}
+
+/// Ticks a nanosecond, measured once per machine boot and process (inherited by fork). First call may take about 10 ms unless the
+/// kernel says it (perf's mmap page, arm64's CNTFRQ); call it off the hot path.
+[[nodiscard]] double ticks_per_nanosecond() noexcept;
+
+/// Translates ticks to wall-clock time. Re-anchored by `refresh()`, so that a clock step is followed for later records and never
+/// reorders: order is always by ticks. One thread at a time.
+class TickTranslator {
+ public:
+  TickTranslator() noexcept { refresh(); }
+  void refresh() noexcept;
+  [[nodiscard]] std::chrono::time_point<std::chrono::system_clock, std::chrono::nanoseconds> to_system(
+      std::uint64_t tick) const noexcept {
+    const auto delta = static_cast<double>(static_cast<std::int64_t>(tick - base_ticks_)) * nanoseconds_per_tick_;
+    return base_time_ + std::chrono::nanoseconds{static_cast<std::int64_t>(delta)};
+  }
+
+ private:
+  std::uint64_t base_ticks_ = 0;
+  std::chrono::time_point<std::chrono::system_clock, std::chrono::nanoseconds> base_time_{};
+  double nanoseconds_per_tick_ = 1.0;
+};
+
+/// One polite step of a spin loop.
+inline void cpu_relax() noexcept {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+}  // namespace kindred::internal

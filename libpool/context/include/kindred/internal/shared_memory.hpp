@@ -1,0 +1,39 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include <boost/interprocess/mapped_region.hpp>
+
+#include "kindred/internal/wakeup.hpp"
+
+namespace kindred::internal {
+
+/// Anonymous shared memory: a memfd, allocated up front (so a full /dev/shm is an error here and never a SIGBUS later), sealed
+/// against resizing, mapped once. Moves, does not copy.
+class SharedMemory {
+ public:
+  SharedMemory() = default;
+  /// Makes `bytes` (rounded up to pages) of zeroed memory. Errors: `SystemError` with the size and the limit to raise.
+  [[nodiscard]] static SharedMemory create(const char* name, std::size_t bytes);
+  enum class Access { read_only, read_write };
+  /// Maps what another process made. Checks the seals (no shrink) and the true size first: throws `SystemError` or, where the memory is
+  /// not sealed or smaller than `at_least_bytes`, `UsageError`.
+  [[nodiscard]] static SharedMemory adopt(Descriptor fd, std::size_t at_least_bytes, Access access = Access::read_write);
+
+  [[nodiscard]] std::span<std::byte> bytes() const noexcept {
+    return {static_cast<std::byte*>(region_.get_address()), region_.get_size()};
+  }
+  [[nodiscard]] int fd() const noexcept { return fd_.get(); }
+  [[nodiscard]] std::size_t size() const noexcept { return region_.get_size(); }
+  void close_descriptor() noexcept { fd_.reset(); }  ///< the mapping stays
+  void seal_writes();  ///< later mappings, in any process, are read-only (F_SEAL_FUTURE_WRITE); ours stays writable
+  explicit operator bool() const noexcept { return region_.get_size() != 0; }
+
+ private:
+  Descriptor fd_;
+  boost::interprocess::mapped_region region_;
+};
+
+}  // namespace kindred::internal
