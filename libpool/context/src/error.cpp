@@ -1,0 +1,27 @@
+#include "kindred/error.hpp"
+
+namespace kindred {
+
+std::string_view to_string(ErrorKind kind) noexcept {
+  switch (kind) {
+    case ErrorKind::usage: return "usage";
+    case ErrorKind::system: return "system";
+    case ErrorKind::task: return "task";
+    case ErrorKind::worker_lost: return "worker lost";
+    case ErrorKind::broken_pool: return "broken pool";
+    case ErrorKind::task_timeout: return "task timeout";
+    case ErrorKind::timeout: return "timeout";
+    case ErrorKind::cancelled: return "cancelled";
+    case ErrorKind::protocol: return "protocol";
+  }
+  return "unknown";
+}
+
+SystemError::SystemError(std::string call, int error_number, std::string_view while_doing, std::string_view mend)
+    : Error{ErrorKind::system},
+      std::system_error{error_number, std::generic_category()},
+      call_{std::move(call)},
+      message_{call_ + " failed while " + std::string{while_doing} + ": " + std::generic_category().message(error_number) +
+               " (errno " + std::to_string(error_number) + ")." + (mend.empty() ? "" : " " + std::string{mend})} {}
+
+}  // namespace kindred

@@ -1,0 +1,93 @@
+#include "kindred/internal/shared_memory.hpp"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <boost/interprocess/exceptions.hpp>
+#include <cerrno>
+#include <string>
+
+#include "kindred/error.hpp"
+
+#ifndef F_SEAL_FUTURE_WRITE
+#define F_SEAL_FUTURE_WRITE 0x0010
+#endif
+
+namespace kindred::internal {
+namespace {
+
+namespace ipc = boost::interprocess;
+
+// What boost::interprocess::mapped_region asks of a thing that it can map.
+struct Mappable {
+  int fd;
+  [[nodiscard]] ipc::mapping_handle_t get_mapping_handle() const { return {fd, false}; }
+};
+
+std::size_t round_to_pages(std::size_t bytes) {
+  const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  return bytes == 0 ? page : (bytes + page - 1) / page * page;
+}
+
+ipc::mapped_region map(int fd, std::size_t bytes, ipc::mode_t mode) {
+  try {
+    return ipc::mapped_region{Mappable{fd}, mode, 0, bytes};
+  } catch (const ipc::interprocess_exception& error) {
+    throw SystemError{"mmap", error.get_native_error(), "mapping " + std::to_string(bytes) + " bytes of shared memory",
+                      "Raise the limit on address space (ulimit -v), or use fewer workers or smaller arguments."};
+  }
+}
+
+}  // namespace
+
+SharedMemory SharedMemory::create(const char* name, std::size_t bytes) {
+  const auto size = round_to_pages(bytes);
+  const std::string doing = "making " + std::to_string(size) + " bytes of shared memory";
+  SharedMemory memory;
+  memory.fd_ = Descriptor{::memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING)};
+  if (!memory.fd_) throw SystemError{"memfd_create", errno, doing, "Raise the limit on open files (ulimit -n)."};
+  int result = 0;
+  do {  // allocated now: were it not, a full memory would be a SIGBUS at the first touch
+    result = ::fallocate(memory.fd_.get(), 0, 0, static_cast<off_t>(size));
+  } while (result != 0 && errno == EINTR);
+  if (result != 0) {
+    throw SystemError{"fallocate", errno, doing,
+                      "Shared memory is short: free some, raise the cgroup's memory limit, or use fewer workers or smaller arguments."};
+  }
+  if (::fcntl(memory.fd_.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0) {
+    throw SystemError{"fcntl(F_ADD_SEALS)", errno, doing};
+  }
+  memory.region_ = map(memory.fd_.get(), size, ipc::read_write);
+  return memory;
+}
+
+SharedMemory SharedMemory::adopt(Descriptor fd, std::size_t at_least_bytes, Access access) {
+  const int seals = ::fcntl(fd.get(), F_GET_SEALS);
+  if (seals < 0 || (seals & F_SEAL_SHRINK) == 0) {
+    throw UsageError{"a descriptor that came as shared memory is not sealed against shrinking, so reading it could crash this process. "
+                     "Only memory made by kindred is taken."};
+  }
+  struct stat status{};
+  if (::fstat(fd.get(), &status) != 0) throw SystemError{"fstat", errno, "reading the size of a shared memory"};
+  const auto size = static_cast<std::size_t>(status.st_size);
+  if (size < at_least_bytes || size == 0) {
+    throw UsageError{"a shared memory of " + std::to_string(at_least_bytes) + " bytes was announced, and one of " +
+                     std::to_string(size) + " bytes came."};
+  }
+  SharedMemory memory;
+  memory.region_ = map(fd.get(), size, access == Access::read_only ? ipc::read_only : ipc::read_write);
+  memory.fd_ = std::move(fd);
+  return memory;
+}
+
+void SharedMemory::seal_writes() {
+  const int seals = ::fcntl(fd_.get(), F_GET_SEALS);
+  if (seals >= 0 && (seals & F_SEAL_FUTURE_WRITE) != 0) return;
+  if (::fcntl(fd_.get(), F_ADD_SEALS, F_SEAL_FUTURE_WRITE) != 0) {
+    throw SystemError{"fcntl(F_ADD_SEALS, F_SEAL_FUTURE_WRITE)", errno, "sealing a shared memory against writers", "Linux 5.1 or later is needed."};
+  }
+}
+
+}  // namespace kindred::internal

@@ -1,0 +1,137 @@
+#include "kindred/internal/wakeup.hpp"
+
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <linux/membarrier.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <sys/eventfd.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <climits>
+
+#include "kindred/error.hpp"
+
+namespace kindred::internal {
+namespace {
+
+timespec to_timespec(std::chrono::nanoseconds time) noexcept {
+  return {.tv_sec = static_cast<time_t>(time.count() / 1'000'000'000), .tv_nsec = static_cast<long>(time.count() % 1'000'000'000)};
+}
+
+// steady_clock is CLOCK_MONOTONIC in libstdc++, which is also what FUTEX_WAIT_BITSET takes absolute times of.
+timespec to_timespec(std::chrono::steady_clock::time_point time) noexcept {
+  const auto since = std::chrono::duration_cast<std::chrono::nanoseconds>(time.time_since_epoch());
+  return to_timespec(since.count() < 0 ? std::chrono::nanoseconds{0} : since);
+}
+
+long futex(const std::atomic<std::uint32_t>& word, int operation, std::uint32_t value, const timespec* timeout) noexcept {
+  // The kernel only reads the word, whatever the signature of the call says.
+  return ::syscall(SYS_futex, const_cast<std::atomic<std::uint32_t>*>(&word), operation, value, timeout, nullptr, FUTEX_BITSET_MATCH_ANY);
+}
+
+std::atomic<std::uint32_t> generation{1};
+std::uint32_t cached_pid = 0;
+thread_local std::uint32_t cached_tid = 0;
+thread_local std::uint32_t cached_tid_generation = 0;
+
+void after_fork_in_child() noexcept {
+  cached_pid = static_cast<std::uint32_t>(::getpid());
+  generation.fetch_add(1, std::memory_order_relaxed);
+}
+
+struct ForkWatch {
+  ForkWatch() noexcept {
+    cached_pid = static_cast<std::uint32_t>(::getpid());
+    ::pthread_atfork(nullptr, nullptr, after_fork_in_child);
+  }
+};
+void watch_forks() noexcept { static const ForkWatch watch; }
+[[gnu::constructor]] void watch_forks_from_the_start() noexcept { watch_forks(); }
+
+}  // namespace
+
+bool futex_wait(const std::atomic<std::uint32_t>& word, std::uint32_t expected, Deadline deadline) noexcept {
+  timespec until{};
+  if (deadline) until = to_timespec(*deadline);
+  const long result = futex(word, FUTEX_WAIT_BITSET, expected, deadline ? &until : nullptr);
+  return !(result != 0 && errno == ETIMEDOUT);
+}
+
+void futex_wake(const std::atomic<std::uint32_t>& word, int count) noexcept {
+  futex(word, FUTEX_WAKE, static_cast<std::uint32_t>(count), nullptr);
+}
+
+void Descriptor::reset() noexcept {
+  if (fd_ >= 0) ::close(std::exchange(fd_, -1));
+}
+
+Descriptor duplicate(int fd) {
+  const int copy = ::fcntl(fd, F_DUPFD_CLOEXEC, 0);
+  if (copy < 0) throw SystemError{"fcntl(F_DUPFD_CLOEXEC)", errno, "copying a descriptor", "Raise the limit on open files (ulimit -n)."};
+  return Descriptor{copy};
+}
+
+Doorbell::Doorbell() : fd_{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)} {
+  if (!fd_) throw SystemError{"eventfd", errno, "making a bell for sleeping threads", "Raise the limit on open files (ulimit -n)."};
+}
+
+void Doorbell::ring() const noexcept {
+  const std::uint64_t one = 1;
+  // EAGAIN: the counter is full, so whoever sleeps has been rung for 2^64 times. Nothing to do.
+  [[maybe_unused]] const auto written = ::write(fd_.get(), &one, sizeof one);
+}
+
+bool Doorbell::clear() const noexcept {
+  std::uint64_t count = 0;
+  return ::read(fd_.get(), &count, sizeof count) == sizeof count;
+}
+
+bool Doorbell::wait(Deadline deadline) const noexcept {
+  for (;;) {
+    if (clear()) return true;
+    pollfd event{.fd = fd_.get(), .events = POLLIN, .revents = 0};
+    timespec left{};
+    if (deadline) {
+      const auto now = std::chrono::steady_clock::now();
+      if (now >= *deadline) return false;
+      left = to_timespec(std::chrono::duration_cast<std::chrono::nanoseconds>(*deadline - now));
+    }
+    if (::ppoll(&event, 1, deadline ? &left : nullptr, nullptr) < 0 && errno != EINTR) return false;
+  }
+}
+
+bool register_light_side() noexcept {
+  return ::syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0) == 0;
+}
+
+void heavy_barrier() noexcept {
+  if (::syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0) != 0) std::atomic_thread_fence(std::memory_order_seq_cst);
+}
+
+std::uint32_t fork_generation() noexcept { return generation.load(std::memory_order_relaxed); }
+
+void note_fork_without_handlers() noexcept { after_fork_in_child(); }
+
+std::uint32_t process_id() noexcept {
+  if (cached_pid == 0) [[unlikely]] watch_forks();  // called from a static initialiser that runs before ours
+  return cached_pid;
+}
+
+std::uint32_t thread_id() noexcept {
+  const auto now = fork_generation();
+  if (cached_tid_generation != now) [[unlikely]] {
+    cached_tid = static_cast<std::uint32_t>(::gettid());
+    cached_tid_generation = now;
+  }
+  return cached_tid;
+}
+
+int current_cpu() noexcept { return ::sched_getcpu(); }
+void yield_cpu() noexcept { ::sched_yield(); }
+
+}  // namespace kindred::internal
