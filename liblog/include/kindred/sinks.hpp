@@ -1,0 +1,96 @@
+#pragma once
+
+#include <concepts>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+#include "kindred/file_options.hpp"
+#include "kindred/sink_options.hpp"
+
+namespace spdlog::sinks {
+class sink;
+}
+
+namespace kindred {
+
+namespace internal {
+class Sink;
+}
+
+/// Anything that `add_sink` takes: what the functions of `kindred::sinks` return, any `spdlog::sink_ptr`, a path (a text file),
+/// or a callable that takes `const LogRecord&`. A value: it says what to make, and the sink itself is made (its file opened) by
+/// `add_sink`. Fork: parent only.
+class AnySink {
+ public:
+  AnySink(const char* path) : AnySink{std::string{path}} {}                  // NOLINT(google-explicit-constructor)
+  AnySink(std::string_view path) : AnySink{std::string{path}} {}             // NOLINT(google-explicit-constructor)
+  AnySink(std::string path);                                                 // NOLINT(google-explicit-constructor)
+  /// A `std::filesystem::path`, without the weight of its header.
+  template <class Path>
+    requires requires(const Path& path) {
+      { path.native() } -> std::convertible_to<std::string>;
+    }
+  AnySink(const Path& path) : AnySink{std::string{path.native()}} {}         // NOLINT(google-explicit-constructor)
+  /// Any sink of spdlog's, unchanged: see "spdlog sinks" below.
+  template <class S>
+    requires std::convertible_to<S*, spdlog::sinks::sink*>
+  AnySink(std::shared_ptr<S> sink) : AnySink{of_spdlog(std::move(sink))} {}  // NOLINT(google-explicit-constructor)
+  template <class F>
+    requires std::invocable<std::decay_t<F>&, const LogRecord&>
+  AnySink(F&& fn) : AnySink{of_callback(shared_callable(std::forward<F>(fn)))} {}  // NOLINT(google-explicit-constructor)
+
+  /// For the logger: makes the sink. Errors: `UsageError` (pattern, path), `SystemError` (the file cannot be opened).
+  [[nodiscard]] std::unique_ptr<internal::Sink> make(const SinkOptions& options) const;
+  /// For the library's own kinds of sink.
+  using Maker = std::function<std::unique_ptr<internal::Sink>(const SinkOptions&)>;
+  [[nodiscard]] static AnySink of_maker(Maker make);
+
+ private:
+  struct Made {};
+  AnySink(Made, Maker make);
+  static AnySink of_spdlog(std::shared_ptr<spdlog::sinks::sink> sink);
+  static AnySink of_callback(std::function<void(const LogRecord&)> fn);
+  template <class F>
+  static std::function<void(const LogRecord&)> shared_callable(F&& fn) {
+    // Shared, so that a callable that only moves can be a sink too.
+    return [held = std::make_shared<std::decay_t<F>>(std::forward<F>(fn))](const LogRecord& record) { (*held)(record); };
+  }
+
+  Maker make_;
+};
+
+/// Where the log goes.
+namespace sinks {
+
+/// Writes lines to standard output. Colours where it is a terminal (see `Color`). A reader that went away (EPIPE) is no error: the
+/// records are counted as lost, silently.
+[[nodiscard]] AnySink stdout_color();
+/// The same to standard error.
+[[nodiscard]] AnySink stderr_color();
+/// Writes lines to a text file. Errors (here): `UsageError` where an option is out of range; (at `add_sink`): see `FileOptions`.
+[[nodiscard]] AnySink file(std::string path, FileOptions options = {});
+/// Writes one JSON object a line. Errors: as `file`.
+[[nodiscard]] AnySink json(std::string path, FileOptions options = {});
+template <class Path>
+  requires requires(const Path& path) { { path.native() } -> std::convertible_to<std::string>; }
+[[nodiscard]] AnySink file(const Path& path, FileOptions options = {}) {
+  return file(std::string{path.native()}, std::move(options));
+}
+template <class Path>
+  requires requires(const Path& path) { { path.native() } -> std::convertible_to<std::string>; }
+[[nodiscard]] AnySink json(const Path& path, FileOptions options = {}) {
+  return json(std::string{path.native()}, std::move(options));
+}
+/// Calls `fn` with each record, on the collector's thread, one at a time. What it throws is reported, and never reaches a task.
+template <class F>
+  requires std::invocable<std::decay_t<F>&, const LogRecord&>
+[[nodiscard]] AnySink callback(F&& fn) {
+  return AnySink{std::forward<F>(fn)};
+}
+
+}  // namespace sinks
+}  // namespace kindred
