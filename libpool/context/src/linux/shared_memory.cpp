@@ -82,6 +82,8 @@ SharedMemory SharedMemory::adopt(Descriptor fd, std::size_t at_least_bytes, Acce
   return memory;
 }
 
+void SharedMemory::keep_out_of_forks() const noexcept { ::madvise(region_.get_address(), region_.get_size(), MADV_DONTFORK); }
+
 void SharedMemory::seal_writes() {
   const int seals = ::fcntl(fd_.get(), F_GET_SEALS);
   if (seals >= 0 && (seals & F_SEAL_FUTURE_WRITE) != 0) return;

@@ -29,6 +29,7 @@ class SharedMemory {
   [[nodiscard]] std::size_t size() const noexcept { return region_.get_size(); }
   void close_descriptor() noexcept { fd_.reset(); }  ///< the mapping stays
   void seal_writes();  ///< later mappings, in any process, are read-only (F_SEAL_FUTURE_WRITE); ours stays writable
+  void keep_out_of_forks() const noexcept;  ///< a plain fork of this process gets no copy of the mapping
   explicit operator bool() const noexcept { return region_.get_size() != 0; }
 
  private:

@@ -1,0 +1,47 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "kindred/exit_reason.hpp"
+#include "kindred/internal/wakeup.hpp"
+
+namespace kindred::internal {
+
+/// A process that is watched by pidfd, so that neither its number's reuse nor anybody's SIGCHLD handling can mislead us.
+class Process {
+ public:
+  Process() = default;
+  Process(std::uint32_t pid, Descriptor pidfd, bool our_child) noexcept
+      : pid_{pid}, pidfd_{std::move(pidfd)}, our_child_{our_child} {}
+
+  [[nodiscard]] std::uint32_t pid() const noexcept { return pid_; }
+  [[nodiscard]] int pidfd() const noexcept { return pidfd_.get(); }
+  explicit operator bool() const noexcept { return static_cast<bool>(pidfd_); }
+  [[nodiscard]] bool dead() const noexcept;                      ///< has it ended? No wait.
+  bool wait_dead(Deadline deadline) const noexcept;
+  /// Reaps a dead child and says how it ended; for another's child, or one that was reaped by someone else, asks the kernel's record
+  /// (PIDFD_GET_INFO, Linux 6.15); nothing where nobody can tell.
+  [[nodiscard]] std::optional<ExitReason> reap() noexcept;
+  void signal(int number) const noexcept;                        ///< the process alone; safe against reuse of its number
+  /// The process and all of its group that is left: subprocesses of tasks. Call before `reap`: the number is ours until then.
+  void signal_group(int number) const noexcept;
+
+ private:
+  std::uint32_t pid_ = 0;
+  Descriptor pidfd_;
+  bool our_child_ = false;
+};
+
+[[nodiscard]] Descriptor open_pidfd(std::uint32_t pid);  ///< Errors: `SystemError` (ESRCH, EMFILE)
+[[nodiscard]] std::optional<ExitReason> to_exit_reason(int wait_status);
+[[nodiscard]] std::uint64_t resident_bytes(std::uint32_t pid) noexcept;  ///< RSS; 0 where it cannot be read
+[[nodiscard]] unsigned thread_count() noexcept;                          ///< of this process
+[[nodiscard]] unsigned usable_cpus();                                    ///< by affinity and cgroup quota, at least 1
+[[nodiscard]] std::uint64_t oom_kills() noexcept;                        ///< of this cgroup so far (memory.events), 0 where unknown
+[[noreturn]] void exit_now(int code) noexcept;                           ///< _exit
+[[nodiscard]] std::string executable_path();                             ///< of /proc/self/exe
+
+}  // namespace kindred::internal

@@ -1,0 +1,176 @@
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "kindred/internal/ring.hpp"
+#include "kindred/internal/shared_memory.hpp"
+
+namespace kindred::internal {
+
+/// The shared memory of one worker incarnation. Only that worker and the parent map it.
+///
+///     +--------------------+ 0
+///     | SegmentHeader      |  the shared words, one cache line per writer and purpose
+///     +--------------------+ header_bytes (one page)
+///     | call ring          |  parent writes, worker reads
+///     +--------------------+
+///     | result ring        |  worker writes, parent reads
+///     +--------------------+
+///     | crash page         |  the worker's signal handler writes, the parent reads it once the worker is dead
+///     +--------------------+
+///     | log area           |  liblog's: control page, site dictionary, lanes
+///     +--------------------+
+///
+/// The parent never reads back what it wrote here: its own state is in its own memory. What the worker wrote is read once and checked.
+struct SegmentHeader {
+  static constexpr std::uint64_t magic_value = 0x6b696e6472656431;  // "kindred1"
+
+  // Written by the parent before the worker starts, read by the worker.
+  std::uint64_t magic;
+  std::uint64_t call_bytes;
+  std::uint64_t result_bytes;
+  std::uint64_t log_offset;
+  std::uint64_t log_bytes;
+
+  RingCursors<> calls;    ///< published: parent; consumed: worker
+  RingCursors<> results;  ///< published: worker; consumed: parent
+
+  // --- parent's lines ---
+  /// The word the worker sleeps on; the parent raises it to wake it.
+  alignas(64) std::atomic<std::uint32_t> wake;
+  std::atomic<std::uint32_t> command;  ///< `Command` bits
+  /// May the worker spin before it sleeps? Nanoseconds; 0: sleep at once. The parent lets as many spin as there are spare cores.
+  std::atomic<std::uint32_t> spin_nanoseconds;
+  std::atomic<std::uint32_t> parent_cpu;  ///< where the parent's waiter spins, +1; 0: nowhere
+
+  /// When the worker is to ring: see `Armed`.
+  alignas(64) std::atomic<std::uint64_t> armed;
+
+  /// The task that was asked to stop (its id), for `stop_requested()`.
+  alignas(64) std::atomic<std::uint64_t> stop_task;
+
+  // --- worker's lines ---
+  alignas(64) std::atomic<std::uint32_t> sleeps;  ///< 1: a wake is needed
+  std::atomic<std::uint32_t> cpu;                 ///< where the worker ran last, +1
+  /// When the task at hand began, in ticks: written after its call was claimed.
+  alignas(64) std::atomic<std::uint64_t> begun_ticks;
+  std::atomic<std::uint64_t> begun_task;
+};
+static_assert(std::atomic<std::uint64_t>::is_always_lock_free && std::atomic<std::uint32_t>::is_always_lock_free);
+
+/// What the parent asks of a worker as a whole.
+enum class Command : std::uint32_t { none = 0, finish = 1 };  // finish: run what is in the ring, then the finalizer, then exit
+
+/// The word `armed`: who wants to be rung, and when. The worker rings once per arming (`epoch`), by the eventfd named.
+///
+///     63          32 31        3   2       1        0
+///    +--------------+-----------+------+--------+--------+
+///    | epoch        | low water | dry  | service| waiter |
+///    +--------------+-----------+------+--------+--------+
+///
+/// waiter: a thread sleeps in get() and wants every result; service: the supervisor wants every result (callbacks);
+/// dry: ring the supervisor when calls in the ring have fallen to `low water` or less.
+struct Armed {
+  static constexpr std::uint64_t waiter = 1;
+  static constexpr std::uint64_t service = 2;
+  static constexpr std::uint64_t dry = 4;
+  static constexpr unsigned low_water_shift = 3;
+  static constexpr std::uint64_t low_water_mask = (1U << 29U) - 1;
+  static constexpr unsigned epoch_shift = 32;
+};
+
+/// A call in the call ring; the name and then the arguments follow.
+///
+///     queued --(worker)--> begun --(worker)--> done
+///        |                   |
+///        (parent) revoked    (parent) condemned: the worker is about to be killed, and must not publish
+struct CallHeader {
+  std::uint32_t size;  ///< of the whole message, by the ring
+  std::atomic<std::uint32_t> state;
+  std::uint64_t task_id;
+  std::uint64_t entry;     ///< code reference of the typed entry function
+  std::uint64_t function;  ///< code reference of the user's function pointer, or 0
+  std::uint16_t attempt;
+  std::uint16_t attachments;     ///< how many shared memories were sent along, by id, at the end of the message
+  std::uint16_t flags;
+  std::uint16_t name_bytes;
+  std::uint32_t argument_bytes;  ///< in the ring; with `call_is_external` a `BlockReference` stands there instead
+  std::uint32_t spare;
+};
+static_assert(sizeof(CallHeader) == 48);
+inline constexpr std::uint16_t call_is_external = 1;
+
+/// Where large arguments or results lie: a shared memory that was sent along (see `MemoryId`), its first `bytes` bytes.
+struct BlockReference {
+  std::uint64_t memory_id;
+  std::uint64_t bytes;
+};
+
+namespace call_state {
+inline constexpr std::uint32_t queued = 0;
+inline constexpr std::uint32_t begun = 1;
+inline constexpr std::uint32_t revoked = 2;
+inline constexpr std::uint32_t condemned = 3;
+inline constexpr std::uint32_t done = 4;
+}  // namespace call_state
+
+enum class ResultKind : std::uint8_t { value = 1, failure = 2 };
+
+/// A result in the result ring; the encoded value or failure follows.
+struct ResultHeader {
+  std::uint32_t size;
+  ResultKind kind;
+  std::uint8_t attachments;  ///< shared memories that were sent along, by id, at the end of the message
+  std::uint16_t flags;
+  std::uint64_t task_id;
+  std::uint64_t begun_ticks;
+  std::uint64_t ended_ticks;
+  std::uint32_t value_bytes;  ///< in the ring; with `result_is_external` a `BlockReference` stands there instead
+  std::uint32_t spare;
+};
+static_assert(sizeof(ResultHeader) == 40);
+inline constexpr std::uint16_t result_is_external = 1;
+inline constexpr std::uint16_t result_asks_recycle = 2;  ///< the worker's memory has grown over its limit
+
+/// Sizes of a segment's parts, all multiples of a page; ring sizes are powers of two.
+struct SegmentShape {
+  std::size_t call_bytes = 128 * 1024;
+  std::size_t result_bytes = 128 * 1024;
+  std::size_t log_bytes = 0;
+};
+
+/// A mapped segment, on either side.
+class Segment {
+ public:
+  static constexpr std::size_t header_bytes = 4096;
+  static constexpr std::size_t crash_bytes = 4096;
+
+  Segment() = default;
+  [[nodiscard]] static Segment create(const SegmentShape& shape);            ///< parent. Errors: `SystemError`
+  [[nodiscard]] static Segment adopt(Descriptor fd, std::size_t bytes);      ///< worker. Errors: `SystemError`, `UsageError`
+
+  [[nodiscard]] SegmentHeader& header() const noexcept { return *reinterpret_cast<SegmentHeader*>(memory_.bytes().data()); }
+  [[nodiscard]] std::span<std::byte> call_room() const noexcept { return memory_.bytes().subspan(header_bytes, shape_.call_bytes); }
+  [[nodiscard]] std::span<std::byte> result_room() const noexcept {
+    return memory_.bytes().subspan(header_bytes + shape_.call_bytes, shape_.result_bytes);
+  }
+  [[nodiscard]] std::span<std::byte> crash_page() const noexcept {
+    return memory_.bytes().subspan(header_bytes + shape_.call_bytes + shape_.result_bytes, crash_bytes);
+  }
+  [[nodiscard]] std::span<std::byte> log_area() const noexcept {
+    return memory_.bytes().subspan(header_bytes + shape_.call_bytes + shape_.result_bytes + crash_bytes, shape_.log_bytes);
+  }
+  [[nodiscard]] int fd() const noexcept { return memory_.fd(); }
+  [[nodiscard]] std::size_t size() const noexcept { return memory_.size(); }
+  void close_descriptor() noexcept { memory_.close_descriptor(); }
+  explicit operator bool() const noexcept { return static_cast<bool>(memory_); }
+
+ private:
+  SharedMemory memory_;
+  SegmentShape shape_;
+};
+
+}  // namespace kindred::internal

@@ -1,0 +1,29 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace kindred {
+
+/// How the worker processes of an executor are set up. Everything holds in the worker only; the parent is unchanged.
+struct WorkerOptions {
+  /// Variables set in the worker's environment (an empty optional removes one).
+  std::map<std::string, std::optional<std::string>> env = {};
+  /// Working directory; empty: the parent's at the executor's construction.
+  std::string cwd = {};
+  /// Added to the parent's niceness, -20 to 19. Negative values need CAP_SYS_NICE.
+  int nice = 0;
+  /// CPUs that the worker may run on; empty: the parent's.
+  std::vector<unsigned> cpu_affinity = {};
+  /// Soft limits by RLIMIT number (RLIMIT_AS, RLIMIT_NOFILE ...): value in the limit's own unit.
+  std::map<int, std::uint64_t> rlimits = {};
+  /// Take what the worker writes to stdout and stderr into the log, as records with that origin.
+  bool capture_output = false;
+  /// May a worker load a shared library that a task's code is in and that it has not loaded (dlopen in the parent)? Its build id is checked.
+  bool load_libraries = false;
+};
+
+}  // namespace kindred
