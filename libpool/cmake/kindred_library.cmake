@@ -1,0 +1,55 @@
+# What the three libraries have in common, so that their own lists say only what each is made of and rests on.
+include(GNUInstallDirs)
+
+# kindred_requires(<package> [<version>] [NO_PC] [PC <module>] [LIBS <flags>])
+# Finds a dependency here, and records it for the installed CMake package (find_dependency) and for kindred.pc.
+#   PC: the pkg-config module that gives the same. LIBS: link flags where there is no such module.
+define_property(GLOBAL PROPERTY KINDRED_PACKAGES BRIEF_DOCS "find_dependency lines of the installed package")
+define_property(GLOBAL PROPERTY KINDRED_PC_REQUIRES BRIEF_DOCS "modules that kindred.pc requires")
+define_property(GLOBAL PROPERTY KINDRED_PC_LIBS BRIEF_DOCS "link flags that kindred.pc adds")
+macro(kindred_requires package)
+  cmake_parse_arguments(kindred_arg "" "PC;LIBS" "" ${ARGN})
+  find_package(${package} ${kindred_arg_UNPARSED_ARGUMENTS} REQUIRED)
+  list(JOIN kindred_arg_UNPARSED_ARGUMENTS " " kindred_arg_version)
+  set_property(GLOBAL APPEND PROPERTY KINDRED_PACKAGES "${package} ${kindred_arg_version}")
+  set_property(GLOBAL APPEND PROPERTY KINDRED_PC_REQUIRES ${kindred_arg_PC})
+  set_property(GLOBAL APPEND PROPERTY KINDRED_PC_LIBS ${kindred_arg_LIBS})
+endmacro()
+
+# Ours is held to every warning; whoever uses us is not.
+function(kindred_own_code target)
+  target_compile_options(${target} PRIVATE -Wall -Wextra -Wpedantic -Wconversion -Wshadow)
+  if(KINDRED_SANITIZE)
+    target_compile_options(${target} PRIVATE -fsanitize=${KINDRED_SANITIZE} -fno-omit-frame-pointer)
+    target_link_options(${target} PUBLIC $<BUILD_INTERFACE:-fsanitize=${KINDRED_SANITIZE}>)
+  endif()
+endfunction()
+
+# kindred_library(<part> SOURCES <files> PUBLIC <targets> PRIVATE <targets>)
+# Makes kindred_<part>, known as kindred::<part>, from src/ and include/ of the current folder.
+function(kindred_library part)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "STATIC" "" "SOURCES;PUBLIC;PRIVATE")
+  set(target kindred_${part})
+  set(kind)
+  if(arg_STATIC)
+    set(kind STATIC)
+  endif()
+  if(NOT arg_SOURCES)
+    file(CONFIGURE OUTPUT ${CMAKE_CURRENT_BINARY_DIR}/empty.cpp CONTENT "")
+    set(arg_SOURCES ${CMAKE_CURRENT_BINARY_DIR}/empty.cpp)
+  endif()
+  add_library(${target} ${kind} ${arg_SOURCES})
+  add_library(kindred::${part} ALIAS ${target})
+  set_target_properties(${target} PROPERTIES EXPORT_NAME ${part} CXX_EXTENSIONS OFF
+    VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
+  target_compile_features(${target} PUBLIC cxx_std_20)
+  if(IS_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR}/include)
+    target_include_directories(${target} PUBLIC
+      $<BUILD_INTERFACE:${CMAKE_CURRENT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+  endif()
+  target_include_directories(${target} PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/src)
+  target_link_libraries(${target} PUBLIC ${arg_PUBLIC} PRIVATE ${arg_PRIVATE})
+  kindred_own_code(${target})
+  set_property(GLOBAL APPEND PROPERTY KINDRED_TARGETS ${target})
+  set_property(GLOBAL APPEND PROPERTY KINDRED_INCLUDE_DIRS ${CMAKE_CURRENT_SOURCE_DIR}/include)
+endfunction()

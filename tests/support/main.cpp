@@ -1,0 +1,96 @@
+// The main of every test program: the worker gate first, then the watchdog, then doctest.
+#define DOCTEST_CONFIG_IMPLEMENT
+#define DOCTEST_CONFIG_NO_POSIX_SIGNALS  // a crash is judged by the watchdog, and workers inherit no handler of the tests'
+
+#include "support/test.hpp"
+
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#ifdef KINDRED_TEST_HAS_ENTRY
+#include "kindred/entry.hpp"
+#endif
+
+namespace kindred::test {
+namespace {
+
+Entry* the_entry = nullptr;
+int results = -1;
+std::string skipped;
+
+// One line per event, each in one write: a program that dies in the middle of a case leaves a begin without an end.
+void note(const std::string& line) {
+  if (results >= 0) static_cast<void>(!::write(results, (line + "\n").data(), line.size() + 1));
+}
+
+struct CaseListener : doctest::IReporter {
+  explicit CaseListener(const doctest::ContextOptions&) {}
+  void report_query(const doctest::QueryData&) override {}
+  void test_run_start() override {}
+  void test_run_end(const doctest::TestRunStats&) override {}
+  void test_case_start(const doctest::TestCaseData& data) override {
+    skipped.clear();
+    name_ = data.m_name;
+    note("begin " + name_);
+    internal::case_begins(name_);
+  }
+  void test_case_reenter(const doctest::TestCaseData&) override {}
+  void test_case_end(const doctest::CurrentTestCaseStats& stats) override {
+    internal::case_ends();
+    if (!stats.testCaseSuccess) {
+      note("fail " + name_);
+    } else if (!skipped.empty()) {
+      note("skip " + name_ + ": " + skipped);
+    } else {
+      note("pass " + name_);
+    }
+  }
+  void test_case_exception(const doctest::TestCaseException&) override {}
+  void subcase_start(const doctest::SubcaseSignature&) override {}
+  void subcase_end() override {}
+  void log_assert(const doctest::AssertData&) override {}
+  void log_message(const doctest::MessageData&) override {}
+  void test_case_skipped(const doctest::TestCaseData&) override {}
+
+ private:
+  std::string name_;
+};
+REGISTER_LISTENER("kindred", 1, CaseListener);
+
+int run(int argc, char** argv) {
+  supervise(argc, argv);
+  if (const char* path = std::getenv("KINDRED_TEST_RESULTS")) {
+    results = ::open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+  }
+  doctest::Context context{argc, argv};
+  context.setOption("no-path-filenames", true);
+  return context.run();
+}
+
+}  // namespace
+
+Entry& entry() { return *the_entry; }
+
+bool long_run() {
+  const char* value = std::getenv("KINDRED_TEST_LONG");
+  return value != nullptr && std::string{value} == "1";
+}
+
+void skip(const std::string& reason) {
+  skipped = reason;
+  std::printf("SKIPPED: %s\n", reason.c_str());
+}
+
+}  // namespace kindred::test
+
+int main(int argc, char** argv) {
+#ifdef KINDRED_TEST_HAS_ENTRY
+  kindred::Entry entry{argc, argv};
+  kindred::test::the_entry = &entry;
+#endif
+  return kindred::test::run(argc, argv);
+}
