@@ -1,0 +1,295 @@
+#include "kindred/internal/code_reference.hpp"
+
+#include <cxxabi.h>
+#include <dlfcn.h>
+#include <elf.h>
+#include <fcntl.h>
+#include <link.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <span>
+#include <unordered_map>
+
+#include "kindred/error.hpp"
+#include "kindred/internal/process.hpp"
+
+namespace kindred::internal {
+namespace {
+
+std::string to_hex(std::span<const unsigned char> bytes) {
+  constexpr std::string_view digits = "0123456789abcdef";
+  std::string text;
+  for (const unsigned char byte : bytes) {
+    text += digits[byte >> 4U];
+    text += digits[byte & 15U];
+  }
+  return text;
+}
+
+std::string build_id_of(const dl_phdr_info& info) {
+  for (std::size_t i = 0; i < info.dlpi_phnum; ++i) {
+    const auto& segment = info.dlpi_phdr[i];
+    if (segment.p_type != PT_NOTE) continue;
+    const auto* at = reinterpret_cast<const unsigned char*>(info.dlpi_addr + segment.p_vaddr);
+    const auto* const end = at + segment.p_memsz;
+    const std::size_t alignment = segment.p_align == 8 ? 8 : 4;
+    while (at + sizeof(ElfW(Nhdr)) <= end) {
+      ElfW(Nhdr) note;
+      std::memcpy(&note, at, sizeof note);
+      const auto* const name = at + sizeof note;
+      const auto* const content = name + (note.n_namesz + alignment - 1) / alignment * alignment;
+      if (note.n_type == NT_GNU_BUILD_ID && note.n_namesz == 4 && std::memcmp(name, "GNU", 4) == 0) return to_hex({content, note.n_descsz});
+      at = content + (note.n_descsz + alignment - 1) / alignment * alignment;
+    }
+  }
+  return {};
+}
+
+Module describe(const dl_phdr_info& info, bool program) {
+  Module module;
+  module.path = program ? executable_path() : std::string{info.dlpi_name};
+  module.build_id = build_id_of(info);
+  module.base = info.dlpi_addr;
+  module.begin = UINTPTR_MAX;
+  for (std::size_t i = 0; i < info.dlpi_phnum; ++i) {
+    const auto& segment = info.dlpi_phdr[i];
+    if (segment.p_type != PT_LOAD) continue;
+    module.begin = std::min<std::uintptr_t>(module.begin, info.dlpi_addr + segment.p_vaddr);
+    module.end = std::max<std::uintptr_t>(module.end, info.dlpi_addr + segment.p_vaddr + segment.p_memsz);
+  }
+  return module;
+}
+
+// The same file, as far as a path tells: the dynamic linker may know it by different links in two processes.
+std::string_view file_name(std::string_view path) {
+  const auto slash = path.rfind('/');
+  return slash == std::string_view::npos ? path : path.substr(slash + 1);
+}
+
+std::string name_build(const std::string& id) { return id.empty() ? "none (link with -Wl,--build-id)" : id; }
+
+constexpr CodeReference offset_mask = (CodeReference{1} << 48U) - 1;
+
+}  // namespace
+
+std::vector<Module> loaded_modules() {
+  std::vector<Module> modules;
+  ::dl_iterate_phdr(
+      [](dl_phdr_info* info, std::size_t, void* out) {
+        auto& list = *static_cast<std::vector<Module>*>(out);
+        // The first is the program; the one that is in no file is the kernel's vdso.
+        if (list.empty() || (info->dlpi_name != nullptr && *info->dlpi_name == '/')) list.push_back(describe(*info, list.empty()));
+        return 0;
+      },
+      &modules);
+  return modules;
+}
+
+CodeBook::CodeBook() : modules_{loaded_modules()} {
+  const Module& program = modules_.front();
+  program_base_ = program.base;
+  program_begin_ = program.begin;
+  program_end_ = program.end;
+}
+
+CodeReference CodeBook::reference_in_library(std::uintptr_t at) {
+  const std::scoped_lock lock{mutex_};
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    // Newest first: a library that was closed may have left its addresses to another one.
+    for (std::size_t i = modules_.size(); i-- > 0;) {
+      if (at >= modules_[i].begin && at < modules_[i].end) return (static_cast<CodeReference>(i + 1) << 48U) | (at - modules_[i].base);
+    }
+    for (Module& module : loaded_modules()) {
+      const bool known = std::ranges::any_of(modules_, [&](const Module& other) { return other.begin == module.begin && other.path == module.path; });
+      if (!known) modules_.push_back(std::move(module));
+    }
+  }
+  throw UsageError{"the function at " + std::to_string(at) + " is in no loaded program or library, so no worker can find it. "
+                   "Submit a function of the program, or of a shared library."};
+}
+
+std::size_t CodeBook::size() const {
+  const std::scoped_lock lock{mutex_};
+  return modules_.size();
+}
+
+Module CodeBook::module(std::size_t index) const {
+  const std::scoped_lock lock{mutex_};
+  return modules_.at(index);
+}
+
+const void* CodeBook::address(CodeReference reference) const {
+  const std::size_t index = reference >> 48U;
+  const std::scoped_lock lock{mutex_};
+  if (index == 0 || index > modules_.size()) return nullptr;
+  return reinterpret_cast<const void*>(modules_[index - 1].base + (reference & offset_mask));
+}
+
+void CodeMap::add(std::size_t index, Module as_in_parent, bool load) {
+  if (entries_.size() <= index) entries_.resize(index + 1);
+  entries_[index] = {.wanted = std::move(as_in_parent), .load = load, .known = false, .base = 0, .size = 0};
+}
+
+bool CodeMap::knows(CodeReference reference) const noexcept {
+  const std::size_t index = reference >> 48U;
+  return index != 0 && index <= entries_.size() && !entries_[index - 1].wanted.path.empty();
+}
+
+void* CodeMap::resolve(CodeReference reference) {
+  const std::size_t index = reference >> 48U;
+  if (!knows(reference)) throw UsageError{"a call names code in library number " + std::to_string(index) + ", of which this worker was never told."};
+  Entry& entry = entries_[index - 1];
+  if (!entry.known) {
+    const auto find = [&]() -> bool {
+      const auto modules = loaded_modules();
+      for (std::size_t i = 0; i < modules.size(); ++i) {
+        const Module& module = modules[i];
+        const bool same_place = index == 1 ? i == 0 : file_name(module.path) == file_name(entry.wanted.path);
+        if (!same_place) continue;
+        if (module.build_id != entry.wanted.build_id) {
+          throw UsageError{"the code of this task is in " + entry.wanted.path + " with build id " + name_build(entry.wanted.build_id) +
+                           " in the parent, and this worker has " + module.path + " with build id " + name_build(module.build_id) +
+                           ". The file was replaced while the program ran: restart the program."};
+        }
+        entry.base = module.base;
+        entry.size = module.end - module.base;
+        entry.known = true;
+        return true;
+      }
+      return false;
+    };
+    if (!find() && entry.load && ::dlopen(entry.wanted.path.c_str(), RTLD_NOW | RTLD_LOCAL) != nullptr) find();
+    if (!entry.known) {
+      throw UsageError{"the code of this task is in the shared library " + entry.wanted.path +
+                       ", which the parent has loaded and this worker has not. Load it in the initializer too, link the program with it, "
+                       "or set WorkerOptions::load_libraries" + (entry.load ? std::string{" (it is set, but loading failed: "} + ::dlerror() + ")." : std::string{"."})};
+    }
+  }
+  const CodeReference offset = reference & offset_mask;
+  if (offset >= entry.size) throw UsageError{"a call names code beyond the end of " + entry.wanted.path + "."};
+  return reinterpret_cast<void*>(entry.base + offset);
+}
+
+void compare_builds(const std::vector<Module>& parents) {
+  const auto mine = loaded_modules();
+  for (std::size_t i = 0; i < parents.size(); ++i) {
+    const Module& theirs = parents[i];
+    for (std::size_t j = 0; j < mine.size(); ++j) {
+      const bool same_place = i == 0 || j == 0 ? i == j : mine[j].path == theirs.path;
+      if (!same_place || mine[j].build_id == theirs.build_id) continue;
+      throw UsageError{std::string{i == 0 ? "the program " : "the shared library "} + theirs.path + " has build id " + name_build(theirs.build_id) +
+                       " in the parent and " + name_build(mine[j].build_id) +
+                       " in the worker just started: the file was replaced while the program ran. Restart the program."};
+    }
+  }
+}
+
+namespace {
+
+// The function symbols of one ELF file, sorted by address: read once, on the first error or log record that asks for a name.
+class SymbolTable {
+ public:
+  explicit SymbolTable(const std::string& path) {
+    const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+    struct stat status{};
+    if (!file || ::fstat(file.get(), &status) != 0 || status.st_size < static_cast<off_t>(sizeof(ElfW(Ehdr)))) return;
+    const auto size = static_cast<std::size_t>(status.st_size);
+    void* const mapped = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.get(), 0);
+    if (mapped == MAP_FAILED) return;
+    read({static_cast<const unsigned char*>(mapped), size});
+    ::munmap(mapped, size);
+  }
+
+  [[nodiscard]] std::string find(std::uintptr_t offset) const {
+    auto after = std::upper_bound(symbols_.begin(), symbols_.end(), offset, [](std::uintptr_t at, const Symbol& s) { return at < s.begin; });
+    if (after == symbols_.begin()) return {};
+    --after;
+    return offset < after->end ? after->name : std::string{};
+  }
+
+ private:
+  struct Symbol {
+    std::uintptr_t begin;
+    std::uintptr_t end;
+    std::string name;
+  };
+
+  void read(std::span<const unsigned char> file) {
+    ElfW(Ehdr) header;
+    std::memcpy(&header, file.data(), sizeof header);
+    if (std::memcmp(header.e_ident, ELFMAG, SELFMAG) != 0 || header.e_shentsize != sizeof(ElfW(Shdr))) return;
+    const auto section = [&](std::size_t index, ElfW(Shdr)& out) {
+      const std::size_t at = header.e_shoff + index * sizeof(ElfW(Shdr));
+      if (at > file.size() || file.size() - at < sizeof out) return false;
+      std::memcpy(&out, file.data() + at, sizeof out);
+      return out.sh_type == SHT_NOBITS || (out.sh_offset <= file.size() && out.sh_size <= file.size() - out.sh_offset);
+    };
+    for (const auto type : {SHT_SYMTAB, SHT_DYNSYM}) {
+      for (std::size_t i = 0; i < header.e_shnum; ++i) {
+        ElfW(Shdr) symbols;
+        ElfW(Shdr) strings;
+        if (!section(i, symbols) || symbols.sh_type != static_cast<ElfW(Word)>(type) || !section(symbols.sh_link, strings)) continue;
+        for (std::size_t at = 0; at + sizeof(ElfW(Sym)) <= symbols.sh_size; at += sizeof(ElfW(Sym))) {
+          ElfW(Sym) symbol;
+          std::memcpy(&symbol, file.data() + symbols.sh_offset + at, sizeof symbol);
+          if ((symbol.st_info & 15U) != STT_FUNC || symbol.st_value == 0 || symbol.st_name >= strings.sh_size) continue;
+          const auto* const text = reinterpret_cast<const char*>(file.data() + strings.sh_offset + symbol.st_name);
+          symbols_.push_back({symbol.st_value, symbol.st_value + std::max<std::uintptr_t>(symbol.st_size, 1),
+                              std::string{text, ::strnlen(text, strings.sh_size - symbol.st_name)}});
+        }
+      }
+      if (!symbols_.empty()) break;
+    }
+    std::sort(symbols_.begin(), symbols_.end(), [](const Symbol& a, const Symbol& b) { return a.begin < b.begin; });
+  }
+
+  std::vector<Symbol> symbols_;
+};
+
+// "ns::area(double)" -> "ns::area"; the parameters are the last bracketed group, which templates and operator() may precede.
+std::string without_parameters(std::string name) {
+  if (const auto clone = name.find(" [clone"); clone != std::string::npos) name.resize(clone);
+  while (name.ends_with(" const") || name.ends_with("&")) name.resize(name.size() - (name.ends_with("&") ? 1 : 6));
+  if (!name.ends_with(')')) return name;
+  int depth = 0;
+  for (std::size_t i = name.size(); i-- > 0;) {
+    if (name[i] == ')') ++depth;
+    if (name[i] == '(' && --depth == 0) {
+      name.resize(i);
+      break;
+    }
+  }
+  return name;
+}
+
+}  // namespace
+
+std::string function_name(const void* address) {
+  const auto at = reinterpret_cast<std::uintptr_t>(address);
+  static std::mutex mutex;
+  static std::unordered_map<std::string, std::unique_ptr<SymbolTable>> tables;
+  for (const Module& module : loaded_modules()) {
+    if (at < module.begin || at >= module.end) continue;
+    std::string name;
+    {
+      const std::scoped_lock lock{mutex};
+      auto& table = tables[module.path];
+      // The running program may have been replaced or deleted on disk: its inode is still there under /proc/self/exe.
+      if (!table) table = std::make_unique<SymbolTable>(module.path == executable_path() ? "/proc/self/exe" : module.path);
+      name = table->find(at - module.base);
+    }
+    if (name.empty()) return {};
+    int status = 0;
+    const std::unique_ptr<char, void (*)(void*)> demangled{abi::__cxa_demangle(name.c_str(), nullptr, nullptr, &status), std::free};
+    return status == 0 && demangled ? without_parameters(demangled.get()) : name;
+  }
+  return {};
+}
+
+}  // namespace kindred::internal
