@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstdint>
+
 #include "kindred/log_record.hpp"
 
 namespace kindred::internal {
@@ -13,6 +15,8 @@ class Sink {
   virtual ~Sink() = default;
   virtual void write(const LogRecord& record) = 0;
   virtual void flush() = 0;
+  /// Returns how many records it took and could not keep (full disk, reader gone) so far. Any thread.
+  [[nodiscard]] virtual std::uint64_t lost() const noexcept { return 0; }
 };
 
 }  // namespace kindred::internal
