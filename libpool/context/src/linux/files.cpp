@@ -1,0 +1,246 @@
+#include "kindred/internal/files.hpp"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <memory>
+
+#include "kindred/error.hpp"
+
+namespace kindred::internal {
+namespace {
+
+FileKind kind_of(unsigned mode) noexcept {
+  switch (mode & static_cast<unsigned>(S_IFMT)) {
+    case S_IFREG: return FileKind::regular;
+    case S_IFDIR: return FileKind::directory;
+    case S_IFLNK: return FileKind::symlink;
+    case S_IFIFO: return FileKind::fifo;
+    case S_IFSOCK: return FileKind::socket;
+    case S_IFCHR: return FileKind::character_device;
+    case S_IFBLK: return FileKind::block_device;
+    default: return FileKind::unknown;
+  }
+}
+
+FileTime to_time(const struct statx_timestamp& time) noexcept {
+  return FileTime{std::chrono::seconds{time.tv_sec} + std::chrono::nanoseconds{time.tv_nsec}};
+}
+
+std::optional<FileStatus> status(int fd, const char* path, int flags) noexcept {
+  struct statx seen {};
+  constexpr unsigned wanted = STATX_BASIC_STATS | STATX_BTIME;
+  if (::statx(fd, path, flags | AT_NO_AUTOMOUNT, wanted, &seen) != 0) return std::nullopt;
+  FileStatus result;
+  result.kind = kind_of(seen.stx_mode);
+  result.device = makedev(seen.stx_dev_major, seen.stx_dev_minor);
+  result.inode = seen.stx_ino;
+  result.links = seen.stx_nlink;
+  result.bytes = seen.stx_size;
+  result.modified = to_time(seen.stx_mtime);
+  result.born = (seen.stx_mask & STATX_BTIME) != 0 ? to_time(seen.stx_btime) : result.modified;
+  return result;
+}
+
+[[noreturn]] void refuse(const std::string& path, const std::string& what) {
+  throw UsageError{"the log file '" + path + "' is " + what +
+                   ": writing there could lead the log to a place that somebody else chose. Remove it, or give another path."};
+}
+
+/// Turns the SIGPIPE that this thread's write may cause into nothing, without touching what the process does with the signal.
+class QuietPipe {
+ public:
+  QuietPipe() noexcept {
+    ::sigemptyset(&pipe_);
+    ::sigaddset(&pipe_, SIGPIPE);
+    sigset_t pending;
+    ::sigemptyset(&pending);
+    ::sigpending(&pending);
+    was_pending_ = ::sigismember(&pending, SIGPIPE) == 1;
+    ::pthread_sigmask(SIG_BLOCK, &pipe_, &before_);
+  }
+  QuietPipe(const QuietPipe&) = delete;
+  QuietPipe& operator=(const QuietPipe&) = delete;
+  ~QuietPipe() {
+    const int error = errno;
+    if (broken && !was_pending_) {
+      const timespec at_once{};
+      while (::sigtimedwait(&pipe_, nullptr, &at_once) < 0 && errno == EINTR) {}
+    }
+    ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+    errno = error;
+  }
+  bool broken = false;
+
+ private:
+  sigset_t pipe_{};
+  sigset_t before_{};
+  bool was_pending_ = false;
+};
+
+std::string directory_of(const std::string& path) {
+  const auto slash = path.rfind('/');
+  if (slash == std::string::npos) return ".";
+  return slash == 0 ? "/" : path.substr(0, slash);
+}
+
+}  // namespace
+
+std::string_view to_string(FileKind kind) noexcept {
+  switch (kind) {
+    case FileKind::regular: return "a regular file";
+    case FileKind::directory: return "a directory";
+    case FileKind::symlink: return "a symbolic link";
+    case FileKind::fifo: return "a FIFO";
+    case FileKind::socket: return "a socket";
+    case FileKind::character_device: return "a character device";
+    case FileKind::block_device: return "a block device";
+    case FileKind::unknown: break;
+  }
+  return "of an unknown kind";
+}
+
+std::optional<FileStatus> file_status(int fd) noexcept { return status(fd, "", AT_EMPTY_PATH); }
+std::optional<FileStatus> file_status(const std::string& path) noexcept { return status(AT_FDCWD, path.c_str(), AT_SYMLINK_NOFOLLOW); }
+
+Descriptor open_to_append(const std::string& path, unsigned mode) {
+  // O_NONBLOCK, because opening a FIFO without a reader would wait for one.
+  constexpr int flags = O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW | O_NONBLOCK;
+  Descriptor fd{::open(path.c_str(), flags, static_cast<mode_t>(mode))};
+  if (!fd) {
+    const int error = errno;
+    if (error == ELOOP || error == EISDIR || error == ENXIO) {
+      if (const auto there = file_status(path); there && there->kind != FileKind::regular && there->kind != FileKind::character_device)
+        refuse(path, std::string{to_string(there->kind)});
+    }
+    throw SystemError{"open", error, "opening the log file '" + path + "'",
+                      error == EACCES ? "Give this user the right to write there, or choose another path."
+                      : error == EMFILE ? "Raise the limit of open files (ulimit -n)."
+                                        : ""};
+  }
+  const auto opened = file_status(fd.get());
+  if (!opened) throw SystemError{"statx", errno, "looking at the log file '" + path + "'"};
+  if (opened->kind != FileKind::regular && opened->kind != FileKind::character_device) refuse(path, std::string{to_string(opened->kind)});
+  if (opened->kind == FileKind::regular && opened->links > 1)
+    refuse(path, "one of " + std::to_string(opened->links) + " names (hard links) of the same file");
+  ::fcntl(fd.get(), F_SETFL, O_APPEND);
+  return fd;
+}
+
+Descriptor create_file(const std::string& path, unsigned mode) {
+  Descriptor fd{::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, static_cast<mode_t>(mode))};
+  if (!fd) throw SystemError{"open", errno, "making the file '" + path + "'"};
+  return fd;
+}
+
+Descriptor open_to_read(const std::string& path, bool follow) {
+  const int flags = O_RDONLY | O_CLOEXEC | O_NOCTTY | (follow ? 0 : O_NOFOLLOW | O_NONBLOCK);
+  Descriptor fd{::open(path.c_str(), flags)};
+  if (!fd) throw SystemError{"open", errno, "opening '" + path + "' to read"};
+  const auto opened = file_status(fd.get());
+  if (opened && (opened->kind == FileKind::directory || (!follow && opened->kind != FileKind::regular)))
+    throw UsageError{"'" + path + "' is " + std::string{to_string(opened->kind)} + ", not a log file."};
+  return fd;
+}
+
+std::ptrdiff_t write_some(int fd, std::string_view bytes) noexcept {
+  QuietPipe quiet;
+  while (true) {
+    const auto written = ::write(fd, bytes.data(), bytes.size());
+    if (written >= 0) return written;
+    if (errno == EINTR) continue;
+    quiet.broken = errno == EPIPE;
+    if (errno != EAGAIN) return -errno;
+    pollfd room{.fd = fd, .events = POLLOUT, .revents = 0};
+    ::poll(&room, 1, -1);
+  }
+}
+
+std::ptrdiff_t read_some(int fd, char* target, std::size_t bytes) noexcept {
+  while (true) {
+    const auto got = ::read(fd, target, bytes);
+    if (got >= 0) return got;
+    if (errno != EINTR) return -errno;
+  }
+}
+
+int truncate_file(int fd, std::uint64_t bytes) noexcept { return ::ftruncate(fd, static_cast<off_t>(bytes)) == 0 ? 0 : errno; }
+int sync_file(int fd) noexcept { return ::fsync(fd) == 0 ? 0 : errno; }
+
+int sync_directory_of(const std::string& path) noexcept {
+  try {
+    const Descriptor directory{::open(directory_of(path).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+    if (!directory) return errno;
+    return sync_file(directory.get());
+  } catch (...) {
+    return ENOMEM;
+  }
+}
+
+int rename_to_free_name(const std::string& from, const std::string& to) noexcept {
+  if (::syscall(SYS_renameat2, AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), 1U /* RENAME_NOREPLACE */) == 0) return 0;
+  if (errno != EINVAL && errno != ENOSYS) return errno;
+  // A file system without RENAME_NOREPLACE (NFS among them): a link refuses a taken name too.
+  // Crash: between the two calls both names lead to the file. Nothing is lost; whoever opens the old one finds a second link on it.
+  if (::link(from.c_str(), to.c_str()) != 0) return errno;
+  return ::unlink(from.c_str()) == 0 ? 0 : errno;
+}
+
+int remove_file(const std::string& path) noexcept { return ::unlink(path.c_str()) == 0 ? 0 : errno; }
+
+int make_directories_above(const std::string& path) noexcept {
+  try {
+    for (std::size_t slash = path.find('/', 1); slash != std::string::npos; slash = path.find('/', slash + 1)) {
+      if (::mkdir(path.substr(0, slash).c_str(), 0777) != 0 && errno != EEXIST) {
+        // A directory that exists answers EROFS or EACCES as well, where its parent may not be written to.
+        const int error = errno;
+        struct stat there {};
+        if (::stat(path.substr(0, slash).c_str(), &there) != 0) return error;
+      }
+    }
+    return 0;
+  } catch (...) {
+    return ENOMEM;
+  }
+}
+
+int copy_mode_and_time(int from, int to) noexcept {
+  struct stat source {};
+  if (::fstat(from, &source) != 0) return errno;
+  [[maybe_unused]] const int owner = ::fchown(to, source.st_uid, source.st_gid);
+  if (::fchmod(to, source.st_mode & 07777U) != 0) return errno;
+  const std::array<timespec, 2> times{source.st_atim, source.st_mtim};
+  return ::futimens(to, times.data()) == 0 ? 0 : errno;
+}
+
+std::vector<std::string> names_in_directory(const std::string& path) {
+  std::vector<std::string> names;
+  const std::unique_ptr<DIR, int (*)(DIR*)> directory{::opendir(path.c_str()), [](DIR* open) { return ::closedir(open); }};
+  if (!directory) return names;
+  while (const auto* entry = ::readdir(directory.get())) names.emplace_back(entry->d_name);
+  return names;
+}
+
+bool is_terminal(int fd) noexcept { return ::isatty(fd) == 1; }
+
+void become_background_thread(const char* name) noexcept {
+  sigset_t all;
+  ::sigfillset(&all);
+  ::pthread_sigmask(SIG_SETMASK, &all, nullptr);
+  ::pthread_setname_np(::pthread_self(), name);
+  // Linux keeps a nice value for each thread (sched(7)), though POSIX says process.
+  ::setpriority(PRIO_PROCESS, static_cast<id_t>(::syscall(SYS_gettid)), 19);
+}
+
+}  // namespace kindred::internal
