@@ -1,0 +1,93 @@
+// The judge is judged: a test program that hangs, dies, leaks or leaves somebody behind must be seen to do so, and be counted.
+#include <csignal>
+#include <string>
+
+#include "support/test.hpp"
+
+namespace test = kindred::test;
+
+namespace {
+
+struct Verdict {
+  test::Outcome outcome;
+  std::string results;  // what it wrote for the count
+};
+
+Verdict run_case(const std::string& name) {
+  test::TemporaryFolder folder;
+  const auto results = folder / "results";
+  Verdict verdict;
+  verdict.outcome = test::run_program(KINDRED_TEST_FAILING, {"--test-case=" + name, "--no-colors=true"},
+                                      {.environment = {"KINDRED_TEST_RESULTS=" + results}, .working_folder = {}});
+  verdict.results = test::read_file(results);
+  return verdict;
+}
+
+std::string summarise(const std::string& junit, const std::string& name, const std::string& results, int code) {
+  test::TemporaryFolder folder;
+  test::write_file(folder / "junit.xml", junit);
+  test::write_file(folder / name, results);
+  const auto outcome =
+      test::run_program(KINDRED_SOURCE_DIR "/tests/support/summary", {folder / "junit.xml", folder.path()});
+  CHECK(outcome.code == code);
+  return outcome.out;
+}
+
+}  // namespace
+
+TEST_CASE("a case that passes, fails or skips is noted as such") {
+  CHECK(run_case("passes").results == "begin passes\npass passes\n");
+  const auto failed = run_case("fails");
+  CHECK(failed.outcome.code == 1);
+  CHECK(failed.results == "begin fails\nfail fails\n");
+  CHECK_CONTAINS(failed.outcome.out, "lacks: what was meant");
+  const auto skipped = run_case("skips");
+  CHECK(skipped.outcome.code == 0);
+  CHECK(skipped.results == "begin skips\nskip skips: the moon is not full\n");
+  CHECK_CONTAINS(skipped.outcome.out, "SKIPPED: the moon is not full");
+}
+
+TEST_CASE("a hang ends at its deadline with the stacks of all processes, and nobody is left") {
+  test::ResourceAudit audit;
+  const auto verdict = run_case("hangs");
+  CHECK(verdict.outcome.code == 1);
+  CHECK(verdict.results == "begin hangs\n");
+  CHECK_CONTAINS(verdict.outcome.err, "DEADLINE: \"hangs\" ran over its");
+  const auto first = verdict.outcome.err.find("=== pid");
+  REQUIRE(first != std::string::npos);
+  CHECK(verdict.outcome.err.find("=== pid", first + 1) != std::string::npos);
+  CHECK_CONTAINS(verdict.outcome.err, "wait_for_godot");
+}
+
+TEST_CASE("a crash and an early exit leave a case that began and did not end") {
+  const auto crashed = run_case("crashes");
+  CHECK(crashed.outcome.code == 128 + SIGSEGV);
+  CHECK(crashed.results == "begin crashes\n");
+  CHECK_CONTAINS(crashed.outcome.err, "DIED: the test program was killed by Segmentation fault in \"crashes\"");
+  CHECK(run_case("exits").results == "begin exits\n");
+}
+
+TEST_CASE("an orphan of the tests is found, named and killed") {
+  test::ResourceAudit audit;
+  const auto verdict = run_case("leaves an orphan");
+  CHECK(verdict.outcome.code == 1);
+  CHECK_CONTAINS(verdict.outcome.err, "LEFT BEHIND");
+}
+
+TEST_CASE("a leaked descriptor fails its case with a listing") {
+  const auto verdict = run_case("leaks a descriptor");
+  CHECK(verdict.results == "begin leaks a descriptor\nfail leaks a descriptor\n");
+  CHECK_CONTAINS(verdict.outcome.out, "/dev/null");
+}
+
+TEST_CASE("the count is of cases, and what did not end is a failure") {
+  const std::string ran = R"(<testcase name="some_test" classname="some_test" time="0.1" status="run">)";
+  const std::string broke = R"(<testcase name="some_test" classname="some_test" time="0.1" status="fail">)";
+  CHECK_CONTAINS(summarise(ran, "some_test", "begin a\npass a\nbegin b\nskip b: no\n", 0), "\n1 passed, 0 failed, 1 skipped\n");
+  CHECK_CONTAINS(summarise(ran, "some_test", "begin a\npass a\nbegin b\nfail b\n", 1), "1 passed, 1 failed\n");
+  CHECK_CONTAINS(summarise(ran, "some_test", "begin a\npass a\nbegin b\n", 1), "1 passed, 1 failed\n");
+  CHECK_CONTAINS(summarise(broke, "some_test", "begin a\npass a\n", 1), "1 passed, 1 failed\n");
+  CHECK_CONTAINS(summarise(broke, "another", "", 1), "0 passed, 1 failed\n");
+  CHECK_CONTAINS(summarise(ran, "another", "", 0), "1 passed, 0 failed\n");
+  CHECK_CONTAINS(summarise("", "another", "", 1), "0 passed, 0 failed\n");
+}
