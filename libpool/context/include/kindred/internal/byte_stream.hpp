@@ -63,6 +63,8 @@ class Encoder {
   [[nodiscard]] Attachments& attachments() noexcept { return attachments_; }
   /// The context that the bytes are meant for: a handle of another one must refuse to be written.
   [[nodiscard]] ContextId context() const noexcept { return context_; }
+  /// How deep the value nests that is being written; the codec counts and limits it.
+  [[nodiscard]] std::uint32_t& depth() noexcept { return depth_; }
 
  private:
   void move_to_larger(std::size_t more) {
@@ -79,6 +81,7 @@ class Encoder {
   Grow grow_;
   void* owner_;
   ContextId context_;
+  std::uint32_t depth_ = 0;
   Attachments attachments_;
 };
 
@@ -120,6 +123,8 @@ class Decoder {
     return (*attachments_)[index];
   }
   [[nodiscard]] ContextId context() const noexcept { return context_; }
+  /// How deep the value nests that is being read; the codec counts and limits it, so that no message overflows the stack.
+  [[nodiscard]] std::uint32_t& depth() noexcept { return depth_; }
 
  private:
   [[noreturn]] void throw_short(std::size_t wanted) const {
@@ -129,6 +134,7 @@ class Decoder {
   const std::byte* cursor_;
   const std::byte* end_;
   ContextId context_;
+  std::uint32_t depth_ = 0;
   Attachments* attachments_;
 };
 
