@@ -38,6 +38,7 @@ class MessageSocket {
   [[nodiscard]] std::uint32_t peer_pid() const noexcept;
   [[nodiscard]] int fd() const noexcept { return fd_.get(); }
   void close() noexcept { fd_.reset(); }
+  void release() noexcept { (void)fd_.release(); }  ///< the descriptor stays open, and is somebody else's from here on
   explicit operator bool() const noexcept { return static_cast<bool>(fd_); }
 
  private:

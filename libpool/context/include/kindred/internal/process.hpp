@@ -24,7 +24,7 @@ class Process {
   bool wait_dead(Deadline deadline) const noexcept;
   /// Reaps a dead child and says how it ended; for another's child, or one that was reaped by someone else, asks the kernel's record
   /// (PIDFD_GET_INFO, Linux 6.15); nothing where nobody can tell.
-  [[nodiscard]] std::optional<ExitReason> reap() noexcept;
+  std::optional<ExitReason> reap() noexcept;
   void signal(int number) const noexcept;                        ///< the process alone; safe against reuse of its number
   /// The process and all of its group that is left: subprocesses of tasks. Call before `reap`: the number is ours until then.
   void signal_group(int number) const noexcept;

@@ -1,0 +1,72 @@
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kindred/internal/bootstrap.hpp"
+#include "kindred/internal/code_reference.hpp"
+#include "kindred/internal/context_id.hpp"
+#include "kindred/internal/context_life.hpp"
+#include "kindred/internal/launcher.hpp"
+#include "kindred/internal/passkey.hpp"
+#include "kindred/internal/wakeup.hpp"
+#include "kindred/start_method.hpp"
+
+namespace kindred {
+class ProcessPoolExecutor;
+}
+
+namespace kindred::internal {
+
+class PoolCore;
+
+/// The one set of process-sharing primitives of one executor: how its workers start, their segments, the bells that wake the parent,
+/// and the id by which a handle proves that it is at home. Only an executor makes one, and hands it to its logger.
+class Context {
+ public:
+  Context(Passkey<PoolCore>, StartMethod method);
+  Context(const Context&) = delete;
+  Context& operator=(const Context&) = delete;
+  ~Context();
+
+  /// Under `fork`, forks the template now, from the calling thread. Errors: `SystemError`.
+  void begin(const WorkerOptions& options, std::vector<std::byte> pool_part, CodeReference prepare,
+             void (*around_fork)(void (*fork)(void*), void* argument));
+  /// Replaces what further workers are told. Under `fork` it needs no new template: the setup is sent to each worker.
+  void tell(std::vector<std::byte> pool_part);
+
+  [[nodiscard]] ContextId id() const noexcept { return life_->id; }
+  [[nodiscard]] StartMethod start_method() const noexcept { return id().start_method(); }
+  [[nodiscard]] const std::shared_ptr<ContextLife>& life() const noexcept { return life_; }
+  [[nodiscard]] CodeBook& code() noexcept { return code_; }
+  [[nodiscard]] const CodeBook& code() const noexcept { return code_; }
+
+  // The bells are made at the first call, so that an executor that never works opens nothing.
+  [[nodiscard]] const Doorbell& waiter_bell() { return bell(waiter_bell_); }
+  [[nodiscard]] const Doorbell& service_bell() { return bell(service_bell_); }
+  [[nodiscard]] const Doorbell& collector_bell() { return bell(collector_bell_); }
+
+  /// Starts a worker on the segment. `more_fds` are the capture pipes. One thread at a time. Errors: `SystemError`, `UsageError`.
+  [[nodiscard]] StartedWorker start_worker(int index, std::uint32_t incarnation, std::uint32_t owner, const Segment& segment,
+                                           std::span<const int> capture_fds, CodeReference main);
+  [[nodiscard]] Launcher& launcher() noexcept { return *launcher_; }
+
+ private:
+  const Doorbell& bell(std::unique_ptr<Doorbell>& place);
+
+  std::shared_ptr<ContextLife> life_;
+  CodeBook code_;
+  std::mutex bells_mutex_;
+  std::unique_ptr<Doorbell> waiter_bell_;
+  std::unique_ptr<Doorbell> service_bell_;
+  std::unique_ptr<Doorbell> collector_bell_;
+  Setup setup_;
+  std::shared_ptr<SharedMemory> setup_memory_;  // written at the first start
+  std::uint64_t setup_bytes_ = 0;
+  CodeReference prepare_ = 0;
+  std::unique_ptr<Launcher> launcher_;
+};
+
+}  // namespace kindred::internal

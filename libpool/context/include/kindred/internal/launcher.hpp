@@ -1,0 +1,55 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "kindred/exit_reason.hpp"
+#include "kindred/internal/bootstrap.hpp"
+#include "kindred/internal/process.hpp"
+#include "kindred/start_method.hpp"
+
+namespace kindred::internal {
+
+/// A worker process just started. Its first message (`Hello`) was sent before.
+struct StartedWorker {
+  Process process;
+  MessageSocket socket;
+  Descriptor lifeline;  ///< the parent's end: closing it kills the worker's process group
+};
+
+/// The one thing that knows how a process of the context comes to be. One thread at a time (the supervisor's), but `begin`.
+class Launcher {
+ public:
+  Launcher() = default;
+  Launcher(const Launcher&) = delete;
+  Launcher& operator=(const Launcher&) = delete;
+  virtual ~Launcher() = default;  ///< ends the fork server, if any, and reaps it
+
+  /// Starts a worker that reads `hello` (and `descriptors` with it). Errors: `SystemError`, `UsageError` (preload threw, builds differ).
+  [[nodiscard]] virtual StartedWorker start(const Hello& hello, std::span<const int> descriptors) = 0;
+  /// How a dead worker ended; waits for the fork server's word at most until the deadline.
+  [[nodiscard]] virtual ExitReason exit_reason(Process& process, Deadline deadline) = 0;
+  /// Was the fork server found dead and replaced since the last call? Then words for the log.
+  [[nodiscard]] virtual std::optional<std::string> take_warning() { return std::nullopt; }
+  [[nodiscard]] virtual std::uint32_t server_pid() const noexcept { return 0; }
+};
+
+/// What a launcher needs of its context.
+struct LaunchPlan {
+  ContextId context;
+  std::shared_ptr<SharedMemory> setup;
+  std::uint64_t setup_bytes = 0;
+  CodeReference prepare = 0;  ///< `ServerPrepare`; 0: nothing to preload
+  WorkerOptions options;      ///< `env` is given to executed processes at their start
+  void (*around_fork)(void (*fork)(void*), void* argument) = nullptr;  ///< holds the locks that a forked child will need
+};
+
+/// fork: the template process is forked here and now, from the calling thread.
+[[nodiscard]] std::unique_ptr<Launcher> make_fork_launcher(const LaunchPlan& plan);
+/// forkserver: the server is executed at the first start.
+[[nodiscard]] std::unique_ptr<Launcher> make_fork_server_launcher(const LaunchPlan& plan);
+/// spawn: nothing happens before the first start.
+[[nodiscard]] std::unique_ptr<Launcher> make_spawn_launcher(const LaunchPlan& plan);
+
+}  // namespace kindred::internal

@@ -1,0 +1,65 @@
+#include "kindred/internal/context.hpp"
+
+#include <array>
+#include <filesystem>
+#include <system_error>
+
+#include "kindred/error.hpp"
+
+namespace kindred::internal {
+
+Context::Context(Passkey<PoolCore>, StartMethod method) : life_{std::make_shared<ContextLife>(ContextId::make(method))} {}
+
+Context::~Context() { life_->open.store(false, std::memory_order_relaxed); }
+
+void Context::begin(const WorkerOptions& options, std::vector<std::byte> pool_part, CodeReference prepare,
+                    void (*around_fork)(void (*fork)(void*), void* argument)) {
+  std::error_code nowhere;  // a deleted working directory is the parent's business: the worker then stays where it is
+  setup_.cwd = std::filesystem::current_path(nowhere).string();
+  setup_.options = options;
+  setup_.pool_part = std::move(pool_part);
+  prepare_ = prepare;
+  if (start_method() == StartMethod::fork) {
+    launcher_ = make_fork_launcher({.context = id(), .setup = nullptr, .options = options, .around_fork = around_fork});
+  }
+}
+
+void Context::tell(std::vector<std::byte> pool_part) {
+  setup_.pool_part = std::move(pool_part);
+  setup_memory_.reset();
+}
+
+const Doorbell& Context::bell(std::unique_ptr<Doorbell>& place) {
+  const std::scoped_lock lock{bells_mutex_};
+  if (!place) place = std::make_unique<Doorbell>();
+  return *place;
+}
+
+StartedWorker Context::start_worker(int index, std::uint32_t incarnation, std::uint32_t owner, const Segment& segment,
+                                    std::span<const int> capture_fds, CodeReference main) {
+  if (!setup_memory_) {
+    for (std::size_t i = 0; i < code_.size(); ++i) {
+      if (i >= setup_.modules.size()) setup_.modules.push_back(code_.module(i));
+    }
+    setup_memory_ = write_setup(setup_, &setup_bytes_);
+  }
+  if (!launcher_) {
+    const LaunchPlan plan{.context = id(), .setup = setup_memory_, .setup_bytes = setup_bytes_, .prepare = prepare_, .options = setup_.options};
+    launcher_ = start_method() == StartMethod::spawn ? make_spawn_launcher(plan) : make_fork_server_launcher(plan);
+  }
+  const Hello hello{.role = Hello::Role::worker,
+                    .index = index,
+                    .incarnation = incarnation,
+                    .owner = owner,
+                    .parent_pid = process_id(),
+                    .captures_output = capture_fds.empty() ? 0U : 1U,
+                    .context = id(),
+                    .segment_bytes = segment.size(),
+                    .setup_bytes = setup_bytes_,
+                    .main = main};
+  std::vector<int> fds{segment.fd(), setup_memory_->fd(), waiter_bell().fd(), service_bell().fd(), collector_bell().fd()};
+  fds.insert(fds.end(), capture_fds.begin(), capture_fds.end());
+  return launcher_->start(hello, fds);
+}
+
+}  // namespace kindred::internal

@@ -1,0 +1,85 @@
+#include "execute.hpp"
+
+#include <boost/asio/io_context.hpp>
+#include <boost/process/v2/posix/vfork_launcher.hpp>
+#include <boost/process/v2/process.hpp>
+#include <array>
+#include <cerrno>
+#include <string>
+#include <vector>
+
+#include "../linux/child.hpp"
+#include "kindred/error.hpp"
+#include "kindred/internal/bootstrap.hpp"
+
+extern char** environ;
+
+namespace kindred::internal {
+namespace {
+
+namespace process = boost::process::v2;
+
+// What Boost.Process calls around the exec. Between vfork and exec the child shares our memory: it may only make system calls.
+struct ChildSetup {
+  const char* const* arguments;
+  int socket;
+  int lifeline;
+
+  template <class Launcher, class Path>
+  boost::system::error_code on_setup(Launcher&, const Path&, const char* const*& command_line) const {
+    command_line = arguments;
+    return {};
+  }
+  template <class Launcher, class Path>
+  boost::system::error_code on_exec_setup(Launcher&, const Path&, const char* const*&) const noexcept {
+    if (!take_places_for_exec(socket, lifeline)) return {errno, boost::system::system_category()};
+    reset_signals();
+    return {};
+  }
+  template <class Launcher, class Path>
+  void on_exec_error(Launcher&, const Path&, const char* const*&, const boost::system::error_code&) const noexcept {
+    exit_now(127);  // not exit(): the handlers it would run are the parent's
+  }
+};
+
+std::vector<std::string> make_environment(const WorkerOptions& options) {
+  std::vector<std::string> variables;
+  for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
+    const std::string variable{*entry};
+    if (!options.env.contains(variable.substr(0, variable.find('=')))) variables.push_back(variable);
+  }
+  for (const auto& [name, value] : options.env) {
+    if (value) variables.push_back(name + "=" + *value);
+  }
+  variables.push_back(std::string{gate_variable} + "=" + std::to_string(worker_fd::socket));
+  return variables;
+}
+
+}  // namespace
+
+Process execute_program(const char* role, int socket, int lifeline, const WorkerOptions& options) {
+  const auto variables = make_environment(options);
+  std::vector<const char*> environment;
+  for (const auto& variable : variables) environment.push_back(variable.c_str());
+  environment.push_back(nullptr);
+  const std::array<const char*, 3> arguments{program_invocation_name, role, nullptr};
+
+  boost::asio::io_context io;
+  process::posix::vfork_launcher launcher;
+  launcher.env = environment.data();
+  launcher.fd_whitelist = {0, 1, 2, worker_fd::socket, worker_fd::lifeline};
+  boost::system::error_code problem;
+  const SignalsBlocked blocked;  // no handler of the program may run in the child, on our stack and memory
+  auto started = launcher(io.get_executor(), problem, boost::filesystem::path{"/proc/self/exe"}, std::vector<std::string>{},
+                          ChildSetup{arguments.data(), socket, lifeline});
+  if (problem) {
+    if (launcher.pid > 0) Process{static_cast<std::uint32_t>(launcher.pid), open_pidfd(static_cast<std::uint32_t>(launcher.pid)), true}.reap();
+    throw SystemError{launcher.pid > 0 ? "execve" : "vfork", problem.value(), "starting this program anew as a worker",
+                      "Raise the limit on processes or open files (ulimit -u, -n), or use fewer workers."};
+  }
+  const auto pid = static_cast<std::uint32_t>(started.id());
+  started.detach();  // watched by our own pidfd from here on
+  return Process{pid, open_pidfd(pid), true};
+}
+
+}  // namespace kindred::internal

@@ -1,0 +1,278 @@
+#include <array>
+#include <cstring>
+#include <deque>
+#include <unordered_map>
+
+#include "../linux/child.hpp"
+#include "execute.hpp"
+#include "fork_server.hpp"
+#include "kindred/error.hpp"
+#include "kindred/internal/launcher.hpp"
+
+namespace kindred::internal {
+namespace {
+
+using std::chrono::steady_clock;
+
+template <class T>
+std::span<const std::byte> as_bytes_of(const T& value) {
+  return std::as_bytes(std::span{&value, 1});
+}
+
+// The parent's ends of a new process, and the ends that it gets.
+struct Ends {
+  MessageSocket socket;
+  MessageSocket their_socket;
+  Descriptor their_lifeline;
+  Descriptor lifeline;
+};
+Ends make_ends() {
+  Ends ends;
+  std::tie(ends.socket, ends.their_socket) = MessageSocket::pair();
+  std::tie(ends.their_lifeline, ends.lifeline) = make_pipe();
+  return ends;
+}
+
+// The hello waits in the socket before the process exists: it finds it at once.
+Ends make_greeted_ends(const Hello& hello, std::span<const int> descriptors) {
+  Ends ends = make_ends();
+  if (ends.socket.send(as_bytes_of(hello), descriptors) != MessageSocket::Sent::yes) {
+    throw SystemError{"sendmsg", ENOBUFS, "greeting a worker", "Raise net.core.wmem_default, or the limit on descriptors in flight (ulimit -n)."};
+  }
+  return ends;
+}
+
+class SpawnLauncher final : public Launcher {
+ public:
+  explicit SpawnLauncher(const LaunchPlan& plan) : plan_{plan} {}
+
+  StartedWorker start(const Hello& hello, std::span<const int> descriptors) override {
+    Ends ends = make_greeted_ends(hello, descriptors);
+    Process process = execute_program(gate_worker_argument, ends.their_socket.fd(), ends.their_lifeline.get(), plan_.options);
+    return {std::move(process), std::move(ends.socket), std::move(ends.lifeline)};
+  }
+
+  ExitReason exit_reason(Process& process, Deadline) override {
+    process.signal_group(9);  // what its tasks had started goes with it, while the number is still the worker's
+    return process.reap().value_or(ExitReason{});
+  }
+
+ private:
+  LaunchPlan plan_;
+};
+
+// fork and forkserver: workers are forked by a server, which reaps them and says how they ended.
+class ServedLauncher : public Launcher {
+ public:
+  StartedWorker start(const Hello& hello, std::span<const int> descriptors) override {
+    for (int attempt = 0;; ++attempt) {
+      if (!server_) revive();
+      Ends ends = make_greeted_ends(hello, descriptors);
+      const ServerRequest request{.what = ServerRequest::What::start, .ticket = ++ticket_};
+      const std::array<int, 2> along{ends.their_socket.fd(), ends.their_lifeline.get()};
+      const auto sent = control_.send(as_bytes_of(request), along);
+      if (sent == MessageSocket::Sent::yes) {
+        ends.their_socket.close();
+        ends.their_lifeline.reset();
+        if (auto started = wait_started(std::move(ends))) return std::move(*started);
+      }
+      note_server_dead();
+      if (attempt == 2) {
+        throw SystemError{"sendmsg", EPIPE, "asking the fork server for a worker", "The server dies each time it is started: see the log and dmesg."};
+      }
+    }
+  }
+
+  ExitReason exit_reason(Process& process, Deadline deadline) override {
+    for (;;) {
+      if (const auto found = endings_.find(process.pid()); found != endings_.end()) {
+        const int status = found->second;
+        endings_.erase(found);
+        const auto reason = status < 0 ? std::nullopt : to_exit_reason(status);
+        return reason ? *reason : process.reap().value_or(ExitReason{});
+      }
+      if (!server_ || !read_report(deadline)) {
+        // The server is gone, or stopped: the kernel's own record may still know.
+        process.signal_group(9);
+        return process.reap().value_or(ExitReason{});
+      }
+    }
+  }
+
+  std::optional<std::string> take_warning() override { return std::exchange(warning_, std::nullopt); }
+  std::uint32_t server_pid() const noexcept override { return server_.pid(); }
+
+ protected:
+  void adopt_server(Process server, MessageSocket control, Descriptor lifeline) {
+    server_ = std::move(server);
+    control_ = std::move(control);
+    lifeline_ = std::move(lifeline);
+  }
+
+  void dismiss_server() {
+    if (!server_) return;
+    const ServerRequest request{.what = ServerRequest::What::quit};
+    control_.send(as_bytes_of(request));
+    if (!server_.wait_dead(steady_clock::now() + std::chrono::seconds{1})) server_.signal(9);
+    server_.wait_dead({});
+    server_.reap();
+    server_ = Process{};
+  }
+
+  // Waits for one report and files it. False: the server is gone, or the deadline passed.
+  bool read_report(Deadline deadline) {
+    bool closed = false;
+    auto message = control_.receive(deadline, &closed);
+    if (!message) {
+      if (closed) note_server_dead();
+      return false;
+    }
+    if (message->bytes.size() < sizeof(ServerReport)) return true;
+    ServerReport report;
+    std::memcpy(&report, message->bytes.data(), sizeof report);
+    switch (report.what) {
+      case ServerReport::What::started: started_ = {report, std::move(message->descriptors)}; break;
+      case ServerReport::What::ended: endings_[report.pid] = report.wait_status; break;
+      case ServerReport::What::ready: ready_ = true; break;
+      case ServerReport::What::failed: {
+        const auto* const text = reinterpret_cast<const char*>(message->bytes.data()) + sizeof report;
+        failure_ = std::string{text, message->bytes.size() - sizeof report};
+        break;
+      }
+      case ServerReport::What::standby: break;
+    }
+    return true;
+  }
+
+  virtual void revive() = 0;
+
+  Process server_;
+  MessageSocket control_;
+  Descriptor lifeline_;
+  std::optional<std::string> warning_;
+  std::optional<std::string> failure_;
+  bool ready_ = false;
+
+ private:
+  std::optional<StartedWorker> wait_started(Ends ends) {
+    const auto deadline = steady_clock::now() + std::chrono::seconds{10};
+    for (;;) {
+      if (started_ && started_->first.ticket == ticket_) {
+        auto [report, descriptors] = std::move(*started_);
+        started_.reset();
+        if (report.error_number != 0 || descriptors.empty()) {
+          throw SystemError{"fork", report.error_number, "starting a worker in the fork server",
+                            "Raise the limit on processes (ulimit -u, the cgroup's pids.max), or use fewer workers."};
+        }
+        return StartedWorker{Process{report.pid, std::move(descriptors[0]), false}, std::move(ends.socket), std::move(ends.lifeline)};
+      }
+      if (!read_report(deadline)) {
+        if (server_ && !server_.dead()) server_.signal(9);  // it does not answer: stopped, or stuck
+        return std::nullopt;
+      }
+    }
+  }
+
+  void note_server_dead() {
+    if (!server_) return;
+    const auto pid = server_.pid();
+    std::string how = "is stuck and was killed";
+    if (server_.wait_dead(steady_clock::now() + std::chrono::milliseconds{100})) {
+      const auto reason = server_.reap();
+      how = to_string(reason.value_or(ExitReason{}));
+    } else {
+      server_.signal(9);
+      server_.wait_dead({});
+      server_.reap();
+    }
+    warning_ = "the fork server (pid " + std::to_string(pid) + ") " + how + "; another one takes its place. Its running workers go on.";
+    server_ = Process{};
+    control_.close();
+  }
+
+  std::uint64_t ticket_ = 0;
+  std::optional<std::pair<ServerReport, std::vector<Descriptor>>> started_;
+  std::unordered_map<std::uint32_t, int> endings_;
+};
+
+class ForkServerLauncher final : public ServedLauncher {
+ public:
+  explicit ForkServerLauncher(const LaunchPlan& plan) : plan_{plan} {}
+  ~ForkServerLauncher() override { dismiss_server(); }
+
+ private:
+  void revive() override {
+    const Hello hello{.role = Hello::Role::server, .context = plan_.context, .setup_bytes = plan_.setup_bytes, .main = plan_.prepare};
+    const std::array<int, 1> along{plan_.setup->fd()};
+    Ends ends = make_greeted_ends(hello, along);
+    Process server = execute_program(gate_server_argument, ends.their_socket.fd(), ends.their_lifeline.get(), plan_.options);
+    adopt_server(std::move(server), std::move(ends.socket), std::move(ends.lifeline));
+    ends.their_socket.close();
+    ready_ = false;
+    failure_.reset();
+    while (!ready_) {
+      const bool heard = read_report(std::nullopt);
+      if (failure_) {
+        dismiss_server();
+        throw UsageError{"the fork server could not be prepared: " + *failure_ + " No worker was started."};
+      }
+      if (!heard) {
+        throw UsageError{"the fork server ended before it reached kindred::Entry" + (warning_ ? " (" + *warning_ + ")" : std::string{}) +
+                         ". Make the Entry first in main, with main's own argc and argv."};
+      }
+    }
+  }
+
+  LaunchPlan plan_;
+};
+
+class ForkLauncher final : public ServedLauncher {
+ public:
+  explicit ForkLauncher(const LaunchPlan& plan) : plan_{plan} { fork_template(); }
+  ~ForkLauncher() override { dismiss_server(); }
+
+ private:
+  struct Forking {
+    ForkLauncher* launcher;
+    Ends ends;
+    std::uint32_t parent = process_id();
+    std::uint32_t pid = 0;
+    std::optional<SystemError> failure;
+  };
+
+  void fork_template() {
+    Forking forking{.launcher = this, .ends = make_ends(), .pid = 0, .failure = std::nullopt};
+    const auto fork_now = [](void* argument) {
+      auto& job = *static_cast<Forking*>(argument);
+      try {
+        const SignalsBlocked blocked;
+        job.pid = fork_process();
+        if (job.pid == 0) serve_as_fork_server(job.ends.their_socket.fd(), job.ends.their_lifeline.get(), job.parent, false);
+      } catch (const SystemError& error) {
+        job.failure = error;
+      }
+    };
+    if (plan_.around_fork != nullptr) {
+      plan_.around_fork(fork_now, &forking);
+    } else {
+      fork_now(&forking);
+    }
+    if (forking.failure) throw *forking.failure;
+    adopt_server(Process{forking.pid, open_pidfd(forking.pid), true}, std::move(forking.ends.socket), std::move(forking.ends.lifeline));
+  }
+
+  void revive() override {
+    if (warning_) *warning_ += " It is a copy of the program as it is now, not as it was in the executor's constructor.";
+    fork_template();
+  }
+
+  LaunchPlan plan_;
+};
+
+}  // namespace
+
+std::unique_ptr<Launcher> make_fork_launcher(const LaunchPlan& plan) { return std::make_unique<ForkLauncher>(plan); }
+std::unique_ptr<Launcher> make_fork_server_launcher(const LaunchPlan& plan) { return std::make_unique<ForkServerLauncher>(plan); }
+std::unique_ptr<Launcher> make_spawn_launcher(const LaunchPlan& plan) { return std::make_unique<SpawnLauncher>(plan); }
+
+}  // namespace kindred::internal
