@@ -1,0 +1,110 @@
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+/// What every measured program shares: options as `--name value`, the clock, percentiles, and the one JSON line that it prints.
+namespace bench {
+
+/// The command line, `--name value` pairs only. A name that is asked for and absent has the default that the program gives.
+class Options {
+ public:
+  Options(int argc, char** argv) : words_(argv + 1, argv + argc) {}
+
+  [[nodiscard]] std::string text(std::string_view name, std::string_view otherwise) const {
+    for (std::size_t at = 0; at + 1 < words_.size(); ++at) {
+      if (words_[at].starts_with("--") && words_[at].substr(2) == name) return std::string{words_[at + 1]};
+    }
+    return std::string{otherwise};
+  }
+  [[nodiscard]] std::size_t number(std::string_view name, std::size_t otherwise) const {
+    const auto word = text(name, "");
+    return word.empty() ? otherwise : static_cast<std::size_t>(std::strtod(word.c_str(), nullptr));
+  }
+
+ private:
+  std::vector<std::string_view> words_;
+};
+
+[[nodiscard]] inline double now_ns() noexcept {
+  return static_cast<double>(
+      std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count());
+}
+
+/// A named figure beside the main one: {"p99", 12.5}.
+using Extra = std::pair<std::string_view, double>;
+
+/// Prints the program's result. A program prints exactly one.
+inline void report(double value, std::string_view unit, const std::vector<Extra>& extras = {}) {
+  std::printf("{\"value\": %.6g, \"unit\": \"%.*s\"", value, static_cast<int>(unit.size()), unit.data());
+  for (const auto& [name, figure] : extras) {
+    std::printf(", \"%.*s\": %.6g", static_cast<int>(name.size()), name.data(), figure);
+  }
+  std::puts("}");
+  std::fflush(stdout);
+}
+
+/// Ends the program because it would measure something wrong.
+[[noreturn]] inline void fail(std::string_view why) {
+  std::fprintf(stderr, "%.*s\n", static_cast<int>(why.size()), why.data());
+  std::exit(1);
+}
+
+/// Durations, to be read as percentiles.
+class Samples {
+ public:
+  explicit Samples(std::size_t expected) { values_.reserve(expected); }
+  void add(double value) { values_.push_back(value); }
+  [[nodiscard]] double percentile(double percent) {
+    if (values_.empty()) fail("no samples");
+    const auto rank = static_cast<std::size_t>(percent / 100.0 * static_cast<double>(values_.size() - 1) + 0.5);
+    std::nth_element(values_.begin(), values_.begin() + static_cast<std::ptrdiff_t>(rank), values_.end());
+    return values_[rank];
+  }
+  void report(std::string_view unit, double scale = 1.0) {
+    bench::report(percentile(50) * scale, unit, {{"p99", percentile(99) * scale}, {"samples", static_cast<double>(values_.size())}});
+  }
+
+ private:
+  std::vector<double> values_;
+};
+
+/// Work that takes as many cycles wherever it runs: a chain of dependent shifts. A task that spun until a time had passed would
+/// count the time in which it was preempted as work done, and make an oversubscribed pool look better than the machine.
+[[nodiscard]] inline std::uint64_t work(std::uint64_t iterations) noexcept {
+  std::uint64_t state = 88172645463325252ULL + iterations;
+  for (std::uint64_t done = 0; done < iterations; ++done) {
+    state ^= state << 13U;
+    state ^= state >> 7U;
+    state ^= state << 17U;
+  }
+  return state;
+}
+
+/// The silence between two round trips "after 1 to 3 ms": a different one each time, so that no timer falls in step with it.
+[[nodiscard]] inline std::chrono::microseconds silence(std::size_t round) noexcept {
+  return std::chrono::microseconds{1000 + (round * 7919U) % 2000U};
+}
+
+/// Prints that the program is set up, with the pids of its workers, and waits until the driver has looked at it and says so
+/// with a line on standard input.
+inline void hold(const std::vector<long>& workers) {
+  std::printf("{\"ready\": [");
+  for (std::size_t at = 0; at < workers.size(); ++at) std::printf("%s%ld", at == 0 ? "" : ", ", workers[at]);
+  std::puts("]}");
+  std::fflush(stdout);
+  while (true) {
+    const int letter = std::getchar();
+    if (letter == '\n' || letter == EOF) return;
+  }
+}
+
+}  // namespace bench
