@@ -1,0 +1,87 @@
+#pragma once
+
+#include <cstdint>
+#include <ctime>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kindred/internal/color.hpp"
+#include "kindred/internal/text_buffer.hpp"
+#include "kindred/log_record.hpp"
+
+namespace kindred::internal {
+
+/// What a sink without a pattern of its own writes:
+/// `[2026-07-26 14:03:11.482913+02:00] [info] [w0 area#41] radius 2 {user=7}`
+inline constexpr std::string_view default_pattern = "[%Y-%m-%d %H:%M:%S.%f%z] [%^%l%$] [%W] %v%V";
+
+/// One part of a pattern.
+struct PatternPart {
+  enum class Kind : unsigned char {
+    literal,
+    time,  ///< what changes with the second at most: `flag` says what
+    milliseconds, microseconds, nanoseconds, epoch,
+    since_nanoseconds, since_microseconds, since_milliseconds, since_seconds,
+    level, level_letter, logger, message, fields, field,
+    worker, incarnation, pid, tid, task_id, task_name, attempt, sequence, origin, late, who,
+    source, source_name, source_path, source_line, function,
+    color_begin, color_end
+  };
+  enum class Align : unsigned char { none, left, right, center };
+
+  Kind kind = Kind::literal;
+  char flag = 0;
+  std::string text;  ///< of a literal; key of a field
+  Align align = Align::none;
+  std::size_t width = 0;
+  bool cut = false;
+};
+
+/// Reads a pattern: spdlog's flags and ours. Errors: `UsageError` that quotes the pattern and names the flag.
+[[nodiscard]] std::vector<PatternPart> parse_pattern(std::string_view pattern);
+
+/// Turns records into lines. Compiled once; the date and time of a second are put together once a second. One thread at a time.
+class PatternFormatter {
+ public:
+  struct ColorRange {
+    std::size_t begin = 0;
+    std::size_t end = 0;
+  };
+  /// `colors`: nothing is coloured where there are none. `pattern`: the default one where it is empty. Errors: `UsageError`.
+  explicit PatternFormatter(std::string_view pattern, const LevelColors* colors = nullptr);
+
+  /// Appends the line without its newline: no control byte but the colour sequences. `range`, if given, is told where the colour would be.
+  void append(const LogRecord& record, TextBuffer& out, ColorRange* range = nullptr);
+
+ private:
+  struct Step {
+    PatternPart::Kind kind;
+    std::uint32_t begin = 0;  ///< literal and time: its place in `steady_text_`; field: of its key in `keys_`
+    std::uint32_t end = 0;
+    PatternPart::Align align = PatternPart::Align::none;
+    bool cut = false;
+    std::size_t width = 0;
+  };
+
+  void append_step(const Step& step, const LogRecord& record, std::int64_t nanosecond, TextBuffer& out);
+  void turn_to(std::int64_t second);
+
+  std::vector<PatternPart> parts_;
+  std::vector<Step> steps_;     ///< neighbouring literals and time parts are one
+  std::string steady_text_;     ///< theirs, as of `second_`
+  std::vector<std::string> keys_;
+  std::int64_t second_ = INT64_MIN;
+  std::int64_t previous_nanoseconds_ = 0;
+  LevelColors colors_;
+  bool colored_;
+};
+
+/// The pieces that `%W` and `%V` are made of; the reader of logs is their inverse.
+void append_who(TextBuffer& out, const LogRecord& record);
+/// Appends ` {key=value ...}`; nothing for a record without fields, unless the line up to here, which began at `line_begin`, could be
+/// taken for one that has some: then ` {}`.
+void append_fields(TextBuffer& out, const LogRecord& record, std::size_t message_begin);
+void append_field_value(TextBuffer& out, const FieldValue& value);
+
+}  // namespace kindred::internal
