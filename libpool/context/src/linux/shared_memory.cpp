@@ -76,8 +76,14 @@ SharedMemory SharedMemory::adopt(Descriptor fd, std::size_t at_least_bytes, Acce
     throw UsageError{"a shared memory of " + std::to_string(at_least_bytes) + " bytes was announced, and one of " +
                      std::to_string(size) + " bytes came."};
   }
+  // A hole would be filled when it is read, or, where memory is short then, be a SIGBUS in this process. (st_blocks counts 512 bytes.)
+  if (static_cast<std::size_t>(status.st_blocks) * 512 < size) {
+    throw UsageError{"a shared memory of " + std::to_string(size) + " bytes came of which " +
+                     std::to_string(static_cast<std::size_t>(status.st_blocks) * 512) + " are allocated. Only memory made by kindred is taken."};
+  }
+  const bool read_only = access == Access::read_only || (seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)) != 0;
   SharedMemory memory;
-  memory.region_ = map(fd.get(), size, access == Access::read_only ? ipc::read_only : ipc::read_write);
+  memory.region_ = map(fd.get(), size, read_only ? ipc::read_only : ipc::read_write);
   memory.fd_ = std::move(fd);
   return memory;
 }

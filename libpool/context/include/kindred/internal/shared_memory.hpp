@@ -18,8 +18,9 @@ class SharedMemory {
   /// Makes `bytes` (rounded up to pages) of zeroed memory. Errors: `SystemError` with the size and the limit to raise.
   [[nodiscard]] static SharedMemory create(const char* name, std::size_t bytes);
   enum class Access { read_only, read_write };
-  /// Maps what another process made. Checks the seals (no shrink) and the true size first: throws `SystemError` or, where the memory is
-  /// not sealed or smaller than `at_least_bytes`, `UsageError`.
+  /// Maps what another process made. Checks the seals (no shrink), the true size and that all of it is allocated first: throws
+  /// `SystemError` or, where the memory is not sealed, smaller than `at_least_bytes` or has holes, `UsageError`. What is sealed against
+  /// writers is mapped read-only whatever `access` says.
   [[nodiscard]] static SharedMemory adopt(Descriptor fd, std::size_t at_least_bytes, Access access = Access::read_write);
 
   [[nodiscard]] std::span<std::byte> bytes() const noexcept {
@@ -30,6 +31,7 @@ class SharedMemory {
   void close_descriptor() noexcept { fd_.reset(); }  ///< the mapping stays
   void seal_writes();  ///< later mappings, in any process, are read-only (F_SEAL_FUTURE_WRITE); ours stays writable
   void keep_out_of_forks() const noexcept;  ///< a plain fork of this process gets no copy of the mapping
+  [[nodiscard]] bool writable() const noexcept { return region_.get_mode() == boost::interprocess::read_write; }  ///< our mapping
   explicit operator bool() const noexcept { return region_.get_size() != 0; }
 
  private:
