@@ -1,4 +1,4 @@
-// expect: could not convert
+// expect: could not convert || no known conversion
 // A context's id cannot be made up from a number by accident: a handle would then seem to belong where it does not.
 #include "kindred/internal/context_id.hpp"
 
