@@ -58,35 +58,38 @@ std::optional<FileStatus> status(int fd, const char* path, int flags) noexcept {
                    ": writing there could lead the log to a place that somebody else chose. Remove it, or give another path."};
 }
 
-/// Turns the SIGPIPE that this thread's write may cause into nothing, without touching what the process does with the signal.
-class QuietPipe {
+/// Turns the signal that this thread's write may cause (SIGPIPE: no reader, SIGXFSZ: beyond RLIMIT_FSIZE) into nothing, without
+/// touching what the process does with it.
+class QuietWrite {
  public:
-  QuietPipe() noexcept {
-    ::sigemptyset(&pipe_);
-    ::sigaddset(&pipe_, SIGPIPE);
-    sigset_t pending;
-    ::sigemptyset(&pending);
-    ::sigpending(&pending);
-    was_pending_ = ::sigismember(&pending, SIGPIPE) == 1;
-    ::pthread_sigmask(SIG_BLOCK, &pipe_, &before_);
+  QuietWrite() noexcept {
+    ::sigemptyset(&caused_);
+    ::sigaddset(&caused_, SIGPIPE);
+    ::sigaddset(&caused_, SIGXFSZ);
+    ::pthread_sigmask(SIG_BLOCK, &caused_, &before_);
   }
-  QuietPipe(const QuietPipe&) = delete;
-  QuietPipe& operator=(const QuietPipe&) = delete;
-  ~QuietPipe() {
-    const int error = errno;
-    if (broken && !was_pending_) {
-      const timespec at_once{};
-      while (::sigtimedwait(&pipe_, nullptr, &at_once) < 0 && errno == EINTR) {}
-    }
+  QuietWrite(const QuietWrite&) = delete;
+  QuietWrite& operator=(const QuietWrite&) = delete;
+  ~QuietWrite() {
+    if (failed_with == EPIPE) forget(SIGPIPE);
+    if (failed_with == EFBIG) forget(SIGXFSZ);
     ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
-    errno = error;
   }
-  bool broken = false;
+  int failed_with = 0;
 
  private:
-  sigset_t pipe_{};
+  void forget(int signal) const noexcept {
+    // Where the caller blocks the signal himself, it may have been pending before, and is left to him.
+    if (::sigismember(&before_, signal) == 1) return;
+    sigset_t one;
+    ::sigemptyset(&one);
+    ::sigaddset(&one, signal);
+    const timespec at_once{};
+    while (::sigtimedwait(&one, nullptr, &at_once) < 0 && errno == EINTR) {}
+  }
+
+  sigset_t caused_{};
   sigset_t before_{};
-  bool was_pending_ = false;
 };
 
 std::string directory_of(const std::string& path) {
@@ -155,13 +158,13 @@ Descriptor open_to_read(const std::string& path, bool follow) {
 }
 
 std::ptrdiff_t write_some(int fd, std::string_view bytes) noexcept {
-  QuietPipe quiet;
+  QuietWrite quiet;
   while (true) {
     const auto written = ::write(fd, bytes.data(), bytes.size());
     if (written >= 0) return written;
     if (errno == EINTR) continue;
-    quiet.broken = errno == EPIPE;
-    if (errno != EAGAIN) return -errno;
+    quiet.failed_with = errno;
+    if (errno != EAGAIN) return -quiet.failed_with;
     pollfd room{.fd = fd, .events = POLLOUT, .revents = 0};
     ::poll(&room, 1, -1);
   }

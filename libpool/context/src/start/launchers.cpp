@@ -245,17 +245,21 @@ class ForkLauncher final : public ServedLauncher {
     const auto fork_now = [](void* argument) {
       auto& job = *static_cast<Forking*>(argument);
       try {
-        const SignalsBlocked blocked;
         job.pid = fork_process();
-        if (job.pid == 0) serve_as_fork_server(job.ends.their_socket.fd(), job.ends.their_lifeline.get(), job.parent, false);
       } catch (const SystemError& error) {
         job.failure = error;
       }
     };
-    if (plan_.around_fork != nullptr) {
-      plan_.around_fork(fork_now, &forking);
-    } else {
-      fork_now(&forking);
+    {
+      const SignalsBlocked blocked;
+      if (plan_.around_fork != nullptr) {
+        plan_.around_fork(fork_now, &forking);  // returns in the child too, with the locks that it held given back
+      } else {
+        fork_now(&forking);
+      }
+      if (forking.pid == 0 && !forking.failure) {
+        serve_as_fork_server(forking.ends.their_socket.fd(), forking.ends.their_lifeline.get(), forking.parent, false);
+      }
     }
     if (forking.failure) throw *forking.failure;
     adopt_server(Process{forking.pid, open_pidfd(forking.pid), true}, std::move(forking.ends.socket), std::move(forking.ends.lifeline));

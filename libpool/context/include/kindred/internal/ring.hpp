@@ -62,6 +62,17 @@ class RingWriter {
     return room_.subspan(at, contiguous);
   }
 
+  /// The same, without asking the peer how far it has come: for a producer that learns it another way (`give_back`).
+  [[nodiscard]] std::span<std::byte> reserve_in_known(std::size_t bytes) noexcept {
+    const auto wanted = round_to_ring(bytes);
+    const std::size_t to_end = room_.size() - offset();
+    return free() < (wanted <= to_end ? wanted : to_end + wanted) ? std::span<std::byte>{} : reserve(bytes);
+  }
+  /// The peer is done with everything up to `cursor`, a value that `published` had.
+  void give_back(Cursor cursor) noexcept {
+    if (static_cast<Cursor>(cursor - consumed_) <= static_cast<Cursor>(published_ - consumed_)) consumed_ = cursor;
+  }
+
   /// Makes the message that lies in the reserved room visible. `bytes` is its size, rounded up by this call; its first word is set here.
   void publish(std::size_t bytes) noexcept {
     const auto size = static_cast<std::uint32_t>(round_to_ring(bytes));
