@@ -1,0 +1,80 @@
+#pragma once
+
+#include <bit>
+#include <concepts>
+#include <cstdint>
+#include <source_location>
+#include <string_view>
+#include <type_traits>
+
+#include <fmt/core.h>
+
+#include "kindred/key_value.hpp"
+#include "kindred/level.hpp"
+
+namespace kindred::internal {
+
+/// A log call's format and place, as the call passes them: three words, all of constants.
+struct CallSite {
+  std::string_view format;
+  std::source_location where;
+  /// The message must be made by the caller: the format is no constant, or takes a width or precision from an argument.
+  bool format_here;
+
+  /// An address that no other call has (other expansions of one macro aside, whose formats differ).
+  [[nodiscard]] const void* address() const noexcept {
+    if constexpr (sizeof(std::source_location) == sizeof(const void*)) {
+      return std::bit_cast<const void*>(where);
+    } else {
+      return where.function_name() + where.line();
+    }
+  }
+};
+
+/// Does a replacement field of `format` hold another one, as in `{:{}}`?
+[[nodiscard]] constexpr bool has_nested_fields(std::string_view format) noexcept {
+  bool inside = false;
+  for (std::size_t i = 0; i < format.size(); ++i) {
+    if (format[i] == '{') {
+      if (inside) return true;
+      if (i + 1 < format.size() && format[i + 1] == '{') ++i;
+      else inside = true;
+    } else if (format[i] == '}') {
+      inside = false;
+    }
+  }
+  return false;
+}
+
+template <class... Ts>
+struct TypeList {};
+
+/// The `fmt::format_string` of a call's arguments without its key-values.
+template <class Done, class... Rest>
+struct CheckedFormat;
+template <class... Done>
+struct CheckedFormat<TypeList<Done...>> {
+  using type = fmt::format_string<Done...>;
+};
+template <class... Done, class Next, class... Rest>
+struct CheckedFormat<TypeList<Done...>, Next, Rest...>
+    : std::conditional_t<is_key_value<std::remove_cvref_t<Next>>, CheckedFormat<TypeList<Done...>, Rest...>,
+                         CheckedFormat<TypeList<Done..., Next>, Rest...>> {};
+
+/// The first parameter of every log call: a format that is checked against the arguments when the call is compiled, and the place of the
+/// call. Made from a string constant, or from `fmt::runtime(text)`, which is checked when it runs: a format that does not fit is logged as
+/// it stands, with the reason.
+template <class... Args>
+class LogFormat : public CallSite {
+ public:
+  template <class S>
+    requires std::convertible_to<const S&, std::string_view>
+  consteval LogFormat(const S& text, std::source_location where_called = std::source_location::current())  // NOLINT
+      : CallSite{std::string_view{text}, where_called, has_nested_fields(std::string_view{text})} {
+    [[maybe_unused]] const typename CheckedFormat<TypeList<>, Args...>::type checked{text};
+  }
+  LogFormat(fmt::basic_runtime<char> text, std::source_location where_called = std::source_location::current())  // NOLINT
+      : CallSite{{text.str.data(), text.str.size()}, where_called, true} {}
+};
+
+}  // namespace kindred::internal

@@ -1,0 +1,135 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <span>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+#include "kindred/internal/log_front.hpp"
+
+namespace kindred::internal {
+
+/// Encodes to the heap, and hands over to `write_encoded`.
+template <class... S>
+[[gnu::noinline, gnu::cold]] void write_slowly(const LogTarget& target, LaneState* lane, LevelCode level, const CallSite& site,
+                                               const S&... stored) noexcept {
+  const std::size_t bytes = (stored_bytes(stored) + ... + std::size_t{0});
+  const std::unique_ptr<std::byte[]> buffer{new (std::nothrow) std::byte[bytes + 1]};
+  if (buffer != nullptr) {
+    [[maybe_unused]] std::byte* end = buffer.get();
+    ((end = store(end, stored)), ...);
+    write_encoded(target, lane, level, site, StoredTypes<S...>::view(), {buffer.get(), bytes});
+  } else if (lane != nullptr) {
+    lane->ring.count_dropped(1);
+    lane->stale = true;
+  }
+}
+
+/// Writes one record into the calling thread's lane. What a log call costs is here: no lock, no allocation, no system call unless the
+/// collector sleeps or the lane is full. (Lanes that threads share take a lock.)
+template <class... S>
+[[gnu::noinline]] void write_record(const LogTarget& target, LevelCode level, const CallSite& site, const S&... stored) noexcept {
+  if (target.front == nullptr) [[unlikely]] return write_slowly(target, nullptr, level, site, stored...);
+  const LaneUse use{*target.front};
+  LaneState* const lane = use.lane();
+  if (lane == nullptr) [[unlikely]] return write_slowly({nullptr, target.binding}, nullptr, level, site, stored...);
+
+  const std::size_t bytes = round_to_record(record_head_bytes + (stored_bytes(stored) + ... + std::size_t{0}));
+  const SiteKey key = site_key(site, StoredTypes<S...>::codes, level);
+  const auto& seen = lane->sites[LaneState::site_slot(key.address)];
+  std::uint32_t id = seen.id;
+  if (seen.address != key.address || seen.types_and_level != key.types_and_level || seen.format != key.format) [[unlikely]] {
+    id = find_site(*lane, key, site, StoredTypes<S...>::view(), level);
+  }
+  if (bytes > lane->ring.largest() || id == record_site::inlined) [[unlikely]] {
+    return write_slowly(target, lane, level, site, stored...);
+  }
+
+  std::byte* at;
+  std::uint32_t slot = 0;
+  for (;;) {
+    at = lane->ring.reserve(bytes);
+    if (at == nullptr) [[unlikely]] {
+      if (!wait_for_room(*lane, bytes)) return;
+    } else if (lane->stale || lane->ring.begun_block() || lane->scope_announced != thread_lane.scope_serial ||
+               lane->task_announced != lane->task_serial->load(std::memory_order_relaxed)) [[unlikely]] {
+      if (!announce(*lane)) return;
+    } else if (target.binding != nullptr && lane->bindings[slot = LaneState::binding_slot(*target.binding)] != target.binding->serial)
+        [[unlikely]] {
+      if (!announce_binding(*lane, static_cast<std::uint8_t>(slot), *target.binding)) return;
+    } else {
+      break;
+    }
+  }
+
+  const std::uint64_t now = lane->ring.enter();
+  // Order: read after `enter`. Who closes the log sets it, makes a heavy barrier, and waits until no lane is entered: so a record is
+  // either drained with the rest or goes to stderr, and never lost between.
+  if (lane->closed.load(std::memory_order_relaxed) != 0) [[unlikely]] {
+    lane->ring.leave();
+    return write_slowly({nullptr, target.binding}, nullptr, level, site, stored...);
+  }
+  const std::uint32_t words[2] = {static_cast<std::uint32_t>(bytes) | slot << record_slot_shift, id};
+  std::memcpy(at, words, sizeof words);
+  std::memcpy(at + sizeof words, &now, sizeof now);
+  [[maybe_unused]] std::byte* end = at + record_head_bytes;
+  ((end = store(end, stored)), ...);
+  lane->ring.commit(bytes);
+  ++lane->sequence;
+  // Order: after the commit, by a compiler barrier here and the collector's heavy barrier there (or full fences on both sides): either
+  // it sees the record before it sleeps, or we see that it sleeps.
+  if (lane->collector->load(std::memory_order_seq_cst) >= static_cast<std::uint32_t>(CollectorState::sleeping)) [[unlikely]] {
+    ring_collector(*lane);
+  }
+}
+
+template <class T>
+void append_field(Field*& next, const T& argument) {
+  if constexpr (is_key_value<std::remove_cvref_t<T>>) {
+    next->key = argument.key;
+    next->value = to_field_value(argument.value);
+    ++next;
+  }
+}
+template <class T>
+[[nodiscard]] auto format_argument(T& argument) noexcept {
+  if constexpr (is_key_value<std::remove_cvref_t<T>>) return std::tuple<>{};
+  else return std::tuple<T&>{argument};
+}
+
+template <class... Args>
+[[gnu::noinline, gnu::cold]] void write_text(const LogTarget& target, LevelCode level, const CallSite& site, Args&... args) noexcept {
+  constexpr std::size_t count = (std::size_t{is_key_value<std::remove_cvref_t<Args>>} + ... + 0);
+  if constexpr (count == 0) {
+    write_formatted(target, level, site, fmt::make_format_args(args...), {});
+  } else {
+    try {
+      std::array<Field, count> fields;
+      Field* next = fields.data();
+      (append_field(next, args), ...);
+      std::apply([&](auto&... plain) { write_formatted(target, level, site, fmt::make_format_args(plain...), fields); },
+                 std::tuple_cat(format_argument(args)...));
+    } catch (...) {
+      write_message(target, level, site, "(a key-value argument of this log call threw when it was formatted)", {});
+    }
+  }
+}
+
+/// A log call whose level is enabled.
+template <class... Args>
+void write_call(const LogTarget& target, LevelCode level, const CallSite& site, Args&... args) noexcept {
+  if constexpr ((is_storable<std::remove_cv_t<Args>> && ...)) {
+    if (!site.format_here) [[likely]] return write_record(target, level, site, as_stored(args)...);
+  }
+  write_text(target, level, site, args...);
+}
+
+[[nodiscard]] inline LogTarget process_target() noexcept { return {process_front.load(std::memory_order_acquire), nullptr}; }
+
+}  // namespace kindred::internal

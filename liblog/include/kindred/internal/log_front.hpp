@@ -1,0 +1,213 @@
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kindred/internal/call_site.hpp"
+#include "kindred/internal/context_life.hpp"
+#include "kindred/internal/lane.hpp"
+#include "kindred/internal/log_area.hpp"
+#include "kindred/internal/record_encoder.hpp"
+#include "kindred/internal/wakeup.hpp"
+#include "kindred/log_record.hpp"
+
+namespace kindred::internal {
+
+class LogFront;
+
+/// What a logger puts on its records: a name, and fields. Immutable, and sent once for as long as a lane remembers it.
+struct Binding {
+  Binding(std::string logger_name, std::vector<Field> logger_fields);
+  const std::uint64_t serial;  ///< of this process; never 0
+  const std::string name;
+  const std::vector<Field> fields;
+  /// The level of `name` by the latest look: front's serial 32 | levels' generation 24 | level 8. Any thread.
+  mutable std::atomic<std::uint64_t> level_seen{0};
+};
+
+/// Where a log call goes.
+struct LogTarget {
+  LogFront* front;         ///< null: this process has no log, so stderr
+  const Binding* binding;  ///< may be null
+};
+
+// --- the task at hand -----------------------------------------------------------------------------------------------------
+
+/// What the records of a task are attributed to. The name is copied; beyond 248 bytes it is cut.
+struct TaskIdentity {
+  std::uint64_t task_id = 0;
+  std::uint32_t attempt = 0;
+  std::uint64_t function_reference = 0;  ///< names the task where `name` is empty: the parent resolves it
+  std::string_view name;
+};
+
+/// The task of this process, written by the thread that runs tasks, read by every thread that logs: so records of threads that a task
+/// starts are its records.
+///
+/// Invariant: `serial` is odd while the rest is being written, and grows by 2 with each change.
+struct CurrentTask {
+  std::atomic<std::uint64_t> serial{0};
+  std::atomic<std::uint64_t> id{0};
+  std::atomic<std::uint64_t> function{0};
+  std::atomic<std::uint32_t> attempt{0};
+  std::atomic<std::uint32_t> name_bytes{0};
+  std::atomic<std::uint64_t> name[31]{};
+};
+extern constinit CurrentTask current_task;
+void set_task_name(std::string_view name) noexcept;
+
+/// All log records of this process belong to `task` until `leave_task`. Costs some stores to this process's memory; nothing is sent unless
+/// something is logged. Threads: the one that runs tasks. Fork: worker only.
+inline void enter_task(const TaskIdentity& task) noexcept {
+  CurrentTask& now = current_task;
+  const auto serial = now.serial.load(std::memory_order_relaxed);
+  now.serial.store(serial + 1, std::memory_order_relaxed);
+  // Order: release on each, so that the odd serial is seen before any of them; a reader that sees one of them sees the odd serial too.
+  now.id.store(task.task_id, std::memory_order_release);
+  now.function.store(task.function_reference, std::memory_order_release);
+  now.attempt.store(task.attempt, std::memory_order_release);
+  if (!task.name.empty() || now.name_bytes.load(std::memory_order_relaxed) != 0) set_task_name(task.name);
+  now.serial.store(serial + 2, std::memory_order_release);
+}
+inline void leave_task() noexcept { enter_task({}); }
+
+// --- the process and its lanes ----------------------------------------------------------------------------------------------
+
+/// This process as its records name it.
+struct LogIdentity {
+  ContextId context;
+  int worker = -1;
+  std::uint32_t incarnation = 0;
+  std::uint32_t pid = 0;
+};
+
+/// Makes this process log into `area`, which the parent formatted; the calling thread becomes the one with lane 0. Whatever log the process
+/// inherited through a fork is forgotten, its locks with it: they may have been held by threads that do not exist here.
+/// `bell` wakes the collector. Call once, in a worker's bootstrap. Threads: the only one. Fork: worker only.
+void attach_log(std::span<std::byte> area, Doorbell bell, const LogIdentity& identity);
+/// Forgets the log that this process has, or inherited: its calls go to stderr from now on. Called by itself in the child of any fork
+/// that runs the library's fork handlers. Threads: the only one.
+void detach_log() noexcept;
+
+/// Logs `text` from a signal handler: async-signal-safe, takes no lock, never waits; what finds no room is counted as dropped.
+/// In a process without a log it is written to stderr. Any thread.
+void log_raw(Level level, const char* text, std::size_t bytes) noexcept;
+
+/// Calls `fork_it` while spdlog's registry is locked, so that a child that it forks does not inherit the lock from another thread.
+/// `fork_it` must return in the child too.
+void with_spdlog_registry_held(const std::function<void()>& fork_it);
+/// Leads spdlog's default logger, and every registered one, into this process's log: their sinks are replaced; names, levels, source
+/// locations and thread ids are kept. The old sinks are leaked on purpose: destroying them would write what the parent had buffered a
+/// second time. Loggers that are made later join when they are registered. Asynchronous loggers become synchronous where they are
+/// got from the registry. Call after `attach_log`. Threads: the only one. Fork: worker only.
+void bridge_spdlog();
+
+/// One thread's way into a lane.
+struct alignas(64) LaneState {
+  LaneWriter<> ring;
+  std::uint64_t task_announced = 0;   ///< serial; what the collector knows of this lane
+  std::uint64_t scope_announced = 0;  ///< serial
+  std::uint64_t sequence = 0;         ///< of the latest record
+  const std::atomic<std::uint64_t>* task_serial = nullptr;
+  const std::atomic<std::uint32_t>* collector = nullptr;  ///< `LogControl::collector`
+  std::atomic<std::uint8_t> closed{0};  ///< 1: the log is being shut down
+  bool shared = false;                  ///< many threads, under the front's lock
+  bool stale = true;                    ///< the collector is to be told thread, task and scope anew
+  bool gave_up = false;                 ///< a wait for room has timed out, and the collector has not moved since
+  std::uint32_t thread = 0;             ///< tid as announced
+  std::uint64_t gap_announced = 0;      ///< drops that the collector has been told of
+  LogFront* front = nullptr;
+
+  static constexpr std::size_t site_slots = 128;
+  struct SiteSlot {
+    const void* address = nullptr;
+    const char* format = nullptr;
+    std::uint64_t types_and_level = 0;
+    std::uint32_t id = 0;
+  };
+  SiteSlot sites[site_slots];
+  [[nodiscard]] static std::size_t site_slot(const void* address) noexcept {
+    return reinterpret_cast<std::uintptr_t>(address) * 0x9e37'79b9'7f4a'7c15U >> 57U;
+  }
+  static constexpr std::size_t binding_slots = 31;
+  std::uint64_t bindings[binding_slots + 1] = {};  ///< serials; slot 0 is none
+  [[nodiscard]] static std::uint32_t binding_slot(const Binding& binding) noexcept {
+    return 1 + static_cast<std::uint32_t>(binding.serial % binding_slots);
+  }
+};
+
+/// A site as it is looked for.
+struct SiteKey {
+  const void* address;
+  const char* format;
+  std::uint64_t types_and_level;  ///< address of the type list; the level's code in the highest byte
+  friend bool operator==(const SiteKey&, const SiteKey&) = default;
+};
+[[nodiscard]] inline SiteKey site_key(const CallSite& site, const char* types, LevelCode level) noexcept {
+  return {site.address(), site.format.data(), reinterpret_cast<std::uintptr_t>(types) | std::uint64_t{level.value} << 56U};
+}
+
+/// A thread's latest lane, so that finding it costs two loads. Trivial, so that it lives as long as the thread, static destructors included.
+struct ThreadLane {
+  LogFront* front = nullptr;
+  LaneState* lane = nullptr;
+  std::uint64_t scope_serial = 0;
+};
+extern constinit thread_local ThreadLane thread_lane;
+
+/// The log of this process; null: none. In a worker its executor's; in any other process that of the only live executor.
+extern constinit std::atomic<LogFront*> process_front;
+/// The word that says what this process logs: `LogControl::levels` of `process_front`, or that of stderr.
+extern constinit std::atomic<const std::atomic<std::uint32_t>*> process_levels;
+
+[[nodiscard]] inline bool level_passes(std::uint32_t levels, Level level) noexcept {
+  return static_cast<std::uint8_t>(level) >= static_cast<std::uint8_t>(levels) && level != Level::off;
+}
+[[nodiscard]] bool binding_enabled(LogFront* front, const Binding& binding, Level level) noexcept;
+
+/// The lane for this thread, or null: stderr. Takes the front's lock where the lane is shared: see `LaneUse`.
+[[nodiscard]] LaneState* find_lane(LogFront& front) noexcept;
+void unlock_shared_lane(LaneState& lane) noexcept;
+/// What `sites` of the lane does not know: registers the site if need be. Returns `record_site::inlined` where the dictionary is full.
+[[nodiscard]] std::uint32_t find_site(LaneState& lane, const SiteKey& key, const CallSite& site, std::string_view types, LevelCode level) noexcept;
+/// Tells the collector what it does not know yet of thread, task, scope and drops. False: the record is dropped, and counted.
+[[nodiscard]] bool announce(LaneState& lane) noexcept;
+/// Sends a binding to its slot of the lane. False: the record is dropped, and counted.
+[[nodiscard]] bool announce_binding(LaneState& lane, std::uint8_t slot, const Binding& binding) noexcept;
+/// There is no room: waits or drops, as the policy says. False: the record is dropped, and counted.
+[[nodiscard]] bool wait_for_room(LaneState& lane, std::size_t bytes) noexcept;
+void ring_collector(LaneState& lane) noexcept;
+/// The way of records that are larger than a lane allows, whose site found no room, or that go to stderr. `arguments` are encoded.
+void write_encoded(const LogTarget& target, LaneState* lane, LevelCode level, const CallSite& site, std::string_view types,
+                   std::span<const std::byte> arguments) noexcept;
+/// Formats here, then logs the text; `fields` are the key-values. An exception of a formatter's becomes the message.
+void write_formatted(const LogTarget& target, LevelCode level, const CallSite& site, fmt::format_args arguments,
+                     std::span<const Field> fields) noexcept;
+/// Logs a text that is made already.
+void write_message(const LogTarget& target, LevelCode level, const CallSite& site, std::string_view text,
+                   std::span<const Field> fields) noexcept;
+
+/// Uses the calling thread's lane for one record.
+class LaneUse {
+ public:
+  explicit LaneUse(LogFront& front) noexcept
+      : lane_{thread_lane.front == &front ? thread_lane.lane : find_lane(front)} {}
+  LaneUse(const LaneUse&) = delete;
+  LaneUse& operator=(const LaneUse&) = delete;
+  ~LaneUse() {
+    if (lane_ != nullptr && lane_->shared) [[unlikely]] unlock_shared_lane(*lane_);
+  }
+  [[nodiscard]] LaneState* lane() const noexcept { return lane_; }
+
+ private:
+  LaneState* lane_;
+};
+
+}  // namespace kindred::internal

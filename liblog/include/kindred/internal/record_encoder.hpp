@@ -1,0 +1,134 @@
+#pragma once
+
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <string_view>
+#include <type_traits>
+
+#include "kindred/key_value.hpp"
+
+namespace kindred::internal {
+
+/// How an argument lies in a record.
+enum class ArgType : std::uint8_t {
+  none = 0, boolean, character, int32, uint32, int64, uint64, real32, real64,
+  string,   ///< u32 bytes, text
+  pointer,  ///< u64
+  message,  ///< as string: the whole message, formatted by the caller
+  fields    ///< u32 count, then for each u8 type, u16 bytes, key, value
+};
+/// Added to the code of a key-value argument: its key (u16 length, bytes) stands before the value.
+inline constexpr std::uint8_t arg_is_field = 0x80;
+
+/// Strings longer than this are cut in a record, with a note at their end.
+inline constexpr std::size_t longest_text = 64U * 1024 * 1024;
+
+// What a call's argument is turned into before it is stored: few types, so that few functions are instantiated.
+inline bool as_stored(bool value) noexcept { return value; }
+inline char as_stored(char value) noexcept { return value; }
+inline float as_stored(float value) noexcept { return value; }
+inline double as_stored(double value) noexcept { return value; }
+template <std::signed_integral T>
+  requires(!std::same_as<T, char> && sizeof(T) <= 8)
+auto as_stored(T value) noexcept {
+  return static_cast<std::conditional_t<sizeof(T) <= 4, std::int32_t, std::int64_t>>(value);
+}
+template <std::unsigned_integral T>
+  requires(!std::same_as<T, char> && !std::same_as<T, bool> && sizeof(T) <= 8)
+auto as_stored(T value) noexcept {
+  return static_cast<std::conditional_t<sizeof(T) <= 4, std::uint32_t, std::uint64_t>>(value);
+}
+inline std::string_view as_stored(std::string_view value) noexcept { return value.substr(0, longest_text); }
+inline std::string_view as_stored(const char* value) noexcept {
+  return value == nullptr ? std::string_view{"(null)"} : as_stored(std::string_view{value});
+}
+inline const void* as_stored(const void* value) noexcept { return value; }
+inline const void* as_stored(std::nullptr_t) noexcept { return nullptr; }
+
+template <class T>
+inline constexpr bool is_character_array = false;
+template <std::size_t N>
+inline constexpr bool is_character_array<char[N]> = true;
+template <std::size_t N>
+inline constexpr bool is_character_array<const char[N]> = true;
+
+/// May an argument of type `T` (without reference) go into the record as it is?
+template <class T>
+inline constexpr bool is_storable =
+    std::same_as<T, bool> || std::same_as<T, char> || std::same_as<T, float> || std::same_as<T, double> ||
+    (std::integral<T> && sizeof(T) <= 8 && !std::same_as<T, wchar_t> && !std::same_as<T, char8_t> && !std::same_as<T, char16_t> &&
+     !std::same_as<T, char32_t>) ||
+    std::same_as<T, std::string> || std::same_as<T, std::string_view> || std::same_as<T, const char*> || std::same_as<T, char*> ||
+    is_character_array<T> || std::same_as<T, const void*> || std::same_as<T, void*> || std::same_as<T, std::nullptr_t>;
+template <class T>
+inline constexpr bool is_storable<KeyValue<T>> = is_storable<std::remove_cv_t<T>>;
+
+template <class T>
+  requires is_storable<T>
+auto as_stored(const KeyValue<T>& field) noexcept {
+  struct StoredField {
+    std::string_view key;
+    decltype(as_stored(field.value)) value;
+  };
+  return StoredField{field.key.substr(0, 0xffff), as_stored(field.value)};
+}
+
+template <class S>
+concept StoredField = requires(const S& stored) {
+  stored.key;
+  stored.value;
+};
+
+/// The type code of what `as_stored` returned.
+template <class S>
+consteval std::uint8_t stored_type() {
+  if constexpr (StoredField<S>) return static_cast<std::uint8_t>(stored_type<decltype(S::value)>() | arg_is_field);
+  else if constexpr (std::same_as<S, bool>) return static_cast<std::uint8_t>(ArgType::boolean);
+  else if constexpr (std::same_as<S, char>) return static_cast<std::uint8_t>(ArgType::character);
+  else if constexpr (std::same_as<S, std::int32_t>) return static_cast<std::uint8_t>(ArgType::int32);
+  else if constexpr (std::same_as<S, std::uint32_t>) return static_cast<std::uint8_t>(ArgType::uint32);
+  else if constexpr (std::same_as<S, std::int64_t>) return static_cast<std::uint8_t>(ArgType::int64);
+  else if constexpr (std::same_as<S, std::uint64_t>) return static_cast<std::uint8_t>(ArgType::uint64);
+  else if constexpr (std::same_as<S, float>) return static_cast<std::uint8_t>(ArgType::real32);
+  else if constexpr (std::same_as<S, double>) return static_cast<std::uint8_t>(ArgType::real64);
+  else if constexpr (std::same_as<S, std::string_view>) return static_cast<std::uint8_t>(ArgType::string);
+  else return static_cast<std::uint8_t>(ArgType::pointer);
+}
+
+/// The type codes of a list of stored arguments: an array whose address also names the list.
+template <class... S>
+struct StoredTypes {
+  alignas(8) static constexpr char codes[sizeof...(S) + 1] = {static_cast<char>(stored_type<S>())..., 0};
+  static constexpr std::string_view view() noexcept { return {codes, sizeof...(S)}; }
+};
+
+template <class S>
+[[nodiscard]] constexpr std::size_t stored_bytes(const S& stored) noexcept {
+  if constexpr (StoredField<S>) return 2 + stored.key.size() + stored_bytes(stored.value);
+  else if constexpr (std::same_as<S, std::string_view>) return 4 + stored.size();
+  else return sizeof(S);
+}
+
+/// Copies an argument to `target`, unaligned, and returns the end of it.
+template <class S>
+inline std::byte* store(std::byte* target, const S& stored) noexcept {
+  if constexpr (StoredField<S>) {
+    const auto size = static_cast<std::uint16_t>(stored.key.size());
+    std::memcpy(target, &size, sizeof size);
+    std::memcpy(target + sizeof size, stored.key.data(), size);
+    return store(target + sizeof size + size, stored.value);
+  } else if constexpr (std::same_as<S, std::string_view>) {
+    const auto size = static_cast<std::uint32_t>(stored.size());
+    std::memcpy(target, &size, sizeof size);
+    if (size != 0) std::memcpy(target + sizeof size, stored.data(), size);
+    return target + sizeof size + size;
+  } else {
+    std::memcpy(target, &stored, sizeof stored);
+    return target + sizeof stored;
+  }
+}
+
+}  // namespace kindred::internal
