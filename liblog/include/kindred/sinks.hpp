@@ -43,10 +43,11 @@ class AnySink {
     requires std::invocable<std::decay_t<F>&, const LogRecord&>
   AnySink(F&& fn) : AnySink{of_callback(shared_callable(std::forward<F>(fn)))} {}  // NOLINT(google-explicit-constructor)
 
-  /// For the logger: makes the sink. Errors: `UsageError` (pattern, path), `SystemError` (the file cannot be opened).
-  [[nodiscard]] std::unique_ptr<internal::Sink> make(const SinkOptions& options) const;
+  /// For the logger: makes the sink. `start_method` is the executor's, for sinks that tell it. Errors: `UsageError` (pattern, path),
+  /// `SystemError` (the file cannot be opened).
+  [[nodiscard]] std::unique_ptr<internal::Sink> make(const SinkOptions& options, std::string_view start_method = {}) const;
   /// For the library's own kinds of sink.
-  using Maker = std::function<std::unique_ptr<internal::Sink>(const SinkOptions&)>;
+  using Maker = std::function<std::unique_ptr<internal::Sink>(const SinkOptions&, std::string_view start_method)>;
   [[nodiscard]] static AnySink of_maker(Maker make);
 
  private:

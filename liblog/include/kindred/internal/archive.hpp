@@ -1,0 +1,75 @@
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include "kindred/file_options.hpp"
+#include "kindred/internal/files.hpp"
+
+namespace kindred::internal {
+
+/// One file beside the log that rotation has put aside: `app.20260726T140311.482913Z.log`, `.gz` or `.zst` after it.
+struct ArchivedFile {
+  std::string path;
+  FileTime rotated{};
+  Compression packed = Compression::none;
+  bool unfinished = false;  ///< a ".part"
+  std::uint64_t bytes = 0;
+  std::uint64_t inode = 0;
+};
+
+/// The rotated files of a log: how they are called, how they are packed, and which are kept. Packing and removing is done by one thread of
+/// low priority, which is started when there is something to do first.
+///
+/// What a crash leaves is finished by `tidy()` at the next start: unfinished packed files are thrown away and made anew; where a file and its
+/// packed form are both there, the file goes once they are seen to hold the same.
+/// Threads: one thread at a time; the thread within is its own affair.
+class Archive {
+ public:
+  Archive(std::string path, const FileOptions& options, FileTime (*now)());
+  /// Lets the thread finish for two seconds, then stops it: the rest is done at the next start.
+  ~Archive();
+  Archive(const Archive&) = delete;
+  Archive& operator=(const Archive&) = delete;
+
+  /// Returns a name for the file that is put aside now: later than all that are there, whatever the clock says.
+  [[nodiscard]] std::string next_name();
+  /// Asks the thread to pack and to remove what is due.
+  void tidy();
+  /// Asks for it only where something is left to do from a former run.
+  void tidy_leftovers();
+  /// Waits until the thread has nothing to do (for tests).
+  void wait_idle();
+
+  /// The rotated files of the log at `path`, oldest first.
+  [[nodiscard]] static std::vector<ArchivedFile> list(const std::string& path);
+
+ private:
+  void run();
+  void tidy_once();
+  void finish_interrupted();
+  void remove_excess();
+
+  const std::string path_;
+  const FileOptions options_;
+  FileTime (*const now_)();
+  FileTime last_name_{};
+  bool looked_ = false;
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool wanted_ = false;
+  bool busy_ = false;
+  bool stop_ = false;
+  std::atomic<bool> cancel_{false};
+  std::thread thread_;
+};
+
+}  // namespace kindred::internal

@@ -1,0 +1,25 @@
+#pragma once
+
+#include "kindred/internal/line_writer.hpp"
+#include "kindred/internal/pattern.hpp"
+#include "kindred/internal/sink.hpp"
+#include "kindred/sink_options.hpp"
+
+namespace kindred::internal {
+
+/// Lines to standard output (1) or standard error (2), with colours. Written out when 64 KiB came together, and at every `flush`.
+class ConsoleSink final : public Sink {
+ public:
+  /// Errors: `UsageError` for a pattern or a colour that means nothing.
+  ConsoleSink(int fd, const SinkOptions& options);
+  ~ConsoleSink() override;
+  void write(const LogRecord& record) override;
+  void flush() override { writer_.drain(); }
+  [[nodiscard]] std::uint64_t lost() const noexcept override { return writer_.lost(); }
+
+ private:
+  PatternFormatter formatter_;
+  LineWriter writer_;
+};
+
+}  // namespace kindred::internal

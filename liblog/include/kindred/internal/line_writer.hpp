@@ -1,0 +1,79 @@
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "kindred/internal/text_buffer.hpp"
+
+namespace kindred::internal {
+
+/// Writes lines to a descriptor in large pieces, and keeps an exact account where it cannot.
+///
+///     buffer_   | line | line | li ...            what is not known to be in the file
+///               |<-offset_->|                     of it, already there: always a part of the first line after a failed write
+///
+/// While writes fail (full disk), lines are kept as far as the limit goes, further ones are dropped and counted, a write is tried at most
+/// ten times a second, and stderr is told at most once a second. The line that the failure cut is completed first of all.
+/// One thread at a time, but `lost`.
+class LineWriter {
+ public:
+  /// Given the account when writing works again, appends a line about it.
+  using Notice = std::function<void(std::uint64_t lost, int error, TextBuffer& out)>;
+
+  /// `name` for reports: "the log file 'app.log'". Nothing is reported where it is empty.
+  LineWriter(std::string name, std::size_t limit_bytes, Notice notice = {})
+      : name_{std::move(name)}, limit_{limit_bytes}, notice_{std::move(notice)} {}
+  LineWriter(const LineWriter&) = delete;
+  LineWriter& operator=(const LineWriter&) = delete;
+
+  /// Goes on with another descriptor, which stays its owner's. `bytes`: of the file so far. `may_cut`: a line that remains incomplete may
+  /// be cut off from the file's end.
+  void use(int fd, std::uint64_t bytes, bool may_cut) noexcept;
+  /// There is none to write to, for this errno. As a failed write.
+  void use_none(int error);
+  /// Before the descriptor goes: takes the incomplete line from the file's end, to be written whole to the next one. Keeps the lines.
+  void detach() noexcept;
+
+  [[nodiscard]] TextBuffer& buffer() noexcept { return buffer_; }
+  /// To be called after a line with its newline was appended at `begin`: writes when enough came together, or drops the line.
+  void end_line(std::size_t begin);
+  /// Writes the first `bytes` of the buffer: whole lines. False: it failed, and part of them may remain.
+  bool drain(std::size_t bytes);
+  bool drain() { return drain(buffer_.size()); }
+  /// Gives up what cannot be written: the lines that remain are lost.
+  void abandon() noexcept;
+
+  [[nodiscard]] bool failing() const noexcept { return error_ != 0; }
+  [[nodiscard]] bool may_try_again() const { return std::chrono::steady_clock::now() >= next_try_; }
+  [[nodiscard]] std::uint64_t file_bytes() const noexcept { return file_bytes_; }
+  [[nodiscard]] std::size_t limit() const noexcept { return limit_; }
+  [[nodiscard]] std::uint64_t lost() const noexcept { return lost_.load(std::memory_order_relaxed); }
+
+ private:
+  void fail(int error);
+  void report(bool at_last);
+  void lose(std::uint64_t lines) noexcept;
+
+  std::string name_;
+  std::size_t limit_;
+  Notice notice_;
+  TextBuffer buffer_;
+  std::size_t offset_ = 0;
+  int fd_ = -1;
+  bool may_cut_ = false;
+  bool gone_ = false;  ///< the reader went away, for ever
+  std::uint64_t file_bytes_ = 0;
+  int error_ = 0;
+  std::uint64_t lost_now_ = 0;  ///< since it began to fail
+  std::atomic<std::uint64_t> lost_{0};
+  std::chrono::steady_clock::time_point next_try_{};
+  std::chrono::steady_clock::time_point next_report_{};
+};
+
+/// Tells stderr: one line, "kindred: " before it.
+void complain(const std::string& what) noexcept;
+
+}  // namespace kindred::internal

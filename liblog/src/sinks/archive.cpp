@@ -1,0 +1,235 @@
+#include "kindred/internal/archive.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <map>
+
+#include "kindred/error.hpp"
+#include "kindred/internal/line_writer.hpp"
+#include "kindred/internal/packed_file.hpp"
+
+namespace kindred::internal {
+namespace {
+
+/// "logs/app.log" is "logs/", "app", ".log". A leading dot belongs to the name.
+struct SplitPath {
+  std::string_view directory;
+  std::string_view stem;
+  std::string_view extension;
+};
+
+SplitPath split(std::string_view path) noexcept {
+  const auto slash = path.rfind('/');
+  const std::size_t name = slash == std::string_view::npos ? 0 : slash + 1;
+  const auto dot = path.rfind('.');
+  const std::size_t extension = dot == std::string_view::npos || dot <= name ? path.size() : dot;
+  return {path.substr(0, name), path.substr(name, extension - name), path.substr(extension)};
+}
+
+constexpr std::size_t stamp_size = std::string_view{"20260726T140311.482913Z"}.size();
+
+std::string to_stamp(FileTime time) {
+  const auto day = std::chrono::floor<std::chrono::days>(time);
+  const std::chrono::year_month_day date{day};
+  const auto micro = std::chrono::duration_cast<std::chrono::microseconds>(time - day).count();
+  return fmt::format("{:04}{:02}{:02}T{:02}{:02}{:02}.{:06}Z", static_cast<int>(date.year()), static_cast<unsigned>(date.month()),
+                     static_cast<unsigned>(date.day()), micro / 3'600'000'000, micro / 60'000'000 % 60, micro / 1'000'000 % 60, micro % 1'000'000);
+}
+
+std::optional<FileTime> from_stamp(std::string_view text) {
+  if (text.size() != stamp_size || text[8] != 'T' || text[15] != '.' || text[22] != 'Z') return std::nullopt;
+  const auto number = [&](std::size_t at, std::size_t digits) {
+    int value = -1;
+    const auto* const end = text.data() + at + digits;
+    const auto read = std::from_chars(text.data() + at, end, value);
+    return read.ec == std::errc{} && read.ptr == end && value >= 0 ? value : 1'000'000;
+  };
+  const std::chrono::year_month_day date{std::chrono::year{number(0, 4)}, std::chrono::month{static_cast<unsigned>(number(4, 2))},
+                                         std::chrono::day{static_cast<unsigned>(number(6, 2))}};
+  const int hour = number(9, 2);
+  const int minute = number(11, 2);
+  const int second = number(13, 2);
+  const int micro = number(16, 6);
+  if (!date.ok() || hour > 23 || minute > 59 || second > 59 || micro > 999'999) return std::nullopt;
+  return FileTime{std::chrono::sys_days{date}.time_since_epoch() + std::chrono::hours{hour} + std::chrono::minutes{minute} +
+                  std::chrono::seconds{second} + std::chrono::microseconds{micro}};
+}
+
+}  // namespace
+
+std::vector<ArchivedFile> Archive::list(const std::string& path) {
+  const auto [directory, stem, extension] = split(path);
+  std::vector<ArchivedFile> found;
+  for (const auto& name : names_in_directory(directory.empty() ? "." : std::string{directory})) {
+    std::string_view rest = name;
+    if (!rest.starts_with(stem) || rest.size() < stem.size() + 1 + stamp_size || rest[stem.size()] != '.') continue;
+    rest.remove_prefix(stem.size() + 1);
+    const auto rotated = from_stamp(rest.substr(0, stamp_size));
+    rest.remove_prefix(stamp_size);
+    if (!rotated || !rest.starts_with(extension)) continue;
+    rest.remove_prefix(extension.size());
+    ArchivedFile file;
+    file.rotated = *rotated;
+    file.unfinished = rest.ends_with(unfinished_suffix);
+    if (file.unfinished) rest.remove_suffix(unfinished_suffix.size());
+    if (rest == suffix_of(Compression::gz)) file.packed = Compression::gz;
+    else if (rest == suffix_of(Compression::zst)) file.packed = Compression::zst;
+    else if (!rest.empty() || file.unfinished) continue;
+    file.path = std::string{directory} + name;
+    const auto status = file_status(file.path);
+    // Ours are plain files; whatever else has such a name is left alone.
+    if (!status || status->kind != FileKind::regular) continue;
+    file.bytes = status->bytes;
+    file.inode = status->inode;
+    found.push_back(std::move(file));
+  }
+  std::ranges::sort(found, [](const ArchivedFile& a, const ArchivedFile& b) { return std::pair{a.rotated, a.packed} < std::pair{b.rotated, b.packed}; });
+  return found;
+}
+
+Archive::Archive(std::string path, const FileOptions& options, FileTime (*now)()) : path_{std::move(path)}, options_{options}, now_{now} {}
+
+Archive::~Archive() {
+  if (!thread_.joinable()) return;
+  {
+    std::unique_lock lock{mutex_};
+    changed_.wait_for(lock, std::chrono::seconds{2}, [&] { return !wanted_ && !busy_; });
+    stop_ = true;
+    cancel_ = true;
+  }
+  changed_.notify_all();
+  thread_.join();
+}
+
+std::string Archive::next_name() {
+  if (!looked_) {
+    const auto there = list(path_);
+    if (!there.empty()) last_name_ = std::max(last_name_, there.back().rotated);
+    looked_ = true;
+  }
+  last_name_ = std::max(std::chrono::floor<std::chrono::microseconds>(now_()) + std::chrono::nanoseconds{0},
+                        last_name_ + std::chrono::microseconds{1});
+  const auto [directory, stem, extension] = split(path_);
+  return fmt::format("{}{}.{}{}", directory, stem, to_stamp(last_name_), extension);
+}
+
+void Archive::tidy() {
+  if (options_.compression == Compression::none && options_.retention.empty()) return;
+  {
+    const std::lock_guard lock{mutex_};
+    wanted_ = true;
+    if (!thread_.joinable()) thread_ = std::thread{[this] { run(); }};
+  }
+  changed_.notify_all();
+}
+
+void Archive::tidy_leftovers() {
+  if ((options_.compression != Compression::none || !options_.retention.empty()) && !list(path_).empty()) tidy();
+}
+
+void Archive::wait_idle() {
+  std::unique_lock lock{mutex_};
+  changed_.wait(lock, [&] { return !wanted_ && !busy_; });
+}
+
+void Archive::run() {
+  become_background_thread("kindred-archive");
+  std::unique_lock lock{mutex_};
+  while (true) {
+    changed_.wait(lock, [&] { return wanted_ || stop_; });
+    if (stop_) return;
+    wanted_ = false;
+    busy_ = true;
+    lock.unlock();
+    try {
+      tidy_once();
+    } catch (const std::exception& error) {
+      complain("the rotated files of '" + path_ + "': " + error.what());
+    } catch (...) {
+      complain("the rotated files of '" + path_ + "': the function in FileOptions::retention threw something that is no std::exception.");
+    }
+    lock.lock();
+    busy_ = false;
+    changed_.notify_all();
+  }
+}
+
+void Archive::finish_interrupted() {
+  std::map<FileTime, const ArchivedFile*> packed;
+  const auto files = list(path_);
+  for (const auto& file : files) {
+    if (file.unfinished) remove_file(file.path);
+    else if (file.packed != Compression::none) packed.emplace(file.rotated, &file);
+  }
+  for (const auto& file : files) {
+    const auto twin = packed.find(file.rotated);
+    if (file.packed != Compression::none || twin == packed.end()) continue;
+    if (same_content(file.path, twin->second->path, cancel_)) remove_file(file.path);
+    else if (!cancel_) complain("'" + file.path + "' and '" + twin->second->path + "' do not hold the same. Both are kept: remove the one that is wrong.");
+  }
+}
+
+void Archive::tidy_once() {
+  finish_interrupted();
+  if (options_.compression != Compression::none) {
+    const auto files = list(path_);
+    for (const auto& file : files) {
+      if (cancel_) return;
+      const bool has_twin = std::ranges::any_of(files, [&](const ArchivedFile& other) { return other.rotated == file.rotated && other.packed != Compression::none; });
+      if (file.packed != Compression::none || has_twin) continue;
+      try {
+        if (!pack_file(file.path, options_.compression, cancel_)) return;
+      } catch (const Error& error) {
+        complain(error.what());
+        break;
+      }
+    }
+  }
+  if (!cancel_) remove_excess();
+}
+
+void Archive::remove_excess() {
+  if (options_.retention.empty()) return;
+  std::vector<RotatedFile> kept;
+  for (auto& file : list(path_))
+    if (!file.unfinished) kept.push_back({std::move(file.path), file.bytes, file.rotated});
+  const auto remove = [&](const std::string& path) {
+    if (const int error = remove_file(path); error != 0 && error != ENOENT)
+      complain("removing '" + path + "' failed: " + std::generic_category().message(error) + ".");
+  };
+  const auto remove_first = [&] {
+    remove(kept.front().path);
+    kept.erase(kept.begin());
+  };
+  for (const auto& limit : options_.retention) {
+    switch (limit.kind()) {
+      case RetainLimit::Kind::count:
+        while (kept.size() > limit.amount()) remove_first();
+        break;
+      case RetainLimit::Kind::age:
+        while (!kept.empty() && now_() - kept.front().rotated > std::chrono::seconds{limit.amount()}) remove_first();
+        break;
+      case RetainLimit::Kind::bytes: {
+        std::uint64_t total = 0;
+        for (const auto& file : kept) total += file.bytes;
+        while (!kept.empty() && total > limit.amount()) {
+          total -= kept.front().bytes;
+          remove_first();
+        }
+        break;
+      }
+      case RetainLimit::Kind::chooser:
+        for (const auto& chosen : limit.chooser()(kept)) {
+          const auto found = std::ranges::find(kept, chosen.path, &RotatedFile::path);
+          if (found == kept.end()) continue;  // not one of ours: not touched
+          remove(chosen.path);
+          kept.erase(found);
+        }
+        break;
+    }
+  }
+}
+
+}  // namespace kindred::internal

@@ -1,0 +1,82 @@
+#include "kindred/sinks.hpp"
+
+#include "kindred/internal/console_sink.hpp"
+#include "kindred/internal/file_sink.hpp"
+#include "kindred/internal/json_formatter.hpp"
+#include "kindred/internal/pattern.hpp"
+#include "kindred/internal/spdlog_sink.hpp"
+
+namespace kindred {
+namespace {
+
+class CallbackSink final : public internal::Sink {
+ public:
+  explicit CallbackSink(std::function<void(const LogRecord&)> fn) : fn_{std::move(fn)} {}
+  void write(const LogRecord& record) override { fn_(record); }
+  void flush() override {}
+
+ private:
+  std::function<void(const LogRecord&)> fn_;
+};
+
+internal::LineFormat text_lines(const SinkOptions& options) {
+  const internal::LevelColors colors{options.colors};
+  auto formatter = std::make_shared<internal::PatternFormatter>(options.pattern, options.color == Color::always ? &colors : nullptr);
+  return [formatter](const LogRecord& record, internal::TextBuffer& out) { formatter->append(record, out); };
+}
+
+internal::LineFormat json_lines(const SinkOptions& options, std::string_view start_method) {
+  auto formatter = std::make_shared<internal::JsonFormatter>(options.pattern, start_method);
+  return [formatter](const LogRecord& record, internal::TextBuffer& out) { formatter->append(record, out); };
+}
+
+}  // namespace
+
+AnySink::AnySink(std::string path) : AnySink{sinks::file(std::move(path))} {}
+AnySink::AnySink(Made, Maker make) : make_{std::move(make)} {}
+AnySink AnySink::of_maker(Maker make) { return AnySink{Made{}, std::move(make)}; }
+
+AnySink AnySink::of_spdlog(std::shared_ptr<spdlog::sinks::sink> sink) {
+  return of_maker([sink = std::move(sink)](const SinkOptions& options, std::string_view) { return internal::make_spdlog_sink(sink, options); });
+}
+
+AnySink AnySink::of_callback(std::function<void(const LogRecord&)> fn) {
+  return of_maker([fn = std::move(fn)](const SinkOptions&, std::string_view) -> std::unique_ptr<internal::Sink> {
+    return std::make_unique<CallbackSink>(fn);
+  });
+}
+
+std::unique_ptr<internal::Sink> AnySink::make(const SinkOptions& options, std::string_view start_method) const {
+  return make_(options, start_method);
+}
+
+namespace sinks {
+namespace {
+
+AnySink console(int fd) {
+  return AnySink::of_maker([fd](const SinkOptions& options, std::string_view) -> std::unique_ptr<internal::Sink> {
+    return std::make_unique<internal::ConsoleSink>(fd, options);
+  });
+}
+
+}  // namespace
+
+AnySink stdout_color() { return console(1); }
+AnySink stderr_color() { return console(2); }
+
+AnySink file(std::string path, FileOptions options) {
+  internal::validate(path, options);
+  return AnySink::of_maker([path = std::move(path), file = std::move(options)](const SinkOptions& sink, std::string_view) -> std::unique_ptr<internal::Sink> {
+    return std::make_unique<internal::FileSink>(path, file, text_lines(sink));
+  });
+}
+
+AnySink json(std::string path, FileOptions options) {
+  internal::validate(path, options);
+  return AnySink::of_maker([path = std::move(path), file = std::move(options)](const SinkOptions& sink, std::string_view start_method) -> std::unique_ptr<internal::Sink> {
+    return std::make_unique<internal::FileSink>(path, file, json_lines(sink, start_method));
+  });
+}
+
+}  // namespace sinks
+}  // namespace kindred
