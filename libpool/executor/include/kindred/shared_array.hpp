@@ -34,10 +34,6 @@ void encode_array(Encoder& encoder, const std::shared_ptr<ArrayBlock>& block, st
 [[nodiscard]] std::shared_ptr<ArrayBlock> decode_array(Decoder& decoder, std::size_t& size, std::size_t bytes_each);
 class SharedObjectRegistry;
 
-/// Forgets the mappings of arrays that this worker keeps in case they come again, unless a handle uses them. For a worker that runs out of
-/// calls: an array's memory is freed when its last holder lets go, and an idle worker is none. Cheap where there are none.
-void release_idle_arrays() noexcept;
-
 }  // namespace internal
 
 /// An array in shared memory that passes between the parent and the workers of one executor without being copied, in either direction and

@@ -43,6 +43,8 @@ class SharedHandle {
   explicit SharedHandle(std::shared_ptr<SharedObject> object) noexcept : object_{std::move(object)} {}
   /// The object, where it may be used in this process now. Errors: `UsageError`.
   [[nodiscard]] SharedObject& use() const { return use_shared_object(kind, object_); }
+  /// The object of a handle that is not empty, whatever has become of its context.
+  [[nodiscard]] SharedObject& peek() const noexcept { return *object_; }
 
  private:
   template <class T>

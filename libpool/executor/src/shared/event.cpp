@@ -1,0 +1,68 @@
+#include "kindred/event.hpp"
+
+#include <limits>
+
+#include "kindred/internal/clock.hpp"
+#include "shared/shared_object.hpp"
+
+namespace kindred {
+
+using namespace internal;
+
+namespace {
+
+//     31 .. 1                                   0
+//    +----------------------------------------+-----+
+//    | how often it was set                   | set |
+//    +----------------------------------------+-----+
+constexpr std::uint32_t is_set_bit = 1;
+constexpr std::uint32_t one_setting = 2;
+
+std::atomic<std::uint32_t>& word_of(SharedObject& object) noexcept { return object.memory().words[0]; }
+
+}  // namespace
+
+void Event::set() const {
+  auto& word = word_of(use());
+  std::uint32_t seen = word.load(std::memory_order_relaxed);
+  std::uint32_t wanted = 0;
+  do {
+    // An event that is set stays as it is, but is written all the same: who sees it from now on also sees what we wrote before.
+    wanted = (seen & is_set_bit) != 0 ? seen : (seen | is_set_bit) + one_setting;
+    // Order: release, pairs with the acquire in `wait_before` and `is_set`.
+  } while (!word.compare_exchange_weak(seen, wanted, std::memory_order_release, std::memory_order_relaxed));
+  // Crash: it is set, and those who sleep do not know; the parent wakes them when it hears of the death.
+  if (wanted != seen) futex_wake(word, std::numeric_limits<int>::max());
+}
+
+void Event::clear() const { word_of(use()).fetch_and(~is_set_bit, std::memory_order_acq_rel); }
+
+bool Event::is_set() const { return (word_of(use()).load(std::memory_order_acquire) & is_set_bit) != 0; }
+
+void Event::wait() const { wait_before({}); }
+
+bool Event::wait_before(Deadline deadline) const {
+  constexpr int spins = 32;
+  constexpr int yields = 4;
+  SharedObject& object = use();
+  auto& word = word_of(object);
+  const std::uint32_t first = word.load(std::memory_order_acquire);
+  std::uint32_t seen = first;
+  bool in_time = true;
+  for (int tries = 0;; ++tries) {
+    // Set, or set and cleared again while we waited.
+    if ((seen & is_set_bit) != 0 || (seen & ~is_set_bit) != (first & ~is_set_bit)) return true;
+    if (!in_time) return false;
+    if (tries < spins) {
+      cpu_relax();
+    } else if (tries < spins + yields) {
+      yield_cpu();
+    } else {
+      in_time = futex_wait(word, seen, deadline);
+      object.require_open();
+    }
+    seen = word.load(std::memory_order_acquire);
+  }
+}
+
+}  // namespace kindred
