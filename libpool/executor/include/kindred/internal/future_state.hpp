@@ -1,0 +1,173 @@
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "kindred/internal/byte_stream.hpp"
+#include "kindred/internal/wakeup.hpp"
+
+namespace kindred {
+
+/// What `Future::cancel` may do to a task that has begun.
+enum class Running : unsigned char {
+  leave,  ///< nothing: only a task that has not begun is cancelled
+  ask,    ///< its stop token is set; it ends when it likes, and its result counts
+  kill    ///< its worker is killed; only this task is lost, and its future is cancelled
+};
+
+struct LogRecord;
+
+}  // namespace kindred
+
+namespace kindred::internal {
+
+class PoolCore;
+
+/// Why a task has no value. Makes a new exception object for each reader, so that no two threads share one.
+class Failure {
+ public:
+  Failure() = default;
+  Failure(const Failure&) = delete;
+  Failure& operator=(const Failure&) = delete;
+  virtual ~Failure() = default;
+  [[nodiscard]] virtual std::exception_ptr make() const = 0;
+};
+
+template <class E>
+class StoredFailure final : public Failure {
+ public:
+  explicit StoredFailure(E error) : error_{std::move(error)} {}
+  [[nodiscard]] std::exception_ptr make() const override { return std::make_exception_ptr(error_); }
+
+ private:
+  E error_;
+};
+
+/// A failure that somebody else's exception object tells; shared by its readers.
+class SharedFailure final : public Failure {
+ public:
+  explicit SharedFailure(std::exception_ptr error) : error_{std::move(error)} {}
+  [[nodiscard]] std::exception_ptr make() const override { return error_; }
+
+ private:
+  std::exception_ptr error_;
+};
+
+enum class Outcome : std::uint8_t { open, value, failure, cancelled };
+
+/// What futures share: it is open, then finished, once and for ever. Counted by reference.
+class FutureState {
+ public:
+  FutureState() = default;
+  FutureState(const FutureState&) = delete;
+  FutureState& operator=(const FutureState&) = delete;
+
+  void retain() noexcept { references_.fetch_add(1, std::memory_order_relaxed); }
+  void release() noexcept {
+    if (references_.fetch_sub(1, std::memory_order_acq_rel) == 1) destroy();
+  }
+
+  // Order: acquire, pairs with the release in `mark_finished`: value and failure are there.
+  [[nodiscard]] bool finished() const noexcept { return finished_.load(std::memory_order_acquire) != 0; }
+  [[nodiscard]] Outcome outcome() const noexcept { return finished() ? outcome_ : Outcome::open; }
+  /// Blocks until it is finished or the deadline passes; true: finished. Errors: `UsageError` in a process that is not the pool's.
+  bool wait(Deadline deadline);
+  [[nodiscard]] virtual bool running() const noexcept { return false; }
+  virtual bool cancel(Running how);
+  [[nodiscard]] virtual std::uint64_t task_id() const noexcept { return 0; }
+  [[nodiscard]] virtual std::vector<LogRecord> log() const;
+  /// Throws what the outcome is, unless it is a value. Call when finished.
+  void require_value() const;
+  [[nodiscard]] std::exception_ptr exception() const;  ///< when finished; null for a value
+
+  /// Runs `action` once when finished: now and here if it is finished already, else on the pool's callback thread.
+  void on_finished(std::function<void()> action);
+  /// The same, but on the very thread that finishes it, under the pool's lock: only for short work of ours that never throws.
+  void on_finished_inline(std::function<void()> action);
+
+ protected:
+  virtual ~FutureState() = default;
+  virtual void destroy() noexcept { delete this; }
+  struct Continuation {
+    std::function<void()> action;
+    bool in_line;
+  };
+  using Continuations = std::vector<Continuation>;
+
+  void mark_finished(Outcome outcome) noexcept {
+    outcome_ = outcome;
+    finished_.store(1, std::memory_order_release);
+  }
+
+  std::atomic<std::uint32_t> references_{1};
+  std::atomic<std::uint32_t> finished_{0};
+  Outcome outcome_ = Outcome::open;
+  bool has_sleepers_ = false;  // under the pool's lock: somebody must be woken when it finishes
+  PoolCore* pool_ = nullptr;   // kept alive by this state
+  std::unique_ptr<Failure> failure_;
+  std::unique_ptr<Continuations> continuations_;  // under the pool's lock
+
+  friend class PoolCore;
+};
+
+/// A state that a continuation in this process will finish.
+class LocalState : public FutureState {
+ public:
+  explicit LocalState(PoolCore* pool);
+  void fail(std::exception_ptr error);
+  void finish();  ///< after the derived class has stored its value
+
+ protected:
+  ~LocalState() override;
+};
+
+template <class T>
+class LocalValue final : public LocalState {
+ public:
+  using LocalState::LocalState;
+  std::optional<T> value;
+};
+template <>
+class LocalValue<void> final : public LocalState {
+ public:
+  using LocalState::LocalState;
+};
+
+/// Bytes of a finished task's value, and what travelled with them.
+struct ValueBytes {
+  std::span<const std::byte> bytes;
+  Attachments* attachments;
+  ContextId context;
+};
+[[nodiscard]] ValueBytes value_bytes(FutureState& state);
+[[nodiscard]] bool is_local(const FutureState& state) noexcept;
+/// A decoder of a result threw `cause` (case 33): the future's own failure.
+[[noreturn]] void throw_unreadable_result(FutureState& state);
+
+/// Owns a reference to a state.
+class StateHandle {
+ public:
+  StateHandle() noexcept = default;
+  explicit StateHandle(FutureState* state) noexcept : state_{state} {}
+  StateHandle(StateHandle&& other) noexcept : state_{std::exchange(other.state_, nullptr)} {}
+  StateHandle(const StateHandle& other) noexcept : state_{other.state_} { if (state_ != nullptr) state_->retain(); }
+  StateHandle& operator=(StateHandle other) noexcept { std::swap(state_, other.state_); return *this; }
+  ~StateHandle() { if (state_ != nullptr) state_->release(); }
+  [[nodiscard]] FutureState* get() const noexcept { return state_; }
+  FutureState* operator->() const noexcept { return state_; }
+  explicit operator bool() const noexcept { return state_ != nullptr; }
+
+ private:
+  FutureState* state_ = nullptr;
+};
+
+}  // namespace kindred::internal
