@@ -6,11 +6,13 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <climits>
 
@@ -39,9 +41,14 @@ std::uint32_t cached_pid = 0;
 thread_local std::uint32_t cached_tid = 0;
 thread_local std::uint32_t cached_tid_generation = 0;
 
+constinit std::array<void (*)() noexcept, 8> callbacks_in_child{};
+
 void after_fork_in_child() noexcept {
   cached_pid = static_cast<std::uint32_t>(::getpid());
   generation.fetch_add(1, std::memory_order_relaxed);
+  for (auto* const callback : callbacks_in_child) {
+    if (callback != nullptr) callback();
+  }
 }
 
 struct ForkWatch {
@@ -117,6 +124,16 @@ std::uint32_t fork_generation() noexcept { return generation.load(std::memory_or
 
 void note_fork_without_handlers() noexcept { after_fork_in_child(); }
 
+void call_in_forked_child(void (*callback)() noexcept) noexcept {
+  watch_forks();
+  for (auto*& slot : callbacks_in_child) {
+    if (slot == nullptr) {
+      slot = callback;
+      return;
+    }
+  }
+}
+
 std::uint32_t process_id() noexcept {
   if (cached_pid == 0) [[unlikely]] watch_forks();  // called from a static initialiser that runs before ours
   return cached_pid;
@@ -133,5 +150,12 @@ std::uint32_t thread_id() noexcept {
 
 int current_cpu() noexcept { return ::sched_getcpu(); }
 void yield_cpu() noexcept { ::sched_yield(); }
+
+void begin_service_thread(const char* name) noexcept {
+  sigset_t all;
+  ::sigfillset(&all);
+  ::pthread_sigmask(SIG_SETMASK, &all, nullptr);
+  ::pthread_setname_np(::pthread_self(), name);
+}
 
 }  // namespace kindred::internal
