@@ -2,6 +2,7 @@
 //   --row one_way      hand-overs of 8 bytes per second, one producer, one consumer
 //   --row round_trip   one number there and back, p50 and p99
 //   --row tasks        a ring to and a ring from each of --workers processes that do --iterations of work for each number
+//   --row behind       --shorts numbers through one process, --iterations of work each: what a busy second one must not delay
 //   --wait pause|yield how an end waits after 64 polite spins
 #include <memory>
 
@@ -94,6 +95,26 @@ void tasks(std::size_t count, std::size_t workers, std::uint64_t iterations, Wai
   bench::report(static_cast<double>(count) / took * 1e9, "tasks/s");
 }
 
+void behind(std::size_t count, std::size_t shorts, std::uint64_t iterations, Wait wait) {
+  bench::SharedBlock<Pair> pair;
+  bench::Child worker{[&] {
+    for (;;) {
+      const auto call = pair->calls.pop(wait);
+      if (call == stop) return;
+      pair->results.push(bench::work(iterations) | 1U, wait);
+    }
+  }};
+  bench::Samples samples{count};
+  for (std::size_t done = 0; done < count; ++done) {
+    const double begin = bench::now_ns();
+    for (std::size_t index = 0; index < shorts; ++index) pair->calls.push(index, wait);
+    for (std::size_t index = 0; index < shorts; ++index) (void)pair->results.pop(wait);
+    samples.add(bench::now_ns() - begin);
+  }
+  pair->calls.push(stop, wait);
+  samples.report("ms", 1e-6);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -107,7 +128,9 @@ int main(int argc, char** argv) {
     round_trip(count, wait);
   } else if (row == "tasks") {
     tasks(count, options.number("workers", 2), options.number("iterations", 0), wait);
+  } else if (row == "behind") {
+    behind(count, options.number("shorts", 100), options.number("iterations", 6000), wait);
   } else {
-    bench::fail("--row one_way|round_trip|tasks");
+    bench::fail("--row one_way|round_trip|tasks|behind");
   }
 }

@@ -184,8 +184,8 @@ def report_samples(values, unit, scale):
     report(percentile(values, 50) * scale, unit, p99=percentile(values, 99) * scale, samples=len(values))
 
 
-def hold(pids):
-    print(json.dumps({"ready": pids}), flush=True)
+def hold(pids, count=0):
+    print(json.dumps({"ready": pids, "count": count}), flush=True)
     sys.stdin.readline()
 
 
@@ -293,8 +293,7 @@ def pending(make):
     hold([])
     for index in range(len(futures)):
         futures[index] = pool.submit(echo, index)
-    hold([])
-    sys.stdout.flush()
+    hold([], len(futures))
     os._exit(0)  # the driver ends the workers, which still sleep
 
 

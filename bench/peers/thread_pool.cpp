@@ -131,7 +131,7 @@ void pending(const bench::Options& options) {
   for (std::size_t index = 0; index < options.number("workers", 2); ++index) blocked.push_back(pool.submit([gate] { gate.wait(); }));
   bench::hold({});
   for (auto& future : futures) future = pool.submit([&future] { return reinterpret_cast<std::uint64_t>(&future); });
-  bench::hold({});
+  bench::hold({}, count);
   open.set_value();
   for (auto& future : futures) future.wait();
 }

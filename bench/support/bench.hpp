@@ -94,12 +94,12 @@ class Samples {
   return std::chrono::microseconds{1000 + (round * 7919U) % 2000U};
 }
 
-/// Prints that the program is set up, with the pids of its workers, and waits until the driver has looked at it and says so
-/// with a line on standard input.
-inline void hold(const std::vector<long>& workers) {
+/// Prints that the program is set up, with the pids of its workers and how many of something it has made, and waits until the driver
+/// has looked at it and says so with a line on standard input.
+inline void hold(const std::vector<long>& workers, std::size_t count = 0) {
   std::printf("{\"ready\": [");
   for (std::size_t at = 0; at < workers.size(); ++at) std::printf("%s%ld", at == 0 ? "" : ", ", workers[at]);
-  std::puts("]}");
+  std::printf("], \"count\": %zu}\n", count);
   std::fflush(stdout);
   while (true) {
     const int letter = std::getchar();

@@ -1,0 +1,282 @@
+"""Every row: the work, who does it, in which unit, and what is to be reached."""
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from driver.contestant import Contestant
+
+MIB = 1 << 20
+METHODS = ("fork", "forkserver", "spawn")
+
+# Peers that Debian packages are always expected. Those of the second group are measured where --peers names a folder that has them.
+THREAD_POOLS = {"oneTBB": "tbb", "Boost.Asio": "asio", "std::thread pool": "std", "libthread-pool": "rvaser",
+                "BS::thread_pool": "bs", "Taskflow": "taskflow"}
+PROCESS_POOLS = {"CPython": "cpython", "mp.Pool": "mp_pool", "loky": "loky", "pebble": "pebble", "billiard": "billiard", "mpi4py": "mpi4py"}
+NOT_IN_DEBIAN = {"BS::thread_pool", "Taskflow", "quill", "fmtlog"}
+
+
+@dataclass
+class Row:
+    name: str
+    work: str
+    unit: str
+    better: str  # "more" or "less"
+    contestants: list
+    goal: float | None = None       # of the issue, in `unit`
+    conditions: list = field(default_factory=list)  # (words, function of the row's medians by contestant) for goals in bold
+    group: str = "main"             # main, workers, growth, headers
+    x: float | None = None          # where it lies on its plot
+    timeout: float = 60.0
+    note: str = ""
+    fixed_limit: float | None = None  # a limit that is counted, not measured
+
+
+def words(**arguments):
+    result = []
+    for name, value in arguments.items():
+        result += ["--" + name, str(value)]
+    return tuple(result)
+
+
+def floor(program, name="limit", reading="printed", /, **arguments):
+    return Contestant(name, "limit", (f"{{build}}/floor_{program}",) + words(**arguments), reading)
+
+
+def kindred(program, reading="printed", /, **arguments):
+    return Contestant("kindred", "kindred", (f"{{build}}/kindred_{program}",) + words(**arguments), reading)
+
+
+def thread_pools(reading="printed", **arguments):
+    return [Contestant(name, "thread", (f"{{build}}/peer_pool_{pool}",) + words(**arguments), reading) for name, pool in THREAD_POOLS.items()]
+
+
+def process_pool(name, reading="printed", **arguments):
+    pool = {**PROCESS_POOLS, "joblib": "joblib"}[name]
+    script = ("{bench}/peers/python_pools.py",) + words(pool=pool, **arguments)
+    if pool != "mpi4py":
+        return Contestant(name, "process", ("/usr/bin/python3",) + script, reading)
+    # One rank more than workers: the first is the caller. Root is what a container runs as.
+    environment = (("OMPI_ALLOW_RUN_AS_ROOT", "1"), ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1"))
+    ranks = str(int(arguments.get("workers", 2)) + 1)
+    return Contestant(name, "process", ("mpiexec", "--oversubscribe", "-n", ranks, "/usr/bin/python3", "-m", "mpi4py.futures") + script,
+                      reading, environment)
+
+
+def process_pools(names=tuple(PROCESS_POOLS), reading="printed", **arguments):
+    return [process_pool(name, reading, **arguments) for name in names]
+
+
+def loggers(row, count, workers, python_count):
+    arguments = dict(row=row, count=count, workers=workers)
+    found = [Contestant("spdlog sync", "logger", ("{build}/peer_logger_spdlog",) + words(logger="sync", **arguments)),
+             Contestant("spdlog async", "logger", ("{build}/peer_logger_spdlog",) + words(logger="async", **arguments)),
+             Contestant("quill", "logger", ("{build}/peer_logger_quill",) + words(**arguments)),
+             Contestant("fmtlog", "logger", ("{build}/peer_logger_fmtlog",) + words(**arguments))]
+    for name, logger in (("logging + queue", "stdlib"), ("loguru enqueue", "loguru")):
+        found.append(Contestant(name, "process", ("/usr/bin/python3", "{bench}/peers/python_loggers.py") +
+                                words(logger=logger, row=row, count=python_count, workers=workers)))
+    return found
+
+
+def best(medians, row, kind):
+    """The best median among the contestants of a kind, or nothing."""
+    values = [medians[c.name] for c in row.contestants if c.kind == kind and medians.get(c.name) is not None]
+    return (max if row.better == "more" else min)(values, default=None)
+
+
+def times(row, medians, other):
+    """How many times better kindred is than a figure; nothing where one of them is missing."""
+    own = medians.get("kindred")
+    if not own or not other:
+        return None
+    return own / other if row.better == "more" else other / own
+
+
+def at_least(factor, other, words_of_it):
+    """A condition: kindred is `factor` times as good as what `other(medians, row)` gives."""
+    def reached(medians, row):
+        ratio = times(row, medians, other(medians, row))
+        return None if ratio is None else ratio >= factor
+    return (words_of_it, reached)
+
+
+def tasks_row(name, work, us, count, python_count, goal=None, workers=2, **more):
+    # Iterations are filled in by the driver, so that each contestant's microsecond is the same.
+    arguments = dict(row="tasks", count=count, workers=workers, iterations=f"{{iterations_{us}us}}" if us else 0)
+    limit = floor("ring", row="one_way", count=count * 20) if us == 0 and workers <= 2 else floor("ring", **arguments)
+    return Row(name, work, "tasks/s", "more",
+               [limit, kindred("tasks", **arguments), *thread_pools(**arguments),
+                *process_pools(more.pop("process", tuple(PROCESS_POOLS)), row="tasks", count=python_count, workers=workers, work_us=us)],
+               goal, **more)
+
+
+def main_rows(scale):
+    """`scale` shortens the work of a quick run."""
+    def n(count, least=1):
+        return max(least, int(count * scale))
+
+    rows = [
+        tasks_row("tasks_empty", "empty tasks with futures, submit all, then get all; 2 workers", 0, n(300_000), n(4_000), 3e6, conditions=[
+            at_least(3, lambda m, r: best(m, r, "thread"), "3x the best thread pool"),
+            at_least(300, lambda m, r: m.get("CPython"), "300x CPython")]),
+        tasks_row("tasks_1us", "the same, 1 us of work each", 1, n(200_000), n(4_000), 1.2e6),
+        tasks_row("tasks_10us", "the same, 10 us of work each", 10, n(50_000), n(4_000), 150e3),
+    ]
+
+    def round_trips(name, work, row, count, python_count, floors, goal, conditions, python):
+        arguments = dict(row=row, workers=2)
+        return Row(name, work, "us", "less",
+                   [*floors, kindred("round_trip", count=count, **arguments), *thread_pools(count=count, **arguments),
+                    *process_pools(python, count=python_count, **arguments)], goal, conditions, note="p50; p99 beside it")
+    rows += [
+        round_trips("round_trip", "one round trip after another, p50", "round_trip", n(20_000), n(500, 100),
+                    [floor("ring", row="round_trip", count=n(100_000))], 1.0, [], tuple(PROCESS_POOLS)),
+        round_trips("round_trip_after_silence", "a round trip after 1-3 ms of silence, p50", "round_trip_after_silence", n(300, 50), n(100, 30),
+                    [floor("wake", "spin with yield", how="yield", count=n(300, 50)), floor("wake", "spin with pause", how="pause", count=n(300, 50)),
+                     floor("wake", "futex", how="futex", count=n(300, 50)), floor("wake", "eventfd", how="eventfd", count=n(300, 50))], None,
+                    [at_least(1, lambda m, r: best(m, r, "thread"), "as the best thread pool, or better")], ("CPython", "mp.Pool", "loky")),
+        Row("map_ints", "map over 1e5 ints, chunked, result of a double each; 2 workers", "ms", "less",
+            [floor("copy", row="map", bytes=800_000, count=n(50, 5), workers=2), kindred("map", items=100_000, count=n(50, 5), workers=2),
+             *thread_pools(row="map", items=100_000, count=n(50, 5), workers=2),
+             *process_pools((*PROCESS_POOLS, "joblib"), row="map", items=100_000, count=n(5, 2), workers=2)], 0.5),
+    ]
+    for size, label, count, python_count, goal in ((MIB, "1mib", n(100, 10), n(20, 3), 0.5), (64 * MIB, "64mib", n(10, 3), n(3, 2), 70)):
+        rows.append(Row(f"bytes_{label}", f"byte vector in and back, {size // MIB} MiB", "ms", "less",
+                        [floor("copy", row="bytes", bytes=size, count=count), kindred("bytes", bytes=size, count=count, workers=2),
+                         *thread_pools(row="bytes", bytes=size, count=count, workers=2),
+                         *process_pools((*PROCESS_POOLS, "joblib"), row="bytes", bytes=size, count=python_count, workers=2)], goal))
+    for size, label in ((MIB, "1mib"), (64 * MIB, "64mib"), (1024 * MIB, "1gib")):
+        rows.append(Row(f"shared_array_{label}", f"SharedArray of {size // MIB} MiB to a task, read there, p50", "us", "less",
+                        [floor("ring", row="round_trip", count=n(100_000)), kindred("shared_array", row="there", bytes=size, count=n(500, 50))], 30))
+    rows.append(Row("shared_array_back_64mib", "SharedArray of 64 MiB made by a task, returned, read here, p50 of the way back", "us", "less",
+                    [floor("ring", row="round_trip", count=n(100_000)), kindred("shared_array", row="back", bytes=64 * MIB, count=n(10, 3))], 30))
+
+    goals = {"fork": (1, 0.4), "forkserver": (4, 0.4), "spawn": (4, 3)}
+    for method in METHODS:
+        first, further = goals[method]
+        first_floor = floor("start", row=method, count=n(30, 5), **({"program": "{build}/floor_linked"} if method == "spawn" else {}))
+        further_floor = first_floor if method == "spawn" else floor("start", row="further", workers=8, count=n(10, 3))
+        python = ("CPython", "mp.Pool", "billiard", "pebble") + (("loky",) if method == "spawn" else ())
+        rows.append(Row(f"start_{method}", f"construction to first result, {method}; 2 workers", "ms", "less",
+                        [first_floor, kindred("start", row="first", workers=2, count=n(20, 4), **{"start-method": method}),
+                         *thread_pools(row="start", workers=2, count=n(20, 4)),
+                         *process_pools(python, row="start", workers=2, count=n(5, 2), **{"start-method": method})], first,
+                        note="later pools of a process; the first one beside it"))
+        rows.append(Row(f"further_{method}", f"each further worker, {method}", "ms", "less",
+                        [further_floor, kindred("start", row="further", workers=9, count=n(5, 2), **{"start-method": method})], further))
+
+    for workers, name in ((1, "log_call"), (2, "log_call_two")):
+        rows.append(Row(name, f"log call (string, int, double), bursts of 20, p50; {workers} logging at once", "ns", "less",
+                        [floor("log_call", count=n(500, 50), workers=workers), kindred("log_call", count=n(500, 50), workers=workers),
+                         *loggers("log_call", n(500, 50), workers, n(100, 20))], 55, [
+                            ("1.1x the limit of this run", lambda m, r: None if not m.get("kindred") or not m.get("limit")
+                             else m["kindred"] <= 1.1 * m["limit"]),
+                            ("below quill", lambda m, r: None if not m.get("kindred") or not m.get("quill") else m["kindred"] < m["quill"])]))
+    for workers, name in ((2, "log_records"), (1, "log_records_one")):
+        rows.append(Row(name, f"records to a file, end to end, {workers} producing", "records/s", "more",
+                        [floor("log_records", count=n(400_000), workers=workers), kindred("log_records", count=n(400_000), workers=workers),
+                         *loggers("log_records", n(200_000), workers, n(5_000)),
+                         *[Contestant(label, "process", ("{build}/peer_process_logger",) +
+                                      words(logger=logger, count=n(200_000), workers=workers))
+                           for label, logger in (("Boost.Interprocess queue", "interprocess"), ("spdlog appending", "spdlog_append"),
+                                                 ("Boost.Log ipc", "boost_log_ipc"))],
+                         # Faster because it may: it tears lines, so it is shown and is no peer.
+                         Contestant("spdlog appending, buffered", "unsound", ("{build}/peer_process_logger",) +
+                                    words(logger="spdlog_buffered", count=n(200_000), workers=workers))], 3e6 if workers == 2 else None))
+
+    rows += [
+        Row("idle_wakeups", "an idle pool of 2 workers: wake-ups of all its threads and processes in 10 s", "wake-ups", "less",
+            [kindred("idle", "wakeups", workers=2), *thread_pools("wakeups", row="idle", workers=2),
+             *process_pools(tuple(name for name in PROCESS_POOLS if name != "mpi4py"), "wakeups", row="idle", workers=2)], 0, fixed_limit=0),
+        Row("memory_worker", "private memory of one idle worker", "MiB", "less",
+            [floor("page_set", "limit", "worker_memory", workers=2), kindred("idle", "worker_memory", workers=2),
+             *process_pools(tuple(name for name in PROCESS_POOLS if name != "mpi4py"), "worker_memory", row="idle", workers=2)], None,
+            [("1 MiB beyond a bare fork", lambda m, r: None if m.get("kindred") is None or m.get("limit") is None
+              else m["kindred"] - m["limit"] <= 1)]),
+        Row("memory_task", "memory of one pending task", "B", "less",
+            [kindred("pending", "pending_memory", workers=2, count=n(500_000)),
+             *thread_pools("pending_memory", row="pending", workers=2, count=n(500_000)),
+             *process_pools(tuple(name for name in PROCESS_POOLS if name != "mpi4py"), "pending_memory", row="pending", workers=2,
+                            count=n(20_000))], 256, fixed_limit=64,
+            note="64 B: one cache line"),
+        Row("fairness_short", "100 tasks of 10 us behind one of 20 ms, 2 workers: until the last short one is done", "ms", "less",
+            [floor("ring", row="behind", count=n(20, 5), shorts=100, iterations="{iterations_10us}"),
+             kindred("fairness", row="behind", count=n(20, 5), shorts=100, iterations="{iterations_10us}", long_iterations="{iterations_20000us}"),
+             *thread_pools(row="fairness", count=n(20, 5), shorts=100, iterations="{iterations_10us}", long_iterations="{iterations_20000us}"),
+             *process_pools(tuple(PROCESS_POOLS), row="fairness", count=n(5, 2), shorts=100, long_us=20_000)], None),
+        Row("fairness_results", "a round trip while the other worker floods the log, p50", "us", "less",
+            [kindred("fairness", row="results", flood=0, count=n(1_000)).renamed("without the flood", "limit"),
+             kindred("fairness", row="results", flood=1, count=n(1_000))], None),
+        Row("fairness_records", "from a log call to its sink while the other worker floods the log, p50", "us", "less",
+            [kindred("fairness", row="records", flood=0, count=n(300, 50)).renamed("without the flood", "limit"),
+             kindred("fairness", row="records", flood=1, count=n(300, 50))], None),
+        Row("build_time", "a program of 20 lines that submits a task, compiled with -O2", "s", "less",
+            [Contestant(name, kind, ("/usr/bin/python3", "{bench}/driver/compile.py", f"{{bench}}/build_time/{source}.cpp"))
+             for name, kind, source in (("limit", "limit", "plain"), ("kindred", "kindred", "kindred"), ("std::async", "thread", "std_async"),
+                                        ("oneTBB", "thread", "tbb"), ("Boost.Asio", "thread", "asio"))], 5.0),
+    ]
+    return rows
+
+
+def worker_rows(scale):
+    """Oversubscription: the same work with 1 to 32 workers. It must degrade as the work does."""
+    def n(count, least=1):
+        return max(least, int(count * scale))
+
+    rows = []
+    for workers in (1, 2, 4, 8, 32):
+        common = dict(workers=workers, group="workers", x=workers, process=("CPython", "mp.Pool"))
+        rows += [tasks_row(f"workers_tasks_empty_{workers}", f"empty tasks, {workers} workers", 0, n(200_000), n(3_000), **common),
+                 tasks_row(f"workers_tasks_10us_{workers}", f"tasks of 10 us, {workers} workers", 10, n(40_000), n(3_000), **common),
+                 Row(f"workers_round_trip_{workers}", f"round trip with {workers} workers, p50", "us", "less",
+                     [kindred("round_trip", row="round_trip", count=n(10_000), workers=workers),
+                      *thread_pools(row="round_trip", count=n(10_000), workers=workers),
+                      *process_pools(("CPython", "mp.Pool"), row="round_trip", count=n(300, 50), workers=workers)], group="workers", x=workers),
+                 Row(f"workers_log_records_{workers}", f"records to a file, {workers} producing", "records/s", "more",
+                     [floor("log_records", count=n(400_000) // workers, workers=workers),
+                      kindred("log_records", count=n(400_000) // workers, workers=workers),
+                      *[c for c in loggers("log_records", n(200_000) // workers, workers, n(4_000) // workers) if c.kind == "logger"]],
+                     group="workers", x=workers)]
+    return rows
+
+
+def growth_rows():
+    """Cost of one unit where there are more and more of them: flat, or the page says why not."""
+    rows = []
+    for power in range(3, 8):
+        count = 10**power
+        arguments = dict(row="tasks", count=count, workers=2)
+        rows.append(Row(f"growth_tasks_1e{power}", f"1e{power} empty tasks", "tasks/s", "more",
+                        [floor("ring", **arguments), kindred("tasks", **arguments), *thread_pools(**arguments)], group="growth", x=count, timeout=180))
+    for workers in (1, 2, 4, 8, 16, 32, 64, 128, 256):
+        for method in METHODS:
+            rows.append(Row(f"growth_workers_{method}_{workers}", f"start of {workers} workers, {method}, of one", "ms", "less",
+                            [kindred("start", row="all", workers=workers, count=2 if workers > 32 else 5, **{"start-method": method})],
+                            group="growth", x=workers, timeout=180))
+        arguments = dict(row="tasks", count=100_000, workers=workers, iterations="{iterations_10us}")
+        rows.append(Row(f"growth_workers_tasks_{workers}", f"tasks of 10 us with {workers} workers", "tasks/s", "more",
+                        [kindred("tasks", **arguments), *[c for c in thread_pools(**arguments) if c.name in ("oneTBB", "Boost.Asio")]],
+                        group="growth", x=workers, timeout=120))
+    for power in range(6, 27, 2):
+        size = 1 << power
+        count = max(5, min(2000, (64 * MIB) // size))
+        rows.append(Row(f"growth_bytes_{size}", f"byte vector of {size} B in and back", "ms", "less",
+                        [floor("copy", row="bytes", bytes=size, count=count), kindred("bytes", bytes=size, count=count, workers=2)],
+                        group="growth", x=size))
+    for threads in (1, 2, 4, 8, 16, 32, 64):
+        rows.append(Row(f"growth_threads_{threads}", f"records to a file, {threads} logging threads in 2 workers", "records/s", "more",
+                        [kindred("log_records", count=400_000 // threads, workers=min(2, threads), threads=threads)], group="growth", x=threads))
+    return rows
+
+
+def header_rows():
+    """What each public header costs whoever includes it."""
+    root = Path(__file__).resolve().parent.parent.parent
+    headers = sorted(path for folder in ("libpool/context", "liblog", "libpool/executor") for path in (root / folder / "include" / "kindred").glob("*.hpp"))
+    return [Row(f"header_{path.stem}", f"a file that only includes <kindred/{path.name}>", "s", "less",
+                [Contestant("kindred", "kindred", ("/usr/bin/python3", "{bench}/driver/compile.py", "--header", f"kindred/{path.name}"))],
+                group="headers") for path in headers]
+
+
+def all_rows(quick):
+    scale = 0.2 if quick else 1.0
+    return main_rows(scale) + worker_rows(scale) + growth_rows() + header_rows()
