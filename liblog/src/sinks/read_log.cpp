@@ -1,0 +1,139 @@
+#include "kindred/read_log.hpp"
+
+#include <cerrno>
+#include <cstring>
+#include <deque>
+#include <optional>
+#include <vector>
+
+#include "kindred/error.hpp"
+#include "kindred/internal/archive.hpp"
+#include "kindred/internal/packed_file.hpp"
+#include "kindred/internal/record_reader.hpp"
+
+namespace kindred {
+
+struct LogFile::State {
+  ReadLogOptions options;
+  std::deque<std::string> paths;  ///< still to be opened
+  std::string path;
+  std::optional<internal::PackedFileReader> file;
+  std::unique_ptr<internal::RecordReader> text;
+  std::unique_ptr<internal::RecordReader> json;
+  internal::RecordReader* reader = nullptr;  ///< of this file; decided by its first line
+  std::vector<char> block = std::vector<char>(256 * 1024);
+  std::size_t begin = 0;
+  std::size_t end = 0;
+  std::string begun_line;  ///< what earlier blocks hold of the line that is being read
+  std::uint64_t line_number = 0;
+  std::uint64_t bad_lines = 0;
+  LogRecord record;
+
+  bool open_next() {
+    if (paths.empty()) return false;
+    path = std::move(paths.front());
+    paths.pop_front();
+    try {
+      file.emplace(path);
+    } catch (const SystemError& error) {
+      // It may have been packed since the folder was read.
+      const auto packed = error.code().value() == ENOENT ? find_packed() : std::nullopt;
+      if (!packed) throw;
+      path = *packed;
+      file.emplace(path);
+    }
+    reader = nullptr;
+    line_number = 0;
+    return true;
+  }
+
+  [[nodiscard]] std::optional<std::string> find_packed() const {
+    for (const auto compression : {Compression::gz, Compression::zst}) {
+      auto packed = path + std::string{internal::suffix_of(compression)};
+      if (internal::file_status(packed)) return packed;
+    }
+    return std::nullopt;
+  }
+
+  /// Returns the next whole line, without its newline; nothing at the end of the last file.
+  std::optional<std::string_view> next_line() {
+    begun_line.clear();
+    while (true) {
+      if (!file && !open_next()) return std::nullopt;
+      if (begin == end) {
+        begin = 0;
+        end = file->read(block.data(), block.size());
+        if (end == 0) {
+          file.reset();
+          if (!begun_line.empty()) bad("has no end");
+          begun_line.clear();
+          continue;
+        }
+      }
+      const char* const from = block.data() + begin;
+      const auto* const newline = static_cast<const char*>(std::memchr(from, '\n', end - begin));
+      const std::size_t size = newline == nullptr ? end - begin : static_cast<std::size_t>(newline - from);
+      begin += size;
+      if (newline == nullptr) {
+        begun_line.append(from, size);
+        continue;
+      }
+      ++begin;
+      ++line_number;
+      if (begun_line.empty()) return std::string_view{from, size};
+      begun_line.append(from, size);
+      return begun_line;
+    }
+  }
+
+  void bad(const char* why) {
+    ++bad_lines;
+    if (options.strict)
+      throw UsageError{"'" + path + "', line " + std::to_string(line_number) + ": the line " + why +
+                       ". Give the pattern that it was written with, or read without ReadLogOptions::strict to skip such lines."};
+  }
+};
+
+LogFile::LogFile(std::unique_ptr<State> state) noexcept : state_{std::move(state)} {}
+LogFile::LogFile(LogFile&&) noexcept = default;
+LogFile& LogFile::operator=(LogFile&&) noexcept = default;
+LogFile::~LogFile() = default;
+
+std::uint64_t LogFile::bad_lines() const noexcept { return state_->bad_lines; }
+
+LogRecord* LogFile::next() {
+  auto& state = *state_;
+  while (const auto line = state.next_line()) {
+    if (line->empty()) continue;
+    if (state.reader == nullptr) {
+      auto& reader = line->starts_with("{\"") ? state.json : state.text;
+      if (!reader) reader = internal::make_json_reader();
+      state.reader = reader.get();
+    }
+    state.record = LogRecord{};
+    if (state.reader->read(*line, state.record)) return &state.record;
+    state.bad("is no record of this form");
+  }
+  return nullptr;
+}
+
+LogFile read_log(std::string path, ReadLogOptions options) {
+  auto state = std::make_unique<LogFile::State>();
+  // Made at once, so that a pattern that cannot be read is told here.
+  state->text = internal::make_text_reader(options.pattern);
+  if (options.rotated) {
+    internal::FileTime last{};
+    for (auto& file : internal::Archive::list(path)) {
+      // Where a file is there in both forms, a crash came between; one of them is enough.
+      if (file.unfinished || file.rotated == last) continue;
+      last = file.rotated;
+      state->paths.push_back(std::move(file.path));
+    }
+  }
+  if (!options.rotated || state->paths.empty() || internal::file_status(path)) state->paths.push_back(std::move(path));
+  state->options = std::move(options);
+  state->open_next();
+  return LogFile{std::move(state)};
+}
+
+}  // namespace kindred
