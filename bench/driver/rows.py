@@ -210,7 +210,7 @@ def main_rows(scale):
             [kindred("fairness", row="records", flood=0, count=n(300, 50)).renamed("without the flood", "limit"),
              kindred("fairness", row="records", flood=1, count=n(300, 50))], None),
         Row("build_time", "a program of 20 lines that submits a task, compiled with -O2", "s", "less",
-            [Contestant(name, kind, ("/usr/bin/python3", "{bench}/driver/compile.py", f"{{bench}}/build_time/{source}.cpp"))
+            [Contestant(name, kind, ("/usr/bin/python3", "{bench}/driver/compile.py", f"{{bench}}/compile_time/{source}.cpp"))
              for name, kind, source in (("limit", "limit", "plain"), ("kindred", "kindred", "kindred"), ("std::async", "thread", "std_async"),
                                         ("oneTBB", "thread", "tbb"), ("Boost.Asio", "thread", "asio"))], 5.0),
     ]
