@@ -6,6 +6,7 @@
 #include <unordered_map>
 
 #include "kindred/error.hpp"
+#include "kindred/internal/codec_task.hpp"
 
 namespace kindred::internal {
 
@@ -21,6 +22,10 @@ void throw_bad_byte(const char* what, unsigned value) {
 }
 void throw_valueless_variant() {
   throw UsageError{"a std::variant without a value (valueless_by_exception) cannot cross to another process. Assign it before it is passed."};
+}
+
+void throw_null_text() {
+  throw UsageError{"a null `const char*` was passed to a task that takes a text. Pass \"\" or a std::optional<std::string>."};
 }
 
 namespace {
