@@ -217,6 +217,20 @@ def main_rows(scale):
     return rows
 
 
+def in_process_rows(scale):
+    """The parts of a call and of a record that fit into one process (Google Benchmark), in nanoseconds each."""
+    seconds = 0.1 if scale < 1 else 0.3
+    found = []
+    for row, work, peers in (("ring", "64 bytes into a ring and out, one thread", ("boost.lockfree",)),
+                             ("codec", "string, double, 100 ints to bytes and back", ("cereal",)),
+                             ("line", "a record to a line of text", ("spdlog",))):
+        found.append(Row(f"in_process_{row}", work, "ns", "less",
+                         [Contestant(name, kind, ("{build}/in_process", f"--benchmark_filter=^{name}/{row}$", "--benchmark_format=json",
+                                                  f"--benchmark_min_time={seconds}"))
+                          for name, kind in (("limit", "limit"), ("kindred", "kindred"), *((peer, "library") for peer in peers))]))
+    return found
+
+
 def worker_rows(scale):
     """Oversubscription: the same work with 1 to 32 workers. It must degrade as the work does."""
     def n(count, least=1):
@@ -279,4 +293,4 @@ def header_rows():
 
 def all_rows(quick):
     scale = 0.2 if quick else 1.0
-    return main_rows(scale) + worker_rows(scale) + growth_rows() + header_rows()
+    return main_rows(scale) + in_process_rows(scale) + worker_rows(scale) + growth_rows() + header_rows()

@@ -20,7 +20,7 @@ def summary(row, runs, why):
         found = [c.name for c in row.contestants if c.kind in kinds and c.name in medians]
         return (max if row.better == "more" else min)(found, key=medians.get, default=None)
 
-    peer, limit = leader("thread", "process", "logger"), leader("limit")
+    peer, limit = leader("thread", "process", "logger", "library"), leader("limit")
     limit_median = medians.get(limit, row.fixed_limit)
     reached = {}
     if row.goal is not None and "kindred" in medians:
