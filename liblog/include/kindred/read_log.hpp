@@ -70,7 +70,7 @@ class LogFile {
 /// Reads what `sinks::file` or `sinks::json` wrote, packed (gz, zst) or not, back to records: the exact inverse of the sink for all that its
 /// lines carry. The default text line carries time (to the microsecond), level, worker, incarnation, task, attempt, logger,
 /// origin, lateness, message and fields; JSON carries everything. Two things are not told apart: whether an integer was
-/// signed (what fits is `std::int64_t`), and in text the level beneath a custom one (it reads as `info`). Loguru's own JSON
+/// signed (what fits is `std::int64_t`), and in text the level beneath a custom one that this process has not defined (it reads as `info`). Loguru's own JSON
 /// files are read too.
 ///
 /// File and function names of the records are kept as long as the program lives, each once.

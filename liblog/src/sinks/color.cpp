@@ -79,13 +79,20 @@ LevelColors::LevelColors(const std::vector<std::pair<std::string, std::string>>&
   }
 }
 
-std::string_view LevelColors::of(const LogRecord& record) const noexcept {
-  if (!record.level_name.empty()) {
-    for (const auto& [name, sequence] : named_)
-      if (name == record.level_name) return sequence;
-  }
+std::string_view LevelColors::of(const LogRecord& record) {
   const auto level = static_cast<std::size_t>(record.level);
-  return level < levels_.size() ? std::string_view{levels_[level]} : std::string_view{};
+  const std::string_view standard = level < levels_.size() ? std::string_view{levels_[level]} : std::string_view{};
+  if (record.level_name.empty()) return standard;
+  for (const auto& [name, sequence] : named_)
+    if (name == record.level_name) return sequence;
+  const auto custom = find_level(record.level_name);
+  if (!custom || custom->color().empty()) return standard;
+  std::string sequence{standard};
+  try {
+    sequence = color_sequence(custom->color());
+  } catch (const UsageError&) {  // no colour that we know: no reason to lose the record
+  }
+  return named_.emplace_back(record.level_name, std::move(sequence)).second;
 }
 
 }  // namespace kindred::internal

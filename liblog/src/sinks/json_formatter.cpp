@@ -173,7 +173,9 @@ void JsonFormatter::append(const LogRecord& record, TextBuffer& out) {
     append_string(out, record.level_name, "level");
   }
   out.append(",\"no\":");
-  out.append(level_number(record.level));
+  const auto custom = record.level_name.empty() ? std::nullopt : find_level(record.level_name);
+  if (custom) out.append_number(std::int64_t{custom->number()});
+  else out.append(level_number(record.level));
   out.append("},\"name\":");
   append_string(out, record.logger, "name");
   if (record.source.file.empty() && record.source.line == 0 && record.source.function.empty()) {

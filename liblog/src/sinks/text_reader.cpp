@@ -127,6 +127,7 @@ bool take_level(std::string_view& text, LogRecord& record) {
     record.level = static_cast<Level>(level);
     return true;
   }
+  if (const auto custom = find_level(name)) record.level = custom->base();
   record.level_name = std::move(name);
   return true;
 }

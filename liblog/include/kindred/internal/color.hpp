@@ -19,13 +19,13 @@ inline constexpr std::string_view color_reset = "\x1b[0m";
 /// is a terminal other than "dumb".
 [[nodiscard]] bool use_color(Color wish, int fd);
 
-/// The colour of each level, by name. spdlog's, unless changed.
+/// The colour of each level, by name: as changed here, as the custom level was defined, or spdlog's. One thread at a time.
 class LevelColors {
  public:
   LevelColors();
   /// Errors: `UsageError` as `color_sequence`.
   explicit LevelColors(const std::vector<std::pair<std::string, std::string>>& changes);
-  [[nodiscard]] std::string_view of(const LogRecord& record) const noexcept;
+  [[nodiscard]] std::string_view of(const LogRecord& record);
 
  private:
   std::array<std::string, 7> levels_;
