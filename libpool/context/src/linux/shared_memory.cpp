@@ -7,9 +7,11 @@
 
 #include <boost/interprocess/exceptions.hpp>
 #include <cerrno>
+#include <cstdint>
 #include <string>
 
 #include "kindred/error.hpp"
+#include "linux/available_memory.hpp"
 
 #ifndef F_SEAL_FUTURE_WRITE
 #define F_SEAL_FUTURE_WRITE 0x0010
@@ -40,6 +42,30 @@ ipc::mapped_region map(int fd, std::size_t bytes, ipc::mode_t mode) {
   }
 }
 
+// Allocated now: were it not, a full memory would be a SIGBUS at the first touch. And asked for first: a memfd has no file system whose size would
+// limit it, so the kernel would sooner kill processes than refuse. Piece by piece, because others take memory meanwhile.
+void allocate(int fd, std::size_t size, const std::string& doing) {
+  constexpr const char* mend = "Shared memory is short: free some, raise the cgroup's memory limit, or use fewer workers or smaller arguments.";
+  constexpr std::size_t too_small_to_ask = std::size_t{4} << 20U;
+  constexpr std::size_t piece = std::size_t{256} << 20U;
+  for (std::size_t done = 0; done < size;) {
+    const std::size_t left = size - done;
+    if (size > too_small_to_ask) {
+      const std::uint64_t available = available_memory();
+      if (left > available - available / 16) {  // the last of it belongs to who keeps the machine alive
+        throw SystemError{"fallocate", ENOMEM, doing + ", of which " + std::to_string(left) + " were missing and " + std::to_string(available) + " to be had", mend};
+      }
+    }
+    const std::size_t now = left < piece ? left : piece;
+    const int result = ::fallocate(fd, 0, static_cast<off_t>(done), static_cast<off_t>(now));
+    if (result == 0) {
+      done += now;
+    } else if (errno != EINTR) {
+      throw SystemError{"fallocate", errno, doing, mend};
+    }
+  }
+}
+
 }  // namespace
 
 SharedMemory SharedMemory::create(const char* name, std::size_t bytes) {
@@ -48,14 +74,7 @@ SharedMemory SharedMemory::create(const char* name, std::size_t bytes) {
   SharedMemory memory;
   memory.fd_ = Descriptor{::memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING)};
   if (!memory.fd_) throw SystemError{"memfd_create", errno, doing, "Raise the limit on open files (ulimit -n)."};
-  int result = 0;
-  do {  // allocated now: were it not, a full memory would be a SIGBUS at the first touch
-    result = ::fallocate(memory.fd_.get(), 0, 0, static_cast<off_t>(size));
-  } while (result != 0 && errno == EINTR);
-  if (result != 0) {
-    throw SystemError{"fallocate", errno, doing,
-                      "Shared memory is short: free some, raise the cgroup's memory limit, or use fewer workers or smaller arguments."};
-  }
+  allocate(memory.fd_.get(), size, doing);
   if (::fcntl(memory.fd_.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0) {
     throw SystemError{"fcntl(F_ADD_SEALS)", errno, doing};
   }

@@ -1,0 +1,83 @@
+#include "linux/available_memory.hpp"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <limits>
+#include <string>
+#include <string_view>
+
+#include "kindred/internal/wakeup.hpp"
+
+namespace kindred::internal {
+namespace {
+
+constexpr std::uint64_t unknown = std::numeric_limits<std::uint64_t>::max();
+
+std::string read_small_file(const std::string& path) {
+  std::string text;
+  const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+  if (!file) return text;
+  std::array<char, 4096> buffer{};
+  for (ssize_t got = 0; (got = ::read(file.get(), buffer.data(), buffer.size())) > 0;) text.append(buffer.data(), static_cast<std::size_t>(got));
+  return text;
+}
+
+/// The number behind `name` in lines of names and numbers; the first number of the text where `name` is empty.
+std::uint64_t number(std::string_view text, std::string_view name, std::uint64_t otherwise) {
+  std::size_t at = 0;
+  while (!name.empty() && !text.substr(at).starts_with(name)) {
+    at = text.find('\n', at);
+    if (at == std::string_view::npos) return otherwise;
+    ++at;
+  }
+  text.remove_prefix(at + name.size());
+  text.remove_prefix(std::min(text.find_first_not_of(" \t"), text.size()));
+  std::uint64_t value = 0;
+  return std::from_chars(text.data(), text.data() + text.size(), value).ec == std::errc{} ? value : otherwise;  // "max" is none
+}
+
+struct GroupFiles {
+  const char* root;
+  const char* line;  ///< of /proc/self/cgroup
+  const char* limit;
+  const char* usage;
+  const char* cache;  ///< of memory.stat: what the kernel takes back before it kills
+};
+constexpr std::array<GroupFiles, 2> hierarchies{{{"/sys/fs/cgroup", "0::", "/memory.max", "/memory.current", "inactive_file "},
+                                                 {"/sys/fs/cgroup/memory", ":memory:", "/memory.limit_in_bytes", "/memory.usage_in_bytes", "total_inactive_file "}}};
+
+/// What the limits from this process's group up to the root leave.
+std::uint64_t left_by(const GroupFiles& files, std::string_view groups) {
+  const auto found = groups.find(files.line);
+  if (found == std::string_view::npos) return unknown;
+  groups.remove_prefix(found + std::string_view{files.line}.size());
+  const std::string root = files.root;
+  std::uint64_t left = unknown;
+  for (std::string group = root + std::string{groups.substr(0, groups.find('\n'))};; group.resize(group.rfind('/'))) {
+    const std::uint64_t limit = number(read_small_file(group + files.limit), {}, unknown);
+    if (limit < unknown / 2) {  // v1 writes no limit as a very large number
+      const std::uint64_t used = number(read_small_file(group + files.usage), {}, 0);
+      const std::uint64_t cached = number(read_small_file(group + "/memory.stat"), files.cache, 0);
+      const std::uint64_t taken = used - std::min(used, cached);
+      left = std::min(left, limit - std::min(limit, taken));
+    }
+    if (group.size() <= root.size()) return left;
+  }
+}
+
+}  // namespace
+
+std::uint64_t available_memory() {
+  const std::string machine = read_small_file("/proc/meminfo");
+  const std::uint64_t free = number(machine, "MemAvailable:", unknown);
+  std::uint64_t available = free == unknown ? unknown : (free + number(machine, "SwapFree:", 0)) * 1024;
+  const std::string groups = read_small_file("/proc/self/cgroup");
+  for (const auto& files : hierarchies) available = std::min(available, left_by(files, groups));
+  return available;
+}
+
+}  // namespace kindred::internal
