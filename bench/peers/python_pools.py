@@ -18,6 +18,9 @@ import os
 import sys
 import time
 
+sys.dont_write_bytecode = True
+from python_tasks import blocked, echo, empty, half, work
+
 
 def options():
     words = sys.argv[1:]
@@ -33,28 +36,6 @@ def number(name, otherwise):
 
 WORKERS = number("workers", 2)
 METHOD = OPTIONS.get("start-method", "fork")
-
-
-def empty():
-    return 1
-
-
-def echo(value):
-    return value
-
-
-def half(value):
-    return value * 0.5
-
-
-def work(iterations):
-    for _ in range(iterations):
-        pass
-    return iterations
-
-
-def blocked(seconds):
-    time.sleep(seconds)
 
 
 def iterations_a_us():
