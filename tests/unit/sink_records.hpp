@@ -91,7 +91,7 @@ inline LogRecord random_record(std::mt19937& random) {
   record.level = static_cast<Level>(below(6));
   record.logger = random_text(random);
   record.message = random_text(random);
-  if (below(2) != 0) record.source = {internal::intern("/src/a b.cpp"), below(1000), internal::intern("void f(int)")};
+  if (below(2) != 0) record.source = {kindred::internal::intern("/src/a b.cpp"), below(1000), kindred::internal::intern("void f(int)")};
   record.worker = static_cast<int>(below(5)) - 1;
   if (record.worker >= 0) record.incarnation = below(3);
   record.pid = below(1U << 22U);
