@@ -28,30 +28,32 @@ void throw_null_text() {
   throw UsageError{"a null `const char*` was passed to a task that takes a text. Pass \"\" or a std::optional<std::string>."};
 }
 
-namespace {
-
 // The categories that every program has. An error code of another one would need its category's address in the other process.
-const std::error_category* const& standard_category(std::size_t index) {
-  static const std::error_category* const categories[] = {&std::generic_category(), &std::system_category(), &std::iostream_category(),
-                                                          &std::future_category()};
-  return categories[index];
+const std::error_category& standard_category(std::uint8_t number) {
+  switch (number) {
+    case 0: return std::generic_category();
+    case 1: return std::system_category();
+    case 2: return std::iostream_category();
+    default: return std::future_category();
+  }
 }
-constexpr std::size_t standard_categories = 4;
-
-}  // namespace
+std::uint8_t category_number(const std::error_category& category) noexcept {
+  for (std::uint8_t i = 0; i != unknown_category; ++i) {
+    if (standard_category(i) == category) return i;
+  }
+  return unknown_category;
+}
 
 void put_error_category(Encoder& encoder, const std::error_category& category) {
-  for (std::size_t i = 0; i != standard_categories; ++i) {
-    if (*standard_category(i) == category) {
-      encoder.write_value(static_cast<std::uint8_t>(i));
-      return;
-    }
+  const auto number = category_number(category);
+  if (number == unknown_category) {
+    throw UsageError{std::string{"an error code of category '"} + category.name() +
+                     "' cannot cross to another process, which knows generic, system, iostream and future. Pass its value() and message()."};
   }
-  throw UsageError{std::string{"an error code of category '"} + category.name() +
-                   "' cannot cross to another process, which knows generic, system, iostream and future. Pass its value() and message()."};
+  encoder.write_value(number);
 }
 const std::error_category& get_error_category(Decoder& decoder) {
-  return *standard_category(get_byte(decoder, standard_categories, "the category of an error code"));
+  return standard_category(get_byte(decoder, unknown_category, "the category of an error code"));
 }
 
 // --- what archives remember ----------------------------------------------------------------------------------------------------------

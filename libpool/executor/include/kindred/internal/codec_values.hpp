@@ -15,6 +15,10 @@ namespace kindred::internal {
 
 [[noreturn]] void throw_bad_byte(const char* what, unsigned value);  ///< DecodeError: "a bool that is neither 0 nor 1: 7"
 [[noreturn]] void throw_valueless_variant();                        ///< UsageError
+/// The number of one of the standard's four error categories, or `unknown_category`.
+[[nodiscard]] std::uint8_t category_number(const std::error_category& category) noexcept;
+[[nodiscard]] const std::error_category& standard_category(std::uint8_t number);
+inline constexpr std::uint8_t unknown_category = 4;
 void put_error_category(Encoder& encoder, const std::error_category& category);
 [[nodiscard]] const std::error_category& get_error_category(Decoder& decoder);
 

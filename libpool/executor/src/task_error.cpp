@@ -1,0 +1,151 @@
+#include "kindred/task_error.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+
+#include "kindred/internal/exception_codec.hpp"
+
+namespace kindred {
+
+namespace {
+
+std::string where(const internal::TaskFacts& facts) {
+  if (facts.worker < 0) return {};
+  return "worker " + std::to_string(facts.worker) + " (pid " + std::to_string(facts.pid) + ")";
+}
+
+std::string text_of(std::chrono::nanoseconds time) {
+  std::array<char, 48> text{};
+  const auto count = static_cast<double>(time.count());
+  if (time < std::chrono::milliseconds{1}) {
+    std::snprintf(text.data(), text.size(), "%.4g us", count / 1e3);
+  } else if (time < std::chrono::seconds{1}) {
+    std::snprintf(text.data(), text.size(), "%.4g ms", count / 1e6);
+  } else {
+    std::snprintf(text.data(), text.size(), "%.4g s", count / 1e9);
+  }
+  return text.data();
+}
+
+/// A line of a log for a message that may be printed anywhere: no control characters, and not endless.
+std::string quoted(std::string_view line) {
+  constexpr std::size_t limit = 200;
+  std::string text;
+  for (const char c : line.substr(0, limit)) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte < 0x20 || byte == 0x7f) {
+      std::array<char, 8> escape{};
+      std::snprintf(escape.data(), escape.size(), "\\x%02x", byte);
+      text += escape.data();
+    } else {
+      text += c;
+    }
+  }
+  if (line.size() > limit) text += " ...";
+  return text;
+}
+
+std::string mend_for(const ExitReason& reason, bool has_evidence) {
+  switch (reason.kind) {
+    case ExitReason::Kind::exited:
+      return "It ended instead of returning: the task, or a library that it uses, called exit, _exit or quick_exit. Throw an exception instead.";
+    case ExitReason::Kind::signalled:
+      switch (reason.signal) {
+        case 9: return has_evidence ? "" : "The kernel may have reclaimed memory: see dmesg.";
+        case 15: return "Somebody asked it to end (kill, a service manager).";
+        default: return "";
+      }
+    case ExitReason::Kind::timed_out: return "Raise TaskOptions::timeout, or let the task look at stop_requested().";
+    case ExitReason::Kind::lost:
+      return "Other code in this process reaps children (waitpid(-1), SIGCHLD ignored): let it wait for its own pids.";
+  }
+  return "";
+}
+
+void add_sentence(std::string& message, std::string_view sentence) {
+  if (sentence.empty()) return;
+  message += ' ';
+  message += sentence;
+}
+
+std::string lost_message(const WorkerLost::Details& details) {
+  const auto& task = details.task;
+  const bool running = task.task_id != 0 || !task.task_name.empty();
+  auto message = where(task) + " " + to_string(details.exit_reason) + " while " + (running ? "running " : "idle");
+  if (running) message += internal::to_string(task).substr(5);  // "'area' #41"
+  if (task.attempt > 1) message += ", attempt " + std::to_string(task.attempt);
+  message += '.';
+  add_sentence(message, details.evidence);
+  add_sentence(message, mend_for(details.exit_reason, !details.evidence.empty()));
+  if (!details.backtrace.empty()) add_sentence(message, "It crashed at " + quoted(details.backtrace.substr(0, details.backtrace.find('\n'))) + '.');
+  if (running) {
+    add_sentence(message, task.attempt > 1 ? "All its attempts were used; mend what kills its worker."
+                                           : "The task was not retried; resubmit it if it is idempotent, or set TaskOptions::retries.");
+  }
+  constexpr std::size_t lines = 3;
+  const auto& log = details.last_log_lines;
+  if (!log.empty()) {
+    message += " It logged last:";
+    for (auto line = log.end() - static_cast<std::ptrdiff_t>(std::min(log.size(), lines)); line != log.end(); ++line) {
+      message += "\n  " + quoted(*line);
+    }
+  }
+  return message;
+}
+
+}  // namespace
+
+namespace internal {
+
+std::string to_string(const TaskFacts& facts) {
+  std::string text = "task";
+  if (!facts.task_name.empty()) text += " '" + facts.task_name + "'";
+  if (facts.task_id != 0) text += " #" + std::to_string(facts.task_id);
+  return text;
+}
+
+}  // namespace internal
+
+TaskError::TaskError(std::shared_ptr<const internal::TaskErrorDetails> details) noexcept
+    : Error{ErrorKind::task}, AboutTask{std::shared_ptr<const internal::TaskFacts>{details, &details->facts}}, details_{std::move(details)} {}
+TaskError::~TaskError() = default;
+
+WorkerLost::WorkerLost(Details details) : WorkerLost{[&] {
+  auto message = lost_message(details);
+  return std::make_shared<const Shared>(Shared{std::move(details), std::move(message)});
+}()} {}
+WorkerLost::WorkerLost(std::shared_ptr<const Shared> shared) noexcept
+    : Error{ErrorKind::worker_lost},
+      AboutTask{std::shared_ptr<const internal::TaskFacts>{shared, &shared->details.task}},
+      shared_{std::move(shared)} {}
+
+BrokenProcessPool::BrokenProcessPool(std::string_view why, std::exception_ptr cause, const internal::TaskFacts& task)
+    : Error{ErrorKind::broken_pool}, cause_{std::move(cause)} {
+  std::string message;
+  if (task.task_id != 0 || !task.task_name.empty()) message = internal::to_string(task) + " did not run, because ";
+  message += "the pool is broken: ";
+  message += why;
+  if (!message.ends_with('.')) message += '.';
+  if (cause_) add_sentence(message, "The cause: " + internal::describe_exception(cause_));
+  if (!message.ends_with('.')) message += '.';
+  add_sentence(message, "Mend the cause, and make another executor: this one takes no more tasks.");
+  message_ = std::make_shared<const std::string>(std::move(message));
+}
+
+TaskTimeout::TaskTimeout(const internal::TaskFacts& task, std::chrono::nanoseconds limit, std::chrono::nanoseconds ran_for)
+    : Error{ErrorKind::task_timeout},
+      AboutTask{std::make_shared<const internal::TaskFacts>(task)},
+      limit_{limit},
+      ran_for_{ran_for},
+      message_{std::make_shared<const std::string>(
+          internal::to_string(task) + " ran for " + text_of(ran_for) + (task.worker < 0 ? "" : " in " + where(task)) + ", longer than its timeout of " +
+          text_of(limit) + ", and its worker was killed. Raise TaskOptions::timeout, or let the task look at stop_requested() and set a soft_timeout.")} {}
+
+Cancelled::Cancelled(const internal::TaskFacts& task, std::string_view how)
+    : Error{ErrorKind::cancelled},
+      AboutTask{std::make_shared<const internal::TaskFacts>(task)},
+      message_{std::make_shared<const std::string>(internal::to_string(task) + " was cancelled" + (how.empty() ? "" : " ") + std::string{how} +
+                                                   ". It has no value: ask cancelled() before get().")} {}
+
+}  // namespace kindred
