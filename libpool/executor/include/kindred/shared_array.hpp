@@ -74,7 +74,6 @@ class SharedArray {
   ~SharedArray() = default;
 
   [[nodiscard]] std::span<const T> span() const noexcept { return {data_, size_}; }
-  operator std::span<const T>() const noexcept { return span(); }  // NOLINT: an array is where a span is asked for
   [[nodiscard]] const T* data() const noexcept { return data_; }
   [[nodiscard]] std::size_t size() const noexcept { return size_; }
   [[nodiscard]] std::size_t size_bytes() const noexcept { return size_ * sizeof(T); }

@@ -1,6 +1,7 @@
 #include "kindred/barrier.hpp"
 
 #include <limits>
+#include <optional>
 
 #include "kindred/error.hpp"
 #include "shared/shared_object.hpp"
@@ -56,11 +57,13 @@ void commit(SharedObject& object, Critical& critical, const BarrierState& barrie
   publish_barrier(object, critical.state());
 }
 
-std::uint32_t arrive_at(SharedObject& object, std::ptrdiff_t arrivals, bool and_drop) {
+/// Returns the phase arrived at; nothing where the lock was not to be had in time.
+std::optional<std::uint32_t> arrive_at(SharedObject& object, std::ptrdiff_t arrivals, bool and_drop, Deadline deadline = {}) {
   bool complete = false;
   std::uint32_t phase = 0;
   {
-    Critical critical{object};
+    Critical critical{object, with_grace(deadline)};
+    if (!critical) return std::nullopt;
     BarrierState barrier = read_whole(object, critical);
     if (arrivals < 1 || arrivals > static_cast<std::ptrdiff_t>(barrier.expected - barrier.arrived)) {
       throw UsageError{std::to_string(arrivals) + " participants arrived at a Barrier of " + std::to_string(barrier.expected) + " where " +
@@ -119,7 +122,7 @@ bool wait_for_phase(SharedObject& object, std::uint32_t phase, Deadline deadline
 
 }  // namespace
 
-Barrier::ArrivalToken Barrier::arrive(std::ptrdiff_t arrivals) const { return ArrivalToken{arrive_at(use(), arrivals, false)}; }
+Barrier::ArrivalToken Barrier::arrive(std::ptrdiff_t arrivals) const { return ArrivalToken{*arrive_at(use(), arrivals, false)}; }
 void Barrier::wait(ArrivalToken token) const { wait_for_phase(use(), token.phase_, {}); }
 bool Barrier::wait_before(ArrivalToken token, Deadline deadline) const { return wait_for_phase(use(), token.phase_, deadline); }
 void Barrier::arrive_and_drop() const { arrive_at(use(), 1, true); }
@@ -129,13 +132,14 @@ void Barrier::arrive_and_wait() const { arrive_and_wait_before({}); }
 
 bool Barrier::arrive_and_wait_before(Deadline deadline) const {
   SharedObject& object = use();
-  const std::uint32_t phase = arrive_at(object, 1, false);
-  if (wait_for_phase(object, phase, deadline)) return true;
+  const auto phase = arrive_at(object, 1, false, deadline);
+  if (!phase) return false;
+  if (wait_for_phase(object, *phase, deadline)) return true;
   Critical critical{object, with_grace(deadline)};
   // Without the lock, which a stopped process holds, the arrival stands: late is better than not at all.
   if (!critical) return false;
   BarrierState barrier = read_whole(object, critical);
-  if (packed(barrier) != phase) return true;
+  if (packed(barrier) != *phase) return true;
   if (barrier.arrived != 0) --barrier.arrived;
   commit(object, critical, barrier);
   return false;

@@ -50,8 +50,11 @@ bool Event::wait_before(Deadline deadline) const {
   std::uint32_t seen = first;
   bool in_time = true;
   for (int tries = 0;; ++tries) {
-    // Set, or set and cleared again while we waited.
-    if ((seen & is_set_bit) != 0 || (seen & ~is_set_bit) != (first & ~is_set_bit)) return true;
+    if ((seen & is_set_bit) != 0) return true;
+    if (seen != first) {  // set and cleared again while we waited; or the pool ended, which also changes the word
+      object.require_open();
+      if ((seen & ~is_set_bit) != (first & ~is_set_bit)) return true;
+    }
     if (!in_time) return false;
     if (tries < spins) {
       cpu_relax();

@@ -7,6 +7,7 @@
 #include "kindred/internal/shared_object_channel.hpp"
 #include "kindred/error.hpp"
 #include "kindred/internal/byte_stream.hpp"
+#include "shared/per_process.hpp"
 #include "shared/shared_object.hpp"
 
 namespace kindred::internal {
@@ -21,13 +22,10 @@ struct ObjectTable {
   std::map<std::pair<std::uint64_t, std::uint64_t>, std::weak_ptr<SharedObject>> objects;  ///< by context and id
 };
 
-ObjectTable& table() {
-  static auto* the_table = new ObjectTable;  // never destroyed: a handle in a static object may go after any static object of ours
-  return *the_table;
-}
+ObjectTable& table() { return per_process<ObjectTable>(); }
 
 void let_go(SharedObject* object) noexcept {
-  {
+  if (object->in_its_process()) {
     ObjectTable& all = table();
     const std::lock_guard lock{all.mutex};
     const auto found = all.objects.find({object->life().id.value, object->id()});
@@ -40,11 +38,6 @@ void let_go(SharedObject* object) noexcept {
   delete object;
 }
 
-void drop_in_child(SharedObject* object) noexcept {
-  // A fork of the user's own may have copied the table while another thread had its lock.
-  if (object->in_its_process()) let_go(object); else delete object;
-}
-
 std::shared_ptr<SharedObject> adopt(ContextId context, std::uint64_t id, SharedKind kind, std::uint32_t owner, Decoder& decoder, std::uint32_t attachment) {
   ObjectTable& all = table();
   const std::lock_guard lock{all.mutex};
@@ -55,7 +48,7 @@ std::shared_ptr<SharedObject> adopt(ContextId context, std::uint64_t id, SharedK
   }
   try {
     auto memory = decoder.attachment(attachment);
-    std::shared_ptr<SharedObject> object{new SharedObject{served_life(context), kind, id, owner, memory}, drop_in_child};
+    std::shared_ptr<SharedObject> object{new SharedObject{served_life(context), kind, id, owner, memory}, let_go};
     memory->close_descriptor();
     known = object;
     return object;

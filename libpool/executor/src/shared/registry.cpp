@@ -7,6 +7,7 @@
 
 #include "kindred/error.hpp"
 #include "kindred/internal/shared_object_registry.hpp"
+#include "shared/per_process.hpp"
 #include "shared/shared_object.hpp"
 
 namespace kindred::internal {
@@ -140,10 +141,7 @@ struct Registries {
   std::map<std::uint64_t, std::weak_ptr<SharedObjectRegistry::State>> by_context;
 };
 
-Registries& registries() {
-  static auto* the_registries = new Registries;  // never destroyed: an executor in a static object may go after any static object of ours
-  return *the_registries;
-}
+Registries& registries() { return per_process<Registries>(); }
 
 [[noreturn]] void throw_out_of_range(const char* what, const std::string& value, const std::string& range) {
   throw UsageError{std::string{what} + " is " + value + ". It must be " + range + "."};
@@ -170,8 +168,8 @@ SharedObjectRegistry::SharedObjectRegistry(std::shared_ptr<ContextLife> life, st
 }
 
 SharedObjectRegistry::~SharedObjectRegistry() {
+  if (owner_here(life_->id) != 1) return;  // a copy that a fork inherited: the objects are still in use, and our locks may be taken for ever
   close();
-  if (owner_here(life_->id) != 1) return;  // a fork's copy: the lock below may be taken for ever
   Registries& all = registries();
   const std::lock_guard lock{all.mutex};
   all.by_context.erase(life_->id.value);
@@ -223,7 +221,9 @@ void SharedObjectRegistry::owner_died(std::uint32_t owner, std::int32_t worker, 
   if (owner > 1) state_->owner_died(owner, worker, pid);
 }
 
-void SharedObjectRegistry::close() noexcept { state_->close(); }
+void SharedObjectRegistry::close() noexcept {
+  if (owner_here(life_->id) == 1) state_->close();
+}
 void SharedObjectRegistry::sweep() noexcept { state_->sweep(); }
 std::size_t SharedObjectRegistry::size() const { return state_->size(); }
 

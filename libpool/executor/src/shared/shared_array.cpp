@@ -10,6 +10,7 @@
 #include "kindred/internal/byte_stream.hpp"
 #include "kindred/internal/context_life.hpp"
 #include "shared/handles.hpp"
+#include "shared/per_process.hpp"
 
 namespace kindred::internal {
 
@@ -47,10 +48,7 @@ struct ArrayTable {
   }
 };
 
-ArrayTable& table() {
-  static auto* the_table = new ArrayTable;  // never destroyed: a handle in a static object may go after any static object of ours
-  return *the_table;
-}
+ArrayTable& table() { return per_process<ArrayTable>(); }
 
 std::shared_ptr<ArrayBlock> make_block(const std::shared_ptr<ContextLife>& life, std::uint32_t owner, std::size_t size, std::size_t bytes_each,
                                        ArrayAccess access) {

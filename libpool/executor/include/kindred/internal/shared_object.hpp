@@ -77,7 +77,9 @@ template <class Rep, class Period>
 /// A time of another clock is translated once, when the wait begins.
 template <class Clock, class Duration>
 [[nodiscard]] Deadline deadline_at(const std::chrono::time_point<Clock, Duration>& time) {
-  return deadline_after(time - Clock::now());
+  const auto now = Clock::now();
+  if (time <= now) return std::chrono::steady_clock::now();  // before the difference, which could overflow
+  return deadline_after(time - now);
 }
 
 }  // namespace kindred::internal

@@ -1,0 +1,376 @@
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <random>
+
+#include "shared/shared_object.hpp"
+#include "unit/shared_object_support.hpp"
+
+using namespace kindred;
+using namespace kindred::test;
+using namespace kindred::test::shared;
+
+namespace {
+
+// All kinds at once, for what they have in common.
+struct AllKinds {
+  explicit AllKinds(Pool& pool)
+      : mutex{pool.registry.make_mutex()}, semaphore{pool.registry.make_semaphore(2)}, event{pool.registry.make_event()},
+        barrier{pool.registry.make_barrier(2)}, counter{pool.registry.make_counter(7)}, channel{pool.registry.make_channel<int>(4)},
+        array{pool.registry.make_array<int>(10)} {}
+  AllKinds(kindred::internal::ContextId context, const Message& message) : AllKinds{Reader{context, message}} {}
+  explicit AllKinds(Reader&& reader)
+      : mutex{reader.next<Mutex>()}, semaphore{reader.next<Semaphore>()}, event{reader.next<Event>()}, barrier{reader.next<Barrier>()},
+        counter{reader.next<Counter>()}, channel{reader.next<Channel<int>>()}, array{reader.next<SharedArray<int>>()} {}
+  [[nodiscard]] Message packed(kindred::internal::ContextId context) const { return pack(context, mutex, semaphore, event, barrier, counter, channel, array); }
+
+  Mutex mutex;
+  Semaphore semaphore;
+  Event event;
+  Barrier barrier;
+  Counter counter;
+  Channel<int> channel;
+  SharedArray<int> array;
+};
+
+template <class Error, class Action>
+std::string text_of(const Action& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "(nothing was thrown)";
+}
+
+// Each synchronising kind's first use, by name.
+const std::map<std::string, std::function<void(const AllKinds&)>> uses{
+    {"Mutex", [](const AllKinds& all) { static_cast<void>(all.mutex.try_lock()); }},
+    {"Semaphore", [](const AllKinds& all) { static_cast<void>(all.semaphore.try_acquire()); }},
+    {"Event", [](const AllKinds& all) { all.event.set(); }},
+    {"Barrier", [](const AllKinds& all) { static_cast<void>(all.barrier.arrive()); }},
+    {"Counter", [](const AllKinds& all) { static_cast<void>(all.counter.load()); }},
+    {"Channel", [](const AllKinds& all) { static_cast<void>(all.channel.try_receive()); }}};
+
+}  // namespace
+
+TEST_CASE("every shared object works in the workers it is passed to, and comes back") {
+  Pool pool;
+  const AllKinds all{pool};
+  Common<std::array<std::byte, 1024>> back;
+  Common<std::size_t> back_size;
+  Worker worker{pool, [&, message = all.packed(pool.id)] {
+                  const AllKinds mine{pool.id, message};
+                  const AllKinds again{pool.id, message};
+                  if (!(mine.mutex == again.mutex) || !(mine.channel == again.channel)) ::_exit(3);  // the same objects
+                  const std::scoped_lock guard{mine.mutex};
+                  mine.semaphore.acquire();
+                  mine.semaphore.release();
+                  ++mine.counter;
+                  mine.channel.send(42);
+                  mine.event.set();
+                  mine.barrier.arrive_and_wait();
+                  const Message returned = pack(pool.id, mine.mutex, mine.counter);
+                  if (!returned.memories.empty()) ::_exit(4);
+                  std::memcpy(back->data(), returned.bytes.data(), returned.bytes.size());
+                  *back_size = returned.bytes.size();
+                }};
+  all.event.wait();
+  all.barrier.arrive_and_wait();
+  CHECK(all.channel.receive() == 42);
+  CHECK(all.counter.load() == 8);
+  CHECK(worker.end() == 0);
+  Message returned;
+  returned.bytes.assign(back->begin(), back->begin() + static_cast<std::ptrdiff_t>(*back_size));
+  Reader reader{pool.id, returned};
+  CHECK(reader.next<Mutex>() == all.mutex);
+  CHECK(reader.next<Counter>() == all.counter);
+}
+
+TEST_CASE("a handle is refused in the parent before anything is sent to another executor's worker") {
+  Pool mine{StartMethod::fork};
+  Pool theirs{StartMethod::spawn};
+  const AllKinds all{mine};
+  const auto check = [&](const std::string& kind, const auto& handle) {
+    const auto text = text_of<UsageError>([&] { static_cast<void>(pack(theirs.id, handle)); });
+    CAPTURE(text);
+    CHECK_CONTAINS(text, kind);
+    CHECK_CONTAINS(text, to_string(mine.id));
+    CHECK_CONTAINS(text, to_string(theirs.id));
+    CHECK_NOTHROW(static_cast<void>(pack(mine.id, handle)));
+  };
+  check("Mutex", all.mutex);
+  check("Semaphore", all.semaphore);
+  check("Event", all.event);
+  check("Barrier", all.barrier);
+  check("Counter", all.counter);
+  check("Channel", all.channel);
+  check("SharedArray", all.array);
+}
+
+TEST_CASE("a handle that a fork inherited is refused there, and names both contexts") {
+  Pool pool;
+  const AllKinds all{pool};
+  for (const auto& [kind, use] : uses) {
+    const auto outcome = run_forked([&] { use(all); });
+    CAPTURE(to_string(outcome));
+    CHECK(outcome.code == 99);
+    CHECK_CONTAINS(outcome.err, "this " + kind + " belongs to " + to_string(pool.id));
+    CHECK_CONTAINS(outcome.err, "works for no context");
+  }
+}
+
+TEST_CASE("a worker that serves another executor cannot use an inherited handle") {
+  Pool pool;
+  Pool other;
+  const AllKinds all{pool};
+  for (const auto& [kind, use] : uses) {
+    Worker worker{other, [&] {
+                    const auto text = text_of<UsageError>([&] { use(all); });
+                    const bool both = contains(text, to_string(pool.id)) && contains(text, to_string(other.id));
+                    ::_exit(both ? 0 : 3);
+                  }};
+    CHECK(worker.end() == 0);
+  }
+}
+
+TEST_CASE("a handle that outlived its pool is refused") {
+  std::unique_ptr<AllKinds> all;
+  kindred::internal::ContextId id;
+  {
+    Pool pool;
+    all = std::make_unique<AllKinds>(pool);
+    all->array.mutable_span()[3] = 5;
+    id = pool.id;
+  }
+  for (const auto& [kind, use] : uses) {
+    const auto text = text_of<UsageError>([&] { use(*all); });
+    CHECK_CONTAINS(text, "this " + kind + " belongs to " + to_string(id));
+    CHECK_CONTAINS(text, "has been destroyed");
+  }
+  CHECK(all->array[3] == 5);  // data is data
+  CHECK_THROWS_CONTAINS(static_cast<void>(pack(id, all->array)), UsageError, "has been destroyed");
+}
+
+TEST_CASE("the end of a pool ends every wait in the parent") {
+  auto pool = std::make_unique<Pool>();
+  const AllKinds all{*pool};
+  all.mutex.lock();
+  all.semaphore.acquire();
+  all.semaphore.acquire();
+  for (int i = 0; i < 4; ++i) all.channel.send(i);
+  const auto empty = pool->registry.make_channel<int>(1);
+  std::atomic<int> begun{0};
+  std::atomic<int> refused{0};
+  std::vector<std::thread> waiters;
+  const auto wait = [&](const auto& action) {
+    waiters.emplace_back([&begun, &refused, action] {
+      ++begun;
+      const auto text = text_of<UsageError>(action);
+      if (contains(text, "pool has ended") || contains(text, "has been destroyed")) ++refused; else std::fprintf(stderr, "%s\n", text.c_str());
+    });
+  };
+  wait([&] { all.mutex.lock(); });
+  wait([&] { all.semaphore.acquire(); });
+  wait([&] { all.event.wait(); });
+  wait([&] { all.barrier.arrive_and_wait(); });
+  wait([&] { all.channel.send(5); });
+  wait([&] { static_cast<void>(empty.receive()); });
+  until([&] { return begun == 6; });
+  SUBCASE("by its destructor") { pool.reset(); }
+  SUBCASE("because it broke") { pool->registry.close(); }
+  SUBCASE("at once") { pool->life->open = false; pool.reset(); }
+  for (auto& waiter : waiters) waiter.join();
+  CHECK(refused == 6);
+  all.mutex.unlock();  // a guard's end is always allowed
+}
+
+TEST_CASE("an object lives as long as anybody has it, and no longer") {
+  ResourceAudit audit;
+  Pool pool;
+  Common<std::atomic<int>> stage;
+  {
+    auto kept = pool.registry.make_mutex();
+    CHECK(pool.registry.size() == 1);
+    Worker worker{pool, [&, message = pack(pool.id, kept)] {
+                    {
+                      const auto mine = unpack<Mutex>(pool.id, message);
+                      *stage = 1;
+                      until([&] { return *stage == 2; });
+                    }
+                    *stage = 3;
+                    ::pause();
+                  }};
+    until([&] { return *stage == 1; });
+    kept = {};
+    CHECK(pool.registry.size() == 1);  // the worker has it
+    pool.registry.sweep();
+    CHECK(pool.registry.size() == 1);
+    *stage = 2;
+    until([&] { return *stage == 3; });
+    pool.registry.sweep();
+    CHECK(pool.registry.size() == 0);
+  }
+  {
+    auto kept = pool.registry.make_semaphore(1);
+    Worker worker{pool, [&, message = pack(pool.id, kept)] {
+                    const auto mine = unpack<Semaphore>(pool.id, message);
+                    *stage = 4;
+                    ::pause();
+                  }};
+    until([&] { return *stage == 4; });
+    kept = {};
+    CHECK(pool.registry.size() == 1);
+    worker.kill();  // a dead one has nothing
+    CHECK(pool.registry.size() == 0);
+  }
+  {
+    auto sent = pool.registry.make_event();
+    auto message = std::make_unique<Message>(pack(pool.id, sent));
+    sent = {};
+    CHECK(pool.registry.size() == 1);  // a message is on its way
+    message.reset();
+    pool.registry.sweep();
+    CHECK(pool.registry.size() == 0);
+  }
+  for (int i = 0; i < 1000; ++i) static_cast<void>(pool.registry.make_counter());
+  CHECK(pool.registry.size() == 0);
+}
+
+TEST_CASE("a handle that a worker returns is found although nobody else has the object any more") {
+  Pool pool;
+  auto counter = pool.registry.make_counter(5);
+  Common<std::array<std::byte, 256>> back;
+  Common<std::size_t> back_size;
+  Worker worker{pool, [&, message = pack(pool.id, counter)] {
+                  auto mine = unpack<Counter>(pool.id, message);
+                  ++mine;
+                  const Message returned = pack(pool.id, mine);
+                  std::memcpy(back->data(), returned.bytes.data(), returned.bytes.size());
+                  *back_size = returned.bytes.size();
+                }};
+  CHECK(worker.end() == 0);
+  counter = {};
+  pool.registry.sweep();
+  Message returned;
+  returned.bytes.assign(back->begin(), back->begin() + static_cast<std::ptrdiff_t>(*back_size));
+  {
+    const auto found = unpack<Counter>(pool.id, returned);
+    CHECK(found.load() == 6);
+    CHECK(pool.registry.size() == 1);
+  }
+  CHECK(pool.registry.size() == 0);
+}
+
+TEST_CASE("a message that names no object of the context is refused") {
+  Pool pool;
+  Pool other;
+  const AllKinds all{pool};
+  Message message = pack(pool.id, all.mutex);
+  CHECK_THROWS_CONTAINS(static_cast<void>(unpack<Event>(pool.id, message)), kindred::internal::DecodeError, "Event");
+  CHECK_THROWS_CONTAINS(static_cast<void>(unpack<Mutex>(other.id, message)), kindred::internal::DecodeError, to_string(other.id));
+  message.bytes[8] = std::byte{77};  // the id
+  CHECK_THROWS_CONTAINS(static_cast<void>(unpack<Mutex>(pool.id, message)), kindred::internal::DecodeError, "object 77");
+  message.bytes.resize(12);
+  CHECK_THROWS_CONTAINS(static_cast<void>(unpack<Mutex>(pool.id, message)), kindred::internal::DecodeError, "ends early");
+}
+
+TEST_CASE("a worker refuses memory that does not hold the object announced") {
+  Pool pool;
+  const AllKinds all{pool};
+  const Message mutex = pack(pool.id, all.mutex);
+  Message wrong = pack(pool.id, all.semaphore);
+  wrong.bytes = mutex.bytes;
+  Worker reader{pool, [&] {
+                  const auto text = text_of<UsageError>([&] { static_cast<void>(unpack<Mutex>(pool.id, wrong)); });
+                  ::_exit(contains(text, "another object") ? 0 : 3);
+                }};
+  CHECK(reader.end() == 0);
+  Message cut = pack(pool.id, all.mutex);
+  cut.memories[0] = std::make_shared<kindred::internal::SharedMemory>(kindred::internal::SharedMemory::create("test", 100));
+  Worker second{pool, [&] {
+                  const auto text = text_of<UsageError>([&] { static_cast<void>(unpack<Mutex>(pool.id, cut)); });
+                  ::_exit(contains(text, "does not begin like one") ? 0 : 3);
+                }};
+  CHECK(second.end() == 0);
+}
+
+TEST_CASE("more processes than an object has room for are refused with the number") {
+  auto id = kindred::internal::ContextId::make(StartMethod::spawn);
+  const auto life = std::make_shared<kindred::internal::ContextLife>(id);
+  Pool pool;  // lends its owner numbers
+  kindred::internal::SharedObjectRegistry registry{pool.life, 3};
+  const auto mutex = registry.make_mutex();
+  const Message message = pack(pool.id, mutex);
+  Common<std::atomic<int>> have;
+  const auto holder = [&] {
+    const auto mine = unpack<Mutex>(pool.id, message);
+    ++*have;
+    ::pause();
+  };
+  Worker first{pool, holder};
+  Worker second{pool, holder};
+  until([&] { return *have == 2; });
+  const auto third = [&] {
+    const auto text = text_of<UsageError>([&] { static_cast<void>(unpack<Mutex>(pool.id, message)); });
+    ::_exit(contains(text, "held by 3 processes") ? 0 : 3);
+  };
+  CHECK(Worker{pool, third}.end() == 0);
+  const std::uint32_t dead = first.owner();
+  first.kill();
+  registry.owner_died(dead);
+  Worker fourth{pool, holder};
+  until([&] { return *have == 3; });
+}
+
+TEST_CASE("numbers out of range are refused, each with its range") {
+  Pool pool;
+  auto& registry = pool.registry;
+  CHECK_THROWS_CONTAINS(registry.make_semaphore(-1), UsageError, "permits of a Semaphore is -1");
+  CHECK_THROWS_CONTAINS(registry.make_barrier(0), UsageError, "participants of a Barrier is 0");
+  CHECK_THROWS_CONTAINS(registry.make_channel<int>(0), UsageError, "capacity of a Channel is 0");
+  CHECK_THROWS_CONTAINS(registry.make_array<int>(~std::size_t{0}), UsageError, "larger than any address space");
+  CHECK_THROWS_CONTAINS(registry.make_array<char>(std::size_t{1} << 50U), SystemError, "shared memory");
+}
+
+TEST_CASE("the parent is not hurt by a worker that writes anything anywhere into an object") {
+  // Each round: nonsense over a part of the memory, then every operation with a deadline. It may refuse, never crash and never hang.
+  std::mt19937_64 random{99};
+  const int rounds = long_run() ? 2'000 : 60;
+  for (int round = 0; round < rounds; ++round) {
+    Pool pool;
+    const auto mutex = pool.registry.make_mutex();
+    const auto semaphore = pool.registry.make_semaphore(2);
+    const auto event = pool.registry.make_event();
+    const auto barrier = pool.registry.make_barrier(2);
+    const auto channel = pool.registry.make_channel<std::string>(4);
+    channel.send("one");
+    const Message message = pack(pool.id, mutex, semaphore, event, barrier, channel);
+    for (const auto& memory : message.memories) {
+      auto bytes = memory->bytes();
+      for (int blow = 0; blow < 6; ++blow) {
+        // The shared words and the first accounts and elements are what matters; often small numbers, which pass for true.
+        const std::size_t at = random() % std::min<std::size_t>(bytes.size() / 8, random() % 4 == 0 ? 4096 : 80);
+        std::uint64_t nonsense = random();
+        if (random() % 2 == 0) nonsense &= 0x0000'0003'0000'0003;
+        std::memcpy(bytes.data() + at * 8, &nonsense, 8);
+      }
+      // A state's lock that is taken by nobody alive is a wait for ever without a deadline: those are not tried.
+    }
+    const auto attempt = [](const auto& action) {
+      try {
+        action();
+      } catch (const Error&) {
+      } catch (const kindred::internal::DecodeError&) {
+      }
+    };
+    attempt([&] { if (mutex.try_lock_for(1ms)) mutex.unlock(); });
+    attempt([&] { static_cast<void>(semaphore.try_acquire_for(1ms)); });
+    attempt([&] { static_cast<void>(event.wait_for(1ms)); });
+    attempt([&] { event.set(); });
+    attempt([&] { static_cast<void>(barrier.arrive_and_wait_for(1ms)); });
+    attempt([&] { static_cast<void>(channel.receive_for(1ms)); });
+    attempt([&] { static_cast<void>(channel.send_for("two", 1ms)); });
+    for (std::uint32_t owner = 2; owner < 6; ++owner) pool.registry.owner_died(owner, 0, 1);
+  }
+}
