@@ -61,6 +61,18 @@ class FilteredLog {
   };
 
   FilteredLog(Range&& range, Predicate predicate) : range_{held(std::forward<Range>(range))}, predicate_{std::move(predicate)} {}
+  FilteredLog(const FilteredLog&) = default;
+  FilteredLog(FilteredLog&&) noexcept = default;
+  FilteredLog& operator=(const FilteredLog&) = delete;
+  /// Lambdas cannot be assigned, but `std::views` ask for it.
+  FilteredLog& operator=(FilteredLog&& other) noexcept {
+    if (this != &other) {
+      std::destroy_at(this);
+      std::construct_at(this, std::move(other));
+    }
+    return *this;
+  }
+  ~FilteredLog() = default;
   [[nodiscard]] iterator begin() { return iterator{*this}; }
   [[nodiscard]] std::default_sentinel_t end() const noexcept { return {}; }
 
