@@ -18,7 +18,6 @@
 #include <vector>
 
 #include <boost/pfr/core.hpp>
-#include <boost/pfr/tuple_size.hpp>
 
 #include "kindred/internal/byte_stream.hpp"
 #include "kindred/internal/codec_cereal.hpp"
@@ -171,10 +170,32 @@ concept TextException = (std::derived_from<T, std::runtime_error> || std::derive
 
 // --- aggregates ----------------------------------------------------------------------------------------------------------------------
 
-// Converts to whatever a field is. By reference where that is possible: it keeps classes that are made from anything unambiguous.
+// Boost.PFR takes aggregates apart. Only its count of the fields is not used: g++ 12 fails on it with an internal error where a member is a
+// std::array of strings, and it counts the elements of C arrays, so that one with a thousand costs minutes.
+
+// Converts to whatever an element of an aggregate is. By reference where that is possible: it keeps classes that are made from anything
+// unambiguous.
+struct AnyScalar {
+  template <class T>
+    requires std::is_scalar_v<T>
+  operator T() const noexcept;  // NOLINT: implicit on purpose, as all here
+};
+struct AnyClassLvalue {
+  template <class T>
+    requires(!std::is_scalar_v<T>)
+  operator T&() const&& noexcept;  // NOLINT
+  template <class T>
+    requires(!std::is_scalar_v<T>)
+  operator T&() const& noexcept;  // NOLINT
+};
+struct AnyClassRvalue {
+  template <class T>
+    requires(!std::is_scalar_v<T>)
+  operator T() const&& noexcept;  // NOLINT
+};
 struct AnyLvalue {
   template <class T>
-  operator T&() const&& noexcept;  // NOLINT: implicit on purpose, as all here
+  operator T&() const&& noexcept;  // NOLINT
   template <class T>
   operator T&() const& noexcept;  // NOLINT
 };
@@ -182,10 +203,10 @@ struct AnyRvalue {
   template <class T>
   operator T() const&& noexcept;  // NOLINT
 };
-// What a C array commonly holds. Not everything: a std::vector would take it as its element, and be instantiated.
-struct AnyElement {
+// What a C array of classes commonly holds. Not everything: a std::vector would take it as its element, and be instantiated.
+struct AnyPlainClass {
   template <class T>
-    requires(std::is_scalar_v<T> || is_text<T> || std::is_trivially_copyable_v<T>)
+    requires(is_text<T> || std::is_trivially_copyable_v<T>)
   operator T() const noexcept;  // NOLINT
 };
 template <class Derived>
@@ -205,42 +226,103 @@ concept AggregateWithBases = requires { T{AnyBase<T>{}}; };
 template <std::size_t, class Any>
 using AnyAt = Any;
 
-// Boost.PFR counts each element of a C array, because the braces around an array may be left out, and then fails to take the aggregate
-// apart. A C array is seen by giving one of its elements braces: it takes them, but then there are too many elements after it.
-template <class T, class Any, std::size_t... Before, std::size_t... After>
-consteval bool is_array_at(std::index_sequence<Before...>, std::index_sequence<After...>) {
-  constexpr bool takes_braces = requires { T{AnyAt<Before, Any>{}..., {AnyElement{}}}; };
-  constexpr bool takes_all_after = requires { T{AnyAt<Before, Any>{}..., {AnyElement{}}, AnyAt<After, Any>{}...}; };
-  return takes_braces && !takes_all_after;
-}
-template <class T, std::size_t... I>
-consteval bool has_array(std::index_sequence<I...>) {
-  using Any = std::conditional_t<std::is_copy_constructible_v<T>, AnyLvalue, AnyRvalue>;
-  return (is_array_at<T, Any>(std::make_index_sequence<I>{}, std::make_index_sequence<sizeof...(I) - I - 1>{}) || ...);
-}
+inline constexpr std::size_t unknown_fields = static_cast<std::size_t>(-1);
+inline constexpr std::size_t most_fields = 200;  // Boost.PFR takes apart no more
+
 template <class T>
-inline constexpr bool has_array_member = has_array<T>(std::make_index_sequence<boost::pfr::tuple_size_v<T>>{});
+struct FieldSearch {
+  using Any = std::conditional_t<std::is_copy_constructible_v<T>, AnyLvalue, AnyRvalue>;
+  using AnyClass = std::conditional_t<std::is_copy_constructible_v<T>, AnyClassLvalue, AnyClassRvalue>;
+
+  template <std::size_t... Before>
+  static consteval bool accepts(std::index_sequence<Before...>) {
+    return requires { T{AnyAt<Before, Any>{}...}; };
+  }
+  template <class Next, std::size_t... Before>
+  static consteval bool accepts_next(std::index_sequence<Before...>) {
+    return requires { T{AnyAt<Before, Any>{}..., Next{}}; };
+  }
+  template <std::size_t... Before>
+  static consteval bool accepts_two_scalars(std::index_sequence<Before...>) {
+    return requires { T{AnyAt<Before, Any>{}..., {AnyScalar{}, AnyScalar{}}}; };
+  }
+  // An array of classes takes braces around one of its elements, but then there are too many elements after it: the count took each for a
+  // field, because the braces around an array may be left out.
+  template <std::size_t... Before, std::size_t... After>
+  static consteval bool is_array_of_classes(std::index_sequence<Before...>, std::index_sequence<After...>) {
+    if constexpr (requires { T{AnyAt<Before, Any>{}..., {AnyPlainClass{}}}; }) {
+      return !requires { T{AnyAt<Before, Any>{}..., {AnyPlainClass{}}, AnyAt<After, Any>{}...}; };
+    } else {
+      return false;
+    }
+  }
+  template <std::size_t... I>
+  static consteval bool has_array_of_classes(std::index_sequence<I...>) {
+    return (is_array_of_classes(std::make_index_sequence<I>{}, std::make_index_sequence<sizeof...(I) - I - 1>{}) || ...);
+  }
+
+  template <std::size_t n>
+  static consteval std::size_t checked() {
+    return has_array_of_classes(std::make_index_sequence<n>{}) ? unknown_fields : n;
+  }
+  /// A member cannot be made from nothing: only as many elements as there are will do.
+  template <std::size_t n>
+  static consteval std::size_t all_or_nothing() {
+    if constexpr (n > most_fields || n > sizeof(T) * 8) return unknown_fields;
+    else if constexpr (accepts(std::make_index_sequence<n>{})) {
+      if constexpr (accepts(std::make_index_sequence<n + 1>{})) return all_or_nothing<n + 1>();
+      else return checked<n>();
+    } else {
+      return all_or_nothing<n + 1>();
+    }
+  }
+  template <std::size_t n>
+  static consteval std::size_t from() {
+    using Before = std::make_index_sequence<n>;
+    if constexpr (n > most_fields) return unknown_fields;
+    else if constexpr (accepts_next<AnyClass>(Before{})) return from<n + 1>();
+    else if constexpr (!accepts_next<AnyScalar>(Before{})) return accepts(Before{}) ? checked<n>() : all_or_nothing<n + 1>();
+    else if constexpr (accepts_two_scalars(Before{})) return unknown_fields;  // a C array
+    else return from<n + 1>();
+  }
+};
+
+/// How many members an aggregate has; `unknown_fields` where one is a C array, or there are too many.
+template <class T>
+inline constexpr std::size_t field_count = FieldSearch<T>::template from<0>();
 
 /// Boost.PFR can take it apart.
 template <class T>
 concept PlainAggregate = std::is_aggregate_v<T> && std::is_class_v<T> && std::is_move_constructible_v<T> && !AggregateWithBases<T> &&
-                         !has_array_member<T>;
+                         field_count<T> != unknown_fields;
 
-template <class T, std::size_t i>
-using Field = std::remove_cv_t<boost::pfr::tuple_element_t<i, T>>;
 template <class T>
-using FieldIndices = std::make_index_sequence<boost::pfr::tuple_size_v<T>>;
+using FieldIndices = std::make_index_sequence<field_count<std::remove_cv_t<T>>>;
+
+/// References to the members.
+template <class T>
+constexpr auto fields_of(T& value) noexcept {
+  return boost::pfr::detail::tie_as_tuple(value, boost::pfr::detail::size_t_<field_count<std::remove_cv_t<T>>>{});
+}
+template <std::size_t i, class Fields>
+constexpr auto& field(const Fields& fields) noexcept {
+  return boost::pfr::detail::sequence_tuple::get<i>(fields);
+}
+template <class T, std::size_t i>
+using DeclaredField = std::remove_reference_t<decltype(field<i>(fields_of(std::declval<T&>())))>;
+template <class T, std::size_t i>
+using FieldOf = std::remove_cv_t<DeclaredField<T, i>>;
 
 /// Each member could be assigned to, and the whole cannot: a member is a reference, which Boost.PFR shows as what it refers to.
 template <class T, std::size_t... I>
 consteval bool has_reference_member(std::index_sequence<I...>) {
-  return !std::is_move_assignable_v<T> && (std::is_move_assignable_v<boost::pfr::tuple_element_t<I, T>> && ...);
+  return !std::is_move_assignable_v<T> && (std::is_move_assignable_v<DeclaredField<T, I>> && ...);
 }
 
 /// May a value be written as its bytes, and be read back from any bytes? A bool may not: it must be 0 or 1.
 template <class T, std::size_t... I>
 consteval bool fields_are_bytes(std::index_sequence<I...>) {
-  return ((kind<Field<T, I>>() == Kind::bytes) && ...);
+  return ((kind<FieldOf<T, I>>() == Kind::bytes) && ...);
 }
 
 // --- the kind of a type --------------------------------------------------------------------------------------------------------------
@@ -331,7 +413,7 @@ consteval std::size_t min_bytes();
 
 template <class T, std::size_t... I>
 consteval std::size_t min_bytes_of_fields(std::index_sequence<I...>) {
-  return (std::size_t{0} + ... + min_bytes<Field<T, I>>());
+  return (std::size_t{0} + ... + min_bytes<FieldOf<T, I>>());
 }
 template <class T, std::size_t... I>
 consteval std::size_t min_bytes_of_elements(std::index_sequence<I...>) {

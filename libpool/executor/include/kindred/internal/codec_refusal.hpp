@@ -37,7 +37,7 @@ consteval Refusal own_refusal() {
     return std::is_function_v<std::remove_pointer_t<Value>> ? Refusal::function_pointer : Refusal::pointer;
   }
   else if constexpr (std::is_member_pointer_v<Value>) return Refusal::member_pointer;
-  else if constexpr (constexpr auto k = kind<Value>(); k == Kind::aggregate || (k == Kind::bytes && std::is_aggregate_v<Value>)) {
+  else if constexpr (constexpr auto k = kind<Value>(); k == Kind::aggregate || (k == Kind::bytes && std::is_aggregate_v<Value> && !is_library_type<Value>)) {
     // A reference member is invisible to Boost.PFR, but it keeps the aggregate from being assigned to, though each of its members can be.
     if constexpr (PlainAggregate<Value>) return has_reference_member<Value>(FieldIndices<Value>{}) ? Refusal::reference_member : Refusal::none;
     else return Refusal::none;
@@ -90,7 +90,7 @@ struct JudgeParts<Variant<T...>, Kind::variant, Open...> : FirstRefusal<typename
 template <class T, class Indices, class... Open>
 struct JudgeFields;
 template <class T, std::size_t... I, class... Open>
-struct JudgeFields<T, std::index_sequence<I...>, Open...> : FirstRefusal<typename Judge<Field<T, I>, Open...>::type..., Accepted> {};
+struct JudgeFields<T, std::index_sequence<I...>, Open...> : FirstRefusal<typename Judge<FieldOf<T, I>, Open...>::type..., Accepted> {};
 // A class may contain itself, behind a container or pointer: once it is being looked at, it is not looked at again.
 template <class T, class... Open>
 struct JudgeParts<T, Kind::aggregate, Open...> : JudgeFields<T, FieldIndices<T>, T, Open...> {};

@@ -61,7 +61,7 @@ template <class F>
 }
 
 template <class... T>
-struct TypeList {};
+struct ParameterList {};
 
 /// The parameters of a function, where there is one function and not a set of overloads or a template.
 template <class F>
@@ -72,7 +72,7 @@ template <class R, class... P>
 struct KnownSignature {
   static constexpr bool known = true;
   using result = R;
-  using parameters = TypeList<P...>;
+  using parameters = ParameterList<P...>;
 };
 template <class R, class... P> struct CallOperator<R (*)(P...)> : KnownSignature<R, P...> {};
 template <class R, class... P> struct CallOperator<R (*)(P...) noexcept> : KnownSignature<R, P...> {};
@@ -217,9 +217,9 @@ struct WithoutWorker {
 };
 template <class First, class... P>
   requires is_worker<First>
-struct WithoutWorker<TypeList<First, P...>> {
+struct WithoutWorker<ParameterList<First, P...>> {
   static constexpr bool takes_worker = true;
-  using parameters = TypeList<P...>;
+  using parameters = ParameterList<P...>;
 };
 
 template <class F, class... A>
@@ -231,7 +231,7 @@ template <class F, class... A>
 struct DeducedCall {
   static constexpr bool takes_worker =
       !std::is_invocable_v<F&, Owned<A>...> && std::is_invocable_v<F&, Worker&, Owned<A>...>;
-  using parameters = TypeList<Owned<A>&&...>;
+  using parameters = ParameterList<Owned<A>&&...>;
   static consteval auto find_result() {
     if constexpr (takes_worker) return std::type_identity<std::invoke_result_t<F&, Worker&, Owned<A>...>>{};
     else if constexpr (std::is_invocable_v<F&, Owned<A>...>) return std::type_identity<std::invoke_result_t<F&, Owned<A>...>>{};
@@ -243,7 +243,7 @@ struct DeducedCall {
 template <class Call, class Parameters, class Indices, class F, class... A>
 struct TaskPlan;
 template <class Call, class... P, std::size_t... I, class F, class... A>
-struct TaskPlan<Call, TypeList<P...>, std::index_sequence<I...>, F, A...> {
+struct TaskPlan<Call, ParameterList<P...>, std::index_sequence<I...>, F, A...> {
   static constexpr bool fits = sizeof...(P) >= sizeof...(A);  // more: those may have default arguments
   template <std::size_t i>
   using Parameter = std::tuple_element_t<fits ? i : 0, std::tuple<P..., std::conditional_t<fits, void, int>>>;

@@ -274,12 +274,12 @@ T get_pointer(Reader& reader) {
 
 template <class Writer, class T, std::size_t... I>
 void put_fields(Writer& writer, const T& value, std::index_sequence<I...>) {
-  [[maybe_unused]] const auto fields = boost::pfr::structure_tie(value);
-  (put(writer, std::get<I>(fields)), ...);
+  [[maybe_unused]] const auto fields = fields_of(value);
+  (put(writer, field<I>(fields)), ...);
 }
 template <class T, class Reader, std::size_t... I>
 T get_fields([[maybe_unused]] Reader& reader, std::index_sequence<I...>) {
-  return T{get<Field<T, I>>(reader)...};  // in order: braces say so
+  return T{get<FieldOf<T, I>>(reader)...};  // in order: braces say so
 }
 template <class T, class Reader, std::size_t... I>
 T get_tuple([[maybe_unused]] Reader& reader, std::index_sequence<I...>) {
