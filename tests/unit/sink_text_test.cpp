@@ -238,7 +238,7 @@ TEST_CASE("patterns whose lines cannot be taken apart are refused by the reader"
   CHECK_THROWS_CONTAINS(make_text_reader("%n%t %v"), UsageError, "%n touches");
   CHECK_THROWS_CONTAINS(make_text_reader("%v [%n]"), UsageError, "may follow the message");
   CHECK_THROWS_CONTAINS(make_text_reader("%W %v"), UsageError, "%W must be followed");
-  CHECK_NOTHROW(make_text_reader("[%H:%M:%S] %8l %^%-20n%$ %v"));
+  CHECK_NOTHROW(static_cast<void>(make_text_reader("[%H:%M:%S] %8l %^%-20n%$ %v")));
   LogRecord back;
   REQUIRE(make_text_reader("[%H:%M:%S] %8l %^%-20n%$| %v")->read("[01:02:03]     warn geo                 | hello there", back));
   CHECK(back.level == Level::warn);

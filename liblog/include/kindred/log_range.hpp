@@ -24,7 +24,7 @@ concept LogRange = requires(std::remove_reference_t<R>& range) {
 };
 
 /// The records of a range that pass a predicate. An input range, lazy; holds the range itself if that was a temporary, else points to it.
-/// (A view of our own, because `<ranges>` would double what a program pays for this header. `std::views` take it as any range.)
+/// (A view of our own, because `<ranges>` costs several times what this header does to compile. `std::views` take it as any range.)
 template <class Range, class Predicate>
 class FilteredLog {
  public:

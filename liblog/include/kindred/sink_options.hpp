@@ -61,11 +61,12 @@ enum class Color : unsigned char {
 struct SinkOptions {
   /// Records below are not for this sink. What the loggers' own levels hold back never arrives at all.
   Level level = Level::trace;
-  /// spdlog's pattern flags and ours (see `sinks.hpp`). Empty: the sink's default. Has no effect on `sinks::json` and callbacks.
+  /// spdlog's pattern flags and ours (see `sinks.hpp`). Empty: the sink's default. In `sinks::json` it makes the member "text"; callbacks
+  /// have no use for it.
   std::string pattern{};
   LogFilter filter{};
   Color color = Color::automatic;
-  /// Colours by level name, custom levels too: {{"audit", "bold magenta"}, {"info", "green"}}. Words: black, red, green, yellow, blue,
+  /// Colours by level name, before those that `define_level` gave custom levels: {{"audit", "bold magenta"}, {"info", "green"}}. Words: black, red, green, yellow, blue,
   /// magenta, cyan, white, their "bright " forms, with "bold", "dim", "underline", "reverse", "on " before a background.
   std::vector<std::pair<std::string, std::string>> colors{};
 

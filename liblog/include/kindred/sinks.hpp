@@ -35,7 +35,7 @@ class AnySink {
       { path.native() } -> std::convertible_to<std::string>;
     }
   AnySink(const Path& path) : AnySink{std::string{path.native()}} {}         // NOLINT(google-explicit-constructor)
-  /// Any sink of spdlog's, unchanged: see "spdlog sinks" below.
+  /// Any sink of spdlog's, unchanged: see "spdlog sinks" in the namespace `sinks`.
   template <class S>
     requires std::convertible_to<S*, spdlog::sinks::sink*>
   AnySink(std::shared_ptr<S> sink) : AnySink{of_spdlog(std::move(sink))} {}  // NOLINT(google-explicit-constructor)
@@ -64,7 +64,37 @@ class AnySink {
   Maker make_;
 };
 
-/// Where the log goes.
+/// Where the log goes. All of it happens in the parent, on the collector's thread, so a slow sink delays the others but never a task.
+///
+/// **Lines.** A record is one line, whatever it holds: control bytes, bytes that are not UTF-8, direction overrides and line separators are
+/// escaped (`\n`, `\x1b`, `\xff`, `\u202e`, and `\\` for a backslash; `internal/escape.hpp` has the table), names that are more than a word are
+/// quoted, and the only control bytes are colours, where they are on. So a line can be taken apart again without guessing, and
+/// `read_log` does. The default pattern writes
+///
+///     [2026-07-26 14:03:11.482913+02:00] [info] [w0 area#41 net.http] radius 2 {user=7 path="a b"}
+///
+/// **Patterns.** spdlog's flags mean what they mean there (`%v %l %L %n %t %P %Y %m %d %H %M %S %e %f %F %z %T %s %g %# %! %@ %^ %$ %E %u` ...; `%8l`,
+/// `%-8l`, `%=8l` pad, `%3!l` cuts), except that `%P` and `%t` are of the process and thread that logged, and `%+` is our default pattern. Ours:
+///
+/// | flag | shows | | flag | shows |
+/// | --- | --- | --- | --- | --- |
+/// | `%w` | worker: its index, or "parent" | | `%V` | all fields, ` {key=value ...}`, a blank before |
+/// | `%k` | incarnation | | `%{key}` | one field, nothing where there is none |
+/// | `%j` | task id | | `%K` | origin: log, stdout, stderr, lifecycle, crash |
+/// | `%J` | task name | | `%N` | "late" where the record is |
+/// | `%q` | attempt | | `%W` | in short: `w0.2 area#41/3 logger <stdout> !late`, what is usual left out |
+/// | `%Q` | sequence | | | (incarnation 0, attempt 1, no task, no logger name, origin log) |
+///
+/// **JSON.** `json` writes Loguru's keys (`serialize=True`): `text` (the pattern's line, else the message), and in `record`: `message`, `time`
+/// {`repr` to the nanosecond, `timestamp`}, `level` {`name`, `no` as Python counts: 5, 10, 20, 30, 40, 50}, `name` (the logger's), `file` {`name`, `path`}, `line`,
+/// `function`, `process` {`id`}, `thread` {`id`}, `extra` (the fields, typed; the last of a name counts). Beside them ours: `worker` (null: the parent),
+/// `incarnation`, `task` (null, or {`id`, `name`, `attempt`}), `sequence`, `origin`, `late` (only where true), `start_method`. What JSON cannot carry is replaced
+/// (U+FFFD for bytes that are not UTF-8, "NaN", "Infinity") and repeated exactly, escaped as in lines, in a member `exact` beside `record`:
+/// so `read_log` gives back what was logged. Loguru's `elapsed`, `exception` and `module` are not written.
+///
+/// **spdlog sinks** are used as they are. They see the record's time, level, logger name, thread and place, and as payload the escaped message
+/// with its fields; their own formatter and level stay in force (a `%P` in it is spdlog's own: the parent's pid). With `SinkOptions::pattern`, our
+/// formatter is set on the sink: then `%P`, the worker and the task are shown right, and coloured sinks colour what is between `%^` and `%$`.
 namespace sinks {
 
 /// Writes lines to standard output. Colours where it is a terminal (see `Color`). A reader that went away (EPIPE) is no error: the
