@@ -27,6 +27,7 @@ class Row:
     x: float | None = None          # where it lies on its plot
     timeout: float = 60.0
     note: str = ""
+    together: bool = False  # the contestants rest, so they can do it at once
     fixed_limit: float | None = None  # a limit that is counted, not measured
 
 
@@ -186,7 +187,7 @@ def main_rows(scale):
     rows += [
         Row("idle_wakeups", "an idle pool of 2 workers: wake-ups of all its threads and processes in 10 s", "wake-ups", "less",
             [kindred("idle", "wakeups", workers=2), *thread_pools("wakeups", row="idle", workers=2),
-             *process_pools(tuple(name for name in PROCESS_POOLS if name != "mpi4py"), "wakeups", row="idle", workers=2)], 0, fixed_limit=0),
+             *process_pools(tuple(name for name in PROCESS_POOLS if name != "mpi4py"), "wakeups", row="idle", workers=2)], 0, fixed_limit=0, together=True),
         Row("memory_worker", "private memory of one idle worker", "MiB", "less",
             [floor("page_set", "limit", "worker_memory", workers=2), kindred("idle", "worker_memory", workers=2),
              *process_pools(tuple(name for name in PROCESS_POOLS if name != "mpi4py"), "worker_memory", row="idle", workers=2)], None,

@@ -1,9 +1,9 @@
 // The machine's limit for tasks: a raw ring between processes.
-//   --row one_way      hand-overs of 8 bytes per second, one producer, one consumer
-//   --row round_trip   one number there and back, p50 and p99
+//   --row one_way      hand-overs of 8 bytes per second, one producer, one consumer, a core each
+//   --row round_trip   one number there and back, p50 and p99, a core for each end
 //   --row tasks        a ring to and a ring from each of --workers processes that do --iterations of work for each number
 //   --row behind       --shorts numbers through one process, --iterations of work each: what a busy second one must not delay
-//   --wait pause|yield how an end waits after 64 polite spins
+//   --wait pause|yield  how an end waits after 64 polite spins
 #include <memory>
 
 #include "floors/shared_block.hpp"
@@ -20,11 +20,13 @@ void one_way(std::size_t count, Wait wait) {
   bench::SharedBlock<Ring> ring;
   bench::SharedBlock<Ring> back;
   bench::Child consumer{[&] {
+    bench::stay_on(bench::Core::last);
     back->push(0, wait);
     std::uint64_t sum = 0;
     for (std::size_t done = 0; done < count; ++done) sum += ring->pop(wait);
     back->push(sum, wait);
   }};
+  bench::stay_on(bench::Core::first);
   (void)back->pop(wait);
   const double begin = bench::now_ns();
   for (std::size_t done = 0; done < count; ++done) ring->push(done, wait);
@@ -38,12 +40,14 @@ void round_trip(std::size_t count, Wait wait) {
   bench::SharedBlock<Ring> there;
   bench::SharedBlock<Ring> back;
   bench::Child echo{[&] {
+    bench::stay_on(bench::Core::last);
     for (;;) {
       const auto number = there->pop(wait);
       back->push(number, wait);
       if (number == stop) return;
     }
   }};
+  bench::stay_on(bench::Core::first);
   bench::Samples samples{count};
   for (std::size_t done = 0; done < count + count / 10; ++done) {
     const double begin = bench::now_ns();

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -32,6 +33,24 @@ class SharedBlock {
  private:
   T* block_;
 };
+
+/// Keeps the calling process on the first or the last of the cores that it may use. The scheduler likes to put both ends of a ring on one
+/// core; the limit is what the machine can do, so the ends are kept apart.
+enum class Core { first, last };
+inline void stay_on(Core which) {
+  cpu_set_t usable;
+  if (sched_getaffinity(0, sizeof usable, &usable) != 0) fail("sched_getaffinity failed");
+  int chosen = -1;
+  for (int core = 0; core < CPU_SETSIZE; ++core) {
+    if (!CPU_ISSET(core, &usable)) continue;
+    chosen = core;
+    if (which == Core::first) break;
+  }
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  CPU_SET(chosen, &one);
+  if (sched_setaffinity(0, sizeof one, &one) != 0) fail("sched_setaffinity failed");
+}
 
 /// A forked process that runs `body` and leaves; it dies with its parent.
 class Child {
