@@ -216,7 +216,7 @@ TEST_CASE("a sender that stops at any instruction has sent its element or has no
     std::optional<std::string> first;
     const bool within = kill_after_steps(
         pool, steps, [&] { return unpack<Channel<std::string>>(pool.id, message); }, [](const Channel<std::string>& mine) { mine.send("whole"); },
-        [&] { sleeper = std::make_unique<Sleeper>([&] { first = channel.receive_for(5s); }); });
+        [&] { sleeper = std::make_unique<Sleeper>([&] { first = channel.receive(); }); });
     channel.send("after");
     sleeper->join();
     REQUIRE(first);
@@ -249,19 +249,22 @@ TEST_CASE("a receiver that stops at any instruction has received its element or 
     const bool within = kill_after_steps(
         pool, steps, [&] { return unpack<Channel<std::string>>(pool.id, message); },
         [](const Channel<std::string>& mine) { static_cast<void>(mine.receive()); },
-        [&] { sleeper = std::make_unique<Sleeper>([&] { third_sent = channel.send_for("third", 5s); }); });
-    auto next = channel.receive_for(5s);
+        [&] { sleeper = std::make_unique<Sleeper>([&] {
+            channel.send("third");
+            third_sent = true;
+          }); });
+    auto next = channel.receive();
     REQUIRE(next);
     if (*next == "first") {
       left = true;
-      next = channel.receive_for(5s);
+      next = channel.receive();
     } else {
       received = true;
     }
     REQUIRE(next == "second");
     sleeper->join();
     REQUIRE(third_sent);
-    REQUIRE(channel.receive_for(5s) == "third");
+    REQUIRE(channel.receive() == "third");
     REQUIRE(channel.empty());
     if (!within) break;
   }

@@ -1,6 +1,6 @@
+#include <future>
 #include <mutex>
 #include <random>
-#include <shared_mutex>
 
 #include "kindred/mutex.hpp"
 #include "unit/shared_object_support.hpp"
@@ -185,8 +185,9 @@ TEST_CASE("a sleeper gets the Mutex although its owner stops at any instruction 
         [](const Mutex& mine) { mine.unlock(); },
         [&] {
           sleeper = std::make_unique<Sleeper>([&] {
-            got = mutex.try_lock_for(5s);
-            if (got) mutex.unlock();
+            mutex.lock();
+            mutex.unlock();
+            got = true;
           });
         });
     sleeper->join();
@@ -194,6 +195,24 @@ TEST_CASE("a sleeper gets the Mutex although its owner stops at any instruction 
     if (!within) break;
   }
   CHECK(steps > 50);
+}
+
+TEST_CASE("one unlock wakes one sleeper, and all get the Mutex in the end") {
+  Pool pool;
+  const Mutex mutex = pool.registry.make_mutex();
+  mutex.lock();
+  std::atomic<int> got{0};
+  const auto sleep = [&] {
+    mutex.lock();
+    ++got;
+    mutex.unlock();
+  };
+  Sleeper first{sleep};
+  Sleeper second{sleep};
+  Sleeper third{sleep};
+  mutex.unlock();
+  for (Sleeper* sleeper : {&first, &second, &third}) sleeper->join();
+  CHECK(got == 3);
 }
 
 TEST_CASE("a sleeper gets the Mutex although the one that was woken before it died") {
@@ -212,8 +231,9 @@ TEST_CASE("a sleeper gets the Mutex although the one that was woken before it di
     ::kill(first.pid(), SIGSTOP);
     bool got = false;
     Sleeper second{[&] {
-      got = mutex.try_lock_for(5s);
-      if (got) mutex.unlock();
+      mutex.lock();
+      mutex.unlock();
+      got = true;
     }};
     mutex.unlock();
     first.kill();
@@ -240,6 +260,10 @@ TEST_CASE("a Mutex refuses what a thread must not do, and says why") {
                  if (mine.try_lock()) ::_exit(3);
                }};
   CHECK(other.end() == 0);
+  mutex.unlock();
+  mutex.lock();
+  CHECK(run_forked([&] { mutex.unlock(); }).code == 0);  // a guard's end in a fork of the user's own: it is still ours
+  CHECK_FALSE(std::async(std::launch::async, [&] { return mutex.try_lock(); }).get());
   mutex.unlock();
   CHECK_THROWS_CONTAINS(Mutex{}.lock(), UsageError, "empty handle");
   CHECK_THROWS_CONTAINS(Mutex{}.unlock(), UsageError, "empty handle");

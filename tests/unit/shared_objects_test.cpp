@@ -1,4 +1,5 @@
 #include <cstring>
+#include <filesystem>
 #include <map>
 #include <mutex>
 #include <random>
@@ -52,6 +53,19 @@ const std::map<std::string, std::function<void(const AllKinds&)>> uses{
     {"Counter", [](const AllKinds& all) { static_cast<void>(all.counter.load()); }},
     {"Channel", [](const AllKinds& all) { static_cast<void>(all.channel.try_receive()); }}};
 
+std::ptrdiff_t open_descriptors() {
+  return std::distance(std::filesystem::directory_iterator{"/proc/self/fd"}, std::filesystem::directory_iterator{});
+}
+
+// The object behind a handle, for what only its insides show.
+template <class Handle>
+std::shared_ptr<kindred::internal::SharedObject> insides(const Pool& pool, const Handle& handle) {
+  const Message message = pack(pool.id, handle);
+  std::uint64_t id = 0;
+  std::memcpy(&id, message.bytes.data() + 8, sizeof id);
+  return kindred::internal::find_in_registry(pool.id, id);
+}
+
 }  // namespace
 
 TEST_CASE("every shared object works in the workers it is passed to, and comes back") {
@@ -60,8 +74,10 @@ TEST_CASE("every shared object works in the workers it is passed to, and comes b
   Common<std::array<std::byte, 1024>> back;
   Common<std::size_t> back_size;
   Worker worker{pool, [&, message = all.packed(pool.id)] {
+                  const auto before = open_descriptors();
                   const AllKinds mine{pool.id, message};
                   const AllKinds again{pool.id, message};
+                  if (open_descriptors() > before + 1) ::_exit(5);  // the array's may be sent on, the objects' may not
                   if (!(mine.mutex == again.mutex) || !(mine.channel == again.channel)) ::_exit(3);  // the same objects
                   const std::scoped_lock guard{mine.mutex};
                   mine.semaphore.acquire();
@@ -372,5 +388,114 @@ TEST_CASE("the parent is not hurt by a worker that writes anything anywhere into
     attempt([&] { static_cast<void>(channel.receive_for(1ms)); });
     attempt([&] { static_cast<void>(channel.send_for("two", 1ms)); });
     for (std::uint32_t owner = 2; owner < 6; ++owner) pool.registry.owner_died(owner, 0, 1);
+  }
+}
+
+TEST_CASE("the parent does not wait for an object's lock to settle a death: who has the lock does that when it is done") {
+  Pool pool;
+  const auto semaphore = pool.registry.make_semaphore(1);
+  Common<std::atomic<int>> have;
+  Worker worker{pool, [&, message = pack(pool.id, semaphore)] {
+                  const auto mine = unpack<Semaphore>(pool.id, message);
+                  mine.acquire();
+                  *have = 1;
+                  ::pause();
+                }};
+  until([&] { return *have == 1; });
+  Sleeper sleeper{[&] { semaphore.acquire(); }};
+  {
+    const auto object = insides(pool, semaphore);
+    const kindred::internal::Critical held{*object};
+    worker.kill();  // returns, although the lock is taken
+  }
+  sleeper.join();
+  CHECK(semaphore.abandoned());
+}
+
+TEST_CASE("who waits for an object's lock gets it although the one that was woken before it died, and when the pool ends") {
+  Pool pool;
+  const auto semaphore = pool.registry.make_semaphore(1);
+  const Message message = pack(pool.id, semaphore);
+  const auto object = insides(pool, semaphore);
+  Common<std::atomic<int>> stage;
+  Worker worker{pool, [&] {
+                  const auto mine = unpack<Semaphore>(pool.id, message);
+                  *stage = 1;
+                  until([&] { return *stage == 2; });
+                  static_cast<void>(mine.available());
+                  ::pause();
+                }};
+  until([&] { return *stage == 1; });
+  std::atomic<bool> got{false};
+  std::unique_ptr<Sleeper> sleeper;
+  {
+    const kindred::internal::Critical held{*object};
+    *stage = 2;
+    until_asleep(worker.pid());
+    ::kill(worker.pid(), SIGSTOP);
+    sleeper = std::make_unique<Sleeper>([&] {
+      semaphore.acquire();
+      got = true;
+    });
+  }
+  worker.kill();
+  sleeper->join();
+  CHECK(got);
+  std::string text;
+  {
+    const kindred::internal::Critical held{*object};
+    Sleeper waits{[&] { text = text_of<UsageError>([&] { semaphore.acquire(); }); }};
+    pool.registry.close();
+    waits.join();
+  }
+  CHECK_CONTAINS(text, "pool has ended");
+}
+
+TEST_CASE("what a sleeper saw before a death is void after it, so that it does not fall asleep on a wake-up that will not come") {
+  Pool pool;
+  const auto channel = pool.registry.make_channel<int>(1);
+  const auto object = insides(pool, channel);
+  const auto before = std::array{object->memory().words[0].load(), object->memory().words[1].load()};
+  Worker worker{pool, [&] {}};
+  worker.end();
+  CHECK(object->memory().words[0] != before[0]);
+  CHECK(object->memory().words[1] != before[1]);
+}
+
+TEST_CASE("nobody stays registered as a sleeper who sleeps no more") {
+  Pool pool;
+  const auto semaphore = pool.registry.make_semaphore(0);
+  const auto channel = pool.registry.make_channel<int>(1);
+  Sleeper acquires{[&] { semaphore.acquire(); }};
+  Sleeper times_out{[&] { CHECK_FALSE(semaphore.try_acquire_for(300ms)); }};
+  Sleeper receives{[&] { CHECK(channel.receive() == 1); }};
+  channel.send(1);
+  receives.join();
+  channel.send(2);
+  Sleeper sends{[&] { channel.send(3); }};
+  CHECK(channel.receive() == 2);
+  sends.join();
+  times_out.join();
+  semaphore.release();
+  acquires.join();
+  Worker waits{pool, [&, message = pack(pool.id, semaphore)] { unpack<Semaphore>(pool.id, message).acquire(); }};
+  until_asleep(waits.pid());
+  waits.kill();
+  const auto sleepers = [&](const auto& handle) {
+    const auto object = insides(pool, handle);
+    kindred::internal::Critical critical{*object};
+    return critical.state().waiting[0] + critical.state().waiting[1];
+  };
+  CHECK(sleepers(semaphore) == 0);
+  CHECK(sleepers(channel) == 0);
+}
+
+TEST_CASE("an element whose size was written over is refused") {
+  Pool pool;
+  for (const std::uint64_t size : {std::uint64_t{100}, std::uint64_t{1} << 20U, ~std::uint64_t{0}, ~std::uint64_t{0} - 8}) {
+    const auto fresh = pool.registry.make_channel<std::string>(2);
+    fresh.send("element");
+    std::memcpy(insides(pool, fresh)->arena().data(), &size, sizeof size);
+    CHECK_THROWS_CONTAINS(fresh.receive(), UsageError, "is corrupt");
   }
 }

@@ -143,19 +143,13 @@ std::shared_ptr<ArrayBlock> decode_array(Decoder& decoder, std::size_t& size, st
   }
   const std::uint64_t bytes = elements * bytes_each;
 
-  const bool is_worker = owner != 1;
-  // What a worker says of an array that another worker made is not to be believed: it could pass its own off as that one. Its ids count in the
-  // parent only where they name the parent's own arrays, and in a worker all of them do, because they come from the parent.
-  const bool may_be_known = is_worker || id >> owner_shift == 1;
   ArrayTable& all = table();
   std::shared_ptr<ArrayBlock> block;
   const std::lock_guard lock{all.mutex};
-  if (may_be_known) {
-    const auto found = all.known.find({context.value, id});
-    if (found != all.known.end()) block = found->second.lock();
-    if (block != nullptr && (block->bytes != bytes || block->bytes_each != bytes_each)) {
-      throw DecodeError{"a SharedArray came with " + std::to_string(bytes) + " bytes under the id of one with " + std::to_string(block->bytes)};
-    }
+  const auto found = all.known.find({context.value, id});
+  if (found != all.known.end()) block = found->second.lock();
+  if (block != nullptr && (block->bytes != bytes || block->bytes_each != bytes_each)) {
+    throw DecodeError{"a SharedArray came with " + std::to_string(bytes) + " bytes under the id of one with " + std::to_string(block->bytes)};
   }
   if (block == nullptr) {
     auto memory = decoder.attachment(attachment);
@@ -170,7 +164,8 @@ std::shared_ptr<ArrayBlock> decode_array(Decoder& decoder, std::size_t& size, st
     block->all_write = memory->writable();
     block->sealed.store(!block->all_write, std::memory_order_relaxed);
     block->memory = std::move(memory);
-    if (is_worker) all.add(context, block);
+    // The parent knows only arrays of its own by id: a worker could pass one off as another worker's.
+    if (owner != 1) all.add(context, block);
   }
   size = static_cast<std::size_t>(elements);
   return block;
