@@ -111,14 +111,14 @@ TaskError::TaskError(std::shared_ptr<const internal::TaskErrorDetails> details) 
     : Error{ErrorKind::task}, AboutTask{std::shared_ptr<const internal::TaskFacts>{details, &details->facts}}, details_{std::move(details)} {}
 TaskError::~TaskError() = default;
 
-WorkerLost::WorkerLost(Details details) : WorkerLost{[&] {
-  auto message = lost_message(details);
-  return std::make_shared<const Shared>(Shared{std::move(details), std::move(message)});
-}()} {}
-WorkerLost::WorkerLost(std::shared_ptr<const Shared> shared) noexcept
-    : Error{ErrorKind::worker_lost},
-      AboutTask{std::shared_ptr<const internal::TaskFacts>{shared, &shared->details.task}},
-      shared_{std::move(shared)} {}
+WorkerLost::WorkerLost(Details details)
+    : WorkerLost{[&] {
+                   auto message = lost_message(details);
+                   return std::make_shared<const Shared>(Shared{details, std::move(message)});
+                 }(),
+                 details.task} {}
+WorkerLost::WorkerLost(std::shared_ptr<const Shared> shared, const internal::TaskFacts& task)
+    : Error{ErrorKind::worker_lost}, AboutTask{std::make_shared<const internal::TaskFacts>(task)}, shared_{std::move(shared)} {}
 
 BrokenProcessPool::BrokenProcessPool(std::string_view why, std::exception_ptr cause, const internal::TaskFacts& task)
     : Error{ErrorKind::broken_pool}, cause_{std::move(cause)} {

@@ -135,7 +135,7 @@ class WorkerLost : public Error, public std::exception, public internal::AboutTa
     Details details;
     std::string message;
   };
-  explicit WorkerLost(std::shared_ptr<const Shared> shared) noexcept;
+  WorkerLost(std::shared_ptr<const Shared> shared, const internal::TaskFacts& task);
   std::shared_ptr<const Shared> shared_;
 };
 

@@ -92,6 +92,10 @@ template <class T> inline constexpr bool is_smart_pointer = false;
 template <class T> inline constexpr bool is_smart_pointer<std::unique_ptr<T>> = !std::is_array_v<T> && !std::is_void_v<T>;
 template <class T> inline constexpr bool is_smart_pointer<std::shared_ptr<T>> = !std::is_array_v<T> && !std::is_void_v<T>;
 
+template <class T> inline constexpr bool owns_array = false;  // or something unknown
+template <class T, class D> inline constexpr bool owns_array<std::unique_ptr<T, D>> = std::is_array_v<T> || std::is_void_v<T>;
+template <class T> inline constexpr bool owns_array<std::shared_ptr<T>> = std::is_array_v<T> || std::is_void_v<T>;
+
 template <class T> inline constexpr bool is_weak_pointer = false;
 template <class T> inline constexpr bool is_weak_pointer<std::weak_ptr<T>> = true;
 
@@ -369,7 +373,7 @@ template <class T>
 consteval Kind class_kind() {
   if constexpr (is_library_type<T>) {
     if constexpr (constexpr auto known = library_kind<T>(); known != Kind::none) return known;
-    else if constexpr (is_smart_pointer<T>) return Kind::none;  // to a polymorphic class that cereal does not know
+    else if constexpr (is_smart_pointer<T> || owns_array<T>) return Kind::none;
     else if constexpr (is_view<T> || IteratorShape<T> || names_a_process_bound_type<T>() != Refusal::none) return Kind::none;
     else if constexpr (is_in<T>("std::") && std::is_trivially_copyable_v<T> && std::is_move_constructible_v<T>) return Kind::bytes;  // complex, duration
     else if constexpr (word_of<T> != Word::none) return Kind::cereal;  // cereal/types/boost_variant.hpp ...

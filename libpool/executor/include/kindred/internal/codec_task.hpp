@@ -178,7 +178,7 @@ void encode_as(Encoder& encoder, A&& argument) {
     }
     const std::basic_string_view<typename Sent::value_type> text{argument};
     put_block(encoder, text.data(), text.size());
-  } else if constexpr (is_span<Argument> || std::is_array_v<Argument>) {
+  } else if constexpr (is_vector<Sent> && (is_span<Argument> || std::is_array_v<Argument>)) {
     put_sequence(encoder, std::span<const typename Sent::value_type>{argument});
   } else {
     encode(encoder, static_cast<const Sent&>(Sent(std::forward<A>(argument))));
