@@ -728,6 +728,38 @@ TEST_CASE("a line that a full disk cut is whole in the file that follows") {
   CHECK(writer.lost() == 0);
 }
 
+TEST_CASE("what is missing is said where it is missing, before the first line that came through again") {
+  const test::TemporaryFolder folder;
+  const CapturedErrors errors{folder / "errors"};
+  const auto path = folder / "file";
+  LineWriter writer{"the file", 4096, [](std::uint64_t lost, int, TextBuffer& out) { out.append("missing " + std::to_string(lost) + "\n"); }};
+  const Descriptor file = open_to_append(path, 0600);
+  writer.use(file.get(), 0, true);
+  std::uint64_t lines = 0;
+  const auto write = [&] {
+    const auto begin = writer.buffer().size();
+    writer.buffer().append("line " + std::to_string(lines++) + "\n");
+    writer.end_line(begin);
+  };
+  {
+    const FileSizeLimit full{10};
+    while (writer.lost() < 3) write();
+  }
+  while (writer.failing()) write();  // until it tries again
+  const auto next = lines;
+  write();
+  CHECK(writer.drain());
+  std::string expected;
+  for (std::uint64_t i = 0; i < lines; ++i) {
+    if (i == next - 1 - writer.lost()) {
+      expected += "missing " + std::to_string(writer.lost()) + "\n";
+      i = next - 1;
+    }
+    expected += "line " + std::to_string(i) + "\n";
+  }
+  CHECK(test::read_file(path) == expected);
+}
+
 TEST_CASE("hostile records come through file and JSON sinks, rotated and packed, and back") {
   const test::TemporaryFolder folder;
   auto records = test::hostile_records();
