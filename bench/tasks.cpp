@@ -1,0 +1,30 @@
+// Tasks with futures: submit all, then get all.
+//   --count tasks --workers N --iterations of work each (0: an empty task)
+#include "support/pool_options.hpp"
+
+namespace {
+
+std::uint64_t run(std::uint64_t iterations) { return bench::work(iterations); }
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  kindred::Entry entry{argc, argv};
+  const bench::Options options{argc, argv};
+  const auto count = options.number("count", 100'000);
+  const std::uint64_t iterations = options.number("iterations", 0);
+  const auto expected = bench::work(iterations);
+  kindred::ProcessPoolExecutor pool{entry, bench::warm_pool_options(options)};
+  const auto submit_and_get = [&](std::size_t all) {
+    std::vector<kindred::Future<std::uint64_t>> futures;
+    futures.reserve(all);
+    for (std::size_t index = 0; index < all; ++index) futures.push_back(pool.submit(run, iterations));
+    for (auto& future : futures) {
+      if (future.get() != expected) bench::fail("a wrong result");
+    }
+  };
+  submit_and_get(count / 10 + 1);
+  const double begin = bench::now_ns();
+  submit_and_get(count);
+  bench::report(static_cast<double>(count) / (bench::now_ns() - begin) * 1e9, "tasks/s");
+}
