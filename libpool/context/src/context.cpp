@@ -36,7 +36,7 @@ const Doorbell& Context::bell(std::unique_ptr<Doorbell>& place) {
 }
 
 StartedWorker Context::start_worker(int index, std::uint32_t incarnation, std::uint32_t owner, const Segment& segment,
-                                    std::span<const int> capture_fds, CodeReference main) {
+                                    int collector_bell, std::span<const int> capture_fds, CodeReference main) {
   if (!setup_memory_) {
     for (std::size_t i = 0; i < code_.size(); ++i) {
       if (i >= setup_.modules.size()) setup_.modules.push_back(code_.module(i));
@@ -57,7 +57,7 @@ StartedWorker Context::start_worker(int index, std::uint32_t incarnation, std::u
                     .segment_bytes = segment.size(),
                     .setup_bytes = setup_bytes_,
                     .main = main};
-  std::vector<int> fds{segment.fd(), setup_memory_->fd(), waiter_bell().fd(), service_bell().fd(), collector_bell().fd()};
+  std::vector<int> fds{segment.fd(), setup_memory_->fd(), waiter_bell().fd(), service_bell().fd(), collector_bell};
   fds.insert(fds.end(), capture_fds.begin(), capture_fds.end());
   return launcher_->start(hello, fds);
 }

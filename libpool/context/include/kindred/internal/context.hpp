@@ -46,12 +46,17 @@ class Context {
   // The bells are made at the first call, so that an executor that never works opens nothing.
   [[nodiscard]] const Doorbell& waiter_bell() { return bell(waiter_bell_); }
   [[nodiscard]] const Doorbell& service_bell() { return bell(service_bell_); }
-  [[nodiscard]] const Doorbell& collector_bell() { return bell(collector_bell_); }
 
-  /// Starts a worker on the segment. `more_fds` are the capture pipes. One thread at a time. Errors: `SystemError`, `UsageError`.
+  /// Starts a worker on the segment. `collector_bell` wakes the log's drain; `capture_fds` are empty or read and write end of the pipes
+  /// that stdout and stderr become. One thread at a time. Errors: `SystemError`, `UsageError`.
   [[nodiscard]] StartedWorker start_worker(int index, std::uint32_t incarnation, std::uint32_t owner, const Segment& segment,
-                                           std::span<const int> capture_fds, CodeReference main);
+                                           int collector_bell, std::span<const int> capture_fds, CodeReference main);
+  [[nodiscard]] bool has_launcher() const noexcept { return launcher_ != nullptr; }
   [[nodiscard]] Launcher& launcher() noexcept { return *launcher_; }
+  void end_launcher() noexcept { launcher_.reset(); }      ///< ends the fork server; no start after it
+  void forsake() noexcept { (void)launcher_.release(); }   ///< in the child of a fork: the server is the parent's
+  /// How many modules the setup tells a new worker of.
+  [[nodiscard]] std::size_t modules_told() const noexcept { return setup_.modules.size(); }
 
  private:
   const Doorbell& bell(std::unique_ptr<Doorbell>& place);
@@ -61,7 +66,6 @@ class Context {
   std::mutex bells_mutex_;
   std::unique_ptr<Doorbell> waiter_bell_;
   std::unique_ptr<Doorbell> service_bell_;
-  std::unique_ptr<Doorbell> collector_bell_;
   Setup setup_;
   std::shared_ptr<SharedMemory> setup_memory_;  // written at the first start
   std::uint64_t setup_bytes_ = 0;

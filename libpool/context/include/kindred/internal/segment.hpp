@@ -51,10 +51,12 @@ struct SegmentHeader {
 
   /// The task that was asked to stop (its id), for `stop_requested()`.
   alignas(64) std::atomic<std::uint64_t> stop_task;
+  std::atomic<std::uint32_t> stop_signal;  ///< raised with each asking; what a stop token's watcher sleeps on
 
   // --- worker's lines ---
   alignas(64) std::atomic<std::uint32_t> sleeps;  ///< 1: a wake is needed
   std::atomic<std::uint32_t> cpu;                 ///< where the worker ran last, +1
+  std::atomic<std::uint32_t> phase;               ///< 0: being set up, 1: in its initializer, 2: works, 3: in its finalizer
   /// When the task at hand began, in ticks: written after its call was claimed.
   alignas(64) std::atomic<std::uint64_t> begun_ticks;
   std::atomic<std::uint64_t> begun_task;

@@ -1,0 +1,38 @@
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "kindred/internal/code_reference.hpp"
+
+namespace kindred::internal {
+
+/// What a dying worker writes into the crash page of its segment, from its signal handler.
+struct CrashPage {
+  static constexpr std::uint32_t complete = 0x6372617a;
+  static constexpr std::size_t frames_limit = 64;
+  std::atomic<std::uint32_t> state;  ///< `complete` once all below is there
+  std::uint32_t signal;
+  std::uint64_t address;             ///< of the fault
+  std::uint64_t task_id;
+  std::uint32_t thread;
+  std::uint32_t frame_count;
+  std::uint64_t frames[frames_limit];  ///< code references; the top byte pair is 0 where the place is in no known module
+};
+
+/// Installs handlers for SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT and SIGSYS that write a report, and then let the signal do what it does. They
+/// run on a stack of their own, so a stack overflow is reported too. `task` is read at the crash. Worker, once; `modules` are the
+/// parent's, by index.
+void install_crash_handlers(std::span<std::byte> page, const std::atomic<std::uint64_t>& task, const std::vector<Module>& modules);
+
+/// A report for people; empty where there is none. The page is the worker's word: every value is read once and checked.
+struct CrashReport {
+  std::string text;
+};
+[[nodiscard]] CrashReport read_crash_report(std::span<const std::byte> page, const CodeBook& code);
+
+}  // namespace kindred::internal

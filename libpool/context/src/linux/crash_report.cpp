@@ -1,0 +1,126 @@
+#include "kindred/internal/crash_report.hpp"
+
+#include <execinfo.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <cstring>
+
+#include "kindred/exit_reason.hpp"
+
+namespace kindred::internal {
+namespace {
+
+constexpr std::array crash_signals{SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS};
+
+// What the handler needs, prepared while there is time. Process-wide, as signal handlers are.
+struct Prepared {
+  CrashPage* page = nullptr;
+  const std::atomic<std::uint64_t>* task = nullptr;
+  struct Range {
+    std::uintptr_t begin, end, base;
+    std::uint64_t index;
+  };
+  std::array<Range, 128> ranges{};
+  std::size_t count = 0;
+};
+Prepared prepared;
+
+CodeReference reference_of(std::uintptr_t at) noexcept {
+  for (std::size_t i = 0; i < prepared.count; ++i) {
+    const auto& range = prepared.ranges[i];
+    if (at >= range.begin && at < range.end) return (range.index + 1) << 48U | (at - range.base);
+  }
+  return at & 0xffff'ffff'ffffU;
+}
+
+// Async-signal-safe. backtrace() was called once before, so that it loads nothing now.
+void on_crash(int number, siginfo_t* info, void*) {
+  CrashPage* const page = prepared.page;
+  if (page != nullptr && page->state.load(std::memory_order_relaxed) == 0) {
+    page->signal = static_cast<std::uint32_t>(number);
+    page->address = reinterpret_cast<std::uint64_t>(info->si_addr);
+    page->task_id = prepared.task->load(std::memory_order_relaxed);
+    page->thread = static_cast<std::uint32_t>(::syscall(SYS_gettid));
+    // Crash: a second fault in here ends the process (the handler is reset): the report then has no frames, but is complete up to here.
+    page->frame_count = 0;
+    page->state.store(CrashPage::complete, std::memory_order_release);
+    std::array<void*, CrashPage::frames_limit> frames{};
+    const int count = ::backtrace(frames.data(), static_cast<int>(frames.size()));
+    for (int i = 0; i < count; ++i) page->frames[i] = reference_of(reinterpret_cast<std::uintptr_t>(frames[static_cast<std::size_t>(i)]));
+    page->frame_count = static_cast<std::uint32_t>(count);
+  }
+  // SA_RESETHAND has put the default action back: it happens when the signal, raised anew, is delivered at our return.
+  if (info->si_code <= 0 || number == SIGABRT) {
+    ::syscall(SYS_tgkill, ::getpid(), ::syscall(SYS_gettid), number);
+  }
+}
+
+}  // namespace
+
+void install_crash_handlers(std::span<std::byte> page, const std::atomic<std::uint64_t>& task, const std::vector<Module>& modules) {
+  static_assert(sizeof(CrashPage) <= 4096);
+  prepared.page = reinterpret_cast<CrashPage*>(page.data());
+  prepared.task = &task;
+  prepared.count = 0;
+  const auto mine = loaded_modules();
+  for (std::size_t i = 0; i < mine.size() && prepared.count < prepared.ranges.size(); ++i) {
+    for (std::size_t j = 0; j < modules.size(); ++j) {
+      if ((i == 0) != (j == 0) || (i != 0 && mine[i].path != modules[j].path)) continue;
+      prepared.ranges[prepared.count++] = {mine[i].begin, mine[i].end, mine[i].base, j};
+      break;
+    }
+  }
+  std::array<void*, 4> warm{};
+  (void)::backtrace(warm.data(), static_cast<int>(warm.size()));
+
+  constexpr std::size_t stack_bytes = 64 * 1024;
+  void* const memory = ::mmap(nullptr, stack_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED) return;  // without it a crash is only reported by its signal
+  stack_t stack{};
+  stack.ss_sp = memory;
+  stack.ss_size = stack_bytes;
+  ::sigaltstack(&stack, nullptr);
+  struct sigaction action{};
+  action.sa_sigaction = on_crash;
+  action.sa_flags = SA_SIGINFO | SA_ONSTACK | static_cast<int>(SA_RESETHAND);
+  ::sigemptyset(&action.sa_mask);
+  for (const int number : crash_signals) ::sigaction(number, &action, nullptr);
+}
+
+CrashReport read_crash_report(std::span<const std::byte> bytes, const CodeBook& code) {
+  const auto* const page = reinterpret_cast<const CrashPage*>(bytes.data());
+  CrashReport report;
+  if (page->state.load(std::memory_order_acquire) != CrashPage::complete) return report;
+  const std::uint32_t number = page->signal;
+  const std::uint64_t address = page->address;
+  const std::size_t count = std::min<std::size_t>(page->frame_count, CrashPage::frames_limit);
+  std::array<char, 64> place{};
+  std::snprintf(place.data(), place.size(), "0x%llx", static_cast<unsigned long long>(address));
+  report.text = signal_name(static_cast<int>(number & 0x7fU));
+  if (number != SIGABRT) report.text += std::string{" at address "} + place.data();
+  for (std::size_t i = 0; i < count; ++i) {
+    const CodeReference reference = page->frames[i];
+    // A return address is behind its call, which may be the last instruction of the function.
+    const void* const at = code.address(reference >> 48U == 0 ? 0 : reference - (i == 0 ? 0 : 1));
+    std::string name = at == nullptr ? std::string{} : function_name(at);
+    std::array<char, 96> line{};
+    std::snprintf(line.data(), line.size(), "\n  #%zu ", i);
+    report.text += line.data();
+    if (name.empty()) {
+      std::snprintf(line.data(), line.size(), "0x%llx", static_cast<unsigned long long>(reference & 0xffff'ffff'ffffU));
+      name = line.data();
+    }
+    report.text += name;
+    const std::size_t module = reference >> 48U;
+    if (module > 1 && module <= code.size()) report.text += " in " + code.module(module - 1).path;
+  }
+  return report;
+}
+
+}  // namespace kindred::internal

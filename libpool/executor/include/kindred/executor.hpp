@@ -1,0 +1,208 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "kindred/barrier.hpp"
+#include "kindred/channel.hpp"
+#include "kindred/counter.hpp"
+#include "kindred/entry.hpp"
+#include "kindred/event.hpp"
+#include "kindred/executor_logger.hpp"
+#include "kindred/executor_options.hpp"
+#include "kindred/future.hpp"
+#include "kindred/internal/shared_object_registry.hpp"
+#include "kindred/internal/submission.hpp"
+#include "kindred/internal/task_entry.hpp"
+#include "kindred/map.hpp"
+#include "kindred/mutex.hpp"
+#include "kindred/semaphore.hpp"
+#include "kindred/shared_array.hpp"
+#include "kindred/stats.hpp"
+#include "kindred/task_options.hpp"
+
+namespace kindred {
+
+/// How `shutdown` goes.
+struct ShutdownOptions {
+  bool wait = true;             ///< until all tasks have ended and all workers are gone
+  bool cancel_pending = false;  ///< tasks that no worker has begun are cancelled
+};
+
+/// A pool of worker processes that run functions of this program, and one log of all that they say.
+///
+///     kindred::Entry entry{argc, argv};
+///     kindred::ProcessPoolExecutor pool{entry, {.max_workers = 4}};
+///     double a = pool.submit(area, 2.0).get();
+///
+/// Owns one context: how its workers start and all that they share with this process, its logger included. Workers start on demand.
+/// A task that kills its worker fails its own future (`WorkerLost`) and no other. The destructor is `shutdown({.wait = true})`.
+///
+/// Threads: every member, any thread. Fork: the process that made it; in a child every call throws `UsageError`, and the destructor
+/// does nothing.
+class ProcessPoolExecutor {
+ public:
+  /// Errors: `UsageError` (an option, its value and range), `SystemError` (under `fork`, where the template cannot be forked).
+  /// Under `spawn` and `forkserver` nothing is started before the first task (or `start_all`).
+  explicit ProcessPoolExecutor(Entry& entry, ExecutorOptions options = {});
+  ProcessPoolExecutor(const ProcessPoolExecutor&) = delete;
+  ProcessPoolExecutor& operator=(const ProcessPoolExecutor&) = delete;
+  ~ProcessPoolExecutor();
+
+  /// Runs `function(args...)` in a worker. `function`: a function, a function pointer, a lambda without captures, or a function object whose
+  /// members can be sent. Arguments are copied to the worker (see codec.hpp for what can cross); one may be moved in. A first
+  /// parameter `kindred::Worker&` is the worker's own.
+  /// Errors: `UsageError` (shut down; a handle of another executor), `BrokenProcessPool`, `SystemError` (no shared memory for large arguments).
+  /// What an argument's own serialiser throws becomes the future's error. Blocks: only while `max_pending` tasks wait.
+  template <class F, class... Args>
+    requires(!std::is_same_v<std::decay_t<F>, TaskOptions>)
+  auto submit(F&& function, Args&&... args) {
+    return submit_call(nullptr, function, std::forward<Args>(args)...);
+  }
+  /// The same for a function that is known at compile time: `pool.submit<area>(2.0)`.
+  template <auto function, class... Args>
+  auto submit(Args&&... args) {
+    return submit_call(nullptr, internal::FunctionConstant<function>{}, std::forward<Args>(args)...);
+  }
+  /// The same with options: `pool.submit({.timeout = 5s}, resize, image)`. Errors: also `UsageError` for an option out of range.
+  template <class F, class... Args>
+  auto submit(TaskOptions options, F&& function, Args&&... args) {
+    check(options);
+    return submit_call(&options, function, std::forward<Args>(args)...);
+  }
+  template <auto function, class... Args>
+  auto submit(TaskOptions options, Args&&... args) {
+    check(options);
+    return submit_call(&options, internal::FunctionConstant<function>{}, std::forward<Args>(args)...);
+  }
+
+  /// As `submit`, but nothing instead of blocking where `max_pending` tasks wait.
+  template <class F, class... Args>
+    requires(!std::is_same_v<std::decay_t<F>, TaskOptions>)
+  auto try_submit(F&& function, Args&&... args) {
+    return try_submit_call(nullptr, function, std::forward<Args>(args)...);
+  }
+  template <class F, class... Args>
+  auto try_submit(TaskOptions options, F&& function, Args&&... args) {
+    check(options);
+    return try_submit_call(&options, function, std::forward<Args>(args)...);
+  }
+
+  /// Calls `function` with the items of one or more ranges (to the end of the shortest), in workers; returns a lazy range of the results, in
+  /// order. The last argument may be `MapOptions`. An lvalue range is referred to and must outlive the result; an rvalue is moved in.
+  /// See `MapRange`.
+  template <class F, class... Args>
+  auto map(F&& function, Args&&... args) {
+    using Function = std::decay_t<F>;
+    constexpr std::size_t count = sizeof...(Args);
+    static_assert(count > 0, "kindred: map needs at least one range of arguments");
+    auto all = std::forward_as_tuple(std::forward<Args>(args)...);
+    if constexpr (std::is_same_v<std::decay_t<std::tuple_element_t<count - 1, std::tuple<Args...>>>, MapOptions>) {
+      return map_over<Function>(function, std::get<count - 1>(all), all, std::make_index_sequence<count - 1>{});
+    } else {
+      return map_over<Function>(function, MapOptions{}, all, std::make_index_sequence<count>{});
+    }
+  }
+  template <class F, class Range>
+  auto map(F&& function, Range&& range, MapOptions options) {
+    auto all = std::forward_as_tuple(std::forward<Range>(range));
+    return map_over<std::decay_t<F>>(function, std::move(options), all, std::make_index_sequence<1>{});
+  }
+
+  /// Ends the pool: no task is taken any more; those submitted still run, unless `cancel_pending`. Again: waits for the same end.
+  /// Blocks: with `wait`, until all tasks ended, and at most `shutdown_grace` for the workers after that. Called from a callback of a future,
+  /// or in a worker's death, it does not wait for itself.
+  void shutdown(ShutdownOptions options = {});
+  /// Sends SIGTERM to all workers and closes the pool: running tasks fail with `WorkerLost`, pending ones with `BrokenProcessPool`.
+  /// As in Python 3.14. Blocks: until they are gone, at most `shutdown_grace`, then as `kill_workers`.
+  void terminate_workers();
+  /// The same with SIGKILL, at once, subprocesses of tasks included.
+  void kill_workers();
+  /// Changes `max_workers`. Workers beyond it end after the calls that they have. Errors: `UsageError` (0, or more than 4096).
+  void resize(Count max_workers);
+
+  /// This process's end of the unified log.
+  [[nodiscard]] ExecutorLogger& logger() noexcept;
+  [[nodiscard]] PoolStats stats() const;
+  [[nodiscard]] StartMethod start_method() const noexcept;
+  [[nodiscard]] std::size_t max_workers() const noexcept;
+  /// Pids of the workers that live now.
+  [[nodiscard]] std::vector<std::uint32_t> worker_pids() const;
+
+  /// Sets or replaces the initializer before the first task, so that it may take shared objects of this executor.
+  /// Errors: `UsageError` once workers may have started.
+  void set_initializer(Call initializer);
+
+  // Shared objects: made here, on this executor's context; they cross as arguments to its workers, and to no other's. Errors: `SystemError`
+  // (memory, descriptors), `UsageError` (a number out of range).
+  [[nodiscard]] Mutex make_mutex() { return shared().make_mutex(); }
+  [[nodiscard]] Semaphore make_semaphore(std::ptrdiff_t permits) { return shared().make_semaphore(permits); }
+  [[nodiscard]] Event make_event() { return shared().make_event(); }
+  [[nodiscard]] Barrier make_barrier(std::ptrdiff_t count) { return shared().make_barrier(count); }
+  [[nodiscard]] Counter make_counter(std::int64_t start = 0) { return shared().make_counter(start); }
+  template <class T>
+  [[nodiscard]] Channel<T> make_channel(std::size_t capacity, std::size_t bytes = 0) {
+    return shared().template make_channel<T>(capacity, bytes);
+  }
+  template <class T>
+  [[nodiscard]] SharedArray<T> make_array(std::size_t size, ArrayAccess access = ArrayAccess::maker_writes) {
+    return shared().template make_array<T>(size, access);
+  }
+
+ private:
+  template <class F, class... Args>
+  auto submit_call(const TaskOptions* options, const F& function, Args&&... args) {
+    using Function = std::decay_t<F>;
+    using Types = internal::TaskTypes<Function, Args...>;
+    static_assert(Types::check());
+    internal::Submission submission{*core_};
+    try {
+      internal::encode_call<Function>(submission.encoder(), decayed<Function>(function), std::forward<Args>(args)...);
+    } catch (...) {
+      submission.arguments_failed();
+    }
+    return internal::FutureAccess::make<Future<typename Types::result_t>>(
+        submission.submit(internal::entry_info<Function, Args...>, internal::function_address<Function>(decayed<Function>(function)), options));
+  }
+  template <class F, class... Args>
+  auto try_submit_call(const TaskOptions* options, const F& function, Args&&... args) {
+    using Function = std::decay_t<F>;
+    using Types = internal::TaskTypes<Function, Args...>;
+    static_assert(Types::check());
+    using Result = Future<typename Types::result_t>;
+    internal::Submission submission{*core_};
+    try {
+      internal::encode_call<Function>(submission.encoder(), decayed<Function>(function), std::forward<Args>(args)...);
+    } catch (...) {
+      submission.arguments_failed();
+    }
+    auto state = submission.try_submit(internal::entry_info<Function, Args...>,
+                                       internal::function_address<Function>(decayed<Function>(function)), options);
+    return state ? std::optional<Result>{internal::FutureAccess::make<Result>(std::move(*state))} : std::optional<Result>{};
+  }
+  /// A function as a pointer to it; anything else as it is.
+  template <class Function, class F>
+  static decltype(auto) decayed(const F& function) noexcept {
+    if constexpr (std::is_pointer_v<Function>) return static_cast<Function>(function);
+    else return (function);
+  }
+  template <class Function, class F, class All, std::size_t... I>
+  auto map_over(F& function, MapOptions options, All& all, std::index_sequence<I...>) {
+    return MapRange<Function, Held<std::tuple_element_t<I, All>>...>{*core_, Function(function), std::move(options),
+                                                               std::forward<std::tuple_element_t<I, All>>(std::get<I>(all))...};
+  }
+  /// An lvalue range is held by reference, an rvalue by value.
+  template <class Range>
+  using Held = std::conditional_t<std::is_lvalue_reference_v<Range>, Range, std::remove_reference_t<Range>>;
+  static void check(const TaskOptions& options);
+  [[nodiscard]] internal::SharedObjectRegistry& shared();
+
+  internal::PoolCore* core_;
+  ExecutorLogger logger_;
+};
+
+}  // namespace kindred

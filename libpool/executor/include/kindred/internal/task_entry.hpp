@@ -1,0 +1,85 @@
+#pragma once
+
+#include <functional>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+#include "kindred/internal/byte_stream.hpp"
+#include "kindred/internal/codec_task.hpp"
+#include "kindred/internal/codec_type_name.hpp"
+#include "kindred/internal/exception_codec.hpp"
+
+namespace kindred::internal {
+
+/// A call as the worker's loop hands it to the typed code that knows its function.
+struct TaskFrame {
+  Decoder& arguments;
+  Encoder& result;
+  Worker& worker;
+  const void* function;  ///< the address of the user's function in this process, for FunctionKind::pointer
+  TaskPhase phase = TaskPhase::reading_arguments;
+};
+
+/// The worker's half of one kind of call: made at compile time, named across processes by its own address.
+struct EntryInfo {
+  void (*run)(TaskFrame& frame);
+  std::string_view name;  ///< of the function's type, for messages where the function has no symbol
+  bool takes_worker;
+};
+
+/// A function that is known at compile time: `submit<fn>(...)`.
+template <auto function>
+struct FunctionConstant {
+  template <class... Args>
+    requires std::is_invocable_v<decltype(function), Args...>
+  decltype(auto) operator()(Args&&... args) const {
+    return std::invoke(function, std::forward<Args>(args)...);
+  }
+};
+
+template <class F, class... Args>
+struct EntryOf {
+  using Types = TaskTypes<F, Args...>;
+  using Result = typename Types::result_t;
+
+  static void run(TaskFrame& frame) {
+    if constexpr (Types::function == FunctionKind::pointer) {
+      F function = reinterpret_cast<F>(const_cast<void*>(frame.function));
+      run_function(frame, function);
+    } else {
+      F function = decode_function<F>(frame.arguments);
+      run_function(frame, function);
+    }
+  }
+
+  static void run_function(TaskFrame& frame, F& function) {
+    typename Types::arguments_t arguments{frame.arguments};
+    frame.phase = TaskPhase::running;
+    if constexpr (std::is_void_v<Result>) {
+      Types::call(function, frame.worker, arguments);
+      frame.phase = TaskPhase::writing_result;
+    } else {
+      const Result result = Types::call(function, frame.worker, arguments);
+      frame.phase = TaskPhase::writing_result;
+      encode(frame.result, result);
+    }
+  }
+};
+
+template <class F, class... Args>
+inline constexpr EntryInfo entry_info{&EntryOf<F, Args...>::run, type_name<F>(), TaskTypes<F, Args...>::takes_worker};
+
+template <class F>
+[[nodiscard]] const void* function_address([[maybe_unused]] const F& function) noexcept {
+  if constexpr (std::is_pointer_v<F>) return reinterpret_cast<const void*>(function);
+  else return nullptr;
+}
+
+template <class F, class... Args>
+void encode_call(Encoder& encoder, [[maybe_unused]] const F& function, Args&&... args) {
+  if constexpr (function_kind<F>() != FunctionKind::pointer) encode_function<F>(encoder, function);
+  TaskTypes<F, Args...>::encode_arguments(encoder, std::forward<Args>(args)...);
+}
+
+}  // namespace kindred::internal

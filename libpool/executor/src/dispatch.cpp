@@ -1,0 +1,405 @@
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <new>
+
+#include "kindred/error.hpp"
+#include "kindred/internal/clock.hpp"
+#include "kindred/internal/task_entry.hpp"
+#include "pool_core.hpp"
+
+// Calls into rings, results out of rings. All under the lock.
+namespace kindred::internal {
+namespace {
+
+// How much work is handed ahead of a worker: enough that it does not run dry while the parent does something else.
+constexpr double work_ahead_nanoseconds = 100'000;
+constexpr std::size_t calls_ahead_limit = 1024;
+// A call that has run for so long is worth taking the ones behind it away.
+constexpr double long_run_nanoseconds = 50'000;
+
+double ticks_of(double nanoseconds) noexcept { return nanoseconds * ticks_per_nanosecond(); }
+
+}  // namespace
+
+std::size_t PoolCore::hand_ahead_limit(const WorkerSlot& slot) const noexcept {
+  if (!slot.ready || waiting_.has_priorities()) return 1;
+  const double average = slot.average_ticks > 0 ? slot.average_ticks : average_ticks_;
+  if (average <= 0) return 2;
+  const double ahead = ticks_of(work_ahead_nanoseconds) / average;
+  return 1 + static_cast<std::size_t>(std::clamp(ahead, 1.0, static_cast<double>(calls_ahead_limit)));
+}
+
+WorkerSlot* PoolCore::choose_slot() noexcept {
+  WorkerSlot* best = nullptr;
+  for (const auto& place : slots_) {
+    WorkerSlot& slot = *place;
+    if (!slot.takes_calls()) continue;
+    if (slot.in_flight.empty() && slot.ready) return &slot;  // the lowest idle index: the one that ran last, and may still spin
+    if (slot.in_flight.size() >= hand_ahead_limit(slot)) continue;
+    if (best == nullptr || slot.in_flight.size() < best->in_flight.size()) best = &slot;
+  }
+  return best;
+}
+
+bool PoolCore::send_cargo(WorkerSlot& slot, const TaskState& task, std::vector<std::uint64_t>& ids, BlockReference& block) {
+  const auto send = [&](SharedMemory& memory) {
+    const std::uint64_t id = ++slot.memory_known;
+    const AttachmentNotice notice{.message = static_cast<std::uint32_t>(ParentMessage::attachment), .spare = 0, .memory_id = id, .bytes = memory.size()};
+    const int fd = memory.fd();
+    if (slot.worker.socket.send(std::as_bytes(std::span{&notice, 1}), {&fd, 1}) != MessageSocket::Sent::yes) return std::uint64_t{0};
+    return id;
+  };
+  for (const auto& memory : task.cargo->attachments) {
+    ids.push_back(send(*memory));
+    if (ids.back() == 0) return false;  // what was sent is never named, and is dropped with the worker
+  }
+  if (task.cargo->block) {
+    block = {.memory_id = send(*task.cargo->block), .bytes = task.cargo->block_bytes};
+    if (block.memory_id == 0) return false;
+  }
+  return true;
+}
+
+bool PoolCore::hand(TaskState& task, WorkerSlot& slot) {
+  const std::string_view name = task.options ? std::string_view{task.options->name} : std::string_view{};
+  const bool external = task.cargo && task.cargo->block;
+  const auto arguments = external ? std::span<const std::byte>{} : task.bytes();
+  const std::size_t attachments = task.cargo ? task.cargo->attachments.size() : 0;
+  const std::size_t argument_bytes = external ? sizeof(BlockReference) : arguments.size();
+  const std::size_t size = sizeof(CallHeader) + round_to_ring(name.size()) + round_to_ring(argument_bytes) + attachments * sizeof(std::uint64_t);
+  auto room = slot.calls.reserve_in_known(size);
+  // What was taken back lies in the ring until the worker has passed it; with nothing in flight only it knows.
+  if (room.empty() && slot.in_flight.empty()) room = slot.calls.reserve(size);
+  if (room.empty()) return false;
+
+  for (const CodeReference reference : {task.entry, task.function}) {
+    for (std::size_t index = slot.modules_known; index < (reference >> 48U); ++index) {
+      const Module module = context_.code().module(index);
+      std::vector<std::byte> message(sizeof(AttachmentNotice) + module.path.size() + 1 + module.build_id.size());
+      const AttachmentNotice notice{.message = static_cast<std::uint32_t>(ParentMessage::module), .spare = 0, .memory_id = index, .bytes = module.path.size()};
+      std::memcpy(message.data(), &notice, sizeof notice);
+      std::memcpy(message.data() + sizeof notice, module.path.c_str(), module.path.size() + 1);
+      std::memcpy(message.data() + sizeof notice + module.path.size() + 1, module.build_id.data(), module.build_id.size());
+      if (slot.worker.socket.send(message) != MessageSocket::Sent::yes) return false;
+      slot.modules_known = index + 1;
+    }
+  }
+  std::vector<std::uint64_t> ids;
+  BlockReference block{};
+  if (task.cargo && !send_cargo(slot, task, ids, block)) return false;
+
+  auto* const header = ::new (room.data()) CallHeader;
+  header->state.store(call_state::queued, std::memory_order_relaxed);
+  header->task_id = task.id;
+  header->entry = task.entry;
+  header->function = task.function;
+  header->attempt = static_cast<std::uint16_t>(task.attempts + 1);
+  header->attachments = static_cast<std::uint16_t>(attachments);
+  header->flags = external ? call_is_external : 0;
+  header->name_bytes = static_cast<std::uint16_t>(name.size());
+  header->argument_bytes = static_cast<std::uint32_t>(argument_bytes);
+  std::byte* at = room.data() + sizeof(CallHeader);
+  if (!name.empty()) std::memcpy(at, name.data(), name.size());
+  at += round_to_ring(name.size());
+  if (external) {
+    std::memcpy(at, &block, sizeof block);
+  } else if (!arguments.empty()) {
+    std::memcpy(at, arguments.data(), arguments.size());
+  }
+  at += round_to_ring(argument_bytes);
+  if (!ids.empty()) std::memcpy(at, ids.data(), ids.size() * sizeof(std::uint64_t));
+  // Before the call is published, so that the worker sees it with the call: a waiter that fell asleep while this slot had nothing to do.
+  if (leader_sleeps_ && (slot.armed_bits & Armed::waiter) == 0) arm(slot, Armed::waiter, true);
+  slot.calls.publish(size);
+
+  slot.in_flight.push_back({&task, header, slot.calls.published()});
+  ++in_flight_;
+  ++slot.handed;
+  slot.stats.argument_bytes += argument_bytes;
+  task.place = TaskState::Place::handed;
+  task.slot = &slot;
+  task.header.store(header, std::memory_order_relaxed);
+  if (task.options && (task.options->timeout || task.options->soft_timeout)) {
+    auto first = task.options->timeout.value_or(std::chrono::nanoseconds::max());
+    if (task.options->soft_timeout) first = std::min(first, *task.options->soft_timeout);
+    add_timer(std::chrono::steady_clock::now() + first, task);
+  }
+  if (const auto most = static_cast<std::uint64_t>(options_.max_tasks_per_worker.value()); most != 0 && slot.handed >= most) ask_to_leave(slot);
+  return true;
+}
+
+void PoolCore::wake_worker(WorkerSlot& slot) noexcept {
+  SegmentHeader& header = slot.header();
+  // Order: the published cursor before the look at `sleeps`; pairs with the fence in the worker's WorkerProcess::sleep. One of the two sees the
+  // other: either we see that it sleeps, or it sees the call.
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  if (header.sleeps.load(std::memory_order_relaxed) == 0) return;
+  header.wake.fetch_add(1, std::memory_order_relaxed);
+  futex_wake(header.wake, 1);
+}
+
+void PoolCore::place(TaskState& task) {
+  if (waiting_.empty()) {
+    if (WorkerSlot* const slot = choose_slot(); slot != nullptr && hand(task, *slot)) {
+      const bool was_idle = slot->in_flight.size() == 1;
+      wake_worker(*slot);
+      if (!was_idle) want_workers();
+      return;
+    }
+  }
+  waiting_.push_back(task);
+  want_workers();
+}
+
+void PoolCore::refill() {
+  while (TaskState* const task = waiting_.front()) {
+    WorkerSlot* const slot = choose_slot();
+    if (slot == nullptr) break;
+    waiting_.remove(*task);
+    if (!hand(*task, *slot)) {
+      waiting_.push_front(*task);
+      break;
+    }
+    wake_worker(*slot);
+  }
+  if (bounded_waiting_ != 0) room_.notify_all();
+}
+
+void PoolCore::want_workers() {
+  const std::size_t have = live_workers() + wanted_;
+  if (have >= max_workers() || waiting_.size() + in_flight_ <= have || broken_) return;
+  ++wanted_;
+  if (!supervisor_runs_) {
+    start_supervisor();
+  } else {
+    kick();
+  }
+}
+
+bool PoolCore::take_back(WorkerSlot& slot, std::size_t position, bool requeue) {
+  InFlight& entry = slot.in_flight[position];
+  std::uint32_t expected = call_state::queued;
+  if (!entry.header->state.compare_exchange_strong(expected, call_state::revoked, std::memory_order_acq_rel)) return false;
+  TaskState& task = *entry.task;
+  slot.in_flight.erase(position);
+  --in_flight_;
+  --slot.handed;
+  task.header.store(nullptr, std::memory_order_relaxed);
+  task.slot = nullptr;
+  task.place = TaskState::Place::nowhere;
+  if (requeue) {
+    ++totals_.taken_back;
+    waiting_.push_front(task);
+  }
+  return true;
+}
+
+void PoolCore::take_back_all(WorkerSlot& slot) {
+  for (std::size_t i = slot.in_flight.size(); i-- > 0;) (void)take_back(slot, i, true);
+}
+
+void PoolCore::rebalance() {
+  if (!waiting_.empty() || in_flight_ < 2) return;
+  bool somebody_waits = false;
+  for (const auto& idle : slots_) {
+    if (!idle->idle() || !idle->ready) continue;
+    WorkerSlot* victim = nullptr;
+    std::size_t most = 0;
+    for (const auto& place : slots_) {
+      WorkerSlot& slot = *place;
+      if (slot.state != WorkerSlot::State::alive || slot.in_flight.size() < (slot.ready ? 2U : 1U)) continue;
+      const std::size_t unbegun = slot.in_flight.size() - (slot.ready ? 1 : 0);
+      if (slot.ready) {
+        const SegmentHeader& header = slot.header();
+        const bool current = header.begun_task.load(std::memory_order_relaxed) == slot.in_flight.front().task->id;
+        const double age = current ? static_cast<double>(ticks() - header.begun_ticks.load(std::memory_order_relaxed)) : 0;
+        if (age < ticks_of(long_run_nanoseconds)) {
+          somebody_waits = true;
+          continue;
+        }
+      }
+      if (unbegun > most) {
+        most = unbegun;
+        victim = &slot;
+      }
+    }
+    if (victim == nullptr) break;
+    const std::size_t share = (most + 1) / 2;
+    for (std::size_t taken = 0; taken < share && !victim->in_flight.empty(); ++taken) {
+      if (!take_back(*victim, victim->in_flight.size() - 1, true)) break;
+    }
+    refill();
+    if (!waiting_.empty()) break;
+  }
+  // The work behind a young call is not taken away: it may be done in no time. It is looked at again.
+  if (somebody_waits && !rebalance_at_) {
+    rebalance_at_ = std::chrono::steady_clock::now() + std::chrono::microseconds{200};
+    if (supervisor_runs_) kick();
+  }
+}
+
+void PoolCore::arm(WorkerSlot& slot, std::uint64_t bits, bool anew) noexcept {
+  if (bits == slot.armed_bits && !anew) return;
+  slot.armed_bits = bits;
+  ++slot.armed_epoch;
+  slot.header().armed.store(bits | (slot.armed_epoch << Armed::epoch_shift), std::memory_order_relaxed);
+}
+
+void PoolCore::arm_all() noexcept {
+  const bool anew = std::exchange(bells_stale_, false);
+  std::size_t busy = 0;
+  for (const auto& slot : slots_) busy += slot->segment && !slot->in_flight.empty() ? 1U : 0U;
+  const bool sleeper = leader_ != nullptr && leader_sleeps_;
+  std::uint64_t common = 0;
+  if (sleeper) {
+    common = Armed::waiter;
+  } else if (leader_ == nullptr) {
+    if (with_continuations_ != 0 || bounded_waiting_ != 0 || closed_) common |= Armed::service;
+    if (!waiting_.empty() || (in_flight_ > busy && busy < live_workers())) common |= Armed::dry;
+  }
+  for (const auto& place : slots_) {
+    WorkerSlot& slot = *place;
+    if (!slot.segment || slot.in_flight.empty()) continue;
+    std::uint64_t bits = common;
+    if ((common & Armed::dry) != 0 && !waiting_.empty()) {
+      // A quarter of what is usually ahead of it, so that the supervisor is awake before it runs dry.
+      bits |= (std::uint64_t{hand_ahead_limit(slot)} * sizeof(CallHeader) / 4) << Armed::low_water_shift;
+    }
+    arm(slot, bits, anew);
+  }
+  // Order: what is armed before the look at the rings that follows; pairs with the fence in WorkerProcess::publish.
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+}
+
+std::shared_ptr<SharedMemory> PoolCore::received_memory(WorkerSlot& slot, std::uint64_t id, std::size_t bytes) {
+  auto found = slot.received.find(id);
+  if (found == slot.received.end()) {
+    take_messages(slot);
+    found = slot.received.find(id);
+  }
+  if (found == slot.received.end() || found->second->size() < bytes) return nullptr;
+  auto memory = std::move(found->second);
+  slot.received.erase(found);
+  return memory;
+}
+
+void PoolCore::take_result(WorkerSlot& slot, std::span<const std::byte> message) {
+  ResultHeader result;
+  if (message.size() < sizeof result) return condemn(slot, "a result is shorter than its header");
+  std::memcpy(&result, message.data(), sizeof result);  // once: the worker may change it while we look
+  const std::size_t value_room = round_to_ring(result.value_bytes);
+  const std::size_t id_bytes = result.attachments * sizeof(std::uint64_t);
+  if (slot.in_flight.empty() || slot.in_flight.front().task->id != result.task_id) {
+    return condemn(slot, "a result is for task " + std::to_string(result.task_id) + ", which this worker was not running");
+  }
+  if (sizeof result + value_room + id_bytes > message.size() || (result.kind != ResultKind::value && result.kind != ResultKind::failure)) {
+    return condemn(slot, "a result's sizes do not add up");
+  }
+  const InFlight entry = slot.in_flight.front();
+  TaskState& task = *entry.task;
+  auto value = message.subspan(sizeof result, result.value_bytes);
+
+  std::unique_ptr<Cargo> cargo;
+  if (id_bytes != 0 || (result.flags & result_is_external) != 0) {
+    cargo = std::make_unique<Cargo>();
+    for (std::size_t i = 0; i < result.attachments; ++i) {
+      std::uint64_t id = 0;
+      std::memcpy(&id, message.data() + sizeof result + value_room + i * sizeof id, sizeof id);
+      auto memory = received_memory(slot, id, 0);
+      if (!memory) return condemn(slot, "a result names a shared memory that did not come");
+      cargo->attachments.push_back(std::move(memory));
+    }
+    if ((result.flags & result_is_external) != 0) {
+      BlockReference block;
+      if (value.size() != sizeof block) return condemn(slot, "a result's reference to its memory is malformed");
+      std::memcpy(&block, value.data(), sizeof block);
+      cargo->block = received_memory(slot, block.memory_id, block.bytes);
+      if (!cargo->block) return condemn(slot, "a result names a shared memory that did not come");
+      cargo->block_bytes = block.bytes;
+    }
+  }
+
+  slot.in_flight.pop_front();
+  slot.calls.give_back(entry.end);
+  --in_flight_;
+  task.header.store(nullptr, std::memory_order_relaxed);
+  task.slot = nullptr;
+  task.place = TaskState::Place::nowhere;
+  // The times are the worker's word: they move statistics and nothing else, so a liar only harms its own share.
+  const std::uint64_t ran = result.ended_ticks > result.begun_ticks ? result.ended_ticks - result.begun_ticks : 0;
+  const std::uint64_t queued = result.begun_ticks > task.submitted_ticks ? result.begun_ticks - task.submitted_ticks : 0;
+  const auto bounded_ran = static_cast<double>(std::min<std::uint64_t>(ran, std::uint64_t{1} << 50U));
+  slot.average_ticks = slot.average_ticks == 0 ? bounded_ran : slot.average_ticks * 0.875 + bounded_ran * 0.125;
+  average_ticks_ = average_ticks_ == 0 ? bounded_ran : average_ticks_ * 0.875 + bounded_ran * 0.125;
+  run_ticks_ += ran;
+  queue_ticks_ += queued;
+  slot.run_ticks += ran;
+  task.ran_ticks = ran;
+  const std::size_t result_bytes = cargo && cargo->block ? cargo->block_bytes : value.size();
+  slot.stats.result_bytes += result_bytes;
+  totals_.result_bytes += result_bytes;
+  if ((result.flags & result_asks_recycle) != 0 && slot.state == WorkerSlot::State::alive) {
+    take_back_all(slot);
+    ask_to_leave(slot);
+  }
+  if (task.finished()) return task.release();  // cancelled by killing, and faster than the kill
+
+  if (result.kind == ResultKind::value) {
+    ++slot.stats.tasks_done;
+    if (cargo && cargo->block) {
+      task.drop_bytes();
+    } else {
+      task.store(value);
+    }
+    task.cargo = std::move(cargo);
+    deaths_.clear();  // it is no crash loop where tasks succeed
+    return finish(task, Outcome::value);
+  }
+  ++slot.stats.tasks_failed;
+  task.attempts = static_cast<std::uint16_t>(task.attempts + 1);
+  if (task.options && task.options->retry_exceptions && try_again(task)) return;
+  const auto bytes = cargo && cargo->block ? std::span<const std::byte>{cargo->block->bytes().first(cargo->block_bytes)} : value;
+  auto failure = make_encoded_failure(bytes, context_.id(), facts(task, &slot));
+  deaths_.clear();
+  finish(task, Outcome::failure, std::move(failure));
+}
+
+bool PoolCore::pump_slot(WorkerSlot& slot) {
+  bool any = false;
+  for (;;) {
+    const auto message = slot.results.next();
+    if (message.empty()) break;
+    take_result(slot, message);
+    any = true;
+    if (slot.kill_reason == WorkerSlot::KillReason::protocol) break;
+  }
+  if (slot.results.corrupt() && slot.kill_reason != WorkerSlot::KillReason::protocol) condemn(slot, "its result ring is inconsistent");
+  if (!any) return false;
+  slot.results.release();
+  if (slot.header().sleeps.load(std::memory_order_relaxed) != 0) wake_worker(slot);  // it may wait for room for its results
+  if (slot.in_flight.empty()) {
+    slot.idle_since = std::chrono::steady_clock::now();
+    if (options_.idle_timeout && supervisor_runs_) kick();
+  }
+  return true;
+}
+
+bool PoolCore::pump() {
+  bool any = false;
+  for (const auto& slot : slots_) {
+    if (slot->segment && !slot->in_flight.empty() && slot->state != WorkerSlot::State::starting) any = pump_slot(*slot) || any;
+  }
+  if (!any) return false;
+  refill();
+  rebalance();
+  return true;
+}
+
+void PoolCore::condemn(WorkerSlot& slot, std::string why) {
+  if (slot.kill_reason == WorkerSlot::KillReason::protocol) return;
+  slot.protocol_error = std::move(why);
+  kill(slot, WorkerSlot::KillReason::protocol);
+}
+
+}  // namespace kindred::internal

@@ -1,0 +1,71 @@
+#include "kindred/executor.hpp"
+
+#include "kindred/error.hpp"
+#include "kindred/internal/clock.hpp"
+#include "kindred/internal/process.hpp"
+#include "pool_core.hpp"
+
+namespace kindred {
+
+ProcessPoolExecutor::ProcessPoolExecutor(Entry&, ExecutorOptions options)
+    : core_{new internal::PoolCore{std::move(options), internal::CollectorKey{internal::Passkey<ProcessPoolExecutor>{}}}},
+      logger_{internal::CollectorKey{internal::Passkey<ProcessPoolExecutor>{}}, core_->collector()} {}
+
+ProcessPoolExecutor::~ProcessPoolExecutor() {
+  if (!core_->here()) {
+    core_->forsake();  // the child of a fork: all of it is the parent's
+    return;
+  }
+  core_->close();
+  core_->release();
+}
+
+void ProcessPoolExecutor::check(const TaskOptions& options) {
+  const auto positive = [](const std::optional<std::chrono::nanoseconds>& time, const char* name) {
+    if (time && time->count() <= 0) {
+      throw UsageError{std::string{"TaskOptions::"} + name + " is " + std::to_string(time->count()) + " ns. Use a time greater than 0, or none."};
+    }
+  };
+  positive(options.timeout, "timeout");
+  positive(options.soft_timeout, "soft_timeout");
+  positive(options.queue_timeout, "queue_timeout");
+  if (options.retries < 0 || options.retries > 60000) {
+    throw UsageError{"TaskOptions::retries is " + std::to_string(options.retries) + ". Use 0 to 60000."};
+  }
+  if (options.name.size() > 4096) {
+    throw UsageError{"TaskOptions::name has " + std::to_string(options.name.size()) + " bytes. Use 4096 or less."};
+  }
+}
+
+void ProcessPoolExecutor::shutdown(ShutdownOptions options) { core_->shutdown(options.wait, options.cancel_pending); }
+void ProcessPoolExecutor::terminate_workers() { core_->end_workers(false); }
+void ProcessPoolExecutor::kill_workers() { core_->end_workers(true); }
+
+void ProcessPoolExecutor::resize(Count max_workers) {
+  if (max_workers.value() < 1 || max_workers.value() > 4096) {
+    throw UsageError{"resize to " + std::to_string(max_workers.value()) + " workers. Use 1 to 4096."};
+  }
+  core_->resize(static_cast<std::size_t>(max_workers.value()));
+}
+
+ExecutorLogger& ProcessPoolExecutor::logger() noexcept { return logger_; }
+PoolStats ProcessPoolExecutor::stats() const { return core_->stats(); }
+StartMethod ProcessPoolExecutor::start_method() const noexcept { return core_->options().start_method; }
+std::size_t ProcessPoolExecutor::max_workers() const noexcept { return core_->max_workers(); }
+std::vector<std::uint32_t> ProcessPoolExecutor::worker_pids() const { return core_->worker_pids(); }
+void ProcessPoolExecutor::set_initializer(Call initializer) { core_->set_initializer(std::move(initializer)); }
+internal::SharedObjectRegistry& ProcessPoolExecutor::shared() { return core_->shared_objects(); }
+
+std::vector<LogRecord> FutureBase::log() const { return state().log(); }
+
+namespace internal {
+
+TaskFacts facts_of_task(FutureState& state) { return PoolCore::pool_of(state)->facts_of(static_cast<TaskState&>(state)); }
+double run_seconds(FutureState& state) noexcept {
+  return static_cast<double>(static_cast<TaskState&>(state).ran_ticks) / ticks_per_nanosecond() / 1e9;
+}
+std::size_t pool_workers(PoolCore& pool) noexcept { return pool.max_workers(); }
+void require_open(PoolCore& pool) { pool.require_open(); }
+
+}  // namespace internal
+}  // namespace kindred

@@ -1,0 +1,170 @@
+#include <utility>
+
+#include "kindred/error.hpp"
+#include "pool_core.hpp"
+
+// How tasks end. All under the lock; what users see of it happens in flush_afterwards.
+namespace kindred::internal {
+namespace {
+
+// A failure as the worker encoded it: decoded anew for each reader, so that each has an exception object of its own.
+class EncodedFailure final : public Failure {
+ public:
+  EncodedFailure(std::span<const std::byte> bytes, ContextId context, TaskFacts facts)
+      : bytes_{bytes.begin(), bytes.end()}, context_{context}, facts_{std::move(facts)} {}
+  [[nodiscard]] std::exception_ptr make() const override {
+    Decoder decoder{context_, bytes_};
+    return decode_exception(decoder, facts_);
+  }
+
+ private:
+  std::vector<std::byte> bytes_;
+  ContextId context_;
+  TaskFacts facts_;
+};
+
+}  // namespace
+
+std::unique_ptr<Failure> PoolCore::make_encoded_failure(std::span<const std::byte> bytes, ContextId context, TaskFacts facts) {
+  return std::make_unique<EncodedFailure>(bytes, context, std::move(facts));
+}
+
+std::string PoolCore::task_name(const TaskState& task) const {
+  if (task.options && !task.options->name.empty()) return task.options->name;
+  return name_of_code(task.function != 0 ? task.function : task.entry);
+}
+
+std::string PoolCore::name_of_code(CodeReference reference) const {
+  const void* const address = context_.code().address(reference);
+  if (address == nullptr) return {};
+  std::string name = function_name(address);
+  // A task by its type alone: the reference is that of its entry, an object of ours.
+  if (name.empty()) name = static_cast<const EntryInfo*>(address)->name;
+  return name;
+}
+
+TaskFacts PoolCore::facts(const TaskState& task, const WorkerSlot* slot) const {
+  TaskFacts facts;
+  facts.task_id = task.id;
+  facts.task_name = task_name(task);
+  facts.attempt = task.attempts;
+  if (slot != nullptr) {
+    facts.worker = slot->index;
+    facts.pid = slot->worker.process.pid();
+    facts.incarnation = slot->incarnation;
+  }
+  return facts;
+}
+
+void PoolCore::finish(TaskState& task, Outcome outcome, std::unique_ptr<Failure> failure) {
+  if (outcome != Outcome::value) {
+    task.drop_bytes();
+    task.cargo.reset();
+    if (outcome == Outcome::failure && options_.log.flight_recorder) afterwards_.failed_tasks.push_back(task.id);
+  }
+  switch (outcome) {
+    case Outcome::value: ++totals_.done; break;
+    case Outcome::cancelled: ++totals_.cancelled; break;
+    default: break;
+  }
+  task.failure_ = std::move(failure);
+  task.mark_finished(outcome);
+  --outstanding_;
+  finished_bookkeeping(task);
+  task.release();
+}
+
+void PoolCore::finished_bookkeeping(FutureState& state) {
+  if (state.continuations_) {
+    --with_continuations_;
+    const auto continuations = std::move(state.continuations_);
+    for (auto& continuation : *continuations) {
+      if (continuation.in_line) {
+        continuation.action();
+      } else {
+        afterwards_.callbacks.push_back(std::move(continuation.action));
+      }
+    }
+  }
+  if (leader_ != nullptr && leader_->target == &state) wake(*leader_);
+  if (state.has_sleepers_) {
+    for (Waiter* const waiter : followers_) {
+      if (waiter->target == &state) wake(*waiter);
+    }
+  }
+  if (closed_ && nothing_left()) {
+    changed_.notify_all();
+    if (supervisor_runs_) kick();
+  }
+}
+
+void PoolCore::flush_afterwards(Lock& lock) {
+  if (afterwards_.callbacks.empty() && afterwards_.failed_tasks.empty()) {
+    lock.unlock();
+    return;
+  }
+  const Afterwards now = std::exchange(afterwards_, {});
+  // Queued under the lock, so that callbacks of one future keep their order also where two threads finish things.
+  for (const auto& callback : now.callbacks) callbacks_.run(callback);
+  lock.unlock();
+  for (const auto task : now.failed_tasks) collector_.release_flight(task);
+}
+
+bool PoolCore::try_again(TaskState& task) {
+  if (!task.options || task.attempts > task.options->retries || kill_all_ != 0 || broken_) return false;
+  ++totals_.retried;
+  task.place = TaskState::Place::nowhere;
+  task.slot = nullptr;
+  task.header.store(nullptr, std::memory_order_relaxed);
+  task.condemned = TaskState::Condemned::no;
+  waiting_.push_front(task);
+  return true;
+}
+
+void PoolCore::cancel_waiting() {
+  for (const auto& slot : slots_) {
+    if (!slot->segment) continue;
+    for (std::size_t i = slot->in_flight.size(); i-- > 0;) {
+      TaskState& task = *slot->in_flight[i].task;
+      if (take_back(*slot, i, false)) finish_cancelled(task, "by shutdown, before it began");
+    }
+  }
+  while (TaskState* const task = waiting_.front()) {
+    waiting_.remove(*task);
+    finish_cancelled(*task, "by shutdown, before it began");
+  }
+}
+
+void PoolCore::finish_cancelled(TaskState& task, std::string_view how) {
+  finish(task, Outcome::cancelled, std::make_unique<StoredFailure<Cancelled>>(Cancelled{facts(task, nullptr), how}));
+}
+
+void PoolCore::fail_waiting(const std::function<std::unique_ptr<Failure>()>& make) {
+  while (TaskState* const task = waiting_.front()) {
+    waiting_.remove(*task);
+    ++totals_.lost;
+    finish(*task, Outcome::failure, make());
+  }
+}
+
+void PoolCore::finish_local(FutureState& state, std::unique_ptr<Failure> failure) {
+  Lock lock{mutex_};
+  const bool failed = failure != nullptr;
+  state.failure_ = std::move(failure);
+  state.mark_finished(failed ? Outcome::failure : Outcome::value);
+  finished_bookkeeping(state);
+  flush_afterwards(lock);
+}
+
+void PoolCore::throw_unreadable(TaskState& task) {
+  const auto cause = std::current_exception();
+  PoolCore& pool = *task.pool_;
+  TaskFacts facts;
+  {
+    const std::scoped_lock lock{pool.mutex_};
+    facts = pool.facts(task, nullptr);
+  }
+  std::rethrow_exception(make_task_error(cause, TaskPhase::reading_result, facts, pool.context_.id()));
+}
+
+}  // namespace kindred::internal

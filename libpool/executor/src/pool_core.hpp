@@ -1,0 +1,238 @@
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <queue>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "callback_runner.hpp"
+#include "kindred/executor_options.hpp"
+#include "kindred/internal/collector.hpp"
+#include "kindred/internal/context.hpp"
+#include "kindred/internal/event_poll.hpp"
+#include "kindred/internal/exception_codec.hpp"
+#include "kindred/internal/future_state.hpp"
+#include "kindred/internal/shared_object_registry.hpp"
+#include "kindred/internal/submission.hpp"
+#include "kindred/stats.hpp"
+#include "kindred/task_error.hpp"
+#include "task_state.hpp"
+#include "waiting_tasks.hpp"
+#include "worker_slot.hpp"
+
+namespace kindred::internal {
+
+using SteadyTime = std::chrono::steady_clock::time_point;
+
+/// A thread that waits for results, on its own stack. `signal` is raised to wake it.
+struct Waiter {
+  std::atomic<std::uint32_t> signal{0};
+  const FutureState* target = nullptr;  ///< null: a group
+};
+
+/// An executor's inside: submits, hands out calls, takes in results, waits, and supervises. Counted by reference: every task keeps it.
+///
+/// Threads: the callers', the supervisor's (deaths, starts, timers, bells), the callback runner's, and the log's. One lock guards tasks and
+/// slots. It is held for short steps only, never over a call that may block, a start, a burial, or user code.
+class PoolCore {
+ public:
+  PoolCore(ExecutorOptions options, CollectorKey key);
+  PoolCore(const PoolCore&) = delete;
+  PoolCore& operator=(const PoolCore&) = delete;
+
+  void retain() noexcept { references_.fetch_add(1, std::memory_order_relaxed); }
+  void release() noexcept {
+    if (references_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
+  }
+
+  // --- submitting and handing out: submit.cpp, dispatch.cpp
+  void require_open();  ///< Errors: `UsageError`, `BrokenProcessPool`
+  [[nodiscard]] std::optional<StateHandle> submit(Submission& submission, const EntryInfo& entry, const void* function,
+                                                  const TaskOptions* options, bool may_block);
+  void set_initializer(Call initializer);
+
+  // --- waiting: waiting.cpp
+  bool wait(FutureState& state, Deadline deadline);
+  /// `ready` is asked under the lock. `waiter.signal` must be raised, by `wake`, whenever it may have become true.
+  bool wait_group(const std::function<bool()>& ready, Waiter& waiter, Deadline deadline);
+  void wake(Waiter& waiter) noexcept;  ///< under the lock
+  void add_continuation(FutureState& state, std::function<void()> action, bool in_line);
+  void finish_local(FutureState& state, std::unique_ptr<Failure> failure);
+  [[nodiscard]] bool cancel(TaskState& task, Running how);
+  [[nodiscard]] bool is_running(const TaskState& task) const noexcept;
+
+  // --- the pool as a whole: lifecycle.cpp
+  void shutdown(bool wait, bool cancel_pending);
+  void end_workers(bool kill);
+  void resize(std::size_t workers);
+  void close();    ///< the destructor's: shuts down, and ends all threads
+  void forsake();  ///< the destructor's in the child of a fork: touches nothing that the parent shares
+  [[nodiscard]] PoolStats stats();
+  [[nodiscard]] std::vector<std::uint32_t> worker_pids();
+  void require_here(const char* what) const;  ///< Errors: `UsageError` in another process
+  [[nodiscard]] SharedObjectRegistry& shared_objects();
+  [[nodiscard]] std::vector<LogRecord> log_of(std::uint64_t task_id);
+
+  [[nodiscard]] bool here() const noexcept { return process_id() == owner_pid_; }
+  [[nodiscard]] Context& context() noexcept { return context_; }
+  [[nodiscard]] Collector& collector() noexcept { return collector_; }
+  [[nodiscard]] const ExecutorOptions& options() const noexcept { return options_; }
+  [[nodiscard]] std::size_t max_workers() const noexcept { return max_workers_.load(std::memory_order_relaxed); }
+  [[nodiscard]] std::string task_name(const TaskState& task) const;
+  [[nodiscard]] std::shared_ptr<SharedMemory> take_block(std::size_t bytes);
+
+ private:
+  using Lock = std::unique_lock<std::mutex>;
+  ~PoolCore();
+
+  // What must happen once the lock is given back: users' objects are destroyed and callbacks queued outside of it.
+  struct Afterwards {
+    std::vector<std::function<void()>> callbacks;
+    std::vector<std::uint64_t> failed_tasks;  ///< whose flight records are to be let go
+  };
+
+  // --- dispatch.cpp; all under the lock
+  [[nodiscard]] WorkerSlot* choose_slot() noexcept;
+  bool hand(TaskState& task, WorkerSlot& slot);  ///< false: no room
+  void place(TaskState& task);                   ///< to a worker, or to those that wait
+  void refill();                                 ///< those that wait, to workers
+  void wake_worker(WorkerSlot& slot) noexcept;
+  [[nodiscard]] std::size_t hand_ahead_limit(const WorkerSlot& slot) const noexcept;
+  [[nodiscard]] bool send_cargo(WorkerSlot& slot, const TaskState& task, std::vector<std::uint64_t>& ids, BlockReference& block);
+  void want_workers();                           ///< asks the supervisor for more where the work asks for it
+  void rebalance();                              ///< takes calls back from a busy worker for an idle one
+  bool take_back(WorkerSlot& slot, std::size_t position, bool requeue);  ///< false: it has begun
+  void take_back_all(WorkerSlot& slot);
+  void arm(WorkerSlot& slot, std::uint64_t bits, bool anew) noexcept;
+  void arm_all() noexcept;
+  [[nodiscard]] bool pump();                     ///< takes in all results that are there; true: there were some
+  bool pump_slot(WorkerSlot& slot);
+  void take_result(WorkerSlot& slot, std::span<const std::byte> message);
+  void take_messages(WorkerSlot& slot);          ///< from its socket
+  [[nodiscard]] std::shared_ptr<SharedMemory> received_memory(WorkerSlot& slot, std::uint64_t id, std::size_t bytes);
+  void condemn(WorkerSlot& slot, std::string why);  ///< it wrote nonsense
+
+  // --- finishing tasks; under the lock
+  void finish(TaskState& task, Outcome outcome, std::unique_ptr<Failure> failure = {});
+  void finished_bookkeeping(FutureState& state);
+  void flush_afterwards(Lock& lock);             ///< gives the lock back
+  void lose(TaskState& task, const WorkerSlot& slot, const ExitReason& reason, const SourceEnd& log, const std::string& backtrace);
+  [[nodiscard]] TaskFacts facts(const TaskState& task, const WorkerSlot* slot) const;
+  [[nodiscard]] bool try_again(TaskState& task);
+  void cancel_waiting();
+  void finish_cancelled(TaskState& task, std::string_view how);
+  void fail_waiting(const std::function<std::unique_ptr<Failure>()>& make);
+  [[nodiscard]] static std::unique_ptr<Failure> make_encoded_failure(std::span<const std::byte> bytes, ContextId context, TaskFacts facts);
+  [[nodiscard]] std::string name_of_code(CodeReference reference) const;
+  void break_pool(Lock& lock, std::exception_ptr cause, const std::string& text);
+
+  // --- supervisor.cpp
+  void start_supervisor();                       ///< under the lock
+  void supervise();
+  void kick() noexcept { context_.service_bell().ring(); }
+  bool start_worker(Lock& lock, WorkerSlot& slot);  ///< gives the lock away meanwhile
+  void start_failed(Lock& lock, const std::exception_ptr& failure, bool hopeless);
+  void bury(Lock& lock, WorkerSlot& slot);          ///< gives the lock away meanwhile
+  void drain_captured(WorkerSlot& slot, std::uint64_t task);
+  [[nodiscard]] WorkerSlot* free_slot();
+  void want_workers_now();
+  void check_timers();
+  void check_slots(Lock& lock);
+  [[nodiscard]] Deadline next_deadline();
+  void add_timer(SteadyTime at, TaskState& task);
+  void kill(WorkerSlot& slot, WorkerSlot::KillReason reason) noexcept;
+  static void kill_slot_with(WorkerSlot& slot, int signal) noexcept;
+  bool condemn_task(WorkerSlot& slot, InFlight& entry, TaskState::Condemned why);
+  static void ask_to_stop(WorkerSlot& slot, const TaskState& task) noexcept;
+  [[nodiscard]] bool lead(Lock& lock, const std::function<bool()>& ready, Waiter& waiter, Deadline deadline);
+  [[nodiscard]] bool runs_here(int cpu) const noexcept;
+  void ask_to_leave(WorkerSlot& slot);
+  void note(Level level, std::string message, const WorkerSlot* slot = nullptr, const TaskState* task = nullptr, std::uint32_t attempt = 0);
+  [[nodiscard]] std::size_t live_workers() const noexcept;
+  [[nodiscard]] bool nothing_left() const noexcept { return outstanding_ == 0 && open_locals_ == 0; }
+
+  friend class Submission;
+  friend class TaskState;
+
+ public:
+  [[nodiscard]] static PoolCore* pool_of(const FutureState& state) noexcept { return state.pool_; }
+  [[noreturn]] static void throw_unreadable(TaskState& task);
+  [[nodiscard]] TaskFacts facts_of(const TaskState& task) const;
+  [[nodiscard]] std::vector<std::byte> encode_pool_part();
+
+ private:
+
+  std::atomic<std::size_t> references_{1};
+  const ExecutorOptions options_;
+  const std::uint32_t owner_pid_;
+  Call initializer_;
+  Attachments start_attachments_;    // what initializer and finalizer need, sent to each worker at its start
+  Context context_;                  // member order is shutdown order: the context goes last
+  Collector collector_;
+  std::unique_ptr<SharedObjectRegistry> shared_objects_;
+  CodeReference worker_main_ = 0;
+  CallbackRunner callbacks_;
+
+  mutable std::mutex mutex_;
+  std::atomic<std::size_t> max_workers_;
+  std::vector<std::unique_ptr<WorkerSlot>> slots_;  // never shrinks
+  std::size_t next_slot_ = 0;
+  WaitingTasks waiting_;
+  std::uint64_t next_task_id_ = 1;
+  std::uint32_t next_owner_ = 2;
+  std::size_t outstanding_ = 0;      // tasks submitted and not finished
+  std::size_t in_flight_ = 0;        // of these, in rings
+  std::size_t open_locals_ = 0;      // continuations' futures that are not finished
+  std::size_t with_continuations_ = 0;
+  std::uint32_t submits_since_pump_ = 0;
+  bool bells_stale_ = false;         // what is armed may not be what is wanted
+  Afterwards afterwards_;
+  double average_ticks_ = 0;
+  std::uint64_t bounded_waiting_ = 0;
+  std::condition_variable room_;     // for max_pending
+  std::condition_variable changed_;  // tasks finished, workers gone: shutdown waits on it
+
+  // Waiting threads: one leads (spins, or sleeps on the waiter bell), the others follow it.
+  Waiter* leader_ = nullptr;
+  bool leader_sleeps_ = false;
+  std::vector<Waiter*> followers_;
+
+  // Supervision.
+  std::thread supervisor_;
+  bool supervisor_runs_ = false;
+  bool stop_supervisor_ = false;
+  std::unique_ptr<EventPoll> poll_;
+  struct Timer {
+    SteadyTime at;
+    StateHandle task;
+    friend bool operator<(const Timer& a, const Timer& b) noexcept { return a.at > b.at; }  // the earliest on top
+  };
+  std::priority_queue<Timer> timers_;
+  Deadline rebalance_at_;
+  std::size_t wanted_ = 0;           // workers to start
+  std::deque<SteadyTime> deaths_;
+  SteadyTime start_after_{};         // do not start workers before: the machine was short of something
+  bool closed_ = false;
+  bool ended_ = false;               // all workers and the supervisor are gone
+  std::unique_ptr<Failure> broken_;
+  std::string broken_text_;
+  PoolStats totals_;
+  std::uint64_t run_ticks_ = 0;
+  std::uint64_t queue_ticks_ = 0;
+  std::uint64_t supervisor_wakeups_ = 0;
+  std::uint64_t oom_kills_seen_ = 0;
+  unsigned start_failures_ = 0;
+  unsigned usable_cpus_ = 1;
+  int kill_all_ = 0;                 // the signal that all workers are ended with
+};
+
+}  // namespace kindred::internal

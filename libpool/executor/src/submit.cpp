@@ -1,0 +1,160 @@
+#include <utility>
+
+#include "kindred/error.hpp"
+#include "kindred/internal/clock.hpp"
+#include "kindred/internal/task_entry.hpp"
+#include "pool_core.hpp"
+
+// From a caller's arguments to a task that waits or is handed to a worker.
+namespace kindred::internal {
+namespace {
+
+// What fits into a call ring without crowding it; larger arguments get a shared memory of their own.
+constexpr std::size_t largest_in_ring = 16 * 1024;
+constexpr std::size_t scratch_bytes = 4 * 1024;
+
+struct Scratch {
+  std::vector<std::byte> bytes = std::vector<std::byte>(scratch_bytes);
+  bool in_use = false;  // an argument's serialiser may itself submit
+};
+thread_local Scratch thread_scratch;
+
+}  // namespace
+
+Submission::Submission(PoolCore& pool) : pool_{&pool} {
+  pool.require_open();
+  if (thread_scratch.in_use) {
+    own_scratch_.resize(scratch_bytes);
+    scratch_ = &own_scratch_;
+  } else {
+    thread_scratch.in_use = true;
+    scratch_ = &thread_scratch.bytes;
+  }
+  encoder_.emplace(pool.context().id(), *scratch_, &Submission::grow, this);
+}
+
+Submission::~Submission() {
+  if (scratch_ == &thread_scratch.bytes) thread_scratch.in_use = false;
+}
+
+std::span<std::byte> Submission::grow(void* self, std::span<const std::byte> written, std::size_t more) {
+  auto& submission = *static_cast<Submission*>(self);
+  const std::size_t wanted = written.size() + more;
+  if (wanted <= largest_in_ring) {
+    submission.scratch_->resize(largest_in_ring);
+    return *submission.scratch_;
+  }
+  // Straight into memory that the worker will map: the bytes are copied once on this side.
+  auto block = submission.pool_->take_block(submission.block_ ? 2 * wanted : wanted + wanted / 8);
+  if (!written.empty()) std::memcpy(block->bytes().data(), written.data(), written.size());
+  submission.block_ = std::move(block);
+  return submission.block_->bytes();
+}
+
+void Submission::arguments_failed() {
+  try {
+    throw;
+  } catch (const UsageError&) {
+    throw;
+  } catch (const SystemError&) {
+    throw;
+  } catch (...) {
+    argument_error_ = std::current_exception();
+  }
+}
+
+StateHandle Submission::submit(const EntryInfo& entry, const void* function, const TaskOptions* options) {
+  return *pool_->submit(*this, entry, function, options, true);
+}
+
+std::optional<StateHandle> Submission::try_submit(const EntryInfo& entry, const void* function, const TaskOptions* options) {
+  return pool_->submit(*this, entry, function, options, false);
+}
+
+void PoolCore::require_here(const char* what) const {
+  if (process_id() == owner_pid_) [[likely]] return;
+  if (served_context() == context_.id()) {
+    throw UsageError{std::string{"this "} + what + " belongs to " + to_string(context_.id()) + ", and pid " + std::to_string(process_id()) +
+                     " is one of its own workers. A worker that waits for its own pool can wait for ever, so it may not submit to it: "
+                     "return the work to the caller, or make a pool of its own in the worker."};
+  }
+  throw_foreign_handle(what, context_.id(), {});
+}
+
+void PoolCore::require_open() {
+  require_here("executor");
+  const std::scoped_lock lock{mutex_};
+  if (broken_) std::rethrow_exception(broken_->make());
+  if (closed_) throw UsageError{"submit on an executor that has been shut down. Submit before shutdown, or make another executor."};
+}
+
+std::optional<StateHandle> PoolCore::submit(Submission& submission, const EntryInfo& entry, const void* function,
+                                            const TaskOptions* options, bool may_block) {
+  const CodeReference entry_code = context_.code().reference(&entry);
+  const CodeReference function_code = function == nullptr ? 0 : context_.code().reference(function);
+  const auto now = ticks();
+
+  Lock lock{mutex_};
+  if (broken_) std::rethrow_exception(broken_->make());
+  if (closed_) throw UsageError{"submit on an executor that has been shut down. Submit before shutdown, or make another executor."};
+  if (const auto limit = static_cast<std::size_t>(options_.max_pending.value()); limit != 0 && waiting_.size() + in_flight_ >= limit + live_workers()) {
+    while (waiting_.size() + in_flight_ >= limit + live_workers()) {
+      if (pump()) continue;
+      if (!may_block) return std::nullopt;
+      ++bounded_waiting_;
+      arm_all();
+      room_.wait_for(lock, std::chrono::milliseconds{50});
+      --bounded_waiting_;
+      if (broken_) std::rethrow_exception(broken_->make());
+      if (closed_) throw UsageError{"the executor was shut down while submit waited for room (max_pending " + std::to_string(limit) + ")."};
+    }
+  }
+
+  auto* const task = new TaskState{this, next_task_id_++, entry_code, function_code};
+  StateHandle handle{task};
+  task->submitted_ticks = now;
+  if (options != nullptr) task->options = std::make_unique<TaskOptions>(*options);
+  ++totals_.submitted;
+  ++outstanding_;
+  task->retain();  // the pool's own, until it is finished
+  if (submission.argument_error_) {
+    ++totals_.failed;
+    finish(*task, Outcome::failure,
+           std::make_unique<SharedFailure>(make_task_error(submission.argument_error_, TaskPhase::writing_arguments, facts(*task, nullptr), context_.id())));
+    flush_afterwards(lock);
+    return handle;
+  }
+  const auto bytes = submission.encoder_->written();
+  Attachments& attachments = submission.encoder_->attachments();
+  if (submission.block_ || !attachments.empty()) {
+    task->cargo = std::make_unique<Cargo>();
+    task->cargo->attachments = std::move(attachments);
+    if (submission.block_) {
+      task->cargo->block = std::move(submission.block_);
+      task->cargo->block_bytes = bytes.size();
+    }
+  }
+  if (!task->cargo || !task->cargo->block) task->store(bytes);
+  totals_.argument_bytes += bytes.size();
+  if (options != nullptr && options->queue_timeout) add_timer(std::chrono::steady_clock::now() + *options->queue_timeout, *task);
+  place(*task);
+  if (!waiting_.empty() && ++submits_since_pump_ >= 32) {
+    submits_since_pump_ = 0;
+    (void)pump();
+  }
+  if (leader_ == nullptr) arm_all();
+  flush_afterwards(lock);
+  return handle;
+}
+
+void PoolCore::set_initializer(Call initializer) {
+  require_here("executor");
+  const std::scoped_lock lock{mutex_};
+  if (supervisor_runs_) {
+    throw UsageError{"set_initializer after the first task was submitted: workers may run already. Set it before the first submit, or in ExecutorOptions."};
+  }
+  initializer_ = std::move(initializer);
+  context_.tell(encode_pool_part());
+}
+
+}  // namespace kindred::internal

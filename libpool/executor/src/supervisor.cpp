@@ -1,0 +1,642 @@
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "kindred/error.hpp"
+#include "kindred/internal/capture_pipe.hpp"
+#include "kindred/internal/clock.hpp"
+#include "kindred/internal/crash_report.hpp"
+#include "kindred/internal/task_entry.hpp"
+#include "pool_core.hpp"
+#include "worker_process.hpp"
+
+// The supervisor's thread: starts workers, hears their bells and messages, keeps time, buries the dead.
+namespace kindred::internal {
+namespace {
+
+using std::chrono::steady_clock;
+
+// Tokens of the poll: which slot, and which of its descriptors.
+enum : std::uint64_t { token_bell = 0, token_interrupt = 1, token_slots = 16 };
+enum class Watched : std::uint64_t { process = 0, socket = 1, captured_stdout = 2, captured_stderr = 3 };
+std::uint64_t token_of(const WorkerSlot& slot, Watched what) noexcept {
+  return token_slots + static_cast<std::uint64_t>(slot.index) * 4 + static_cast<std::uint64_t>(what);
+}
+
+// Where starting a worker fails for want of something (processes, descriptors, memory), it may be there again soon.
+constexpr std::chrono::milliseconds start_retry{50};
+constexpr unsigned start_attempts = 4;
+
+std::chrono::nanoseconds duration_of(std::uint64_t ticks_count) {
+  return std::chrono::nanoseconds{static_cast<std::int64_t>(static_cast<double>(ticks_count) / ticks_per_nanosecond())};
+}
+
+}  // namespace
+
+void PoolCore::start_supervisor() {
+  if (supervisor_runs_) return;
+  poll_ = std::make_unique<EventPoll>();
+  poll_->add(context_.service_bell().fd(), token_bell);
+  (void)context_.waiter_bell();  // made now, so that it exists before a thread sleeps on it
+  supervisor_runs_ = true;
+  supervisor_ = std::thread{[this] { supervise(); }};
+}
+
+void PoolCore::supervise() {
+  settle_thread("kindred-super");
+  std::vector<std::uint64_t> tokens;
+  Lock lock{mutex_};
+  for (;;) {
+    (void)pump();
+    check_timers();
+    check_slots(lock);
+    if (stop_supervisor_) break;
+    if (leader_ == nullptr) {
+      bells_stale_ = true;
+      arm_all();
+      if (pump()) continue;  // it came before the bell was armed
+    }
+    const Deadline deadline = next_deadline();
+    flush_afterwards(lock);
+    poll_->wait(tokens, deadline);
+    ++supervisor_wakeups_;
+    lock.lock();
+    for (const auto token : tokens) {
+      if (token == token_bell) {
+        (void)context_.service_bell().clear();
+        continue;
+      }
+      if (token < token_slots) continue;
+      WorkerSlot& slot = *slots_[(token - token_slots) / 4];
+      if (!slot.watched) continue;
+      switch (static_cast<Watched>((token - token_slots) % 4)) {
+        case Watched::process: slot.found_dead = true; break;
+        case Watched::socket: take_messages(slot); break;
+        default: break;
+      }
+    }
+  }
+  flush_afterwards(lock);
+}
+
+void PoolCore::check_slots(Lock& lock) {
+  // By index: a burial gives the lock away, and the list may grow.
+  for (std::size_t i = 0; i < slots_.size(); ++i) {
+    if (slots_[i]->found_dead) bury(lock, *slots_[i]);
+  }
+  const auto now = steady_clock::now();
+  for (const auto& place : slots_) {
+    WorkerSlot& slot = *place;
+    if (slot.state == WorkerSlot::State::leaving && slot.leave_by <= now && slot.in_flight.empty()) kill(slot, WorkerSlot::KillReason::shutdown);
+    if (slot.state == WorkerSlot::State::alive && !slot.ready && options_.initializer_timeout && slot.started + *options_.initializer_timeout <= now) {
+      kill(slot, WorkerSlot::KillReason::initializer_timeout);
+    }
+    if (options_.idle_timeout && slot.idle() && slot.ready && slot.idle_since + *options_.idle_timeout <= now) ask_to_leave(slot);
+    if (static_cast<std::size_t>(slot.index) >= max_workers() && slot.state == WorkerSlot::State::alive) {
+      take_back_all(slot);
+      ask_to_leave(slot);
+    }
+  }
+  if (rebalance_at_ && *rebalance_at_ <= now) {
+    rebalance_at_.reset();
+    rebalance();
+  }
+  while (wanted_ != 0 && start_after_ <= now) {
+    if (ended_ || broken_ || (closed_ && outstanding_ == 0)) {
+      wanted_ = 0;
+      break;
+    }
+    WorkerSlot* const slot = free_slot();
+    if (slot == nullptr) {
+      wanted_ = 0;
+      break;
+    }
+    --wanted_;
+    if (!start_worker(lock, *slot)) break;
+  }
+  if (closed_ && nothing_left()) {
+    for (const auto& slot : slots_) {
+      if (slot->state == WorkerSlot::State::alive) ask_to_leave(*slot);
+    }
+    if (live_workers() == 0) {
+      stop_supervisor_ = true;
+      changed_.notify_all();
+    }
+  } else if (wanted_ == 0 && start_after_ <= now) {
+    want_workers_now();
+  }
+}
+
+WorkerSlot* PoolCore::free_slot() {
+  const std::size_t most = max_workers();
+  for (const auto& slot : slots_) {
+    if (slot->state == WorkerSlot::State::empty && static_cast<std::size_t>(slot->index) < most) return slot.get();
+  }
+  if (slots_.size() >= most) return nullptr;
+  slots_.push_back(std::make_unique<WorkerSlot>());
+  slots_.back()->index = slots_.back()->stats.index = static_cast<int>(slots_.size() - 1);
+  return slots_.back().get();
+}
+
+bool PoolCore::start_worker(Lock& lock, WorkerSlot& slot) {
+  slot.state = WorkerSlot::State::starting;
+  slot.owner = next_owner_++;
+  flush_afterwards(lock);
+
+  std::shared_ptr<Segment> segment;
+  StartedWorker worker;
+  SourceId source{};
+  bool has_source = false;
+  std::exception_ptr failure;
+  bool hopeless = false;
+  std::optional<std::string> warning;
+  std::array<Descriptor, 4> captures;
+  try {
+    segment = std::make_shared<Segment>(Segment::create({.log_bytes = log_area_bytes(options_.log)}));
+    source = collector_.add_source(segment->log_area(), {.worker = slot.index, .incarnation = slot.next_incarnation, .pid = 0}, segment);
+    has_source = true;
+    std::vector<int> capture_fds;
+    if (options_.worker.capture_output) {
+      for (std::size_t i = 0; i < 2; ++i) std::tie(captures[2 * i], captures[2 * i + 1]) = make_capture_pipe();
+      for (const auto& end : captures) capture_fds.push_back(end.get());
+    }
+    worker = context_.start_worker(slot.index, slot.next_incarnation, slot.owner, *segment, collector_.bell_fd(), capture_fds, worker_main_);
+    collector_.set_source_pid(source, worker.process.pid());
+    segment->close_descriptor();
+    for (std::size_t i = 0; i < start_attachments_.size(); ++i) {
+      const AttachmentNotice notice{.message = static_cast<std::uint32_t>(ParentMessage::attachment), .spare = 0, .memory_id = i + 1, .bytes = start_attachments_[i]->size()};
+      const int fd = start_attachments_[i]->fd();
+      (void)worker.socket.send(std::as_bytes(std::span{&notice, 1}), {&fd, 1});
+    }
+  } catch (const UsageError&) {
+    failure = std::current_exception();
+    hopeless = true;  // preload threw, builds differ: it will not be better the next time
+  } catch (...) {
+    failure = std::current_exception();
+  }
+  if (context_.has_launcher()) warning = context_.launcher().take_warning();
+  if (failure && has_source) (void)collector_.finish_source(source, steady_clock::now() + std::chrono::seconds{1});
+
+  lock.lock();
+  if (warning) note(Level::warn, *warning);
+  if (failure) {
+    slot.state = WorkerSlot::State::empty;
+    start_failed(lock, failure, hopeless);
+    return false;
+  }
+  start_failures_ = 0;
+  slot.segment = std::move(segment);
+  slot.log_source = source;
+  slot.worker = std::move(worker);
+  slot.captured_stdout = std::move(captures[0]);
+  slot.captured_stderr = std::move(captures[2]);
+  slot.incarnation = slot.next_incarnation++;
+  SegmentHeader& header = slot.header();
+  slot.calls = RingWriter<>{slot.segment->call_room(), header.calls};
+  slot.results = RingReader<>{slot.segment->result_room(), header.results};
+  slot.modules_known = context_.modules_told();
+  slot.memory_known = start_attachments_.size();
+  slot.handed = 0;
+  slot.armed_bits = slot.armed_epoch = 0;
+  slot.average_ticks = 0;
+  slot.ready = slot.initializer_failed = slot.found_dead = false;
+  slot.kill_reason = WorkerSlot::KillReason::none;
+  slot.bootstrap_error.clear();
+  slot.protocol_error.clear();
+  slot.failure_bytes.clear();
+  slot.received.clear();
+  slot.started = slot.idle_since = steady_clock::now();
+  // As many workers may spin as there are cores beyond the one that waits for them.
+  header.spin_nanoseconds.store(options_.spin && static_cast<unsigned>(slot.index) + 1 < usable_cpus_ ? 200'000U : 0U, std::memory_order_relaxed);
+  slot.state = WorkerSlot::State::alive;
+  try {
+    poll_->add(slot.worker.process.pidfd(), token_of(slot, Watched::process));
+    poll_->add(slot.worker.socket.fd(), token_of(slot, Watched::socket));
+    slot.watched = true;
+  } catch (const SystemError&) {
+    kill(slot, WorkerSlot::KillReason::shutdown);
+    slot.watched = slot.found_dead = true;
+  }
+  note(Level::debug, "worker " + std::to_string(slot.index) + " (pid " + std::to_string(slot.worker.process.pid()) + ") started by " +
+                         std::string{to_string(context_.start_method())} + (slot.incarnation == 0 ? "" : ", incarnation " + std::to_string(slot.incarnation)),
+       &slot);
+  if (kill_all_ != 0) kill_slot_with(slot, kill_all_);
+  refill();
+  return true;
+}
+
+void PoolCore::start_failed(Lock& lock, const std::exception_ptr& failure, bool hopeless) {
+  ++start_failures_;
+  std::string text;
+  try {
+    std::rethrow_exception(failure);
+  } catch (const std::exception& error) {
+    text = error.what();
+  }
+  if (hopeless || (live_workers() == 0 && start_failures_ >= start_attempts)) {
+    break_pool(lock, failure, "no worker could be started: " + text);
+    return;
+  }
+  note(Level::warn, "a worker could not be started, and is tried again: " + text);
+  start_after_ = steady_clock::now() + start_retry * start_failures_;
+  ++wanted_;
+}
+
+void PoolCore::take_messages(WorkerSlot& slot) {
+  for (;;) {
+    bool closed = false;
+    auto message = slot.worker.socket.receive(SteadyTime{}, &closed);
+    if (!message) {
+      if (closed && slot.watched) poll_->remove(slot.worker.socket.fd());
+      return;
+    }
+    std::uint32_t kind = 0;
+    if (message->bytes.size() < sizeof kind) return condemn(slot, "a message on its socket is malformed");
+    std::memcpy(&kind, message->bytes.data(), sizeof kind);
+    const auto rest = std::span<const std::byte>{message->bytes}.subspan(sizeof kind);
+    switch (static_cast<WorkerMessage>(kind)) {
+      case WorkerMessage::ready:
+        slot.ready = true;
+        slot.idle_since = steady_clock::now();
+        refill();
+        rebalance();
+        break;
+      case WorkerMessage::bootstrap_failed:
+        slot.bootstrap_error.assign(reinterpret_cast<const char*>(rest.data()), rest.size());
+        break;
+      case WorkerMessage::initializer_failed:
+        slot.initializer_failed = true;
+        slot.failure_bytes.assign(rest.begin(), rest.end());
+        break;
+      case WorkerMessage::finalizer_failed: {
+        TaskFacts who;
+        who.task_name = "finalizer";
+        who.worker = slot.index;
+        who.pid = slot.worker.process.pid();
+        who.incarnation = slot.incarnation;
+        Decoder decoder{context_.id(), rest};
+        std::string text = "the finalizer of worker " + std::to_string(slot.index) + " failed";
+        try {
+          std::rethrow_exception(decode_exception(decoder, who));
+        } catch (const std::exception& error) {
+          text += std::string{": "} + error.what();
+        }
+        note(Level::error, std::move(text), &slot);
+        break;
+      }
+      case WorkerMessage::attachment: {
+        AttachmentNotice notice;
+        if (message->bytes.size() != sizeof notice || message->descriptors.size() != 1 || slot.received.size() >= 256) {
+          return condemn(slot, "a notice of shared memory is malformed");
+        }
+        std::memcpy(&notice, message->bytes.data(), sizeof notice);
+        try {
+          slot.received[notice.memory_id] =
+              std::make_shared<SharedMemory>(SharedMemory::adopt(std::move(message->descriptors[0]), notice.bytes));
+        } catch (const UsageError& error) {
+          return condemn(slot, error.what());
+        } catch (const SystemError& error) {
+          note(Level::error, std::string{"a result's shared memory could not be mapped: "} + error.what(), &slot);
+        }
+        break;
+      }
+      default: return condemn(slot, "a message on its socket has the unknown kind " + std::to_string(kind));
+    }
+  }
+}
+
+void PoolCore::kill_slot_with(WorkerSlot& slot, int signal) noexcept {
+  if (slot.state == WorkerSlot::State::alive || slot.state == WorkerSlot::State::leaving) slot.worker.process.signal_group(signal);
+}
+
+void PoolCore::kill(WorkerSlot& slot, WorkerSlot::KillReason reason) noexcept {
+  if (slot.kill_reason == WorkerSlot::KillReason::none || reason == WorkerSlot::KillReason::protocol) slot.kill_reason = reason;
+  slot.worker.process.signal_group(9);
+}
+
+void PoolCore::ask_to_leave(WorkerSlot& slot) {
+  if (slot.state != WorkerSlot::State::alive) return;
+  slot.state = WorkerSlot::State::leaving;
+  slot.leave_by = steady_clock::now() + options_.shutdown_grace;
+  // Order: release, pairs with the acquire in WorkerProcess: it sees the calls that were published before, and runs them first.
+  slot.header().command.store(static_cast<std::uint32_t>(Command::finish), std::memory_order_release);
+  wake_worker(slot);
+}
+
+void PoolCore::add_timer(SteadyTime at, TaskState& task) {
+  task.retain();
+  const bool first = timers_.empty() || at < timers_.top().at;
+  timers_.push({at, StateHandle{&task}});
+  if (first) {
+    if (!supervisor_runs_) start_supervisor();
+    kick();
+  }
+}
+
+Deadline PoolCore::next_deadline() {
+  Deadline next = rebalance_at_;
+  const auto consider = [&](SteadyTime at) {
+    if (!next || at < *next) next = at;
+  };
+  while (!timers_.empty() && timers_.top().task->finished()) timers_.pop();
+  if (!timers_.empty()) consider(timers_.top().at);
+  if (wanted_ != 0) consider(start_after_);
+  for (const auto& slot : slots_) {
+    if (slot->state == WorkerSlot::State::leaving && slot->in_flight.empty() && slot->kill_reason == WorkerSlot::KillReason::none) consider(slot->leave_by);
+    if (options_.idle_timeout && slot->idle() && slot->ready) consider(slot->idle_since + *options_.idle_timeout);
+    if (options_.initializer_timeout && slot->state == WorkerSlot::State::alive && !slot->ready && slot->kill_reason == WorkerSlot::KillReason::none) {
+      consider(slot->started + *options_.initializer_timeout);
+    }
+  }
+  return next;
+}
+
+void PoolCore::check_timers() {
+  const auto now = steady_clock::now();
+  while (!timers_.empty() && timers_.top().at <= now) {
+    const StateHandle handle = timers_.top().task;
+    timers_.pop();
+    auto& task = static_cast<TaskState&>(*handle.get());
+    if (task.finished() || !task.options) continue;
+    const TaskOptions& options = *task.options;
+
+    if (options.queue_timeout && duration_of(ticks() - task.submitted_ticks) >= *options.queue_timeout) {
+      bool removed = false;
+      if (task.place == TaskState::Place::waiting) {
+        waiting_.remove(task);
+        removed = true;
+      } else if (task.place == TaskState::Place::handed) {
+        for (std::size_t i = 0; i < task.slot->in_flight.size() && !removed; ++i) {
+          if (task.slot->in_flight[i].task == &task) removed = take_back(*task.slot, i, false);
+        }
+      }
+      if (removed) {
+        ++totals_.lost;
+        finish(task, Outcome::failure,
+               std::make_unique<StoredFailure<TaskTimeout>>(TaskTimeout{facts(task, nullptr), *options.queue_timeout, std::chrono::nanoseconds{0}}));
+        continue;
+      }
+    }
+    if (task.place != TaskState::Place::handed || (!options.timeout && !options.soft_timeout)) continue;
+    WorkerSlot& slot = *task.slot;
+    std::size_t position = 0;
+    while (position < slot.in_flight.size() && slot.in_flight[position].task != &task) ++position;
+    if (position == slot.in_flight.size()) continue;
+    InFlight& entry = slot.in_flight[position];
+    const SegmentHeader& header = slot.header();
+    const bool begun = entry.header->state.load(std::memory_order_acquire) != call_state::queued &&
+                       header.begun_task.load(std::memory_order_relaxed) == task.id;
+    // The clock begins with the task. The ticks are the worker's word; one that lies about them only escapes its own limit for as long
+    // again, since a begin in the future counts as now.
+    const auto ran = begun ? std::max(duration_of(ticks() - std::min(header.begun_ticks.load(std::memory_order_relaxed), ticks())), std::chrono::nanoseconds{0})
+                           : std::chrono::nanoseconds{0};
+    if (options.soft_timeout && begun && ran >= *options.soft_timeout && slot.header().stop_task.load(std::memory_order_relaxed) != task.id) ask_to_stop(slot, task);
+    if (options.timeout && begun && ran >= *options.timeout) {
+      if (options_.terminate_grace && ran < *options.timeout + *options_.terminate_grace) {
+        slot.worker.process.signal_group(15);
+        add_timer(now + *options_.terminate_grace - (ran - *options.timeout), task);
+      } else {
+        slot.last_ran = ran;
+        (void)condemn_task(slot, entry, TaskState::Condemned::timed_out);
+      }
+      continue;
+    }
+    auto next = std::chrono::nanoseconds::max();
+    if (options.timeout) next = *options.timeout - ran;
+    if (options.soft_timeout && ran < *options.soft_timeout) next = std::min(next, *options.soft_timeout - ran);
+    if (next != std::chrono::nanoseconds::max()) add_timer(now + next, task);
+  }
+}
+
+void PoolCore::lose(TaskState& task, const WorkerSlot& slot, const ExitReason& reason, const SourceEnd& end, const std::string& backtrace) {
+  task.header.store(nullptr, std::memory_order_relaxed);
+  task.slot = nullptr;
+  task.place = TaskState::Place::nowhere;
+  if (task.finished()) return task.release();  // cancelled by killing
+  task.attempts = static_cast<std::uint16_t>(task.attempts + 1);
+  const auto condemned = std::exchange(task.condemned, TaskState::Condemned::no);
+  if (try_again(task)) return;
+  ++totals_.lost;
+  if (condemned == TaskState::Condemned::timed_out) {
+    finish(task, Outcome::failure,
+           std::make_unique<StoredFailure<TaskTimeout>>(TaskTimeout{facts(task, &slot), *task.options->timeout, std::max(*task.options->timeout, slot.last_ran)}));
+    return;
+  }
+  finish(task, Outcome::failure, std::make_unique<StoredFailure<WorkerLost>>(WorkerLost{{reason, facts(task, &slot), end.last_lines, backtrace, slot.loss_hint}}));
+}
+
+void PoolCore::bury(Lock& lock, WorkerSlot& slot) {
+  slot.found_dead = false;
+  // The last words: what was committed before the death counts, so both are drained before anything fails.
+  take_messages(slot);
+  (void)pump_slot(slot);
+  const bool was_ready = slot.ready;
+  const auto previous_state = slot.state;
+  if (slot.watched) {
+    poll_->remove(slot.worker.process.pidfd());
+    poll_->remove(slot.worker.socket.fd());
+    slot.watched = false;
+  }
+  std::uint64_t begun_task = 0;
+  if (!slot.in_flight.empty()) begun_task = slot.in_flight.front().task->id;
+  slot.state = WorkerSlot::State::dying;
+  flush_afterwards(lock);
+
+  ExitReason reason = context_.launcher().exit_reason(slot.worker.process, steady_clock::now() + std::chrono::seconds{2});
+  const auto warning = context_.launcher().take_warning();
+  const CrashReport crash = read_crash_report(slot.segment->crash_page(), context_.code());
+  drain_captured(slot, begun_task);
+  const SourceEnd end = collector_.finish_source(slot.log_source, steady_clock::now() + options_.log.flush_limit);
+  if (shared_objects_) shared_objects_->owner_died(slot.owner, slot.index, slot.worker.process.pid());
+  const std::uint64_t oom_now = reason.kind == ExitReason::Kind::signalled && reason.signal == 9 ? oom_kills() : 0;
+
+  lock.lock();
+  if (warning) note(Level::warn, *warning);
+  const bool good_order = previous_state == WorkerSlot::State::leaving && reason.kind == ExitReason::Kind::exited && reason.code == 0;
+  const bool ours = slot.kill_reason == WorkerSlot::KillReason::shutdown || kill_all_ != 0;
+  if (slot.kill_reason == WorkerSlot::KillReason::task) reason.kind = reason.kind == ExitReason::Kind::signalled ? ExitReason::Kind::timed_out : reason.kind;
+  slot.loss_hint.clear();
+  if (slot.kill_reason == WorkerSlot::KillReason::protocol) {
+    slot.loss_hint = "It wrote nonsense into its shared memory (" + slot.protocol_error + ") and was killed for it: the task overwrites memory that is not its own.";
+  } else if (reason.kind == ExitReason::Kind::signalled && reason.signal == 9 && slot.kill_reason == WorkerSlot::KillReason::none && kill_all_ == 0) {
+    slot.loss_hint = oom_now > oom_kills_seen_ ? "The kernel killed a process of this cgroup for want of memory just now (memory.events: oom_kill): use fewer workers, or smaller tasks."
+                                               : "The kernel may have reclaimed memory: see dmesg.";
+  }
+  if (oom_now > oom_kills_seen_) oom_kills_seen_ = oom_now;
+
+  // The dead worker had begun at most one call; what was only handed to it goes to another.
+  std::vector<InFlight> left;
+  while (!slot.in_flight.empty()) {
+    left.push_back(slot.in_flight.front());
+    slot.in_flight.pop_front();
+    --in_flight_;
+  }
+  TaskState* lost = nullptr;
+  std::vector<TaskState*> unbegun;
+  for (const InFlight& entry : left) {
+    const auto state = entry.header->state.load(std::memory_order_acquire);  // once: its writer is dead, but not its subprocesses
+    if (state == call_state::queued || lost != nullptr) {
+      unbegun.push_back(entry.task);
+    } else {
+      lost = entry.task;
+    }
+  }
+  for (std::size_t i = unbegun.size(); i-- > 0;) {
+    TaskState& task = *unbegun[i];
+    task.header.store(nullptr, std::memory_order_relaxed);
+    task.slot = nullptr;
+    task.place = TaskState::Place::nowhere;
+    if (task.finished()) {
+      task.release();
+    } else {
+      waiting_.push_front(task);
+    }
+  }
+  if (lost != nullptr) ++slot.stats.tasks_lost;
+  const auto attempt = lost != nullptr ? static_cast<std::uint32_t>(lost->attempts + 1) : 0;
+  if (!good_order) {
+    ++slot.stats.restarts;
+    ++totals_.restarts;
+    std::string text = "worker " + std::to_string(slot.index) + " (pid " + std::to_string(slot.worker.process.pid()) + ") " + to_string(reason);
+    if (lost != nullptr) text += " while running '" + task_name(*lost) + "' #" + std::to_string(lost->id);
+    if (!was_ready) text += " before it was ready";
+    if (end.torn + end.dropped != 0) text += "; " + std::to_string(end.torn) + " log records torn, " + std::to_string(end.dropped) + " dropped";
+    if (!crash.text.empty()) text += "; " + crash.text;
+    note(ours ? Level::debug : Level::error, std::move(text), &slot, lost, attempt);
+  } else {
+    ++slot.stats.recycled;
+  }
+  std::exception_ptr initializer_failure;
+  std::string why;
+  const bool never_ready = !was_ready && !ours;
+  if (slot.initializer_failed) {
+    TaskFacts who;
+    who.task_name = "initializer";
+    who.worker = slot.index;
+    who.pid = slot.worker.process.pid();
+    who.incarnation = slot.incarnation;
+    Decoder decoder{context_.id(), slot.failure_bytes};
+    initializer_failure = decode_exception(decoder, who);
+    why = "the initializer failed in worker " + std::to_string(slot.index);
+  } else if (!slot.bootstrap_error.empty()) {
+    initializer_failure = std::make_exception_ptr(UsageError{slot.bootstrap_error});
+    why = "worker " + std::to_string(slot.index) + " could not be set up: " + slot.bootstrap_error;
+  } else if (never_ready && (initializer_ || context_.start_method() == StartMethod::spawn) && slot.kill_reason != WorkerSlot::KillReason::task) {
+    TaskFacts who;
+    who.task_name = initializer_ ? "initializer" : "start";
+    who.worker = slot.index;
+    who.pid = slot.worker.process.pid();
+    who.incarnation = slot.incarnation;
+    if (slot.kill_reason == WorkerSlot::KillReason::initializer_timeout) {
+      initializer_failure = std::make_exception_ptr(TaskTimeout{who, *options_.initializer_timeout, steady_clock::now() - slot.started});
+      why = "the initializer of worker " + std::to_string(slot.index) + " ran over initializer_timeout";
+    } else if (slot.header().phase.load(std::memory_order_relaxed) != 0) {
+      initializer_failure = std::make_exception_ptr(WorkerLost{{reason, who, end.last_lines, crash.text, slot.loss_hint}});
+      why = "worker " + std::to_string(slot.index) + " " + to_string(reason) + " in its initializer";
+    } else if (reason.kind == ExitReason::Kind::exited) {
+      initializer_failure = std::make_exception_ptr(
+          UsageError{"worker " + std::to_string(slot.index) + " " + to_string(reason) +
+                     " before it reached kindred::Entry. Make the Entry first in main, with main's own argc and argv."});
+      why = "a worker ended before it reached kindred::Entry";
+    }
+  }
+  if (lost != nullptr) lose(*lost, slot, reason, end, crash.text);
+
+  slot.state = WorkerSlot::State::empty;
+  slot.worker = StartedWorker{};
+  slot.captured_stdout.reset();
+  slot.captured_stderr.reset();
+  slot.received.clear();
+  slot.segment.reset();
+  changed_.notify_all();
+
+  if (initializer_failure) return break_pool(lock, initializer_failure, why);
+  if (!good_order && !ours) {
+    if (options_.on_worker_death == OnWorkerDeath::break_pool) {
+      TaskFacts who;
+      who.worker = slot.index;
+      return break_pool(lock, std::make_exception_ptr(WorkerLost{{reason, who, end.last_lines, crash.text, slot.loss_hint}}),
+                        "worker " + std::to_string(slot.index) + " " + to_string(reason));
+    }
+    const auto now = steady_clock::now();
+    if (slot.kill_reason != WorkerSlot::KillReason::task) deaths_.push_back(now);
+    while (!deaths_.empty() && deaths_.front() + options_.restart_limit.period < now) deaths_.pop_front();
+    if (static_cast<std::int64_t>(deaths_.size()) > options_.restart_limit.count.value()) {
+      TaskFacts who;
+      who.worker = slot.index;
+      return break_pool(lock, std::make_exception_ptr(WorkerLost{{reason, who, end.last_lines, crash.text, slot.loss_hint}}),
+                        std::to_string(deaths_.size()) + " workers died within " +
+                            std::to_string(std::chrono::duration<double>(options_.restart_limit.period).count()) +
+                            " s and no task succeeded in between (restart_limit): the last one " + to_string(reason));
+    }
+  }
+  refill();
+  want_workers_now();
+}
+
+void PoolCore::want_workers_now() {
+  if (broken_ || ended_) return;
+  const std::size_t work = waiting_.size() + in_flight_;
+  std::size_t live = live_workers() + wanted_;
+  const std::size_t least = options_.start_all && !closed_ ? max_workers() : 0;
+  while (live < max_workers() && (live < work || live < least)) {
+    ++wanted_;
+    ++live;
+    kick();
+  }
+}
+
+void PoolCore::break_pool(Lock&, std::exception_ptr cause, const std::string& text) {
+  if (broken_) return;
+  broken_text_ = text;
+  broken_ = std::make_unique<StoredFailure<BrokenProcessPool>>(BrokenProcessPool{text, cause});
+  note(Level::critical, "the pool is broken: " + text);
+  const auto failure = [this, cause] { return std::make_unique<StoredFailure<BrokenProcessPool>>(BrokenProcessPool{broken_text_, cause}); };
+  for (const auto& slot : slots_) {
+    if (slot->segment == nullptr || slot->state == WorkerSlot::State::dying) continue;
+    for (std::size_t i = slot->in_flight.size(); i-- > 0;) (void)take_back(*slot, i, true);
+    while (!slot->in_flight.empty()) {
+      TaskState& task = *slot->in_flight.front().task;
+      slot->in_flight.pop_front();
+      --in_flight_;
+      task.header.store(nullptr, std::memory_order_relaxed);
+      task.slot = nullptr;
+      task.place = TaskState::Place::nowhere;
+      if (task.finished()) {
+        task.release();
+      } else {
+        ++totals_.lost;
+        finish(task, Outcome::failure, failure());
+      }
+    }
+    kill(*slot, WorkerSlot::KillReason::shutdown);
+  }
+  fail_waiting(failure);
+  wanted_ = 0;
+  if (shared_objects_) shared_objects_->close();
+  room_.notify_all();
+  changed_.notify_all();
+}
+
+void PoolCore::note(Level level, std::string message, const WorkerSlot* slot, const TaskState* task, std::uint32_t attempt) {
+  if (level < collector_.level()) return;
+  LogRecord record;
+  record.level = level;
+  record.origin = Origin::lifecycle;
+  record.message = std::move(message);
+  if (slot != nullptr) {
+    record.worker = slot->index;
+    record.incarnation = slot->incarnation;
+    record.pid = slot->worker.process.pid();
+  } else {
+    record.pid = owner_pid_;
+  }
+  if (task != nullptr) {
+    record.task_id = task->id;
+    record.task_name = task_name(*task);
+    record.attempt = attempt;
+  }
+  collector_.emit(std::move(record));
+}
+
+}  // namespace kindred::internal

@@ -1,0 +1,62 @@
+#include "task_state.hpp"
+
+#include "pool_core.hpp"
+
+namespace kindred::internal {
+
+TaskState::TaskState(PoolCore* pool, std::uint64_t task_id, CodeReference entry_code, CodeReference function_code)
+    : id{task_id}, entry{entry_code}, function{function_code} {
+  pool_ = pool;
+  pool->retain();
+}
+
+TaskState::~TaskState() {
+  drop_bytes();
+  pool_->release();
+}
+
+bool TaskState::running() const noexcept { return !finished() && pool_->is_running(*this); }
+bool TaskState::cancel(Running how) { return pool_->cancel(*this, how); }
+std::vector<LogRecord> TaskState::log() const { return pool_->log_of(id); }
+
+// --- what all futures share
+
+bool FutureState::wait(Deadline deadline) { return finished() || pool_->wait(*this, deadline); }
+bool FutureState::cancel(Running) { return false; }
+std::vector<LogRecord> FutureState::log() const { return {}; }
+
+void FutureState::require_value() const {
+  if (outcome_ != Outcome::value) [[unlikely]] std::rethrow_exception(exception());
+}
+
+std::exception_ptr FutureState::exception() const {
+  if (outcome_ == Outcome::value) return nullptr;
+  return failure_->make();
+}
+
+void FutureState::on_finished(std::function<void()> action) {
+  if (finished()) return run_callback(action);
+  pool_->add_continuation(*this, std::move(action), false);
+}
+
+void FutureState::on_finished_inline(std::function<void()> action) { pool_->add_continuation(*this, std::move(action), true); }
+
+LocalState::LocalState(PoolCore* pool) {
+  pool_ = pool;
+  pool->retain();
+}
+LocalState::~LocalState() { pool_->release(); }
+void LocalState::fail(std::exception_ptr error) { pool_->finish_local(*this, std::make_unique<SharedFailure>(std::move(error))); }
+void LocalState::finish() { pool_->finish_local(*this, nullptr); }
+
+PoolCore* pool_of(const FutureState& state) noexcept { return PoolCore::pool_of(state); }
+bool is_local(const FutureState& state) noexcept { return dynamic_cast<const LocalState*>(&state) != nullptr; }
+
+ValueBytes value_bytes(FutureState& state) {
+  auto& task = static_cast<TaskState&>(state);
+  return {task.bytes(), task.cargo ? &task.cargo->attachments : nullptr, pool_of(state)->context().id()};
+}
+
+void throw_unreadable_result(FutureState& state) { PoolCore::throw_unreadable(static_cast<TaskState&>(state)); }
+
+}  // namespace kindred::internal

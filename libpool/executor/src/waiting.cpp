@@ -1,0 +1,294 @@
+#include <algorithm>
+
+#include "kindred/error.hpp"
+#include "kindred/future.hpp"
+#include "kindred/internal/clock.hpp"
+#include "pool_core.hpp"
+
+// Threads that wait help: one of them takes in results and hands out calls itself, so that no hop through another thread is needed.
+namespace kindred::internal {
+namespace {
+
+// How long a leading waiter looks for its result before it sleeps. Waking it again costs the worker about 20 us.
+constexpr std::chrono::microseconds spin_time{50};
+
+bool passed(Deadline deadline) { return deadline && std::chrono::steady_clock::now() >= *deadline; }
+
+}  // namespace
+
+bool PoolCore::wait(FutureState& state, Deadline deadline) {
+  require_here("future");
+  Waiter me;
+  me.target = &state;
+  return wait_group([&state] { return state.finished(); }, me, deadline);
+}
+
+void PoolCore::wake(Waiter& waiter) noexcept {
+  waiter.signal.store(1, std::memory_order_release);
+  if (&waiter != leader_) {
+    futex_wake(waiter.signal, 1);
+  } else if (leader_sleeps_) {
+    context_.waiter_bell().ring();
+  }
+}
+
+bool PoolCore::wait_group(const std::function<bool()>& ready, Waiter& waiter, Deadline deadline) {
+  Lock lock{mutex_};
+  (void)pump();
+  bool answer = ready();
+  if (answer || (deadline && deadline->time_since_epoch().count() == 0)) {
+    flush_afterwards(lock);
+    return answer;
+  }
+  if (waiter.target != nullptr) const_cast<FutureState*>(waiter.target)->has_sleepers_ = true;
+  while (!(answer = ready()) && !passed(deadline)) {
+    if (leader_ == nullptr) {
+      leader_ = &waiter;
+      answer = lead(lock, ready, waiter, deadline);
+      leader_ = nullptr;
+      if (!followers_.empty()) {
+        wake(*followers_.front());  // somebody must lead, or its result would wait for another's
+      } else {
+        bells_stale_ = true;
+        arm_all();
+        if (pump()) arm_all();
+      }
+      break;
+    }
+    followers_.push_back(&waiter);
+    waiter.signal.store(0, std::memory_order_relaxed);
+    if (ready()) {
+      std::erase(followers_, &waiter);
+      answer = true;
+      break;
+    }
+    flush_afterwards(lock);
+    futex_wait(waiter.signal, 0, deadline);
+    lock.lock();
+    std::erase(followers_, &waiter);
+  }
+  flush_afterwards(lock);
+  return answer;
+}
+
+bool PoolCore::lead(Lock& lock, const std::function<bool()>& ready, Waiter& waiter, Deadline deadline) {
+  const auto spin_ticks = static_cast<std::uint64_t>(static_cast<double>(std::chrono::nanoseconds{spin_time}.count()) * ticks_per_nanosecond());
+  for (;;) {
+    auto since = ticks();
+    for (unsigned round = 1; options_.spin && in_flight_ != 0; ++round) {
+      // One look at each ring costs less than giving the lock away; the lock is open in between for those that submit.
+      const bool same_cpu = runs_here(current_cpu());
+      flush_afterwards(lock);
+      if (same_cpu || round % 16 == 0) {
+        yield_cpu();  // the worker may be queued behind us on this core
+      } else {
+        for (int i = 0; i < 8; ++i) cpu_relax();
+      }
+      lock.lock();
+      if (pump()) since = ticks();
+      if (ready()) return true;
+      if (ticks() - since > spin_ticks) break;
+    }
+    if (passed(deadline)) return ready();
+    waiter.signal.store(0, std::memory_order_relaxed);
+    leader_sleeps_ = true;
+    bells_stale_ = true;
+    arm_all();
+    // After arming: a result that came before it rang for nobody.
+    const bool came = pump();
+    if (!came && !ready()) {
+      flush_afterwards(lock);
+      context_.waiter_bell().wait(deadline);
+      lock.lock();
+    }
+    leader_sleeps_ = false;
+    (void)context_.waiter_bell().clear();
+    (void)pump();
+    if (ready()) return true;
+  }
+}
+
+bool PoolCore::runs_here(int cpu) const noexcept {
+  for (const auto& slot : slots_) {
+    if (slot->segment && !slot->in_flight.empty() && slot->header().cpu.load(std::memory_order_relaxed) == static_cast<std::uint32_t>(cpu) + 1) return true;
+  }
+  return false;
+}
+
+void PoolCore::add_continuation(FutureState& state, std::function<void()> action, bool in_line) {
+  require_here("future");
+  {
+    Lock lock{mutex_};
+    if (!state.finished()) {
+      if (!state.continuations_) {
+        state.continuations_ = std::make_unique<FutureState::Continuations>();
+        ++with_continuations_;
+      }
+      state.continuations_->push_back({std::move(action), in_line});
+      if (leader_ == nullptr) {
+        arm_all();
+        if (pump()) arm_all();  // what came before the bell was armed
+      }
+      return flush_afterwards(lock);
+    }
+  }
+  run_callback(action);
+}
+
+bool PoolCore::is_running(const TaskState& task) const noexcept {
+  const std::scoped_lock lock{mutex_};
+  const CallHeader* const header = task.header.load(std::memory_order_relaxed);
+  if (header == nullptr) return false;
+  const auto state = header->state.load(std::memory_order_acquire);
+  return state == call_state::begun || state == call_state::done || state == call_state::condemned;
+}
+
+bool PoolCore::cancel(TaskState& task, Running how) {
+  if (task.finished()) return task.outcome() == Outcome::cancelled;
+  require_here("future");
+  Lock lock{mutex_};
+  (void)pump();
+  bool answer = false;
+  if (task.finished()) {
+    answer = task.outcome() == Outcome::cancelled;
+  } else if (task.place == TaskState::Place::waiting) {
+    waiting_.remove(task);
+    finish_cancelled(task, "before it began");
+    answer = true;
+  } else if (task.place == TaskState::Place::handed) {
+    WorkerSlot& slot = *task.slot;
+    std::size_t position = 0;
+    while (position < slot.in_flight.size() && slot.in_flight[position].task != &task) ++position;
+    if (position < slot.in_flight.size()) {
+      if (take_back(slot, position, false)) {
+        finish_cancelled(task, "before it began");
+        answer = true;
+      } else if (how == Running::ask) {
+        ask_to_stop(slot, task);
+      } else if (how == Running::kill && condemn_task(slot, slot.in_flight[position], TaskState::Condemned::cancelled)) {
+        task.retain();  // for the entry in flight: the burial drops it
+        finish_cancelled(task, "while it ran: its worker was killed");
+        answer = true;
+      }
+    }
+  }
+  if (bounded_waiting_ != 0) room_.notify_all();
+  flush_afterwards(lock);
+  return answer;
+}
+
+bool PoolCore::condemn_task(WorkerSlot& slot, InFlight& entry, TaskState::Condemned why) {
+  // Crash: none of ours. The worker moves begun to done before it publishes; one of the two swaps wins. Where the worker's did, its
+  // result is on its way and nobody is killed, so a late kill cannot hit the next task.
+  std::uint32_t expected = call_state::begun;
+  if (!entry.header->state.compare_exchange_strong(expected, call_state::condemned, std::memory_order_acq_rel)) return false;
+  entry.task->condemned = why;
+  kill(slot, WorkerSlot::KillReason::task);
+  return true;
+}
+
+void PoolCore::ask_to_stop(WorkerSlot& slot, const TaskState& task) noexcept {
+  slot.header().stop_task.store(task.id, std::memory_order_release);
+  slot.header().stop_signal.fetch_add(1, std::memory_order_release);
+  futex_wake(slot.header().stop_signal, 1);
+}
+
+// --- several at once
+
+void wait_for_states(const std::vector<FutureState*>& states, ReturnWhen when, Deadline deadline) {
+  struct Shared {
+    std::size_t left = 0;
+    bool one_finished = false;
+    bool one_failed = false;
+    Waiter waiter;
+    PoolCore* pool = nullptr;
+  };
+  PoolCore* pool = nullptr;
+  auto shared = std::make_shared<Shared>();
+  for (FutureState* const state : states) {
+    if (state->finished()) {
+      shared->one_finished = true;
+      shared->one_failed = shared->one_failed || state->outcome() == Outcome::failure;
+    } else {
+      pool = pool_of(*state);
+    }
+  }
+  const auto satisfied = [shared, when] {
+    return shared->left == 0 || (when == ReturnWhen::first_completed && shared->one_finished) ||
+           (when == ReturnWhen::first_exception && shared->one_failed);
+  };
+  if (pool == nullptr || (when == ReturnWhen::first_completed && shared->one_finished) ||
+      (when == ReturnWhen::first_exception && shared->one_failed)) {
+    return;
+  }
+  shared->pool = pool;
+  shared->left = states.size();
+  for (FutureState* const state : states) {
+    state->on_finished_inline([shared, state, satisfied] {
+      const auto note = [&] {
+        --shared->left;
+        shared->one_finished = true;
+        shared->one_failed = shared->one_failed || state->outcome() == Outcome::failure;
+        if (satisfied() && shared->pool != nullptr) shared->pool->wake(shared->waiter);
+      };
+      note();
+    });
+  }
+  (void)pool->wait_group(satisfied, shared->waiter, deadline);
+  shared->pool = nullptr;
+}
+
+struct CompletionQueue::Shared {
+  std::mutex mutex;
+  std::deque<std::size_t> finished;
+  Waiter waiter;
+  bool waiting = false;
+  PoolCore* pool = nullptr;
+};
+
+CompletionQueue::CompletionQueue(const std::vector<FutureState*>& states) : shared_{std::make_shared<Shared>()}, left_{states.size()} {
+  for (FutureState* const state : states) {
+    if (!state->finished()) shared_->pool = pool_of(*state);
+  }
+  for (std::size_t i = 0; i < states.size(); ++i) {
+    states[i]->on_finished_inline([shared = shared_, i] {
+      bool wake = false;
+      {
+        const std::scoped_lock lock{shared->mutex};
+        shared->finished.push_back(i);
+        wake = shared->waiting;
+      }
+      if (wake) shared->pool->wake(shared->waiter);
+    });
+  }
+}
+
+CompletionQueue::~CompletionQueue() = default;
+
+std::optional<std::size_t> CompletionQueue::next(Deadline deadline) {
+  const auto take = [&]() -> std::optional<std::size_t> {
+    const std::scoped_lock lock{shared_->mutex};
+    if (shared_->finished.empty()) return std::nullopt;
+    const std::size_t first = shared_->finished.front();
+    shared_->finished.pop_front();
+    --left_;
+    return first;
+  };
+  if (const auto first = take()) return first;
+  const auto any = [&] {
+    const std::scoped_lock lock{shared_->mutex};
+    return !shared_->finished.empty();
+  };
+  {
+    const std::scoped_lock lock{shared_->mutex};
+    shared_->waiting = true;
+  }
+  (void)shared_->pool->wait_group(any, shared_->waiter, deadline);
+  {
+    const std::scoped_lock lock{shared_->mutex};
+    shared_->waiting = false;
+  }
+  return take();
+}
+
+}  // namespace kindred::internal

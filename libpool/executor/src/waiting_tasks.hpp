@@ -1,0 +1,60 @@
+#pragma once
+
+#include <cstddef>
+#include <map>
+
+#include "task_state.hpp"
+
+namespace kindred::internal {
+
+/// Tasks that no worker has: by priority, then in order. A list through the tasks themselves, so a million wait without further memory.
+class WaitingTasks {
+ public:
+  void push_back(TaskState& task) { insert(list_of(task), task, false); }
+  void push_front(TaskState& task) { insert(list_of(task), task, true); }
+
+  void remove(TaskState& task) noexcept {
+    List& list = list_of(task);
+    (task.previous != nullptr ? task.previous->next : list.first) = task.next;
+    (task.next != nullptr ? task.next->previous : list.last) = task.previous;
+    task.next = task.previous = nullptr;
+    task.place = TaskState::Place::nowhere;
+    --size_;
+    if (&list != &usual_ && list.first == nullptr) others_.erase(-priority_of(task));
+  }
+
+  [[nodiscard]] TaskState* front() noexcept {
+    if (!others_.empty() && others_.begin()->first < 0) return others_.begin()->second.first;
+    if (usual_.first != nullptr || others_.empty()) return usual_.first;
+    return others_.begin()->second.first;
+  }
+
+  [[nodiscard]] std::size_t size() const noexcept { return size_; }
+  [[nodiscard]] bool empty() const noexcept { return size_ == 0; }
+  [[nodiscard]] bool has_priorities() const noexcept { return !others_.empty(); }
+
+ private:
+  struct List {
+    TaskState* first = nullptr;
+    TaskState* last = nullptr;
+  };
+  static int priority_of(const TaskState& task) noexcept { return task.options ? task.options->priority : 0; }
+  List& list_of(const TaskState& task) { return priority_of(task) == 0 ? usual_ : others_[-priority_of(task)]; }
+
+  void insert(List& list, TaskState& task, bool in_front) noexcept {
+    task.place = TaskState::Place::waiting;
+    task.next = in_front ? list.first : nullptr;
+    task.previous = in_front ? nullptr : list.last;
+    if (task.next != nullptr) task.next->previous = &task;
+    if (task.previous != nullptr) task.previous->next = &task;
+    if (in_front || list.first == nullptr) list.first = &task;
+    if (!in_front || list.last == nullptr) list.last = &task;
+    ++size_;
+  }
+
+  List usual_;
+  std::map<int, List> others_;  // by negated priority, so the highest comes first
+  std::size_t size_ = 0;
+};
+
+}  // namespace kindred::internal

@@ -1,0 +1,459 @@
+#include "worker_process.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <exception>
+
+#include <cxxabi.h>
+
+#include "kindred/error.hpp"
+#include "kindred/internal/clock.hpp"
+#include "kindred/internal/context_life.hpp"
+#include "kindred/internal/crash_report.hpp"
+#include "kindred/internal/event_poll.hpp"
+#include "kindred/internal/exception_codec.hpp"
+#include "kindred/internal/log_front.hpp"
+#include "kindred/internal/process.hpp"
+#include "nesting.hpp"
+
+namespace kindred {
+namespace internal {
+namespace {
+
+WorkerProcess* this_process = nullptr;  // set once, before the first call; a fork of a task inherits it and is told apart by served_context
+
+// The smallest room that a result begins in; it grows out of it.
+constexpr std::size_t first_result_room = 256;
+constexpr std::size_t largest_in_ring = 16 * 1024;
+
+std::span<std::byte> grow_vector(void* self, std::span<const std::byte> written, std::size_t more) {
+  auto& bytes = *static_cast<std::vector<std::byte>*>(self);
+  bytes.resize(2 * (written.size() + more));
+  return bytes;
+}
+
+}  // namespace
+
+WorkerProcess::WorkerProcess(WorkerBootstrap& boot)
+    : boot_{boot},
+      header_{boot.segment.header()},
+      part_{read_pool_part(boot.setup.pool_part)},
+      calls_{boot.segment.call_room(), header_.calls},
+      results_{boot.segment.result_room(), header_.results},
+      worker_{*this} {}
+
+int WorkerProcess::run() {
+  for (;;) {
+    const auto message = calls_.next();
+    if (message.empty()) {
+      if (!wait_for_call()) break;
+      continue;
+    }
+    auto& call = *reinterpret_cast<CallHeader*>(message.data());
+    std::uint32_t expected = call_state::queued;
+    // Crash: before this swap the call is not begun, and goes to another worker; after it, it is this worker's, and fails with it.
+    if (!call.state.compare_exchange_strong(expected, call_state::begun, std::memory_order_acq_rel)) continue;  // taken back
+    run_call(call, message);
+  }
+  header_.phase.store(3, std::memory_order_relaxed);
+  const bool good = run_start_call(part_.finalizer, part_.initializer.attachments + 1, WorkerMessage::finalizer_failed);
+  states_.clear();
+  if (capture_) capture_->drain(true);
+  (void)good;  // it was reported; the worker's end is in good order all the same
+  return 0;
+}
+
+bool WorkerProcess::call_or_command() {
+  // Order: the command first. The parent publishes calls before it commands, so a ring that is empty after the command was seen is empty.
+  const auto command = header_.command.load(std::memory_order_acquire);
+  return calls_.ready() || command != 0;
+}
+
+bool WorkerProcess::room_for_result() { return !results_.reserve(first_result_room).empty(); }
+
+bool WorkerProcess::wait_for_call() {
+  leave_task();
+  last_end_ = 0;
+  header_.begun_task.store(0, std::memory_order_relaxed);
+  calls_.release();
+  ring_if_armed();
+  (void)sleep_until(&WorkerProcess::call_or_command);
+  return calls_.ready();
+}
+
+// Spins for as long as the parent allows, then sleeps on the segment's wake word.
+bool WorkerProcess::sleep_until(bool (WorkerProcess::*ready)()) {
+  const auto budget = header_.spin_nanoseconds.load(std::memory_order_relaxed);
+  if (budget != 0) {
+    const auto limit = static_cast<std::uint64_t>(static_cast<double>(budget) * ticks_per_nanosecond());
+    header_.cpu.store(static_cast<std::uint32_t>(current_cpu()) + 1, std::memory_order_relaxed);
+    const auto since = ticks();
+    for (unsigned round = 1; ticks() - since < limit; ++round) {
+      if ((this->*ready)()) return true;
+      if (round % 64 == 0) {
+        yield_cpu();  // the parent may be queued behind us on this core
+        header_.cpu.store(static_cast<std::uint32_t>(current_cpu()) + 1, std::memory_order_relaxed);
+      } else {
+        for (int i = 0; i < 4; ++i) cpu_relax();
+      }
+    }
+  }
+  for (;;) {
+    const auto seen = header_.wake.load(std::memory_order_relaxed);
+    header_.sleeps.store(1, std::memory_order_relaxed);
+    // Order: that we sleep before the look at the ring; pairs with the fence in PoolCore::wake_worker.
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    if ((this->*ready)()) break;
+    futex_wait(header_.wake, seen);
+  }
+  header_.sleeps.store(0, std::memory_order_relaxed);
+  return true;
+}
+
+void* WorkerProcess::resolve(CodeReference reference) {
+  if (reference == last_reference_) return last_address_;
+  while (!boot_.code.knows(reference)) receive_messages(true);
+  void* const address = boot_.code.resolve(reference);
+  last_reference_ = reference;
+  last_address_ = address;
+  return address;
+}
+
+void WorkerProcess::receive_messages(bool wait) {
+  bool closed = false;
+  auto message = boot_.socket.receive(wait ? Deadline{} : Deadline{std::chrono::steady_clock::time_point{}}, &closed);
+  if (closed) exit_now(0);  // the parent is gone
+  if (!message || message->bytes.size() < sizeof(AttachmentNotice)) return;
+  AttachmentNotice notice;
+  std::memcpy(&notice, message->bytes.data(), sizeof notice);
+  const char* const text = reinterpret_cast<const char*>(message->bytes.data()) + sizeof notice;
+  const std::size_t text_bytes = message->bytes.size() - sizeof notice;
+  switch (static_cast<ParentMessage>(notice.message)) {
+    case ParentMessage::attachment:
+      if (!message->descriptors.empty()) {
+        memory_[notice.memory_id] = std::make_shared<SharedMemory>(SharedMemory::adopt(std::move(message->descriptors[0]), notice.bytes));
+      }
+      break;
+    case ParentMessage::module: {
+      Module module;
+      module.path.assign(text, std::min<std::size_t>(notice.bytes, text_bytes));
+      if (text_bytes > notice.bytes + 1) module.build_id.assign(text + notice.bytes + 1, text_bytes - notice.bytes - 1);
+      boot_.code.add(notice.memory_id, std::move(module), boot_.setup.options.load_libraries);
+      break;
+    }
+    case ParentMessage::forget: memory_.erase(notice.memory_id); break;
+  }
+}
+
+std::shared_ptr<SharedMemory> WorkerProcess::memory(std::uint64_t id) {
+  for (;;) {
+    if (const auto found = memory_.find(id); found != memory_.end()) {
+      auto memory = std::move(found->second);
+      memory_.erase(memory_.begin(), std::next(found));  // in order: what was skipped belonged to calls that were taken back
+      return memory;
+    }
+    receive_messages(true);
+  }
+}
+
+std::span<std::byte> WorkerProcess::grow(void* self, std::span<const std::byte> written, std::size_t more) {
+  auto& process = *static_cast<WorkerProcess*>(self);
+  const std::size_t wanted = written.size() + more;
+  if (wanted <= largest_in_ring) {
+    // Not in place: `written` may lie in the same buffer.
+    std::vector<std::byte> larger(std::max<std::size_t>(2 * wanted, 4096));
+    std::memcpy(larger.data(), written.data(), written.size());
+    process.overflow_.swap(larger);
+    return process.overflow_;
+  }
+  auto block = std::make_shared<SharedMemory>(SharedMemory::create("kindred-result", process.block_ ? 2 * wanted : wanted + wanted / 8));
+  std::memcpy(block->bytes().data(), written.data(), written.size());
+  process.block_ = std::move(block);
+  return process.block_->bytes();
+}
+
+void WorkerProcess::run_call(CallHeader& call, std::span<std::byte> message) {
+  const std::uint64_t begun = last_end_ != 0 ? last_end_ : ticks();
+  header_.begun_ticks.store(begun, std::memory_order_relaxed);
+  header_.begun_task.store(call.task_id, std::memory_order_release);
+  attempt_ = call.attempt;
+  const std::byte* at = message.data() + sizeof(CallHeader);
+  enter_task({.task_id = call.task_id,
+              .attempt = call.attempt,
+              .function_reference = call.function != 0 ? call.function : call.entry,
+              .name = {reinterpret_cast<const char*>(at), call.name_bytes}});
+  at += round_to_ring(call.name_bytes);
+
+  auto room = results_.reserve(first_result_room);
+  while (room.empty()) {
+    // The parent does not take results in: nobody waits for them. It is told that it must, and it wakes us when there is room.
+    boot_.service_bell.ring();
+    (void)sleep_until(&WorkerProcess::room_for_result);
+    room = results_.reserve(first_result_room);
+  }
+  block_.reset();
+  Encoder out{boot_.hello.context, room.subspan(sizeof(ResultHeader)), &WorkerProcess::grow, this};
+  ResultKind kind = ResultKind::value;
+  Attachments attachments;
+  std::shared_ptr<SharedMemory> block;
+  TaskPhase phase = TaskPhase::reading_arguments;
+  const std::size_t start = out.size();
+  try {
+    auto bytes = std::span<const std::byte>{at, call.argument_bytes};
+    at += round_to_ring(call.argument_bytes);
+    for (std::size_t i = 0; i < call.attachments; ++i) {
+      std::uint64_t id = 0;
+      std::memcpy(&id, at + i * sizeof id, sizeof id);
+      attachments.push_back(memory(id));
+    }
+    if ((call.flags & call_is_external) != 0) {
+      BlockReference reference;
+      std::memcpy(&reference, bytes.data(), sizeof reference);
+      block = memory(reference.memory_id);
+      bytes = block->bytes().first(reference.bytes);
+    }
+    Decoder in{boot_.hello.context, bytes, &attachments};
+    const auto* const entry = static_cast<const EntryInfo*>(resolve(call.entry));
+    TaskFrame frame{in, out, worker_, call.function == 0 ? nullptr : resolve(call.function), phase};
+    try {
+      entry->run(frame);
+    } catch (...) {
+      phase = frame.phase;
+      throw;
+    }
+  } catch (abi::__forced_unwind&) {
+    // The task ends this thread (pthread_exit): it cannot be kept from it. Its failure is sent, and the process ends with it.
+    replace_by_failure(out, start, 0, phase, true);
+    write_result(call, out, ResultKind::failure, begun);
+    exit_now(0);
+  } catch (...) {
+    replace_by_failure(out, start, 0, phase, false);
+    kind = ResultKind::failure;
+  }
+  write_result(call, out, kind, begun);
+}
+
+void WorkerProcess::write_result(const CallHeader& call, Encoder& out, ResultKind kind, std::uint64_t begun) {
+  if (capture_) capture_->drain(true);
+  ResultHeader result{};
+  result.kind = kind;
+  result.task_id = call.task_id;
+  result.begun_ticks = begun;
+  const auto value = out.written();
+  BlockReference external{};
+  std::span<const std::byte> bytes = value;
+  std::vector<std::uint64_t> ids;
+  const auto send_memory = [&](const SharedMemory& memory) {
+    const AttachmentNotice notice{.message = 0, .spare = 0, .memory_id = next_memory_id_++, .bytes = memory.size()};
+    send(WorkerMessage::attachment, std::as_bytes(std::span{&notice, 1}), memory.fd());
+    return notice.memory_id;
+  };
+  for (const auto& memory : out.attachments()) ids.push_back(send_memory(*memory));
+  if (block_ && value.data() == block_->bytes().data()) {
+    external = {.memory_id = send_memory(*block_), .bytes = value.size()};
+    bytes = std::as_bytes(std::span{&external, 1});
+    result.flags |= result_is_external;
+  }
+  result.value_bytes = static_cast<std::uint32_t>(bytes.size());
+  result.attachments = static_cast<std::uint8_t>(ids.size());
+  if (part_.max_rss_bytes != 0 && grown_too_large()) result.flags |= result_asks_recycle;
+
+  const std::size_t size = sizeof result + round_to_ring(bytes.size()) + ids.size() * sizeof(std::uint64_t);
+  auto room = results_.reserve(size);
+  while (room.empty()) {
+    boot_.service_bell.ring();
+    const auto seen = header_.wake.load(std::memory_order_relaxed);
+    header_.sleeps.store(1, std::memory_order_relaxed);
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    room = results_.reserve(size);
+    if (room.empty()) futex_wait(header_.wake, seen);
+    header_.sleeps.store(0, std::memory_order_relaxed);
+    if (room.empty()) room = results_.reserve(size);
+  }
+  std::byte* at = room.data() + sizeof result;
+  if (!bytes.empty() && at != bytes.data()) std::memmove(at, bytes.data(), bytes.size());  // mostly it was written in place
+  if (!ids.empty()) std::memcpy(at + round_to_ring(bytes.size()), ids.data(), ids.size() * sizeof(std::uint64_t));
+  last_end_ = ticks();
+  result.ended_ticks = last_end_;
+  std::memcpy(room.data(), &result, sizeof result);
+
+  // A parent that is about to kill this worker for this very task has moved the state on: then nothing may come of it any more.
+  std::uint32_t expected = call_state::begun;
+  if (!const_cast<CallHeader&>(call).state.compare_exchange_strong(expected, call_state::done, std::memory_order_acq_rel)) {
+    for (;;) futex_wait(header_.sleeps, header_.sleeps.load(std::memory_order_relaxed));
+  }
+  // Crash: before this line the task is lost with the worker, after it its result is committed.
+  results_.publish(size);
+  ring_if_armed();
+  if (block_) block_.reset();
+}
+
+void WorkerProcess::ring_if_armed() noexcept {
+  // Order: the published cursor (or the position) before the look at what is armed; pairs with the fence in PoolCore::arm_all.
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  const std::uint64_t armed = header_.armed.load(std::memory_order_relaxed);
+  const std::uint64_t epoch = armed >> Armed::epoch_shift;
+  if (epoch == last_rung_) return;
+  if ((armed & Armed::waiter) != 0) {
+    last_rung_ = epoch;
+    boot_.waiter_bell.ring();
+  } else if ((armed & Armed::service) != 0) {
+    last_rung_ = epoch;
+    boot_.service_bell.ring();
+  } else if ((armed & Armed::dry) != 0) {
+    const std::uint64_t low_water = (armed >> Armed::low_water_shift) & Armed::low_water_mask;
+    if (header_.calls.published.load(std::memory_order_relaxed) - calls_.position() > low_water) return;
+    last_rung_ = epoch;
+    boot_.service_bell.ring();
+  }
+}
+
+bool WorkerProcess::grown_too_large() {
+  // Reading it costs microseconds: not more often than every 5 ms.
+  const auto now = ticks();
+  if (static_cast<double>(now - rss_checked_) < 5e6 * ticks_per_nanosecond()) return false;
+  rss_checked_ = now;
+  return resident_bytes(0) > part_.max_rss_bytes;
+}
+
+void WorkerProcess::send(WorkerMessage message, std::span<const std::byte> bytes, int fd) {
+  std::vector<std::byte> text;
+  if (message == WorkerMessage::attachment) {
+    text.assign(bytes.begin(), bytes.end());
+  } else {
+    text.resize(4 + std::min<std::size_t>(bytes.size(), 48 * 1024));
+    if (!bytes.empty()) std::memcpy(text.data() + 4, bytes.data(), text.size() - 4);
+  }
+  const auto kind = static_cast<std::uint32_t>(message);
+  std::memcpy(text.data(), &kind, sizeof kind);
+  const std::span<const int> fds = fd < 0 ? std::span<const int>{} : std::span<const int>{&fd, 1};
+  for (;;) {
+    const auto sent = boot_.socket.send(text, fds);
+    if (sent == MessageSocket::Sent::yes) return;
+    if (sent == MessageSocket::Sent::closed) exit_now(0);
+    boot_.service_bell.ring();  // the socket is full: the parent has not read for long
+    yield_cpu();
+  }
+}
+
+bool WorkerProcess::run_start_call(const WrittenCall& call, std::size_t first_attachment, WorkerMessage failure) {
+  if (call.entry == 0) return true;
+  std::vector<std::byte> room(4096);
+  Encoder out{boot_.hello.context, room, grow_vector, &room};
+  TaskPhase phase = TaskPhase::reading_arguments;
+  try {
+    Attachments attachments;
+    for (std::size_t i = 0; i < call.attachments; ++i) attachments.push_back(memory(first_attachment + i));
+    Decoder in{boot_.hello.context, call.arguments, &attachments};
+    const auto* const entry = static_cast<const EntryInfo*>(resolve(call.entry));
+    TaskFrame frame{in, out, worker_, call.function == 0 ? nullptr : resolve(call.function), phase};
+    try {
+      entry->run(frame);
+    } catch (...) {
+      phase = frame.phase;
+      throw;
+    }
+    return true;
+  } catch (abi::__forced_unwind&) {
+    replace_by_failure(out, 0, 0, phase, true);
+    send(failure, out.written());
+    exit_now(1);
+  } catch (...) {
+    replace_by_failure(out, 0, 0, phase, false);
+    send(failure, out.written());
+    return false;
+  }
+}
+
+bool WorkerProcess::stop_requested() const noexcept {
+  const auto task = task_id();
+  return task != 0 && header_.stop_task.load(std::memory_order_acquire) == task;
+}
+
+std::stop_token WorkerProcess::stop_token() {
+  const std::scoped_lock lock{stop_mutex_};
+  const auto task = task_id();
+  if (stop_task_ != task || !stop_source_) {
+    stop_source_.emplace();
+    stop_task_ = task;
+  }
+  if (stop_requested()) stop_source_->request_stop();
+  if (!stop_watcher_.joinable()) {
+    stop_watcher_ = std::jthread{[this](const std::stop_token&) {
+      settle_thread("kindred-stop");
+      for (;;) {
+        const auto seen = header_.stop_signal.load(std::memory_order_acquire);
+        {
+          const std::scoped_lock watch{stop_mutex_};
+          if (stop_source_ && stop_task_ != 0 && header_.stop_task.load(std::memory_order_acquire) == stop_task_) stop_source_->request_stop();
+        }
+        futex_wait(header_.stop_signal, seen);
+      }
+    }};
+    stop_watcher_.detach();  // it lives as long as the process
+  }
+  return stop_source_->get_token();
+}
+
+std::shared_ptr<void>& WorkerProcess::state_place(std::type_index type) { return states_[type]; }
+
+int worker_main(WorkerBootstrap& boot) {
+  // For ever: static destructors of the program may still log and ask.
+  auto* const process = new WorkerProcess{boot};
+  this_process = process;
+  return process->start();
+}
+
+int WorkerProcess::start() {
+  const Hello& hello = boot_.hello;
+  attach_log(boot_.segment.log_area(), std::move(boot_.collector_bell),
+             {.context = hello.context, .worker = hello.index, .incarnation = hello.incarnation, .pid = process_id()});
+  if (part_.bridge_spdlog) bridge_spdlog();
+  set_nesting_depth(part_.depth);
+  install_crash_handlers(boot_.segment.crash_page(), header_.begun_task, boot_.setup.modules);
+  if (boot_.captured_stdout) capture_ = std::make_unique<OutputCapture>(std::move(boot_.captured_stdout), std::move(boot_.captured_stderr));
+  header_.phase.store(1, std::memory_order_relaxed);
+  if (!run_start_call(part_.initializer, 1, WorkerMessage::initializer_failed)) {
+    if (capture_) capture_->drain(true);
+    return 72;
+  }
+  header_.phase.store(2, std::memory_order_relaxed);
+  send(WorkerMessage::ready, {});
+  return run();
+}
+
+void prepare_fork_server(const Setup& setup, CodeMap& code) {
+  for (const WrittenCall& call : read_pool_part(setup.pool_part).preload) {
+    std::vector<std::byte> room(4096);
+    Encoder out{ContextId{}, room, grow_vector, &room};
+    Decoder in{ContextId{}, call.arguments};
+    // There is no worker here, and the executor has refused calls that would look at it.
+    alignas(Worker) static std::byte nobody[sizeof(Worker)]{};
+    TaskFrame frame{in, out, *reinterpret_cast<Worker*>(nobody), call.function == 0 ? nullptr : code.resolve(call.function)};
+    static_cast<const EntryInfo*>(code.resolve(call.entry))->run(frame);
+  }
+}
+
+}  // namespace internal
+
+int Worker::index() const noexcept { return process_->hello().index; }
+std::uint32_t Worker::pid() const noexcept { return internal::process_id(); }
+std::uint32_t Worker::incarnation() const noexcept { return process_->hello().incarnation; }
+Logger& Worker::logger() const noexcept { return process_->logger(); }
+std::uint64_t Worker::task_id() const noexcept { return process_->task_id(); }
+std::uint32_t Worker::attempt() const noexcept { return process_->attempt(); }
+bool Worker::stop_requested() const noexcept { return process_->stop_requested(); }
+std::stop_token Worker::stop_token() { return process_->stop_token(); }
+std::shared_ptr<void>& Worker::state_place(std::type_index type) { return process_->state_place(type); }
+
+bool in_worker() noexcept { return internal::this_process != nullptr && static_cast<bool>(internal::served_context()); }
+
+Worker& this_worker() {
+  if (!in_worker()) {
+    throw UsageError{"this_worker() was called in pid " + std::to_string(internal::process_id()) +
+                     ", which is no worker. Call it from a task, an initializer or a finalizer; in_worker() tells which."};
+  }
+  return internal::this_process->worker();
+}
+
+}  // namespace kindred

@@ -1,0 +1,91 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <thread>
+#include <typeindex>
+#include <vector>
+
+#include "kindred/internal/bootstrap.hpp"
+#include "kindred/internal/task_entry.hpp"
+#include "kindred/logger.hpp"
+#include "kindred/worker.hpp"
+#include "output_capture.hpp"
+#include "pool_part.hpp"
+
+namespace kindred::internal {
+
+/// A worker's inside: takes calls out of its ring, runs them, puts results into its ring. One thread, but what users' tasks start.
+class WorkerProcess {
+ public:
+  explicit WorkerProcess(WorkerBootstrap& boot);
+  WorkerProcess(const WorkerProcess&) = delete;
+  WorkerProcess& operator=(const WorkerProcess&) = delete;
+
+  [[nodiscard]] int start();  ///< sets up, initialises and runs; returns the exit code
+
+  // What Worker shows.
+  [[nodiscard]] const Hello& hello() const noexcept { return boot_.hello; }
+  [[nodiscard]] std::uint64_t task_id() const noexcept { return header_.begun_task.load(std::memory_order_relaxed); }
+  [[nodiscard]] std::uint32_t attempt() const noexcept { return attempt_; }
+  [[nodiscard]] bool stop_requested() const noexcept;
+  [[nodiscard]] std::stop_token stop_token();
+  [[nodiscard]] Logger& logger() noexcept { return logger_; }
+  [[nodiscard]] std::shared_ptr<void>& state_place(std::type_index type);
+  [[nodiscard]] Worker& worker() noexcept { return worker_; }
+
+ private:
+  [[nodiscard]] int run();
+  [[nodiscard]] bool wait_for_call();
+  [[nodiscard]] bool sleep_until(bool (WorkerProcess::*ready)());
+  [[nodiscard]] bool call_or_command();
+  [[nodiscard]] bool room_for_result();
+  void run_call(CallHeader& header, std::span<std::byte> message);
+  void write_result(const CallHeader& header, Encoder& out, ResultKind kind, std::uint64_t begun);
+  void publish(std::size_t bytes);
+  void ring_if_armed() noexcept;
+  [[nodiscard]] bool run_start_call(const WrittenCall& call, std::size_t first_attachment, WorkerMessage failure);
+  void send(WorkerMessage message, std::span<const std::byte> bytes, int fd = -1);
+  [[nodiscard]] std::shared_ptr<SharedMemory> memory(std::uint64_t id);
+  void receive_messages(bool wait);
+  [[nodiscard]] void* resolve(CodeReference reference);
+  [[nodiscard]] bool grown_too_large();
+  static std::span<std::byte> grow(void* self, std::span<const std::byte> written, std::size_t more);
+
+  WorkerBootstrap& boot_;
+  SegmentHeader& header_;
+  PoolPart part_;
+  RingReader<> calls_;
+  RingWriter<> results_;
+  Worker worker_;
+  Logger logger_;
+  std::map<std::type_index, std::shared_ptr<void>> states_;
+  std::map<std::uint64_t, std::shared_ptr<SharedMemory>> memory_;  // sent, not yet named
+  std::vector<std::byte> overflow_;          // a result that does not fit into the ring's room
+  std::shared_ptr<SharedMemory> block_;      // a large one
+  std::uint32_t attempt_ = 0;
+  std::uint64_t last_rung_ = 0;              // epoch of the last ringing
+  std::uint64_t last_end_ = 0;               // ticks; 0: the worker was idle since
+  std::uint64_t next_memory_id_ = 1;
+  std::uint64_t rss_checked_ = 0;            // ticks
+  CodeReference last_reference_ = 0;
+  void* last_address_ = nullptr;
+  std::unique_ptr<OutputCapture> capture_;
+  std::mutex stop_mutex_;
+  std::optional<std::stop_source> stop_source_;
+  std::uint64_t stop_task_ = 0;              // whose source that is
+  std::jthread stop_watcher_;
+};
+
+/// The worker's main, in the context's sense.
+int worker_main(WorkerBootstrap& boot);
+/// Runs the preload calls in the fork server.
+void prepare_fork_server(const Setup& setup, CodeMap& code);
+
+}  // namespace kindred::internal

@@ -1,0 +1,115 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "kindred/internal/context.hpp"
+#include "kindred/internal/ring.hpp"
+#include "kindred/stats.hpp"
+#include "kindred/internal/collector.hpp"
+#include "task_state.hpp"
+
+namespace kindred::internal {
+
+/// A queue that keeps its memory: calls come and go by the million.
+template <class T>
+class CircularQueue {
+ public:
+  [[nodiscard]] bool empty() const noexcept { return head_ == tail_; }
+  [[nodiscard]] std::size_t size() const noexcept { return tail_ - head_; }
+  [[nodiscard]] T& front() noexcept { return places_[head_ & mask_]; }
+  [[nodiscard]] T& back() noexcept { return places_[(tail_ - 1) & mask_]; }
+  [[nodiscard]] T& operator[](std::size_t i) noexcept { return places_[(head_ + i) & mask_]; }
+  void pop_front() noexcept { ++head_; }
+  void pop_back() noexcept { --tail_; }
+  void push_back(T value) {
+    if (size() == places_.size()) widen();
+    places_[tail_++ & mask_] = value;
+  }
+  void erase(std::size_t i) noexcept {
+    for (; i + 1 < size(); ++i) (*this)[i] = (*this)[i + 1];
+    --tail_;
+  }
+
+ private:
+  void widen() {
+    std::vector<T> larger(places_.empty() ? 64 : places_.size() * 2);
+    const std::size_t count = size();
+    for (std::size_t i = 0; i < count; ++i) larger[i] = (*this)[i];
+    places_.swap(larger);
+    mask_ = places_.size() - 1;
+    head_ = 0;
+    tail_ = count;
+  }
+  std::vector<T> places_;
+  std::size_t mask_ = 0;
+  std::size_t head_ = 0;
+  std::size_t tail_ = 0;
+};
+
+/// A call that a worker has, in the order of its ring. `end`: the ring's cursor behind it.
+struct InFlight {
+  TaskState* task = nullptr;
+  CallHeader* header = nullptr;
+  std::uint64_t end = 0;
+};
+
+/// One of the pool's places for a worker, and the process that fills it now. All under the pool's lock, but what the supervisor alone
+/// touches: `process` while it starts and is buried.
+struct WorkerSlot {
+  enum class State : std::uint8_t {
+    empty,     ///< no process
+    starting,  ///< the supervisor is making one
+    alive,     ///< takes calls
+    leaving,   ///< was asked to finish; takes no more calls
+    dying      ///< found dead; being buried
+  };
+  enum class KillReason : std::uint8_t { none, task, protocol, shutdown, initializer_timeout };
+
+  int index = 0;
+  State state = State::empty;
+  KillReason kill_reason = KillReason::none;
+  bool ready = false;          ///< has said that it is initialised
+  bool initializer_failed = false;
+  bool found_dead = false;     ///< by the poll; to be buried
+  bool watched = false;        ///< its pidfd and socket are in the supervisor's poll
+  std::uint32_t incarnation = 0;
+  std::uint32_t next_incarnation = 0;
+  std::uint32_t owner = 0;
+  StartedWorker worker;
+  std::shared_ptr<Segment> segment;
+  RingWriter<> calls;
+  RingReader<> results;
+  CircularQueue<InFlight> in_flight;
+  SourceId log_source{};
+
+  std::uint64_t armed_bits = 0;
+  std::uint64_t armed_epoch = 0;
+  std::uint64_t handed = 0;         ///< calls in this incarnation's ring ever, less those taken back
+  double average_ticks = 0;         ///< of recent run times; 0: none yet
+  std::size_t modules_known = 0;
+  std::uint64_t memory_known = 0;   ///< next attachment number of this incarnation
+  std::unordered_map<std::uint64_t, std::shared_ptr<SharedMemory>> received;  ///< attachments of results to come
+  std::chrono::steady_clock::time_point started{};
+  std::chrono::steady_clock::time_point idle_since{};
+  std::chrono::steady_clock::time_point leave_by{};  ///< leaving: killed when it passes
+  std::string protocol_error;
+  std::string bootstrap_error;              ///< what it said before it gave up
+  std::vector<std::byte> failure_bytes;     ///< its initializer's exception, encoded
+  std::string loss_hint;                    ///< what else is known of its death
+  std::chrono::nanoseconds last_ran{0};     ///< of the task that it was killed for
+  std::uint64_t run_ticks = 0;
+  Descriptor captured_stdout;
+  Descriptor captured_stderr;
+
+  WorkerStats stats;
+
+  [[nodiscard]] bool takes_calls() const noexcept { return state == State::alive; }
+  [[nodiscard]] bool idle() const noexcept { return state == State::alive && in_flight.empty(); }
+  [[nodiscard]] SegmentHeader& header() const noexcept { return segment->header(); }
+};
+
+}  // namespace kindred::internal
