@@ -10,6 +10,7 @@
 
 #include "kindred/internal/collector.hpp"
 #include "kindred/log_record.hpp"
+#include "kindred/log_records.hpp"
 #include "kindred/log_stats.hpp"
 #include "kindred/logger.hpp"
 #include "kindred/sinks.hpp"
@@ -56,6 +57,12 @@ class ExecutorLogger : public internal::LogCalls<ExecutorLogger> {
 
   /// Calls `fn` with each record before the sinks see it, on the collector's thread; it may change the record. An empty one ends that.
   void on_record(std::function<void(LogRecord&)> fn);
+
+  /// The log as a range, live: what is kept (`LogOptions::keep_bytes`), then what comes, until the executor is shut down. A reader that is
+  /// too slow loses the oldest, and is told how many by a record of origin lifecycle. Blocks: its iteration, until there is a record.
+  [[nodiscard]] LogRecords records() const;
+  /// What is kept now, as a range that ends. Call `flush()` first where all that was committed is wanted.
+  [[nodiscard]] LogRecords kept_records() const;
 
   /// What this log did so far.
   [[nodiscard]] LogStats stats() const;

@@ -31,8 +31,8 @@ struct CallSite {
   }
 };
 
-/// Does a replacement field of `format` hold another one, as in `{:{}}`?
-[[nodiscard]] constexpr bool has_nested_fields(std::string_view format) noexcept {
+/// Does `format` need its arguments as they are at the call: a field within a field, as in `{:{}}`, or the address of a text, `{:p}`?
+[[nodiscard]] constexpr bool needs_the_caller(std::string_view format) noexcept {
   bool inside = false;
   for (std::size_t i = 0; i < format.size(); ++i) {
     if (format[i] == '{') {
@@ -41,6 +41,8 @@ struct CallSite {
       else inside = true;
     } else if (format[i] == '}') {
       inside = false;
+    } else if (format[i] == 'p' && inside) {
+      return true;
     }
   }
   return false;
@@ -70,7 +72,7 @@ class LogFormat : public CallSite {
   template <class S>
     requires std::convertible_to<const S&, std::string_view>
   consteval LogFormat(const S& text, std::source_location where_called = std::source_location::current())  // NOLINT
-      : CallSite{std::string_view{text}, where_called, has_nested_fields(std::string_view{text})} {
+      : CallSite{std::string_view{text}, where_called, needs_the_caller(std::string_view{text})} {
     [[maybe_unused]] const typename CheckedFormat<TypeList<>, Args...>::type checked{text};
   }
   LogFormat(fmt::basic_runtime<char> text, std::source_location where_called = std::source_location::current())  // NOLINT

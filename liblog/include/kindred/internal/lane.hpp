@@ -7,6 +7,7 @@
 #include <cstring>
 #include <limits>
 #include <span>
+#include <utility>
 
 #include "kindred/internal/clock.hpp"
 #include "kindred/internal/wakeup.hpp"
@@ -54,7 +55,7 @@ struct LaneLines {
 namespace record_site {
 inline constexpr std::uint32_t first_control = 0xffff'ff00U;
 inline constexpr std::uint32_t padding = 0xffff'ff00U;   ///< up to the end of the lap (or block)
-inline constexpr std::uint32_t thread = 0xffff'ff01U;    ///< u32 tid, u32 reset, u64 next sequence, u64 dropped so far
+inline constexpr std::uint32_t thread = 0xffff'ff01U;    ///< u32 tid, u32 reset, u64 next sequence, u64 dropped so far, u64 pid
 inline constexpr std::uint32_t task = 0xffff'ff02U;      ///< u64 id, u64 function, u32 attempt, u32 bytes, name
 inline constexpr std::uint32_t scope = 0xffff'ff03U;     ///< u32 count, fields
 inline constexpr std::uint32_t binding = 0xffff'ff04U;   ///< for the slot in its first word: u32 bytes, name, u32 count, fields
@@ -105,6 +106,13 @@ class LaneWriter {
       if (!make_room(bytes)) return nullptr;
     }
     return room_ + (static_cast<std::size_t>(head_) & mask_);
+  }
+  /// As `reserve`, but never at the cost of records that are unread.
+  [[nodiscard]] std::byte* reserve_unread(std::size_t bytes) noexcept {
+    const bool overwrite = std::exchange(keep_unread_, true);
+    std::byte* const at = reserve(bytes);
+    keep_unread_ = overwrite;
+    return at;
   }
   [[nodiscard]] std::size_t largest() const noexcept { return capacity() / (overwrite_ ? 32 : 4); }
   [[nodiscard]] std::size_t capacity() const noexcept { return mask_ + 1; }
@@ -193,7 +201,7 @@ class LaneWriter {
       const std::size_t needed = bytes <= to_end ? bytes : to_end + bytes;
       refresh();
       if (free() < needed) {
-        if (!overwrite_) return false;
+        if (!overwrite_ || keep_unread_) return false;
         give_up_oldest_block();
         continue;
       }
@@ -238,6 +246,7 @@ class LaneWriter {
   bool overwrite_ = false;
   bool full_fence_ = true;
   bool begun_block_ = false;
+  bool keep_unread_ = false;
 };
 
 /// The first words of a record, read once and checked.
@@ -275,6 +284,8 @@ class LaneReader {
   [[nodiscard]] bool stirred() const noexcept {
     return static_cast<Cursor>(lines_->published.load(std::memory_order_relaxed) & ~Cursor{1}) != known_;
   }
+  /// Begins where the former reader of a lane has ended. Only for lanes of the own process: the word is trusted.
+  void begin_at_consumed() noexcept { position_ = known_ = released_ = lines_->consumed.load(std::memory_order_acquire); }
   [[nodiscard]] Cursor known() const noexcept { return known_; }
   [[nodiscard]] Cursor position() const noexcept { return position_; }
 

@@ -10,6 +10,8 @@
 
 namespace kindred::internal {
 
+struct LogControl;
+
 /// What a process logs through: a part of its worker segment, or private memory for the parent's own records.
 ///
 ///     +------------------------+ 0
@@ -28,6 +30,7 @@ namespace kindred::internal {
 /// The collector never reads the shape back: it computes it from the same `LogOptions`.
 struct LogAreaShape {
   explicit LogAreaShape(const LogOptions& options) noexcept;
+  explicit LogAreaShape(const LogControl& control) noexcept;  ///< for the process that attaches: it trusts its parent
 
   static constexpr std::size_t control_bytes = 4096;
   static constexpr std::size_t raw_lane_bytes = 16 * 1024;
@@ -49,13 +52,16 @@ struct LogAreaShape {
     return lane == 0 ? first : first + lane_bytes + (lane - 1) * thread_lane_bytes;
   }
   [[nodiscard]] std::size_t total_bytes() const noexcept { return room_offset(raw_lane()) + raw_lane_bytes; }
-  /// Does the raw lane, or any lane under this policy, overwrite its oldest records?
+  friend bool operator==(const LogAreaShape&, const LogAreaShape&) = default;
+  /// Does the lane overwrite its oldest records?
   [[nodiscard]] bool overwrites(std::uint32_t lane) const noexcept { return when_full == WhenFull::drop_oldest && lane != raw_lane(); }
 };
 
 /// A level for the loggers below a name, in the table of `LogControl`.
 ///
 ///     word 0, byte 0: bytes of the name; byte 1: level; the name in the rest
+inline constexpr std::uint32_t levels_busy = 0x100;  ///< in `LogControl::levels`
+inline constexpr unsigned levels_generation_shift = 9;
 struct NamedLevel {
   static constexpr std::size_t longest_name = 62;
   std::atomic<std::uint64_t> words[8];
@@ -92,8 +98,7 @@ struct LogControl {
   /// Written by the process.
   alignas(64) std::atomic<std::uint64_t> lanes_in_use;  ///< a bit a lane; set before its first record, never cleared
   std::atomic<std::uint64_t> site_bytes_used;           ///< the dictionary is complete up to here
-  /// Messages that a process dropped before they were of any lane (it had no memory).
-  std::atomic<std::uint64_t> lost;
+  std::atomic<std::uint64_t> raw_lost;         ///< of signal handlers that interrupted one another
 
   alignas(64) std::atomic<std::uint32_t> named_count;
   alignas(64) NamedLevel named[most_named_levels];

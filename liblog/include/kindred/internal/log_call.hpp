@@ -53,28 +53,33 @@ template <class... S>
 
   std::byte* at;
   std::uint32_t slot = 0;
+  std::uint64_t now;
   for (;;) {
     at = lane->ring.reserve(bytes);
     if (at == nullptr) [[unlikely]] {
       if (!wait_for_room(*lane, bytes)) return;
-    } else if (lane->stale || lane->ring.begun_block() || lane->scope_announced != thread_lane.scope_serial ||
-               lane->task_announced != lane->task_serial->load(std::memory_order_relaxed)) [[unlikely]] {
-      if (!announce(*lane)) return;
-    } else if (target.binding != nullptr && lane->bindings[slot = LaneState::binding_slot(*target.binding)] != target.binding->serial)
-        [[unlikely]] {
-      if (!announce_binding(*lane, static_cast<std::uint8_t>(slot), *target.binding)) return;
-    } else {
-      break;
+      continue;
     }
+    if (lane->stale || lane->ring.begun_block() || lane->scope_announced != thread_lane.scope_serial ||
+        lane->task_announced != lane->task_serial->load(std::memory_order_relaxed)) [[unlikely]] {
+      if (!announce(*lane)) return;
+      continue;
+    }
+    if (target.binding != nullptr) {
+      slot = LaneState::binding_slot(*target.binding);
+      if (lane->bindings[slot] != target.binding->serial) [[unlikely]] {
+        if (!announce_binding(*lane, *target.binding)) return;
+        continue;
+      }
+    }
+    now = lane->ring.enter();
+    // Order: read after `enter`. Who closes the log sets it, makes a heavy barrier, and waits until no lane is entered: so a record is
+    // either drained with the rest or goes to stderr, and never lost between.
+    if (lane->closed.load(std::memory_order_relaxed) == 0) [[likely]] break;
+    lane->ring.leave();
+    if (!lane_was_reopened(*lane)) return write_slowly({nullptr, target.binding}, nullptr, level, site, stored...);
   }
 
-  const std::uint64_t now = lane->ring.enter();
-  // Order: read after `enter`. Who closes the log sets it, makes a heavy barrier, and waits until no lane is entered: so a record is
-  // either drained with the rest or goes to stderr, and never lost between.
-  if (lane->closed.load(std::memory_order_relaxed) != 0) [[unlikely]] {
-    lane->ring.leave();
-    return write_slowly({nullptr, target.binding}, nullptr, level, site, stored...);
-  }
   const std::uint32_t words[2] = {static_cast<std::uint32_t>(bytes) | slot << record_slot_shift, id};
   std::memcpy(at, words, sizeof words);
   std::memcpy(at + sizeof words, &now, sizeof now);
@@ -82,11 +87,7 @@ template <class... S>
   ((end = store(end, stored)), ...);
   lane->ring.commit(bytes);
   ++lane->sequence;
-  // Order: after the commit, by a compiler barrier here and the collector's heavy barrier there (or full fences on both sides): either
-  // it sees the record before it sleeps, or we see that it sleeps.
-  if (lane->collector->load(std::memory_order_seq_cst) >= static_cast<std::uint32_t>(CollectorState::sleeping)) [[unlikely]] {
-    ring_collector(*lane);
-  }
+  wake_collector(*lane);
 }
 
 template <class T>

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -100,9 +101,9 @@ void detach_log() noexcept;
 /// In a process without a log it is written to stderr. Any thread.
 void log_raw(Level level, const char* text, std::size_t bytes) noexcept;
 
-/// Calls `fork_it` while spdlog's registry is locked, so that a child that it forks does not inherit the lock from another thread.
+/// Calls `fork_it(argument)` while spdlog's registry is locked, so that a child that it forks does not inherit the lock from another thread.
 /// `fork_it` must return in the child too.
-void with_spdlog_registry_held(const std::function<void()>& fork_it);
+void with_spdlog_registry_held(void (*fork_it)(void*), void* argument);
 /// Leads spdlog's default logger, and every registered one, into this process's log: their sinks are replaced; names, levels, source
 /// locations and thread ids are kept. The old sinks are leaked on purpose: destroying them would write what the parent had buffered a
 /// second time. Loggers that are made later join when they are registered. Asynchronous loggers become synchronous where they are
@@ -117,14 +118,16 @@ struct alignas(64) LaneState {
   std::uint64_t sequence = 0;         ///< of the latest record
   const std::atomic<std::uint64_t>* task_serial = nullptr;
   const std::atomic<std::uint32_t>* collector = nullptr;  ///< `LogControl::collector`
-  std::atomic<std::uint8_t> closed{0};  ///< 1: the log is being shut down
+  std::atomic<std::uint8_t> closed{0};  ///< not 0: the log was shut down meanwhile
   bool shared = false;                  ///< many threads, under the front's lock
   bool stale = true;                    ///< the collector is to be told thread, task and scope anew
-  bool gave_up = false;                 ///< a wait for room has timed out, and the collector has not moved since
+  bool gave_up = false;                 ///< a wait for room has timed out, when the collector was at `gave_up_at`
+  std::uint64_t gave_up_at = 0;
   std::uint32_t thread = 0;             ///< tid as announced
   std::uint64_t gap_announced = 0;      ///< drops that the collector has been told of
   LogFront* front = nullptr;
 
+  static constexpr std::uint64_t nothing_announced = ~std::uint64_t{0};  ///< for the two serials
   static constexpr std::size_t site_slots = 128;
   struct SiteSlot {
     const void* address = nullptr;
@@ -150,8 +153,11 @@ struct SiteKey {
   std::uint64_t types_and_level;  ///< address of the type list; the level's code in the highest byte
   friend bool operator==(const SiteKey&, const SiteKey&) = default;
 };
+[[nodiscard]] inline std::uint64_t types_and_level(const char* types, LevelCode level) noexcept {
+  return reinterpret_cast<std::uintptr_t>(types) | std::uint64_t{level.value} << 56U;
+}
 [[nodiscard]] inline SiteKey site_key(const CallSite& site, const char* types, LevelCode level) noexcept {
-  return {site.address(), site.format.data(), reinterpret_cast<std::uintptr_t>(types) | std::uint64_t{level.value} << 56U};
+  return {site.address(), site.format.data(), types_and_level(types, level)};
 }
 
 /// A thread's latest lane, so that finding it costs two loads. Trivial, so that it lives as long as the thread, static destructors included.
@@ -180,10 +186,22 @@ void unlock_shared_lane(LaneState& lane) noexcept;
 /// Tells the collector what it does not know yet of thread, task, scope and drops. False: the record is dropped, and counted.
 [[nodiscard]] bool announce(LaneState& lane) noexcept;
 /// Sends a binding to its slot of the lane. False: the record is dropped, and counted.
-[[nodiscard]] bool announce_binding(LaneState& lane, std::uint8_t slot, const Binding& binding) noexcept;
+[[nodiscard]] bool announce_binding(LaneState& lane, const Binding& binding) noexcept;
 /// There is no room: waits or drops, as the policy says. False: the record is dropped, and counted.
 [[nodiscard]] bool wait_for_room(LaneState& lane, std::size_t bytes) noexcept;
+[[nodiscard]] bool wait_for_room(LaneState& lane, std::size_t bytes, std::chrono::milliseconds at_least) noexcept;
 void ring_collector(LaneState& lane) noexcept;
+/// After a commit: rings where the collector sleeps, or naps while the lane fills.
+///
+/// Order: the load is after the commit by a compiler barrier here and the collector's heavy barrier there (or full fences on both
+/// sides): either it sees the record before it sleeps, or we see that it sleeps.
+inline void wake_collector(LaneState& lane) noexcept {
+  const auto state = lane.collector->load(std::memory_order_seq_cst);
+  if (state == static_cast<std::uint32_t>(CollectorState::awake)) [[likely]] return;
+  if (state >= static_cast<std::uint32_t>(CollectorState::sleeping) || lane.ring.half_full()) [[unlikely]] ring_collector(lane);
+}
+/// The lane was closed. Was it opened again since? Then the record can be written.
+[[nodiscard]] bool lane_was_reopened(LaneState& lane) noexcept;
 /// The way of records that are larger than a lane allows, whose site found no room, or that go to stderr. `arguments` are encoded.
 void write_encoded(const LogTarget& target, LaneState* lane, LevelCode level, const CallSite& site, std::string_view types,
                    std::span<const std::byte> arguments) noexcept;

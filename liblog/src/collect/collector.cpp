@@ -1,0 +1,610 @@
+#include "kindred/internal/collector.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <climits>
+#include <cstdlib>
+#include <cstring>
+#include <system_error>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "collect/collector_state.hpp"
+#include "front/logger_access.hpp"
+#include "kindred/error.hpp"
+#include "kindred/sink_options.hpp"
+
+namespace kindred::internal {
+namespace {
+
+using namespace std::chrono_literals;
+using Clock = std::chrono::steady_clock;
+
+constexpr auto quiet_before_sleep = 10ms;     ///< without a record, until the thread sleeps without a timeout
+constexpr std::chrono::microseconds first_nap = 200us;
+constexpr std::chrono::microseconds longest_nap = 1ms;
+constexpr std::size_t busy_round = 256;       ///< records: after so many there is no nap
+constexpr auto busy_flush = 100ms;            ///< how long sinks may buffer while there is no pause
+constexpr auto finish_patience = 1ms;         ///< how long a dead worker's records wait for the living
+
+LevelSettings settings_of(const LogOptions& options) {
+  LevelSettings settings;
+  for (const char* const variable : {"KINDRED_LOG_LEVEL", "SPDLOG_LEVEL"}) {
+    if (const char* const text = std::getenv(variable); text != nullptr && *text != '\0') {
+      settings = parse_level_settings(variable, text);
+      break;
+    }
+  }
+  if (options.level) settings = {*options.level, {}};
+  return settings;
+}
+
+Level lower(Level a, Level b) noexcept { return a < b ? a : b; }
+
+}  // namespace
+
+Collector::State::State(std::shared_ptr<ContextLife> its_life, const LogOptions& its_options)
+    : life{std::move(its_life)},
+      options{its_options},
+      shape{its_options},
+      history{std::make_shared<History>(its_options.keep_bytes)},
+      levels{settings_of(its_options)} {}
+
+// ----------------------------------------------------------------------------------------------------------------------------
+// Levels
+
+void Collector::State::write_levels(const Target& target) const noexcept {
+  LogControl& control = *target.control;
+  Level level = levels.level;
+  if (const auto own = worker_levels.find(target.worker); own != worker_levels.end()) level = own->second;
+  const Level floor = options.flight_recorder.value_or(Level::off);
+  const std::uint32_t word = control.levels.load(std::memory_order_relaxed);
+  const std::uint32_t generation = ((word >> levels_generation_shift) + 1) << levels_generation_shift;
+  const auto value = static_cast<std::uint32_t>(lower(level, floor));
+  // Order: release on each, the table between two generations: a reader that saw anything of it sees that the word has changed.
+  control.levels.store(generation | levels_busy | value, std::memory_order_release);
+  std::size_t count = 0;
+  for (const auto& [name, its] : levels.named) {
+    char text[sizeof(NamedLevel)] = {};
+    text[0] = static_cast<char>(name.size());
+    text[1] = static_cast<char>(lower(its, floor));
+    std::memcpy(text + 2, name.data(), name.size());
+    for (std::size_t w = 0; w < 8; ++w) {
+      std::uint64_t bits;
+      std::memcpy(&bits, text + w * sizeof bits, sizeof bits);
+      control.named[count].words[w].store(bits, std::memory_order_release);
+    }
+    ++count;
+  }
+  control.named_count.store(static_cast<std::uint32_t>(count), std::memory_order_release);
+  control.levels.store(generation | value, std::memory_order_release);
+}
+
+void Collector::State::publish_levels() {
+  for (const Target& target : targets) write_levels(target);
+  if (options.flight_recorder) {
+    command([settings = levels, workers = worker_levels](Drain& its_drain) {
+      its_drain.levels = settings;
+      its_drain.worker_levels = workers;
+    });
+  }
+}
+
+void Collector::set_level(Level level) {
+  const std::lock_guard hold{state_->levels_lock};
+  state_->levels.level = level;
+  state_->publish_levels();
+}
+
+void Collector::set_level(std::string_view logger, Level level) {
+  if (logger.size() > NamedLevel::longest_name) {
+    throw UsageError{fmt::format("the logger name '{}' has {} bytes; a level can be set for names of up to {}. Set it for a part of the name.",
+                                 logger, logger.size(), NamedLevel::longest_name)};
+  }
+  const std::lock_guard hold{state_->levels_lock};
+  if (logger.empty()) {
+    state_->levels.level = level;
+  } else if (!state_->levels.set(logger, level) && state_->levels.named.size() > LogControl::most_named_levels) {
+    state_->levels.named.pop_back();
+    throw UsageError{fmt::format("the level of '{}' would be the {}st that is set by name; there is room for {}. Set levels for parts of "
+                                 "names that several loggers have in common.",
+                                 logger, LogControl::most_named_levels + 1, LogControl::most_named_levels)};
+  }
+  state_->publish_levels();
+}
+
+void Collector::set_level(int worker, Level level) {
+  const std::lock_guard hold{state_->levels_lock};
+  state_->worker_levels[worker] = level;
+  state_->publish_levels();
+}
+
+Level Collector::level() const noexcept {
+  const std::lock_guard hold{state_->levels_lock};
+  return state_->levels.level;
+}
+
+// ----------------------------------------------------------------------------------------------------------------------------
+// Tickets
+
+bool Collector::State::send(const std::shared_ptr<Ticket>& ticket) {
+  {
+    const std::lock_guard hold{tickets_lock};
+    if (stopped) return false;
+    tickets.push_back(ticket);
+    tickets_there.store(1, std::memory_order_seq_cst);
+  }
+  bell.ring();
+  return true;
+}
+
+bool Collector::State::command(std::function<void(Drain&)> run_it) {
+  auto ticket = std::make_shared<Ticket>();
+  ticket->run = std::move(run_it);
+  return send(ticket);
+}
+
+bool Collector::State::wait_moving(const Ticket& ticket, Deadline deadline) const {
+  const auto so_far = [this] {
+    return progress.load(std::memory_order_relaxed) + drain->counters.delivered.load(std::memory_order_relaxed) +
+           drain->counters.emitted.load(std::memory_order_relaxed);
+  };
+  auto moved = so_far();
+  auto since = Clock::now();
+  for (;;) {
+    auto until = since + options.flush_limit;
+    const bool own = !deadline || until < *deadline;
+    if (!own) until = *deadline;
+    if (ticket.wait(until)) return true;
+    if (!own) return false;
+    const auto now = so_far();
+    if (now == moved) return false;
+    moved = now;
+    since = Clock::now();
+  }
+}
+
+void Collector::State::start() {
+  if (started.load(std::memory_order_acquire)) return;
+  const std::lock_guard hold{thread_lock};
+  if (started.load(std::memory_order_relaxed)) return;
+  {
+    const std::lock_guard also{tickets_lock};
+    if (stopped) return;
+  }
+  try {
+    thread = std::thread{[self = shared_from_this()] { self->run(); }};
+  } catch (const std::system_error& error) {
+    throw SystemError{"pthread_create", error.code().value(), "starting the log's collector",
+                      "Raise the limit on processes and threads (ulimit -u, the cgroup's pids.max)."};
+  }
+  started.store(true, std::memory_order_release);
+}
+
+void Collector::State::ring_if_sleeping() const noexcept {
+  // The parent's own area says what the collector does, as each other one does.
+  auto& word = front->control().collector;
+  auto expected = static_cast<std::uint32_t>(CollectorState::sleeping);
+  if (word.load(std::memory_order_seq_cst) == expected && word.compare_exchange_strong(expected, static_cast<std::uint32_t>(CollectorState::awake))) bell.ring();
+}
+
+// ----------------------------------------------------------------------------------------------------------------------------
+// The thread
+
+void Collector::State::take_tickets() {
+  if (tickets_there.load(std::memory_order_seq_cst) == 0) return;
+  std::vector<std::shared_ptr<Ticket>> taken;
+  {
+    const std::lock_guard hold{tickets_lock};
+    taken.swap(tickets);
+    tickets_there.store(0, std::memory_order_relaxed);
+  }
+  for (auto& ticket : taken) {
+    if (ticket->kind == Ticket::Kind::command) {
+      ticket->run(*drain);
+      ticket->complete();
+      continue;
+    }
+    if (ticket->kind == Ticket::Kind::finish) {
+      if (Source* const source = drain->find_source(ticket->source)) source->ended = true;
+    }
+    ticket->accepted = ordered_ticks();
+    waiting.push_back(std::move(ticket));
+  }
+}
+
+bool Collector::State::must_force() const noexcept {
+  static const auto patience = static_cast<std::uint64_t>(ticks_per_nanosecond() * std::chrono::duration<double, std::nano>(finish_patience).count());
+  for (const auto& ticket : waiting) {
+    if (ticket->kind == Ticket::Kind::finish && ticks() - ticket->accepted > patience) return true;
+  }
+  return false;
+}
+
+/// Completes what the round has fulfilled. Returns whether the thread is to end.
+bool Collector::State::settle(const Drain::Round& round) {
+  bool flushed = false;
+  bool ended = false;
+  for (auto ticket = waiting.begin(); ticket != waiting.end();) {
+    if (round.watermark < (*ticket)->accepted) {
+      ++ticket;
+      continue;
+    }
+    const std::shared_ptr<Ticket> fulfilled = std::move(*ticket);
+    ticket = waiting.erase(ticket);
+    if (fulfilled->kind == Ticket::Kind::finish) {
+      if (options.flight_recorder) {
+        if (const Source* const source = drain->find_source(fulfilled->source)) {
+          drain->release_flight([identity = source->identity](const KeptRecord& kept) {
+            return kept.worker == identity.worker && kept.incarnation == identity.incarnation;
+          });
+        }
+      }
+      fulfilled->end = drain->end_source(fulfilled->source);
+      const std::lock_guard hold{levels_lock};
+      std::erase_if(targets, [&](const Target& target) { return target.id == fulfilled->source; });
+    }
+    if (fulfilled->kind == Ticket::Kind::drain && fulfilled->run) fulfilled->run(*drain);
+    if (fulfilled->kind != Ticket::Kind::drain && !flushed) {
+      drain->report_quiet_drops();
+      drain->sinks.flush();
+      flushed = true;
+    }
+    if (fulfilled->kind == Ticket::Kind::stop) ended = true;
+    progress.fetch_add(1, std::memory_order_relaxed);
+    fulfilled->complete();
+  }
+  return ended;
+}
+
+void Collector::State::sleep_until_something(Clock::time_point quiet_since, std::chrono::microseconds& nap, bool pending) {
+  const auto now = Clock::now();
+  if (pending || !waiting.empty() || now - quiet_since < quiet_before_sleep) {
+    drain->set_state(CollectorState::napping);
+    if (tickets_there.load(std::memory_order_seq_cst) == 0) bell.wait(now + (pending || !waiting.empty() ? first_nap : nap));
+    nap = std::min(nap * 2, longest_nap);
+  } else {
+    drain->report_quiet_drops();
+    if (drain->sinks.dirty()) drain->sinks.flush();
+    drain->set_state(CollectorState::sleeping);
+    // Order: whoever commits after this barrier sees `sleeping`, and rings; what was committed before is seen here.
+    heavy_barrier();
+    if (!drain->stirred() && tickets_there.load(std::memory_order_seq_cst) == 0) bell.wait();
+  }
+  wakeups.fetch_add(1, std::memory_order_relaxed);
+}
+
+void Collector::State::run() {
+  begin_service_thread("kindred-log");
+  const CollectorThread log_calls_here_go_to_stderr;
+  thread_tid.store(thread_id(), std::memory_order_relaxed);
+  auto quiet_since = Clock::now();
+  auto flushed = quiet_since;
+  auto nap = first_nap;
+  unsigned held = 0;  // rounds that ended with records waiting for a thread in the middle of its own
+  drain->begin();
+  for (;;) {
+    drain->set_state(CollectorState::awake);
+    const Drain::Round round = drain->round(must_force(), [this] { take_tickets(); });
+    if (settle(round)) break;
+    // Who asked for something, and records younger than the round, are served by the next one at once; if a lane is within a record, its
+    // thread is let run first.
+    if (!waiting.empty() || round.pending) {
+      held = round.watermark < round.began ? held + 1 : 0;
+      if (held < 16) {
+        if (held != 0) yield_cpu();
+        continue;
+      }
+    }
+    if (round.records >= busy_round) {
+      quiet_since = Clock::now();
+      nap = first_nap;
+      if (quiet_since - flushed > busy_flush) {
+        drain->sinks.flush();
+        flushed = Clock::now();
+      }
+      yield_cpu();  // on few cores the producers are to have their turn, so that the next round is worth it
+      continue;
+    }
+    if (drain->sinks.dirty()) {
+      drain->sinks.flush();
+      flushed = Clock::now();
+      progress.fetch_add(1, std::memory_order_relaxed);
+    }
+    if (round.records != 0) {
+      quiet_since = Clock::now();
+      nap = first_nap;
+    }
+    sleep_until_something(quiet_since, nap, round.pending);
+  }
+  drain->sinks.remove_all();
+  history->close();
+  thread_tid.store(0, std::memory_order_relaxed);
+  std::vector<std::shared_ptr<Ticket>> left;
+  {
+    const std::lock_guard hold{tickets_lock};
+    stopped = true;
+    left.swap(tickets);
+  }
+  for (const auto& ticket : left) {
+    if (ticket->kind == Ticket::Kind::command) ticket->run(*drain);
+    ticket->complete();
+  }
+  for (const auto& ticket : waiting) ticket->complete();
+  waiting.clear();
+  std::vector<EmittedRecord> too_late;
+  drain->desk.take(too_late);
+  for (const EmittedRecord& emitted : too_late) {
+    if (emitted.record.level >= Level::warn) write_to_stderr(emitted.record);
+  }
+}
+
+// ----------------------------------------------------------------------------------------------------------------------------
+// The collector
+
+Collector::Collector(CollectorKey, std::shared_ptr<ContextLife> life, LogOptions options, CollectorHooks hooks) {
+  options.validate();
+  state_ = std::make_shared<State>(std::move(life), options);
+  State& state = *state_;
+  const auto start = [](void* its_state) noexcept {
+    try {
+      static_cast<State*>(its_state)->start();
+    } catch (const std::exception&) {
+      // Nobody is there to be told; the next record tries again.
+    }
+  };
+  state.drain = std::make_unique<Drain>(options, std::move(hooks), state.history);
+  state.drain->levels = state.levels;
+  if (options.flight_recorder) state.drain->set_flight(options.flight_bytes);
+  const SourceId parent{state.last_id.fetch_add(1) + 1};
+  auto counters = std::make_shared<SourceCounters>();
+  const std::lock_guard hold{state.levels_lock};
+  state.front = &open_local_front(options, state.life.get(), state.bell, {.start = start, .collector = &state});
+  state.logger = LoggerAccess::bound(*state.front, state.life);
+  state.targets.push_back({parent, -1, &state.front->control(), nullptr, counters});
+  state.write_levels(state.targets.back());
+  auto source = std::make_unique<Source>(parent, SourceIdentity{.worker = -1, .incarnation = 0, .pid = process_id()}, state.front->area(),
+                                         state.shape, nullptr, std::move(counters));
+  source->added_at = ticks();
+  state.drain->add_source(std::move(source));
+}
+
+Collector::~Collector() { shutdown(Clock::now() + state_->options.flush_limit); }
+
+SourceId Collector::add_source(std::span<std::byte> area, const SourceIdentity& identity, std::shared_ptr<const void> keep_alive) {
+  State& state = *state_;
+  if (area.size() < state.shape.total_bytes()) {
+    throw UsageError{fmt::format("a log area has {} bytes, and {} are needed. Allot log_area_bytes(options).", area.size(), state.shape.total_bytes())};
+  }
+  format_log_area(area, state.options);
+  const SourceId id{state.last_id.fetch_add(1) + 1};
+  auto counters = std::make_shared<SourceCounters>();
+  auto source = std::make_shared<std::unique_ptr<Source>>(
+      std::make_unique<Source>(id, identity, area, state.shape, keep_alive, counters));
+  (*source)->added_at = ticks();
+  {
+    const std::lock_guard hold{state.levels_lock};
+    state.targets.push_back({id, identity.worker, reinterpret_cast<LogControl*>(area.data()), std::move(keep_alive), std::move(counters)});
+    state.write_levels(state.targets.back());
+  }
+  state.start();
+  state.command([source](Drain& drain) { drain.add_source(std::move(*source)); });
+  return id;
+}
+
+void Collector::set_source_pid(SourceId id, std::uint32_t pid) {
+  state_->command([id, pid](Drain& drain) {
+    Source* const source = drain.find_source(id);
+    if (source == nullptr) return;
+    source->identity.pid = pid;
+    for (const auto& lane : source->lanes) {
+      if (lane != nullptr) lane->record.pid = pid;
+    }
+  });
+}
+
+SourceEnd Collector::finish_source(SourceId id, Deadline deadline) {
+  State& state = *state_;
+  if (state.on_own_thread()) {
+    throw UsageError{"finish_source was called on the log's own thread, which it would wait for. Call it from another one."};
+  }
+  auto ticket = std::make_shared<Ticket>();
+  ticket->kind = Ticket::Kind::finish;
+  ticket->source = id;
+  if (!state.send(ticket)) return {};
+  if (ticket->wait(deadline)) return std::move(ticket->end);
+  SourceEnd end;
+  end.complete = false;
+  const std::lock_guard hold{state.levels_lock};
+  for (const auto& target : state.targets) {
+    if (target.id != id) continue;
+    end.records = target.counters->records.load(std::memory_order_relaxed);
+    end.dropped = target.counters->dropped.load(std::memory_order_relaxed);
+  }
+  return end;
+}
+
+LogSourceStats Collector::source_stats(SourceId id) const {
+  const std::lock_guard hold{state_->levels_lock};
+  for (const auto& target : state_->targets) {
+    if (target.id != id) continue;
+    const auto& counters = *target.counters;
+    return {.records = counters.records.load(std::memory_order_relaxed),
+            .dropped = counters.dropped.load(std::memory_order_relaxed),
+            .torn = counters.torn.load(std::memory_order_relaxed),
+            .late = counters.late.load(std::memory_order_relaxed),
+            .bytes = counters.bytes.load(std::memory_order_relaxed)};
+  }
+  return {};
+}
+
+int Collector::bell_fd() const noexcept { return state_->bell.fd(); }
+
+void Collector::emit(LogRecord&& record, std::uint64_t at) {
+  State& state = *state_;
+  bool stopped;
+  {
+    const std::lock_guard hold{state.tickets_lock};
+    stopped = state.stopped;
+  }
+  if (stopped) {
+    if (record.time.time_since_epoch().count() == 0) record.time = std::chrono::time_point_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now());
+    if (record.level >= Level::warn) write_to_stderr(record);
+    return;
+  }
+  state.drain->desk.put(std::move(record), at);
+  state.start();
+  state.ring_if_sleeping();
+}
+
+const Logger& Collector::logger() const noexcept { return state_->logger; }
+
+SinkId Collector::add_sink(std::unique_ptr<Sink> sink, SinkOptions options) {
+  State& state = *state_;
+  const SinkId id{state.last_id.fetch_add(1) + 1};
+  struct Held {
+    std::unique_ptr<Sink> sink;
+    SinkOptions options;
+  };
+  auto held = std::make_shared<Held>(Held{std::move(sink), std::move(options)});
+  state.start();
+  if (!state.command([id, held](Drain& drain) { drain.sinks.add(id, std::move(held->sink), std::move(held->options)); })) {
+    throw UsageError{"a sink was added to a log that is shut down. Add sinks while the executor lives."};
+  }
+  return id;
+}
+
+bool Collector::remove_sink(SinkId id) {
+  State& state = *state_;
+  if (state.on_own_thread()) {
+    // The sink at hand may be the one: it gets no further record, and goes when nobody is in it.
+    state.drain->sinks.retire(id);
+    return state.command([id](Drain& drain) { drain.sinks.remove(id); });
+  }
+  if (!state.started.load(std::memory_order_acquire)) return false;
+  flush();
+  auto ticket = std::make_shared<Ticket>();
+  auto found = std::make_shared<std::atomic<bool>>(false);
+  ticket->run = [id, found](Drain& drain) { found->store(drain.sinks.remove(id)); };
+  return state.send(ticket) && state.wait_moving(*ticket, {}) && found->load();
+}
+
+void Collector::remove_sinks() {
+  State& state = *state_;
+  if (state.on_own_thread()) {
+    state.drain->sinks.retire_all();
+    state.command([](Drain& drain) { drain.sinks.remove_all(); });
+    return;
+  }
+  if (!state.started.load(std::memory_order_acquire)) return;
+  flush();
+  auto ticket = std::make_shared<Ticket>();
+  ticket->run = [](Drain& drain) { drain.sinks.remove_all(); };
+  if (state.send(ticket)) state.wait_moving(*ticket, {});
+}
+
+void Collector::on_record(std::function<void(LogRecord&)> fn) {
+  state_->start();
+  state_->command([held = std::move(fn)](Drain& drain) { drain.on_record = held; });
+}
+
+bool Collector::flush(Deadline deadline) {
+  State& state = *state_;
+  if (state.on_own_thread()) {
+    throw UsageError{"flush was called from a sink or an on_record function, on the log's own thread: it would wait for itself. Call it from "
+                     "another thread."};
+  }
+  if (!state.started.load(std::memory_order_acquire)) return true;
+  auto ticket = std::make_shared<Ticket>();
+  ticket->kind = Ticket::Kind::flush;
+  if (!state.send(ticket)) return true;
+  return state.wait_moving(*ticket, deadline);
+}
+
+std::vector<LogRecord> Collector::records_of_task(std::uint64_t task_id) {
+  State& state = *state_;
+  if (state.started.load(std::memory_order_acquire) && !state.on_own_thread()) {
+    auto ticket = std::make_shared<Ticket>();
+    ticket->kind = Ticket::Kind::drain;
+    if (state.send(ticket)) state.wait_moving(*ticket, {});
+  }
+  std::vector<std::byte> bytes;
+  state.history->copy_task(task_id, bytes);
+  std::vector<LogRecord> records;
+  TextBuffer scratch;
+  for (std::size_t at = 0; at < bytes.size();) {
+    std::uint32_t size = 0;
+    std::memcpy(&size, bytes.data() + at, sizeof size);
+    LogRecord record;
+    if (read_kept({bytes.data() + at, size}, record, scratch)) records.push_back(std::move(record));
+    at += size;
+  }
+  return records;
+}
+
+void Collector::release_flight(std::uint64_t task_id) {
+  if (!state_->options.flight_recorder) return;
+  // As a flush would: what the task has logged until now is to be in the recorder before it is searched.
+  auto ticket = std::make_shared<Ticket>();
+  ticket->kind = Ticket::Kind::drain;
+  ticket->run = [task_id](Drain& drain) {
+    drain.release_flight([task_id](const KeptRecord& kept) { return kept.task_id == task_id; });
+  };
+  state_->send(ticket);
+}
+
+LogStats Collector::stats() const {
+  const State& state = *state_;
+  const DrainCounters& counters = state.drain->counters;
+  LogStats stats;
+  stats.committed = counters.committed.load(std::memory_order_relaxed);
+  stats.delivered = counters.delivered.load(std::memory_order_relaxed);
+  stats.held_back = counters.held_back.load(std::memory_order_relaxed);
+  stats.emitted = counters.emitted.load(std::memory_order_relaxed);
+  stats.dropped = counters.dropped.load(std::memory_order_relaxed);
+  stats.torn = counters.torn.load(std::memory_order_relaxed);
+  stats.late = counters.late.load(std::memory_order_relaxed);
+  stats.corrupt_sources = counters.corrupt_sources.load(std::memory_order_relaxed);
+  stats.bytes = counters.bytes.load(std::memory_order_relaxed);
+  stats.wakeups = state.wakeups.load(std::memory_order_relaxed);
+  state.drain->sinks.append_stats(stats.sinks);
+  return stats;
+}
+
+bool Collector::shutdown(Deadline deadline) {
+  State& state = *state_;
+  {
+    const std::lock_guard hold{state.thread_lock};
+    if (std::exchange(state.shut, true)) return true;
+  }
+  close_local_front(*state.front, 100ms);
+  if (!state.started.load(std::memory_order_acquire)) {
+    {
+      const std::lock_guard hold{state.tickets_lock};
+      state.stopped = true;
+    }
+    state.history->close();
+    keep_local_front(*state.front);
+    return true;
+  }
+  auto ticket = std::make_shared<Ticket>();
+  ticket->kind = Ticket::Kind::stop;
+  state.send(ticket);
+  if (state.on_own_thread()) {
+    state.thread.detach();  // it ends after the record at hand
+    return true;
+  }
+  if (ticket->wait(deadline)) {
+    state.thread.join();
+    keep_local_front(*state.front);
+    return true;
+  }
+  state.thread.detach();
+  write_raw_to_stderr(fmt::format("kindred: the log of {} was not delivered to its end: a sink took nothing until the deadline. {} records were "
+                                  "delivered; those behind them are lost unless the sink goes on while the program runs.",
+                                  to_string(state.life->id), state.drain->counters.delivered.load(std::memory_order_relaxed)));
+  return false;
+}
+
+}  // namespace kindred::internal

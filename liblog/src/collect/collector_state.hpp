@@ -1,0 +1,109 @@
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "collect/drain.hpp"
+#include "collect/history.hpp"
+#include "front/front.hpp"
+#include "kindred/internal/collector.hpp"
+#include "record/level_table.hpp"
+
+namespace kindred::internal {
+
+/// Something that another thread asks of the collector's, and waits for.
+struct Ticket {
+  enum class Kind : std::uint8_t { command, drain, flush, finish, stop };
+  Kind kind = Kind::command;
+  std::function<void(Drain&)> run{};  ///< `command`: done at once; `drain`: when all is drained
+  SourceId source{};                  ///< `finish`
+  SourceEnd end{};
+  std::uint64_t accepted = 0;         ///< ticks: what is older has been asked for
+  std::atomic<std::uint32_t> done{0};
+
+  void complete() noexcept {
+    done.store(1, std::memory_order_release);
+    futex_wake(done, 1 << 20);
+  }
+  bool wait(Deadline deadline) const noexcept {
+    while (done.load(std::memory_order_acquire) == 0) {
+      if (!futex_wait(done, 0, deadline)) return done.load(std::memory_order_acquire) != 0;
+    }
+    return true;
+  }
+};
+
+/// What the collector's thread shares with its owner. Member order is shutdown order.
+struct Collector::State : std::enable_shared_from_this<Collector::State> {
+  State(std::shared_ptr<ContextLife> its_life, const LogOptions& its_options);
+
+  const std::shared_ptr<ContextLife> life;
+  const LogOptions options;
+  const Doorbell bell;
+  const LogAreaShape shape;
+  const std::shared_ptr<History> history;
+  LogFront* front = nullptr;
+  Logger logger;
+
+  // --- levels ---
+  struct Target {
+    SourceId id{};
+    int worker = -1;
+    LogControl* control = nullptr;
+    std::shared_ptr<const void> keep_alive;
+    std::shared_ptr<SourceCounters> counters;
+  };
+  mutable std::mutex levels_lock;  ///< of what follows
+  LevelSettings levels;
+  std::unordered_map<int, Level> worker_levels;
+  std::vector<Target> targets;
+  void write_levels(const Target& target) const noexcept;
+  /// Has every process told, and the drain (for the flight recorder).
+  void publish_levels();
+
+  // --- tickets ---
+  std::mutex tickets_lock;
+  std::vector<std::shared_ptr<Ticket>> tickets;
+  std::atomic<std::uint32_t> tickets_there{0};
+  bool stopped = false;  ///< under `tickets_lock`: no more are taken
+  /// Returns false where the log is shut down.
+  bool send(const std::shared_ptr<Ticket>& ticket);
+  /// Sends something to be done by the collector's thread, and does not wait.
+  bool command(std::function<void(Drain&)> run);
+
+  // --- the thread ---
+  std::mutex thread_lock;
+  std::thread thread;
+  std::atomic<bool> started{false};
+  bool shut = false;                       ///< under `thread_lock`
+  std::atomic<std::uint32_t> thread_tid{0};
+  std::atomic<std::uint64_t> progress{0};  ///< tickets done, and sinks flushed; records are counted by the drain
+  std::atomic<std::uint64_t> wakeups{0};
+  std::atomic<std::uint64_t> last_id{0};
+  std::unique_ptr<Drain> drain;            ///< the thread's alone; its counters are for all
+  void start();
+  /// For records that were put on the desk.
+  void ring_if_sleeping() const noexcept;
+  [[nodiscard]] bool on_own_thread() const noexcept { return thread_tid.load(std::memory_order_relaxed) == thread_id(); }
+  /// Waits while the collector makes progress. Returns false where the deadline passed, or nothing moved for `flush_limit`.
+  bool wait_moving(const Ticket& ticket, Deadline deadline) const;
+
+  // --- what the thread does ---
+  std::vector<std::shared_ptr<Ticket>> waiting;  ///< accepted, and not done
+  void run();
+  void take_tickets();
+  [[nodiscard]] bool must_force() const noexcept;
+  bool settle(const Drain::Round& round);
+  void sleep_until_something(std::chrono::steady_clock::time_point quiet_since, std::chrono::microseconds& nap, bool pending);
+};
+
+}  // namespace kindred::internal

@@ -1,0 +1,164 @@
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "collect/history.hpp"
+#include "collect/sink_set.hpp"
+#include "collect/source.hpp"
+#include "kindred/internal/clock.hpp"
+#include "kindred/internal/collector.hpp"
+#include "record/level_table.hpp"
+
+namespace kindred::internal {
+
+/// Ticks that no earlier or later instruction of this thread can slip past.
+[[nodiscard]] inline std::uint64_t ordered_ticks() noexcept {
+#if defined(__x86_64__)
+  __builtin_ia32_lfence();
+  const auto now = ticks();
+  __builtin_ia32_lfence();
+#else
+  asm volatile("isb" ::: "memory");
+  const auto now = ticks();
+  asm volatile("isb" ::: "memory");
+#endif
+  return now;
+}
+
+/// Counts of a log, for any thread to read.
+struct DrainCounters {
+  std::atomic<std::uint64_t> committed{0};
+  std::atomic<std::uint64_t> delivered{0};
+  std::atomic<std::uint64_t> held_back{0};
+  std::atomic<std::uint64_t> emitted{0};
+  std::atomic<std::uint64_t> dropped{0};
+  std::atomic<std::uint64_t> torn{0};
+  std::atomic<std::uint64_t> late{0};
+  std::atomic<std::uint64_t> corrupt_sources{0};
+  std::atomic<std::uint64_t> bytes{0};
+};
+
+/// A record that the parent made.
+struct EmittedRecord {
+  std::uint64_t tick = 0;
+  std::uint64_t ordinal = 0;
+  LogRecord record;
+};
+
+/// Where threads of the parent put records that they made.
+class Desk {
+ public:
+  void put(LogRecord&& record, std::uint64_t at);
+  /// Moves what is there to `out`.
+  void take(std::vector<EmittedRecord>& out);
+  [[nodiscard]] bool empty() const noexcept { return count_.load(std::memory_order_relaxed) == 0; }
+
+ private:
+  std::mutex lock_;
+  std::vector<EmittedRecord> records_;
+  std::uint64_t last_ = 0;
+  std::atomic<std::size_t> count_{0};
+};
+
+/// The collector's work without its thread: rounds that take records out of the lanes of all sources, in order, and hand them to the sinks.
+/// Threads: one at a time.
+class Drain {
+ public:
+  Drain(const LogOptions& options, CollectorHooks hooks, std::shared_ptr<History> history);
+
+  /// Before the first round: measures the clock, which may take some milliseconds.
+  void begin();
+  void add_source(std::unique_ptr<Source> source);
+  [[nodiscard]] Source* find_source(SourceId id) noexcept;
+  /// Takes what is left of a source whose process is dead and which a round has drained; forgets it.
+  SourceEnd end_source(SourceId id);
+
+  struct Round {
+    std::uint64_t began = 0;      ///< ticks
+    std::uint64_t watermark = 0;  ///< everything older has been delivered
+    std::size_t records = 0;
+    bool pending = false;         ///< records wait for the watermark
+  };
+  /// One round. `commands` is called twice: before the lanes are looked at, so that no source is missed whose records the watermark will
+  /// pass; and after it, before anything is delivered, so that who added a sink before he committed a record finds it in the sink.
+  /// `force`: waits for nobody (what comes later is marked late).
+  Round round(bool force, const std::function<void()>& commands);
+  /// Has anything been published since the last round? Cheap, and wrong only where a round or a heavy barrier follows.
+  [[nodiscard]] bool stirred() const noexcept;
+  void set_state(CollectorState state) noexcept;  ///< for the producers
+  /// Reports drops that no record of their lane has reported. For quiet moments.
+  void report_quiet_drops();
+  void release_flight(const std::function<bool(const KeptRecord&)>& wanted);
+  void set_flight(std::size_t bytes);
+
+  Desk desk;
+  SinkSet sinks;
+  DrainCounters counters;
+  LevelSettings levels;                        ///< to tell which records are the flight recorder's
+  std::unordered_map<int, Level> worker_levels;
+  std::function<void(LogRecord&)> on_record;
+
+ private:
+  std::uint64_t look_at_lanes(std::uint64_t now, bool force);
+  std::uint64_t bound_of(LaneInput& lane, bool entering, std::uint64_t now, bool force) const noexcept;
+  bool load_head(Source& source, LaneInput& lane, std::uint64_t now);
+  bool apply_control(Source& source, LaneInput& lane);
+  bool take_piece(LaneInput& lane);
+  enum class Taken : std::uint8_t { delivered, gone, corrupt };
+  Taken deliver_head(Source& source, LaneInput& lane);
+  Taken deliver(Source& source, LaneInput& lane, const Site* site, std::byte* entry, std::size_t arguments_offset, std::size_t arguments,
+                bool keep);
+  Taken deliver_special(Source& source, LaneInput& lane);
+  bool is_for_flight(const LaneInput& lane) const noexcept;
+  void deliver_emitted(EmittedRecord& emitted);
+  void keep_emitted(const LogRecord& record);
+  void note(Source& source, Level level, std::string message, std::uint64_t tick);
+  void note_drops(Source& source, LaneInput& lane, std::uint64_t dropped_in_all, std::uint64_t tick);
+  void to_sinks(LogRecord& record);
+  bool mark_late(std::uint64_t tick) noexcept;
+  void set_corrupt(Source& source, const char* what);
+  std::chrono::time_point<std::chrono::system_clock, std::chrono::nanoseconds> time_of(std::uint64_t tick) noexcept;
+  const std::string& task_name(std::uint64_t function);
+
+  LogAreaShape shape_;
+  std::chrono::milliseconds hold_limit_;
+  std::uint64_t hold_ticks_ = 0;
+  CollectorHooks hooks_;
+  std::shared_ptr<History> history_;
+  std::unique_ptr<History> flight_;
+  std::vector<std::unique_ptr<Source>> sources_;
+  std::unordered_map<std::uint64_t, std::string> task_names_;
+  std::vector<std::pair<SourceId, std::string>> corrupt_news_;
+
+  std::optional<TickTranslator> clock_;
+  std::uint64_t clock_read_ = 0;        ///< ticks of the latest refresh
+  std::uint64_t refresh_ticks_ = 0;
+  std::uint64_t last_tick_ = 0;         ///< of the youngest record delivered
+  std::int64_t last_time_ = 0;
+  std::uint64_t last_time_tick_ = 0;
+  std::uint64_t previous_round_ = 0;    ///< when the former round began
+
+  struct Head {
+    std::uint64_t tick;
+    Source* source;
+    LaneInput* lane;
+  };
+  std::vector<Head> heads_;             ///< a heap, the oldest first
+  std::vector<EmittedRecord> emitted_;  ///< by tick
+  std::vector<std::byte> scratch_;
+  TextBuffer message_;
+  LogRecord patched_;
+  CollectorState state_ = CollectorState::absent;
+};
+
+}  // namespace kindred::internal

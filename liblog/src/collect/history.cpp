@@ -1,0 +1,193 @@
+#include "collect/history.hpp"
+
+#include <algorithm>
+#include <climits>
+#include <cstring>
+
+namespace kindred::internal {
+namespace {
+
+// The first two words of an entry, which padding has too.
+struct EntryHead {
+  std::uint32_t bytes;
+  std::uint32_t arguments;
+};
+
+EntryHead head_at(const std::byte* entry) noexcept {
+  EntryHead head;
+  std::memcpy(&head, entry, sizeof head);
+  return head;
+}
+
+}  // namespace
+
+bool read_kept(std::span<const std::byte> bytes, LogRecord& record, TextBuffer& scratch) {
+  KeptRecord kept;
+  std::memcpy(&kept, bytes.data(), sizeof kept);
+  record.time = std::chrono::time_point<std::chrono::system_clock, std::chrono::nanoseconds>{std::chrono::nanoseconds{kept.time}};
+  record.level = kept.site->level();
+  record.level_name = kept.site->level_name();
+  record.source = kept.site->source();
+  record.worker = kept.worker;
+  record.incarnation = kept.incarnation;
+  record.pid = kept.pid;
+  record.tid = kept.tid;
+  record.task_id = kept.task_id;
+  record.attempt = kept.attempt;
+  record.sequence = kept.sequence;
+  record.origin = kept.origin;
+  record.late = kept.late;
+  record.fields.clear();
+  const auto arguments = bytes.subspan(sizeof kept + kept.arguments_offset, kept.arguments);
+  ByteReader texts{bytes.subspan(sizeof kept + kept.arguments_offset + kept.arguments)};
+  record.logger = texts.text(kept.logger_bytes);
+  record.task_name = texts.text(kept.task_name_bytes);
+  const auto scope = texts.bytes(kept.scope_bytes);
+  const auto binding = texts.bytes(kept.binding_bytes);
+  bool sense = (scope.empty() || decode_fields(scope, record.fields)) && (binding.empty() || decode_fields(binding, record.fields));
+  scratch.clear();
+  sense = kept.site->format(arguments, scratch, record.fields) && sense;
+  record.message = scratch.view();
+  scratch.shrink(1024 * 1024);
+  return sense;
+}
+
+History::History(std::size_t bytes) : capacity_{bytes / 8 * 8}, memory_{std::make_unique_for_overwrite<std::byte[]>(capacity_)} {}
+
+void History::forget(std::size_t bytes) {
+  // Some more than asked for, so that the lock is taken rarely.
+  const std::uint64_t until = tail_ + std::max(bytes, capacity_ / 16);
+  std::uint64_t records = 0;
+  while (tail_ < until && tail_ < head_) {
+    const EntryHead head = head_at(memory_.get() + tail_ % capacity_);
+    if (head.arguments != KeptRecord::padding) ++records;
+    tail_ += head.bytes;
+  }
+  const std::lock_guard hold{lock_};
+  begin_.position = tail_;
+  begin_.ordinal += records;
+  if (end_.position < tail_) {  // not shown yet: readers will hear that they missed them
+    end_.position = tail_;
+    end_.ordinal = begin_.ordinal;
+  }
+}
+
+std::byte* History::reserve(std::size_t bytes) {
+  bytes = (bytes + 7) / 8 * 8;
+  const std::size_t to_end = capacity_ - head_offset_;
+  const std::size_t padding = bytes > to_end ? to_end : 0;
+  const std::size_t needed = padding + bytes;
+  if (capacity_ - static_cast<std::size_t>(head_ - tail_) < needed) forget(needed - (capacity_ - static_cast<std::size_t>(head_ - tail_)));
+  if (padding != 0) {
+    const EntryHead head{static_cast<std::uint32_t>(padding), KeptRecord::padding};
+    std::memcpy(memory_.get() + head_offset_, &head, sizeof head);
+    head_ += padding;
+    head_offset_ = 0;
+  }
+  return memory_.get() + head_offset_;
+}
+
+std::uint64_t History::commit(std::size_t bytes) noexcept {
+  const std::uint64_t position = head_;
+  head_ += bytes;
+  head_offset_ += bytes;
+  if (head_offset_ == capacity_) head_offset_ = 0;
+  ++head_ordinal_;
+  return position;
+}
+
+void History::publish() noexcept {
+  {
+    const std::lock_guard hold{lock_};
+    if (end_.position == head_) return;
+    end_ = {head_, head_ordinal_};
+  }
+  if (waiting_.load(std::memory_order_seq_cst) != 0) {
+    published_.fetch_add(1, std::memory_order_seq_cst);
+    futex_wake(published_, INT_MAX);
+  }
+}
+
+const KeptRecord* History::at(std::uint64_t position) const noexcept {
+  return position >= tail_ && position < head_ ? &record_at(position) : nullptr;
+}
+
+void History::each(const std::function<void(KeptRecord&)>& fn) {
+  for (std::uint64_t position = tail_; position < head_;) {
+    std::byte* const entry = memory_.get() + position % capacity_;
+    const EntryHead head = head_at(entry);
+    if (head.arguments != KeptRecord::padding) fn(*reinterpret_cast<KeptRecord*>(entry));
+    position += head.bytes;
+  }
+}
+
+void History::close() noexcept {
+  {
+    const std::lock_guard hold{lock_};
+    closed_ = true;
+  }
+  published_.fetch_add(1, std::memory_order_seq_cst);
+  futex_wake(published_, INT_MAX);
+}
+
+History::Place History::oldest() const {
+  const std::lock_guard hold{lock_};
+  return begin_;
+}
+
+History::Place History::newest() const {
+  const std::lock_guard hold{lock_};
+  return end_;
+}
+
+std::uint64_t History::copy(Place& place, std::vector<std::byte>& out, std::size_t most_bytes) const {
+  const std::lock_guard hold{lock_};
+  std::uint64_t forgotten = 0;
+  if (place.position < begin_.position) {
+    forgotten = begin_.ordinal - place.ordinal;
+    place = begin_;
+  }
+  while (place.position < end_.position && out.size() < most_bytes) {
+    const std::byte* const entry = memory_.get() + place.position % capacity_;
+    const EntryHead head = head_at(entry);
+    if (head.arguments != KeptRecord::padding) {
+      out.insert(out.end(), entry, entry + head.bytes);
+      ++place.ordinal;
+    }
+    place.position += head.bytes;
+  }
+  return forgotten;
+}
+
+void History::copy_task(std::uint64_t task_id, std::vector<std::byte>& out) const {
+  const std::lock_guard hold{lock_};
+  for (std::uint64_t position = begin_.position; position < end_.position;) {
+    const std::byte* const entry = memory_.get() + position % capacity_;
+    const EntryHead head = head_at(entry);
+    if (head.arguments != KeptRecord::padding && reinterpret_cast<const KeptRecord*>(entry)->task_id == task_id) {
+      out.insert(out.end(), entry, entry + head.bytes);
+    }
+    position += head.bytes;
+  }
+}
+
+bool History::wait_beyond(const Place& place) const {
+  for (;;) {
+    // Order: seq_cst with `publish`: either it sees that we wait, or we see what it has published.
+    waiting_.fetch_add(1, std::memory_order_seq_cst);
+    const auto seen = published_.load(std::memory_order_seq_cst);
+    bool there;
+    bool closed;
+    {
+      const std::lock_guard hold{lock_};
+      there = end_.position > place.position;
+      closed = closed_;
+    }
+    if (!there && !closed) futex_wait(published_, seen);
+    waiting_.fetch_sub(1, std::memory_order_relaxed);
+    if (there) return true;
+    if (closed) return false;
+  }
+}
+
+}  // namespace kindred::internal

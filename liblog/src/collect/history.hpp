@@ -1,0 +1,108 @@
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <vector>
+
+#include "kindred/internal/text_buffer.hpp"
+#include "kindred/internal/wakeup.hpp"
+#include "kindred/log_record.hpp"
+#include "record/site.hpp"
+
+namespace kindred::internal {
+
+/// A record as it is kept: encoded, with all that its lane knew. Behind it follow the arguments and then the texts, in the order of the counts.
+struct KeptRecord {
+  std::uint32_t bytes;             ///< of all, a multiple of 8
+  std::uint32_t arguments;         ///< bytes; `padding`: nothing up to the end of the lap
+  const Site* site;
+  std::int64_t time;               ///< ns of the system clock
+  std::uint64_t task_id;
+  std::uint64_t sequence;
+  std::int32_t worker;
+  std::uint32_t incarnation;
+  std::uint32_t pid;
+  std::uint32_t tid;
+  std::uint32_t attempt;
+  std::uint32_t scope_bytes;       ///< encoded fields
+  std::uint32_t binding_bytes;     ///< encoded fields
+  std::uint16_t logger_bytes;
+  std::uint16_t task_name_bytes;
+  std::uint32_t arguments_offset;  ///< from behind this head
+  Origin origin;
+  bool late;
+  bool taken;                      ///< out of the flight recorder
+  std::uint8_t spare;
+  std::uint64_t room[2];           ///< so that a record can be copied in with its head, and the head be overwritten by this
+  static constexpr std::uint32_t padding = 0xffff'ffffU;
+};
+static_assert(sizeof(KeptRecord) % 8 == 0);
+
+/// Reads a kept record. `bytes` is private, or the history's own on the collector's thread. False where its arguments make no sense.
+bool read_kept(std::span<const std::byte> bytes, LogRecord& record, TextBuffer& scratch);
+
+/// The latest records of a log, in a fixed amount of memory: the oldest are forgotten for the newest.
+///
+/// Threads: one writes (the collector's); any thread reads.
+class History {
+ public:
+  explicit History(std::size_t bytes);
+
+  // --- the collector's thread ---
+  [[nodiscard]] std::size_t longest() const noexcept { return capacity_ / 8; }
+  /// Returns room for a record of up to `bytes` (at most `longest()`), in one piece.
+  [[nodiscard]] std::byte* reserve(std::size_t bytes);
+  /// The record of `bytes` in the reserved room is complete. Returns its position.
+  std::uint64_t commit(std::size_t bytes) noexcept;
+  /// Shows readers what was committed.
+  void publish() noexcept;
+  /// The record at a position, if it is still there.
+  [[nodiscard]] const KeptRecord* at(std::uint64_t position) const noexcept;
+  /// Calls `fn` with each record, oldest first.
+  void each(const std::function<void(KeptRecord&)>& fn);
+
+  // --- any thread ---
+  void close() noexcept;  ///< there will be no more
+  struct Place {
+    std::uint64_t position = 0;
+    std::uint64_t ordinal = 0;  ///< of the record there, from 0
+  };
+  [[nodiscard]] Place oldest() const;
+  [[nodiscard]] Place newest() const;  ///< behind the latest
+  /// Copies the records from `place` on to `out`, up to about `most_bytes`, passes over them, and returns how many before them were
+  /// forgotten.
+  std::uint64_t copy(Place& place, std::vector<std::byte>& out, std::size_t most_bytes) const;
+  /// Copies all records of a task.
+  void copy_task(std::uint64_t task_id, std::vector<std::byte>& out) const;
+  /// Sleeps until there is something at `place`. Returns false where there never will be.
+  bool wait_beyond(const Place& place) const;
+
+ private:
+  void forget(std::size_t bytes);
+  [[nodiscard]] const KeptRecord& record_at(std::uint64_t position) const noexcept {
+    return *reinterpret_cast<const KeptRecord*>(memory_.get() + position % capacity_);
+  }
+
+  std::size_t capacity_;
+  std::unique_ptr<std::byte[]> memory_;
+
+  // The collector's.
+  std::uint64_t head_ = 0;            ///< behind the latest
+  std::size_t head_offset_ = 0;
+  std::uint64_t head_ordinal_ = 0;
+  std::uint64_t tail_ = 0;            ///< as `begin_.position`
+
+  mutable std::mutex lock_;           ///< of what follows; bytes between begin and end change only under it
+  Place begin_;
+  Place end_;
+  bool closed_ = false;
+  mutable std::atomic<std::uint32_t> waiting_{0};
+  mutable std::atomic<std::uint32_t> published_{0};  ///< a futex word, raised where somebody waits
+};
+
+}  // namespace kindred::internal

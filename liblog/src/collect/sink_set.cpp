@@ -1,0 +1,115 @@
+#include "collect/sink_set.hpp"
+
+#include <algorithm>
+#include <string>
+
+#include <fmt/format.h>
+
+#include "front/front.hpp"
+
+namespace kindred::internal {
+
+template <class F>
+void SinkSet::guard(Slot& slot, const char* doing, F&& call) noexcept {
+  std::string what;
+  try {
+    if (call()) slot.failures = 0;
+    return;
+  } catch (const std::exception& error) {
+    what = error.what();
+  } catch (...) {
+    what = "something that is no std::exception";
+  }
+  slot.failed.fetch_add(1, std::memory_order_relaxed);
+  const bool last = ++slot.failures >= most_failures_;
+  const auto now = std::chrono::steady_clock::now();
+  try {
+    const auto about = fmt::format("log sink {} failed {} ({} in a row): {}.{}", static_cast<std::uint64_t>(slot.id), doing, slot.failures, what,
+                                   last ? " It is not used any more; remove it, and add it again when it is mended." : "");
+    if (last) {
+      slot.disabled.store(true, std::memory_order_relaxed);
+      notes_.push_back(about);
+    }
+    if (last || now - slot.reported >= std::chrono::seconds{1}) {
+      slot.reported = now;
+      write_raw_to_stderr("kindred: " + about);
+    }
+  } catch (const std::exception&) {
+    slot.disabled.store(last, std::memory_order_relaxed);
+  }
+}
+
+void SinkSet::add(SinkId id, std::unique_ptr<Sink> sink, SinkOptions options) {
+  auto slot = std::make_unique<Slot>();
+  slot->id = id;
+  slot->sink = std::move(sink);
+  slot->options = std::move(options);
+  ever_added_ = true;
+  const std::lock_guard hold{lock_};
+  slots_.push_back(std::move(slot));
+}
+
+bool SinkSet::remove(SinkId id) {
+  std::unique_ptr<Slot> gone;
+  {
+    const std::lock_guard hold{lock_};
+    const auto found = std::find_if(slots_.begin(), slots_.end(), [id](const auto& slot) { return slot->id == id; });
+    if (found == slots_.end()) return false;
+    gone = std::move(*found);
+    slots_.erase(found);
+  }
+  if (!gone->disabled.load(std::memory_order_relaxed)) guard(*gone, "to flush", [&] { return gone->sink->flush(), true; });
+  guard(*gone, "to close", [&] { return gone->sink.reset(), true; });
+  return true;
+}
+
+void SinkSet::remove_all() {
+  while (!slots_.empty()) remove(slots_.front()->id);
+}
+
+void SinkSet::retire(SinkId id) noexcept {
+  for (const auto& slot : slots_) {
+    if (slot->id == id) slot->retired = true;
+  }
+}
+
+void SinkSet::retire_all() noexcept {
+  for (const auto& slot : slots_) slot->retired = true;
+}
+
+void SinkSet::write(const LogRecord& record) {
+  if (!ever_added_) {
+    if (record.level >= Level::warn) write_to_stderr(record);
+    return;
+  }
+  dirty_ = true;
+  for (const auto& slot : slots_) {
+    if (slot->disabled.load(std::memory_order_relaxed) || slot->retired) continue;
+    guard(*slot, "to write", [&] {
+      if (!slot->options.accepts(record)) return false;
+      slot->sink->write(record);
+      slot->written.store(slot->written.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+      return true;
+    });
+  }
+}
+
+void SinkSet::flush() {
+  dirty_ = false;
+  for (const auto& slot : slots_) {
+    if (!slot->disabled.load(std::memory_order_relaxed)) guard(*slot, "to flush", [&] { return slot->sink->flush(), true; });
+  }
+}
+
+void SinkSet::append_stats(std::vector<LogStats::Sink>& out) const {
+  const std::lock_guard hold{lock_};
+  for (const auto& slot : slots_) {
+    out.push_back({.id = slot->id,
+                   .written = slot->written.load(std::memory_order_relaxed),
+                   .failed = slot->failed.load(std::memory_order_relaxed),
+                   .lost = slot->sink->lost(),
+                   .disabled = slot->disabled.load(std::memory_order_relaxed)});
+  }
+}
+
+}  // namespace kindred::internal

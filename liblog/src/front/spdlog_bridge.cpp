@@ -1,0 +1,155 @@
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <spdlog/async.h>
+#include <spdlog/details/periodic_worker.h>
+#include <spdlog/details/registry.h>
+#include <spdlog/formatter.h>
+#include <spdlog/sinks/sink.h>
+#include <spdlog/spdlog.h>
+
+#include "front/place.hpp"
+#include "kindred/internal/log_front.hpp"
+
+namespace kindred::internal {
+namespace {
+
+Level level_of(spdlog::level::level_enum level) noexcept {
+  static_assert(static_cast<int>(spdlog::level::trace) == static_cast<int>(Level::trace) &&
+                static_cast<int>(spdlog::level::off) == static_cast<int>(Level::off));
+  return static_cast<Level>(std::clamp(static_cast<int>(level), 0, static_cast<int>(Level::critical)));
+}
+
+/// Logs a message of spdlog's as a record of this process.
+void write_bridged(const spdlog::details::log_msg& msg, const Binding* binding, std::uint32_t tid) noexcept {
+  const Level level = level_of(msg.level);
+  const LogTarget target{process_front.load(std::memory_order_acquire), binding};
+  const bool enabled = binding != nullptr && !binding->name.empty()
+                           ? binding_enabled(target.front, *binding, level)
+                           : level_passes(process_levels.load(std::memory_order_relaxed)->load(std::memory_order_relaxed), level);
+  if (!enabled) return;
+  const auto text = [](const char* words) { return words != nullptr ? std::string_view{words} : std::string_view{}; };
+  // File and line distinguish it; the line takes the place of a format's address.
+  const Place place{msg.source.filename,
+                    reinterpret_cast<const char*>(static_cast<std::uintptr_t>(msg.source.line)),
+                    {},
+                    text(msg.source.filename),
+                    text(msg.source.funcname),
+                    static_cast<std::uint32_t>(std::max(msg.source.line, 0))};
+  write_message_at(target, level, place, {msg.payload.data(), msg.payload.size()}, {}, tid);
+}
+
+/// What takes the place of a bridged logger's sinks.
+class LaneSink final : public spdlog::sinks::sink {
+ public:
+  /// `asynchronous`: called by spdlog's thread on behalf of others.
+  LaneSink(const std::string& logger, bool asynchronous) : binding_{logger, {}}, asynchronous_{asynchronous} {}
+
+  void log(const spdlog::details::log_msg& msg) override {
+    const auto tid = asynchronous_ ? static_cast<std::uint32_t>(msg.thread_id) : 0;
+    const std::string_view name{msg.logger_name.data(), msg.logger_name.size()};
+    if (name == binding_.name) return write_bridged(msg, name.empty() ? nullptr : &binding_, tid);
+    const Binding other{std::string{name}, {}};  // a clone of the logger, under another name
+    write_bridged(msg, &other, tid);
+  }
+  void flush() override {}
+  void set_pattern(const std::string&) override {}
+  void set_formatter(std::unique_ptr<spdlog::formatter>) override {}
+
+ private:
+  Binding binding_;
+  bool asynchronous_;
+};
+
+/// How loggers that are made later join: the registry gives each of them a clone of its formatter, and sinks ask that for the line to
+/// write. This one writes a record, and gives an empty line. The sinks stay, because another thread may be using them.
+class BridgeFormatter final : public spdlog::formatter {
+ public:
+  void format(const spdlog::details::log_msg& msg, spdlog::memory_buf_t&) override {
+    // A logger with several sinks comes here once for each.
+    thread_local const void* latest = nullptr;
+    thread_local spdlog::log_clock::time_point latest_time;
+    if (latest == &msg && latest_time == msg.time) return;
+    latest = &msg;
+    latest_time = msg.time;
+    const std::string_view name{msg.logger_name.data(), msg.logger_name.size()};
+    if (name.empty()) return write_bridged(msg, nullptr, 0);
+    if (binding_ == nullptr || binding_->name != name) binding_ = std::make_unique<const Binding>(std::string{name}, std::vector<Field>{});
+    write_bridged(msg, binding_.get(), 0);
+  }
+  [[nodiscard]] std::unique_ptr<spdlog::formatter> clone() const override { return std::make_unique<BridgeFormatter>(); }
+
+ private:
+  std::unique_ptr<const Binding> binding_;  ///< sinks call their formatter under their lock
+};
+
+// spdlog has no words for what a fork does to it: threads that are not there, joined at exit. So two of its private members are reached in
+// the way that the language leaves open, an explicit instantiation ([temp.spec]/6).
+template <class Tag, auto Member>
+struct Reach {
+  friend auto& reach(Tag, typename Tag::Class& object) noexcept { return object.*Member; }
+};
+struct FlusherTag {
+  using Class = spdlog::details::registry;
+};
+auto& reach(FlusherTag, spdlog::details::registry&) noexcept;
+template struct Reach<FlusherTag, &spdlog::details::registry::periodic_flusher_>;
+struct PoolTag {
+  using Class = spdlog::async_logger;
+};
+auto& reach(PoolTag, spdlog::async_logger&) noexcept;
+template struct Reach<PoolTag, &spdlog::async_logger::thread_pool_>;
+
+/// The sinks of the parent: never called and never destroyed here.
+void leak(std::vector<spdlog::sink_ptr>&& sinks) { new std::vector<spdlog::sink_ptr>{std::move(sinks)}; }
+
+void take_over(spdlog::logger& logger, bool asynchronous) {
+  const spdlog::sink_ptr lane = std::make_shared<LaneSink>(logger.name(), asynchronous);
+  leak(std::exchange(logger.sinks(), {lane}));
+}
+
+}  // namespace
+
+void with_spdlog_registry_held(void (*fork_it)(void*), void* argument) {
+  bool done = false;
+  spdlog::apply_all([&](const std::shared_ptr<spdlog::logger>&) {
+    if (!std::exchange(done, true)) fork_it(argument);
+  });
+  if (!done) fork_it(argument);  // an empty registry: nobody calls into it all the time
+}
+
+void bridge_spdlog() {
+  auto& registry = spdlog::details::registry::instance();
+  // Threads of the parent's: not here, so not to be waited for at exit.
+  static_cast<void>(reach(FlusherTag{}, registry).release());
+  if (auto pool = registry.get_tp()) new std::shared_ptr<spdlog::details::thread_pool>{std::move(pool)};
+
+  std::vector<std::shared_ptr<spdlog::logger>> loggers;
+  spdlog::apply_all([&loggers](const std::shared_ptr<spdlog::logger>& logger) { loggers.push_back(logger); });
+  const auto usual = spdlog::default_logger();
+  if (usual != nullptr && std::find(loggers.begin(), loggers.end(), usual) == loggers.end()) loggers.push_back(usual);
+  for (const auto& logger : loggers) {
+    const auto asynchronous = std::dynamic_pointer_cast<spdlog::async_logger>(logger);
+    take_over(*logger, asynchronous != nullptr);
+    if (asynchronous == nullptr) continue;
+    // Who gets it from the registry gets a synchronous one of the same name and levels ...
+    const auto synchronous = std::make_shared<spdlog::logger>(logger->name(), std::make_shared<LaneSink>(logger->name(), false));
+    synchronous->set_level(logger->level());
+    synchronous->flush_on(logger->flush_level());
+    if (logger == usual) {
+      spdlog::set_default_logger(synchronous);
+    } else if (spdlog::get(logger->name()) == logger) {
+      spdlog::drop(logger->name());
+      spdlog::register_logger(synchronous);
+    }
+    // ... and who holds the old one gets a thread that is really there.
+    static const auto pool = std::make_shared<spdlog::details::thread_pool>(8192, 1);
+    reach(PoolTag{}, *asynchronous) = pool;
+  }
+  registry.set_formatter(std::make_unique<BridgeFormatter>());
+}
+
+}  // namespace kindred::internal

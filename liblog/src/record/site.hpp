@@ -1,0 +1,91 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kindred/internal/text_buffer.hpp"
+#include "kindred/level.hpp"
+#include "kindred/log_record.hpp"
+#include "record/fields.hpp"
+
+namespace kindred::internal {
+
+/// A place in the code that logs, as it is written to the dictionary of a log area:
+///
+///     u32 bytes (of all, a multiple of 8), u32 line, u32 format, u16 file, u16 function, u16 types, u8 level, u8 level name, then these texts
+struct SiteFacts {
+  std::string_view format;
+  std::string_view file;
+  std::string_view function;
+  std::string_view types;       ///< an `ArgType` each, with `arg_is_field`
+  std::string_view level_name;  ///< of a custom level
+  std::uint32_t line = 0;
+  Level level = Level::info;
+};
+inline constexpr std::size_t site_head_bytes = 20;
+
+void encode_site(std::vector<std::byte>& out, const SiteFacts& facts);
+
+/// A site as the collector uses it: its format taken apart once. Immutable; lives as long as the process, so that records may point
+/// into it. Threads: any thread.
+class Site {
+ public:
+  explicit Site(const SiteFacts& facts);
+
+  [[nodiscard]] Level level() const noexcept { return level_; }
+  [[nodiscard]] const std::string& level_name() const noexcept { return level_name_; }
+  [[nodiscard]] const SourceLocation& source() const noexcept { return source_; }
+  [[nodiscard]] bool has_fields() const noexcept { return has_fields_; }
+
+  /// Formats a record's arguments (a private copy) into `message` (appended), and adds its key-values to `fields`.
+  /// False where the bytes are not what the site's types say.
+  [[nodiscard]] bool format(std::span<const std::byte> arguments, TextBuffer& message, std::vector<Field>& fields) const;
+
+ private:
+  /// Some text, then an argument.
+  struct Piece {
+    std::uint32_t literal = 0;  ///< where it begins in `literals_`
+    std::uint32_t literal_bytes = 0;
+    std::uint32_t argument = 0;
+    bool plain = true;          ///< `{}`
+    std::string spec;           ///< `{:>8}`, for fmt
+  };
+  struct Value {
+    ArgType type = ArgType::none;
+    std::uint64_t bits = 0;
+    std::string_view text;
+  };
+
+  void take_apart();
+  [[nodiscard]] bool format_in_order(ByteReader& reader, TextBuffer& message) const;
+  [[nodiscard]] bool format_any_order(ByteReader& reader, TextBuffer& message) const;
+  static bool read(ByteReader& reader, ArgType type, Value& value) noexcept;
+  static void append(TextBuffer& message, const Value& value);
+  static void append(TextBuffer& message, const Value& value, const std::string& spec);
+
+  Level level_;
+  std::string level_name_;
+  std::string format_;
+  std::string file_;
+  std::string function_;
+  std::string types_;
+  SourceLocation source_;
+  std::string literals_;
+  std::vector<Piece> pieces_;
+  std::size_t plain_arguments_ = 0;  ///< those of the format, which come first
+  bool is_message_ = false;          ///< the first argument is the message
+  bool in_order_ = false;            ///< `{}` each, every argument once, in order
+  bool broken_ = false;              ///< the format makes no sense
+  bool has_fields_ = false;
+};
+
+/// Returns the site that was encoded so, the same object for the same bytes. Null where they make no sense, or where the sites of this process
+/// have come to take 64 MiB. `bytes` is private memory. Threads: any thread.
+[[nodiscard]] const Site* intern_site(std::span<const std::byte> bytes);
+[[nodiscard]] const Site* intern_site(const SiteFacts& facts);
+
+}  // namespace kindred::internal
