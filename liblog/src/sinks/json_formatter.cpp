@@ -86,7 +86,7 @@ void JsonFormatter::append_time(const LogRecord& record, TextBuffer& out) {
   out.append("\"time\":{\"repr\":\"");
   out.append(date_time_);
   out.push_back('.');
-  out.append_padded(static_cast<std::uint64_t>(nanosecond), 9);
+  out.append_padded(static_cast<std::uint32_t>(nanosecond), 9);
   out.append(zone_);
   out.append("\",\"timestamp\":");
   // -0.5 s is the second -1 and 500,000,000 ns: written as -0.500000000.
@@ -94,7 +94,7 @@ void JsonFormatter::append_time(const LogRecord& record, TextBuffer& out) {
   const auto size = since_epoch < 0 ? ~static_cast<std::uint64_t>(since_epoch) + 1 : static_cast<std::uint64_t>(since_epoch);
   out.append_number(size / billion);
   out.push_back('.');
-  out.append_padded(size % billion, 9);
+  out.append_padded(static_cast<std::uint32_t>(size % billion), 9);
   out.push_back('}');
 }
 

@@ -307,7 +307,7 @@ void PatternFormatter::append(const LogRecord& record, TextBuffer& out, ColorRan
 }
 
 void PatternFormatter::append_step(const Step& step, const LogRecord& record, std::int64_t nanosecond, TextBuffer& out) {
-  const auto nanoseconds = static_cast<std::uint64_t>(nanosecond);
+  const auto nanoseconds = static_cast<std::uint32_t>(nanosecond);
   const auto since = [&] {
     const auto now = record.time.time_since_epoch().count();
     return previous_nanoseconds_ == 0 || now < previous_nanoseconds_ ? std::uint64_t{0} : static_cast<std::uint64_t>(now - previous_nanoseconds_);

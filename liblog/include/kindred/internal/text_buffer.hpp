@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -37,10 +38,11 @@ class TextBuffer {
     append_number(number < 0 ? ~static_cast<std::uint64_t>(number) + 1 : static_cast<std::uint64_t>(number));
   }
   /// Writes `number` with leading zeros to exactly `digits` places.
-  void append_padded(std::uint64_t number, std::size_t digits) {
+  void append_padded(std::uint32_t number, std::size_t digits) {
     char* const target = reserve(digits);
-    for (std::size_t i = digits; i-- > 0; number /= 10) target[i] = static_cast<char>('0' + number % 10);
     size_ += digits;
+    for (; digits >= 2; number /= 100) std::memcpy(target + (digits -= 2), &pairs[static_cast<std::size_t>(number % 100) * 2], 2);
+    if (digits != 0) *target = static_cast<char>('0' + number % 10);
   }
   void truncate(std::size_t size) noexcept { size_ = size; }
   void clear() noexcept { size_ = 0; }
@@ -70,6 +72,14 @@ class TextBuffer {
   [[nodiscard]] std::string_view view(std::size_t from) const noexcept { return {data_.get() + from, size_ - from}; }
 
  private:
+  static constexpr std::array<char, 200> pairs = [] {
+    std::array<char, 200> digits{};
+    for (std::size_t i = 0; i < 100; ++i) {
+      digits[i * 2] = static_cast<char>('0' + i / 10);
+      digits[i * 2 + 1] = static_cast<char>('0' + i % 10);
+    }
+    return digits;
+  }();
   static std::size_t write_number(char* target, std::uint64_t number) noexcept {
     if (number < 10) {
       *target = static_cast<char>('0' + number);
