@@ -757,7 +757,7 @@ TEST_CASE("what is missing is said where it is missing, before the first line th
     }
     expected += "line " + std::to_string(i) + "\n";
   }
-  CHECK(test::read_file(path) == expected);
+  CHECK((test::read_file(path) == expected));
 }
 
 TEST_CASE("hostile records come through file and JSON sinks, rotated and packed, and back") {
