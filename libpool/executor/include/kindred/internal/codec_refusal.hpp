@@ -52,7 +52,10 @@ consteval Refusal own_refusal() {
   else if constexpr (is_lambda<Value>()) return Refusal::captures;
   else if constexpr (is_view<Value>) return Refusal::view;
   else if constexpr (IteratorShape<Value>) return Refusal::iterator;
-  else if constexpr (is_smart_pointer<Value>) return Refusal::polymorphic;
+  else if constexpr (is_smart_pointer<Value>) {
+    constexpr auto pointee = names_a_process_bound_type<std::remove_cv_t<typename Value::element_type>>();
+    return pointee != Refusal::none ? pointee : Refusal::polymorphic;
+  }
   else if constexpr (!std::is_move_constructible_v<Value>) return Refusal::immovable;
   else if constexpr (std::is_aggregate_v<Value> && AggregateWithBases<Value>) return Refusal::aggregate_with_bases;
   else if constexpr (std::is_aggregate_v<Value> && std::is_class_v<Value>) return Refusal::aggregate_with_array;

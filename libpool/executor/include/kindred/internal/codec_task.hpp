@@ -229,8 +229,11 @@ struct DeclaredCall : WithoutWorker<typename Signature<F>::parameters> {
 /// A template or a set of overloads: it is called with what was passed, and with the worker first if it must.
 template <class F, class... A>
 struct DeducedCall {
-  static constexpr bool takes_worker =
-      !std::is_invocable_v<F&, Owned<A>...> && std::is_invocable_v<F&, Worker&, Owned<A>...>;
+  static consteval bool needs_worker() {
+    if constexpr (std::is_invocable_v<F&, Owned<A>...>) return false;
+    else return std::is_invocable_v<F&, Worker&, Owned<A>...>;
+  }
+  static constexpr bool takes_worker = needs_worker();
   using parameters = ParameterList<Owned<A>&&...>;
   static consteval auto find_result() {
     if constexpr (takes_worker) return std::type_identity<std::invoke_result_t<F&, Worker&, Owned<A>...>>{};
@@ -266,7 +269,19 @@ struct TaskPlan<Call, ParameterList<P...>, std::index_sequence<I...>, F, A...> {
     }
   }
   static consteval bool takes_lvalues_only() {
-    return std::is_invocable_v<F&, Sent<I>&...> || std::is_invocable_v<F&, Worker&, Sent<I>&...>;
+    if constexpr (std::is_invocable_v<F&, Sent<I>&...>) return true;
+    else return std::is_invocable_v<F&, Worker&, Sent<I>&...>;
+  }
+  static consteval bool check_call() {
+    if constexpr (takes_what_is_handed_over()) {
+      return true;
+    } else {
+      static_assert(!takes_lvalues_only(),
+                    "kindred: a task cannot take a non-const reference, because the worker has a copy: take the value and return the new one, "
+                    "or share a kindred::SharedArray");
+      static_assert(takes_lvalues_only(), "kindred: the task cannot be called with these arguments");
+      return false;
+    }
   }
 
   static consteval bool check() {
@@ -291,12 +306,7 @@ struct TaskPlan<Call, ParameterList<P...>, std::index_sequence<I...>, F, A...> {
     } else {
       constexpr bool all_convert = (converts<I> && ...);
       static_assert(all_convert, "kindred: an argument does not convert to the type of the task's parameter");
-      constexpr bool callable = takes_what_is_handed_over();
-      static_assert(callable || !takes_lvalues_only(),
-                    "kindred: a task cannot take a non-const reference, because the worker has a copy: take the value and return the new one, "
-                    "or share a kindred::SharedArray");
-      static_assert(callable || takes_lvalues_only(), "kindred: the task cannot be called with these arguments");
-      return all_convert && callable && check_result<typename Call::result>();
+      return all_convert && check_call() && check_result<typename Call::result>();
     }
   }
 

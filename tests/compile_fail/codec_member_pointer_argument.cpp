@@ -1,0 +1,16 @@
+// expect: write submit<&Class::member>(object, ...)
+#include "kindred/internal/codec_task.hpp"
+
+#ifdef KINDRED_COMPILES
+struct Job {
+  int size;
+  int read_member() const { return size; }
+};
+static_assert(kindred::internal::TaskTypes<decltype(&Job::read_member), Job>::check());
+#else
+struct Job {
+  int size;
+};
+int read_member(int Job::*member, const Job& job);
+static_assert(kindred::internal::TaskTypes<decltype(&read_member), int Job::*, Job>::check());
+#endif
