@@ -135,7 +135,7 @@ void Archive::wait_idle() {
 }
 
 void Archive::run() {
-  become_background_thread("kindred-archive");
+  begin_background_thread("kindred-archive");
   std::unique_lock lock{mutex_};
   while (true) {
     changed_.wait(lock, [&] { return wanted_ || stop_; });

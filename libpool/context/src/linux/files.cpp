@@ -237,11 +237,8 @@ std::vector<std::string> names_in_directory(const std::string& path) {
 
 bool is_terminal(int fd) noexcept { return ::isatty(fd) == 1; }
 
-void become_background_thread(const char* name) noexcept {
-  sigset_t all;
-  ::sigfillset(&all);
-  ::pthread_sigmask(SIG_SETMASK, &all, nullptr);
-  ::pthread_setname_np(::pthread_self(), name);
+void begin_background_thread(const char* name) noexcept {
+  begin_service_thread(name);
   // Linux keeps a nice value for each thread (sched(7)), though POSIX says process.
   ::setpriority(PRIO_PROCESS, static_cast<id_t>(::syscall(SYS_gettid)), 19);
 }

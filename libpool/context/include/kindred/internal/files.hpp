@@ -60,7 +60,7 @@ int copy_mode_and_time(int from, int to) noexcept;                              
 /// Returns the names in a directory, in no order; none where it cannot be read.
 [[nodiscard]] std::vector<std::string> names_in_directory(const std::string& path);
 [[nodiscard]] bool is_terminal(int fd) noexcept;
-/// Makes the calling thread yield to all others (nice 19) and leaves every signal to them. For helper threads.
-void become_background_thread(const char* name) noexcept;
+/// As `begin_service_thread`, and the thread yields to all others (nice 19).
+void begin_background_thread(const char* name) noexcept;
 
 }  // namespace kindred::internal
