@@ -18,42 +18,42 @@ namespace kindred {
 
 namespace internal {
 [[nodiscard]] inline bool process_enabled(LevelCode level) noexcept {
-  return level_passes(process_levels.load(std::memory_order_relaxed)->load(std::memory_order_relaxed), level.base());
+  return level_passes(process_log.levels.load(std::memory_order_relaxed)->load(std::memory_order_relaxed), level.base());
 }
 template <class Format, class... Args>
-void process_log(LevelCode level, const Format& format, Args&... args) noexcept {
+void log_to_process(LevelCode level, const Format& format, Args&... args) noexcept {
   if (process_enabled(level)) write_call(process_target(), level, format, args...);
 }
 }  // namespace internal
 
 template <class... Args>
 void log_trace(internal::LogFormat<std::type_identity_t<Args>...> format, Args&&... args) noexcept {
-  internal::process_log(Level::trace, format, args...);
+  internal::log_to_process(Level::trace, format, args...);
 }
 template <class... Args>
 void log_debug(internal::LogFormat<std::type_identity_t<Args>...> format, Args&&... args) noexcept {
-  internal::process_log(Level::debug, format, args...);
+  internal::log_to_process(Level::debug, format, args...);
 }
 template <class... Args>
 void log_info(internal::LogFormat<std::type_identity_t<Args>...> format, Args&&... args) noexcept {
-  internal::process_log(Level::info, format, args...);
+  internal::log_to_process(Level::info, format, args...);
 }
 template <class... Args>
 void log_warn(internal::LogFormat<std::type_identity_t<Args>...> format, Args&&... args) noexcept {
-  internal::process_log(Level::warn, format, args...);
+  internal::log_to_process(Level::warn, format, args...);
 }
 template <class... Args>
 void log_error(internal::LogFormat<std::type_identity_t<Args>...> format, Args&&... args) noexcept {
-  internal::process_log(Level::error, format, args...);
+  internal::log_to_process(Level::error, format, args...);
 }
 template <class... Args>
 void log_critical(internal::LogFormat<std::type_identity_t<Args>...> format, Args&&... args) noexcept {
-  internal::process_log(Level::critical, format, args...);
+  internal::log_to_process(Level::critical, format, args...);
 }
 /// With a level that is chosen at run time, or a custom one.
 template <class... Args>
 void log(LevelCode level, internal::LogFormat<std::type_identity_t<Args>...> format, Args&&... args) noexcept {
-  internal::process_log(level, format, args...);
+  internal::log_to_process(level, format, args...);
 }
 
 /// Logs an exception with its type, its text and all its nested causes: "text: std::runtime_error: no file, caused by ...".

@@ -90,14 +90,14 @@ class Logger : public internal::LogCalls<Logger> {
   [[nodiscard]] bool enabled(LevelCode level) const noexcept {
     if (front_ != nullptr) [[unlikely]] return bound_enabled(level);
     const bool passes = internal::level_passes(
-        internal::process_levels.load(std::memory_order_relaxed)->load(std::memory_order_relaxed), level.base());
+        internal::process_log.levels.load(std::memory_order_relaxed)->load(std::memory_order_relaxed), level.base());
     return binding_ == nullptr || binding_->name.empty()
                ? passes
-               : internal::binding_enabled(internal::process_front.load(std::memory_order_acquire), *binding_, level.base());
+               : internal::binding_enabled(internal::process_log.front.load(std::memory_order_acquire), *binding_, level.base());
   }
   [[nodiscard]] internal::LogTarget target() const {
     if (front_ != nullptr) [[unlikely]] return bound_target();
-    return {internal::process_front.load(std::memory_order_acquire), binding_.get()};
+    return {internal::process_log.front.load(std::memory_order_acquire), binding_.get()};
   }
 
  private:

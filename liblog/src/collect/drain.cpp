@@ -613,6 +613,7 @@ Drain::Taken Drain::deliver_special(Source& source, LaneInput& lane) {
     record.late = mark_late(lane.tick);
     // The raw lane has no controls: whose task it was, the lane of the thread that runs tasks knows.
     if (const auto& main = source.lanes[0]; main != nullptr) {
+      record.pid = main->record.pid;
       record.task_id = main->record.task_id;
       record.task_name = main->record.task_name;
       record.attempt = main->record.attempt;

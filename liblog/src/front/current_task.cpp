@@ -5,10 +5,8 @@
 
 namespace kindred::internal {
 
-constinit CurrentTask current_task{};
-
 void set_task_name(std::string_view name) noexcept {
-  CurrentTask& now = current_task;
+  CurrentTask& now = process_log.task;
   const std::size_t bytes = std::min(name.size(), sizeof now.name);
   for (std::size_t at = 0; at < bytes; at += sizeof(std::uint64_t)) {
     std::uint64_t word = 0;
@@ -19,7 +17,7 @@ void set_task_name(std::string_view name) noexcept {
 }
 
 bool read_current_task(TaskSnapshot& task) noexcept {
-  const CurrentTask& now = current_task;
+  const CurrentTask& now = process_log.task;
   for (int attempt = 0; attempt < 16; ++attempt) {
     task.serial = now.serial.load(std::memory_order_acquire);
     if ((task.serial & 1U) != 0) continue;

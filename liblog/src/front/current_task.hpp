@@ -6,7 +6,7 @@
 
 namespace kindred::internal {
 
-/// `current_task` at one moment.
+/// The process's task at one moment.
 struct TaskSnapshot {
   std::uint64_t serial = 0;
   std::uint64_t id = 0;

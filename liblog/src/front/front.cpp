@@ -43,8 +43,8 @@ struct LocalFronts {
   void choose() noexcept {
     if (attached.load(std::memory_order_relaxed)) return;
     LogFront* const only = open.size() == 1 ? open.front() : nullptr;
-    process_front.store(only, std::memory_order_release);
-    process_levels.store(only != nullptr ? &only->control().levels : &stderr_word, std::memory_order_release);
+    process_log.front.store(only, std::memory_order_release);
+    process_log.levels.store(only != nullptr ? &only->control().levels : &stderr_word, std::memory_order_release);
   }
 };
 constinit LocalFronts* local_fronts_of_process = nullptr;
@@ -54,12 +54,12 @@ LocalFronts& local_fronts() {
 }
 
 void forget_fronts() noexcept {
-  process_front.store(nullptr, std::memory_order_relaxed);
-  process_levels.store(&stderr_word, std::memory_order_relaxed);
+  process_log.front.store(nullptr, std::memory_order_relaxed);
+  process_log.levels.store(&stderr_word, std::memory_order_relaxed);
   thread_lane.front = nullptr;
   thread_lane.lane = nullptr;
   attached.store(false, std::memory_order_relaxed);
-  current_task.id.store(0, std::memory_order_relaxed);
+  process_log.task.id.store(0, std::memory_order_relaxed);
   if (local_fronts_of_process != nullptr) {
     local_fronts_of_process->lock.reset();
     local_fronts_of_process->open.clear();
@@ -77,8 +77,7 @@ const Beginning beginning;
 
 }  // namespace
 
-constinit std::atomic<LogFront*> process_front{nullptr};
-constinit std::atomic<const std::atomic<std::uint32_t>*> process_levels{&stderr_word};
+constinit ProcessLog process_log{.front = nullptr, .levels = &stderr_word, .task = {}};
 
 const LevelSettings& stderr_levels() noexcept {
   static const auto* const settings = new LevelSettings{settings_of_environment()};
@@ -138,7 +137,7 @@ LaneState* LogFront::make_lane(std::uint32_t index) noexcept {
     lane->ring = LaneWriter<>{area_.subspan(shape_.room_offset(index), shape_.room_bytes(index)), lines(index),
                               shape_.overwrites(index), full_fence_};
     static constexpr std::atomic<std::uint64_t> no_task{0};
-    lane->task_serial = attribute_tasks_ ? &current_task.serial : &no_task;
+    lane->task_serial = attribute_tasks_ ? &process_log.task.serial : &no_task;
     lane->collector = &control().collector;
     lane->front = this;
     lanes_[index].reset(lane);
@@ -329,16 +328,16 @@ void attach_log(std::span<std::byte> area, Doorbell bell, const LogIdentity&) {
   front->open(nullptr, *bell_of_process, {});
   static_cast<void>(front->make_raw_lane());
   attached.store(true, std::memory_order_relaxed);
-  process_front.store(front, std::memory_order_release);
-  process_levels.store(&front->control().levels, std::memory_order_release);
+  process_log.front.store(front, std::memory_order_release);
+  process_log.levels.store(&front->control().levels, std::memory_order_release);
   static_cast<void>(find_lane(*front));  // lane 0 is for this thread
 }
 
 void detach_log() noexcept { forget_fronts(); }
 
 void log_raw(Level level, const char* text, std::size_t bytes) noexcept {
-  if (!level_passes(process_levels.load(std::memory_order_relaxed)->load(std::memory_order_relaxed), level)) return;
-  if (LogFront* const front = process_front.load(std::memory_order_acquire)) return front->write_raw(level, {text, bytes});
+  if (!level_passes(process_log.levels.load(std::memory_order_relaxed)->load(std::memory_order_relaxed), level)) return;
+  if (LogFront* const front = process_log.front.load(std::memory_order_acquire)) return front->write_raw(level, {text, bytes});
   write_raw_to_stderr({text, bytes});
 }
 

@@ -38,7 +38,7 @@ struct CollectorLink {
 /// any thread may come by at any time, static destructors included; the parent's are used again for a later executor.
 class LogFront {
  public:
-  /// `area` is formatted. `attribute_tasks`: records belong to `current_task`.
+  /// `area` is formatted. `attribute_tasks`: records belong to the process's task.
   LogFront(std::span<std::byte> area, bool attribute_tasks) noexcept;
   LogFront(const LogFront&) = delete;
   LogFront& operator=(const LogFront&) = delete;

@@ -26,10 +26,10 @@ Level level_of(spdlog::level::level_enum level) noexcept {
 /// Logs a message of spdlog's as a record of this process.
 void write_bridged(const spdlog::details::log_msg& msg, const Binding* binding, std::uint32_t tid) noexcept {
   const Level level = level_of(msg.level);
-  const LogTarget target{process_front.load(std::memory_order_acquire), binding};
+  const LogTarget target{process_log.front.load(std::memory_order_acquire), binding};
   const bool enabled = binding != nullptr && !binding->name.empty()
                            ? binding_enabled(target.front, *binding, level)
-                           : level_passes(process_levels.load(std::memory_order_relaxed)->load(std::memory_order_relaxed), level);
+                           : level_passes(process_log.levels.load(std::memory_order_relaxed)->load(std::memory_order_relaxed), level);
   if (!enabled) return;
   const auto text = [](const char* words) { return words != nullptr ? std::string_view{words} : std::string_view{}; };
   // File and line distinguish it; the line takes the place of a format's address.

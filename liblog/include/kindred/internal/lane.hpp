@@ -97,6 +97,7 @@ class LaneWriter {
         room_end_{head_},
         lines_{&lines},
         consumed_{lines.consumed.load(std::memory_order_relaxed)},
+        largest_{room.size() / (overwrite ? 32 : 4)},
         overwrite_{overwrite},
         full_fence_{full_fence} {}
 
@@ -114,7 +115,7 @@ class LaneWriter {
     keep_unread_ = overwrite;
     return at;
   }
-  [[nodiscard]] std::size_t largest() const noexcept { return capacity() / (overwrite_ ? 32 : 4); }
+  [[nodiscard]] std::size_t largest() const noexcept { return largest_; }
   [[nodiscard]] std::size_t capacity() const noexcept { return mask_ + 1; }
 
   /// Says that a record is being written, then returns its time.
@@ -243,6 +244,7 @@ class LaneWriter {
   Cursor room_end_ = 0;  ///< up to here can be written without a look
   LaneLines<Cursor>* lines_ = nullptr;
   Cursor consumed_ = 0;  ///< by the latest look
+  std::size_t largest_ = 0;
   bool overwrite_ = false;
   bool full_fence_ = true;
   bool begun_block_ = false;

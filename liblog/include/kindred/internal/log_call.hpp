@@ -34,7 +34,7 @@ template <class... S>
 /// Writes one record into the calling thread's lane. What a log call costs is here: no lock, no allocation, no system call unless the
 /// collector sleeps or the lane is full. (Lanes that threads share take a lock.)
 template <class... S>
-[[gnu::noinline]] void write_record(const LogTarget& target, LevelCode level, const CallSite& site, const S&... stored) noexcept {
+[[gnu::noinline]] void write_record(LogTarget target, LevelCode level, const CallSite& site, S... stored) noexcept {
   if (target.front == nullptr) [[unlikely]] return write_slowly(target, nullptr, level, site, stored...);
   const LaneUse use{*target.front};
   LaneState* const lane = use.lane();
@@ -131,6 +131,6 @@ void write_call(const LogTarget& target, LevelCode level, const CallSite& site, 
   write_text(target, level, site, args...);
 }
 
-[[nodiscard]] inline LogTarget process_target() noexcept { return {process_front.load(std::memory_order_acquire), nullptr}; }
+[[nodiscard]] inline LogTarget process_target() noexcept { return {process_log.front.load(std::memory_order_acquire), nullptr}; }
 
 }  // namespace kindred::internal

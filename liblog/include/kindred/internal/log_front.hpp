@@ -61,13 +61,22 @@ struct CurrentTask {
   std::atomic<std::uint32_t> name_bytes{0};
   std::atomic<std::uint64_t> name[31]{};
 };
-extern constinit CurrentTask current_task;
 void set_task_name(std::string_view name) noexcept;
+
+/// What a log call of this process looks at first, in one cache line.
+struct alignas(64) ProcessLog {
+  /// The log of this process; null: none. In a worker its executor's; in any other process that of the only live executor.
+  std::atomic<LogFront*> front;
+  /// The word that says what this process logs: `LogControl::levels` of `front`, or that of stderr.
+  std::atomic<const std::atomic<std::uint32_t>*> levels;
+  CurrentTask task;
+};
+extern constinit ProcessLog process_log;
 
 /// All log records of this process belong to `task` until `leave_task`. Costs some stores to this process's memory; nothing is sent unless
 /// something is logged. Threads: the one that runs tasks. Fork: worker only.
 inline void enter_task(const TaskIdentity& task) noexcept {
-  CurrentTask& now = current_task;
+  CurrentTask& now = process_log.task;
   const auto serial = now.serial.load(std::memory_order_relaxed);
   now.serial.store(serial + 1, std::memory_order_relaxed);
   // Order: release on each, so that the odd serial is seen before any of them; a reader that sees one of them sees the odd serial too.
@@ -139,7 +148,7 @@ struct alignas(64) LaneState {
   [[nodiscard]] static std::size_t site_slot(const void* address) noexcept {
     return reinterpret_cast<std::uintptr_t>(address) * 0x9e37'79b9'7f4a'7c15U >> 57U;
   }
-  static constexpr std::size_t binding_slots = 31;
+  static constexpr std::size_t binding_slots = 32;
   std::uint64_t bindings[binding_slots + 1] = {};  ///< serials; slot 0 is none
   [[nodiscard]] static std::uint32_t binding_slot(const Binding& binding) noexcept {
     return 1 + static_cast<std::uint32_t>(binding.serial % binding_slots);
@@ -167,11 +176,6 @@ struct ThreadLane {
   std::uint64_t scope_serial = 0;
 };
 extern constinit thread_local ThreadLane thread_lane;
-
-/// The log of this process; null: none. In a worker its executor's; in any other process that of the only live executor.
-extern constinit std::atomic<LogFront*> process_front;
-/// The word that says what this process logs: `LogControl::levels` of `process_front`, or that of stderr.
-extern constinit std::atomic<const std::atomic<std::uint32_t>*> process_levels;
 
 [[nodiscard]] inline bool level_passes(std::uint32_t levels, Level level) noexcept {
   return static_cast<std::uint8_t>(level) >= static_cast<std::uint8_t>(levels) && level != Level::off;

@@ -112,18 +112,36 @@ template <class S>
   else return sizeof(S);
 }
 
+/// Copies a text. Short ones, which most are, without the call of a function.
+inline void copy_text(std::byte* target, const char* source, std::size_t bytes) noexcept {
+  if (bytes > 32) [[unlikely]] {
+    std::memcpy(target, source, bytes);
+  } else if (bytes >= 16) {
+    std::memcpy(target, source, 16);
+    std::memcpy(target + bytes - 16, source + bytes - 16, 16);
+  } else if (bytes >= 8) {
+    std::memcpy(target, source, 8);
+    std::memcpy(target + bytes - 8, source + bytes - 8, 8);
+  } else if (bytes >= 4) {
+    std::memcpy(target, source, 4);
+    std::memcpy(target + bytes - 4, source + bytes - 4, 4);
+  } else {
+    for (std::size_t i = 0; i < bytes; ++i) target[i] = static_cast<std::byte>(source[i]);
+  }
+}
+
 /// Copies an argument to `target`, unaligned, and returns the end of it.
 template <class S>
 inline std::byte* store(std::byte* target, const S& stored) noexcept {
   if constexpr (StoredField<S>) {
     const auto size = static_cast<std::uint16_t>(stored.key.size());
     std::memcpy(target, &size, sizeof size);
-    std::memcpy(target + sizeof size, stored.key.data(), size);
+    copy_text(target + sizeof size, stored.key.data(), size);
     return store(target + sizeof size + size, stored.value);
   } else if constexpr (std::same_as<S, std::string_view>) {
     const auto size = static_cast<std::uint32_t>(stored.size());
     std::memcpy(target, &size, sizeof size);
-    if (size != 0) std::memcpy(target + sizeof size, stored.data(), size);
+    copy_text(target + sizeof size, stored.data(), size);
     return target + sizeof size + size;
   } else {
     std::memcpy(target, &stored, sizeof stored);
