@@ -110,7 +110,7 @@ bool PoolCore::hand(TaskState& task, WorkerSlot& slot) {
   at += round_to_ring(argument_bytes);
   if (!ids.empty()) std::memcpy(at, ids.data(), ids.size() * sizeof(std::uint64_t));
   // Before the call is published, so that the worker sees it with the call: a waiter that fell asleep while this slot had nothing to do.
-  if (leader_sleeps_ && (slot.armed_bits & Armed::waiter) == 0) arm(slot, Armed::waiter, true);
+  if (leader_sleeps_ && slot.in_flight.empty()) arm(slot, Armed::waiter, true);
   slot.calls.publish(size);
 
   slot.in_flight.push_back({&task, header, slot.calls.published()});
@@ -260,7 +260,11 @@ void PoolCore::arm_all() noexcept {
   }
   for (const auto& place : slots_) {
     WorkerSlot& slot = *place;
-    if (!slot.segment || slot.in_flight.empty()) continue;
+    if (!slot.segment) continue;
+    if (slot.in_flight.empty()) {
+      if (anew) slot.armed_bits = 0;  // it may have rung for what it has; what is wanted next is armed in any case
+      continue;
+    }
     std::uint64_t bits = common;
     if ((common & Armed::dry) != 0 && !waiting_.empty()) {
       // A quarter of what is usually ahead of it, so that the supervisor is awake before it runs dry.
@@ -377,7 +381,7 @@ bool PoolCore::pump_slot(WorkerSlot& slot) {
   if (slot.results.corrupt() && slot.kill_reason != WorkerSlot::KillReason::protocol) condemn(slot, "its result ring is inconsistent");
   if (!any) return false;
   slot.results.release();
-  if (slot.header().sleeps.load(std::memory_order_relaxed) != 0) wake_worker(slot);  // it may wait for room for its results
+  wake_worker(slot);  // it may wait for room for its results
   if (slot.in_flight.empty()) {
     slot.idle_since = std::chrono::steady_clock::now();
     if (options_.idle_timeout && supervisor_runs_) kick();

@@ -52,8 +52,12 @@ int WorkerProcess::run() {
     auto& call = *reinterpret_cast<CallHeader*>(message.data());
     std::uint32_t expected = call_state::queued;
     // Crash: before this swap the call is not begun, and goes to another worker; after it, it is this worker's, and fails with it.
-    if (!call.state.compare_exchange_strong(expected, call_state::begun, std::memory_order_acq_rel)) continue;  // taken back
+    if (!call.state.compare_exchange_strong(expected, call_state::begun, std::memory_order_acq_rel)) {
+      calls_.release();
+      continue;  // taken back
+    }
     run_call(call, message);
+    calls_.release();  // the parent reuses the room once it has the result; the reader must not think that it was overrun
   }
   header_.phase.store(3, std::memory_order_relaxed);
   const bool good = run_start_call(part_.finalizer, part_.initializer.attachments + 1, WorkerMessage::finalizer_failed);
@@ -75,7 +79,6 @@ bool WorkerProcess::wait_for_call() {
   leave_task();
   last_end_ = 0;
   header_.begun_task.store(0, std::memory_order_relaxed);
-  calls_.release();
   ring_if_armed();
   (void)sleep_until(&WorkerProcess::call_or_command);
   return calls_.ready();
