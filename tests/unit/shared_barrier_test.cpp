@@ -134,6 +134,7 @@ TEST_CASE("a Barrier that is aborted or reset tells those who wait") {
 }
 
 TEST_CASE("nobody waits for ever at a Barrier whose participant stops at any instruction") {
+  if (long_run()) const Deadline deadline{300s};
   if (!can_single_step()) KINDRED_SKIP("single-stepping is forbidden here, or too slow");
   Pool pool;
   const Barrier barrier = pool.registry.make_barrier(2);

@@ -205,6 +205,7 @@ TEST_CASE("nothing sent is lost or doubled whichever sender or receiver is kille
 }
 
 TEST_CASE("a sender that stops at any instruction has sent its element or has not, and stops nobody") {
+  if (long_run()) const Deadline deadline{300s};
   if (!can_single_step()) KINDRED_SKIP("single-stepping is forbidden here, or too slow");
   Pool pool;
   const auto channel = pool.registry.make_channel<std::string>(2);
@@ -235,6 +236,7 @@ TEST_CASE("a sender that stops at any instruction has sent its element or has no
 }
 
 TEST_CASE("a receiver that stops at any instruction has received its element or has not, and stops nobody") {
+  if (long_run()) const Deadline deadline{300s};
   if (!can_single_step()) KINDRED_SKIP("single-stepping is forbidden here, or too slow");
   Pool pool;
   const auto channel = pool.registry.make_channel<std::string>(2);

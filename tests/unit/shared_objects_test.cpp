@@ -311,32 +311,41 @@ TEST_CASE("a worker refuses memory that does not hold the object announced") {
   CHECK(second.end() == 0);
 }
 
-TEST_CASE("more processes than an object has room for are refused with the number") {
-  auto id = kindred::internal::ContextId::make(StartMethod::spawn);
-  const auto life = std::make_shared<kindred::internal::ContextLife>(id);
-  Pool pool;  // lends its owner numbers
-  kindred::internal::SharedObjectRegistry registry{pool.life, 3};
-  const auto mutex = registry.make_mutex();
-  const Message message = pack(pool.id, mutex);
+TEST_CASE("more processes than an object has room for are refused with the number, and there can be room for more") {
+  Pool pool;
+  const auto small = pool.registry.make_mutex();
+  pool.registry.make_room_for(500);
+  const auto large = pool.registry.make_mutex();
+  CHECK(insides(pool, small)->shared_memory()->size() == 4096);
+  const Message message = pack(pool.id, small, large);
   Common<std::atomic<int>> have;
   const auto holder = [&] {
-    const auto mine = unpack<Mutex>(pool.id, message);
+    Reader reader{pool.id, message};
+    const auto mine = reader.next<Mutex>();
     ++*have;
     ::pause();
   };
-  Worker first{pool, holder};
-  Worker second{pool, holder};
-  until([&] { return *have == 2; });
-  const auto third = [&] {
-    const auto text = text_of<UsageError>([&] { static_cast<void>(unpack<Mutex>(pool.id, message)); });
-    ::_exit(contains(text, "held by 3 processes") ? 0 : 3);
-  };
-  CHECK(Worker{pool, third}.end() == 0);
-  const std::uint32_t dead = first.owner();
-  first.kill();
-  registry.owner_died(dead);
-  Worker fourth{pool, holder};
-  until([&] { return *have == 3; });
+  std::vector<Worker> workers;
+  for (int i = 0; i < 111; ++i) workers.emplace_back(pool, holder);
+  until([&] { return *have == 111; });
+  Worker one_more{pool, [&] {
+                    Reader reader{pool.id, message};
+                    const auto text = text_of<UsageError>([&] { static_cast<void>(reader.next<Mutex>()); });
+                    if (!contains(text, "held by 112 processes")) ::_exit(3);
+                  }};
+  CHECK(one_more.end() == 0);
+  workers.pop_back();  // whose account is free again
+  workers.emplace_back(pool, holder);
+  until([&] { return *have == 112; });
+  std::vector<Worker> more;
+  for (int i = 0; i < 120; ++i) {
+    more.emplace_back(pool, [&, only = pack(pool.id, large)] {
+      const auto mine = unpack<Mutex>(pool.id, only);
+      ++*have;
+      ::pause();
+    });
+  }
+  until([&] { return *have == 232; });
 }
 
 TEST_CASE("numbers out of range are refused, each with its range") {
@@ -350,6 +359,7 @@ TEST_CASE("numbers out of range are refused, each with its range") {
 }
 
 TEST_CASE("the parent is not hurt by a worker that writes anything anywhere into an object") {
+  if (long_run()) const Deadline deadline{300s};
   // Each round: nonsense over a part of the memory, then every operation with a deadline. It may refuse, never crash and never hang.
   std::mt19937_64 random{99};
   const int rounds = long_run() ? 2'000 : 60;

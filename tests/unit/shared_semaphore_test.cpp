@@ -132,6 +132,7 @@ TEST_CASE("permits that were consumed do not come back") {
 }
 
 TEST_CASE("no permit is lost or made by a worker that stops at any instruction of acquire and release") {
+  if (long_run()) const Deadline deadline{300s};
   if (!can_single_step()) KINDRED_SKIP("single-stepping is forbidden here, or too slow");
   Pool pool;
   const Semaphore semaphore = pool.registry.make_semaphore(2);

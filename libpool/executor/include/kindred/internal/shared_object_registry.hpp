@@ -25,11 +25,14 @@ namespace kindred::internal {
 /// Ends before the executor's `ContextLife` may go; handles may outlive it.
 class SharedObjectRegistry {
  public:
-  /// `max_holders`: how many processes can have a handle of one object at the same time, the parent included. Each costs 32 bytes an object.
-  explicit SharedObjectRegistry(std::shared_ptr<ContextLife> life, std::uint32_t max_holders = 512);
+  explicit SharedObjectRegistry(std::shared_ptr<ContextLife> life);
   ~SharedObjectRegistry();
   SharedObjectRegistry(const SharedObjectRegistry&) = delete;
   SharedObjectRegistry& operator=(const SharedObjectRegistry&) = delete;
+
+  /// Objects made from now on have room for the accounts of so many processes, this one included: who holds a handle at the same time. What fits
+  /// into one page (112) costs nothing; each one beyond it 32 bytes an object.
+  void make_room_for(std::size_t processes) noexcept;
 
   // What the executor's members of the same names do. Errors: `UsageError` (a number out of range), `SystemError` (memory, descriptors).
   [[nodiscard]] Mutex make_mutex();

@@ -1,0 +1,205 @@
+// Shared objects and arrays with whole pools: passed to tasks and initializers of every start method, and held by workers that die.
+#include <csignal>
+#include <mutex>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include "kindred/kindred.hpp"
+#include "support/test.hpp"
+
+using namespace kindred;
+using namespace kindred::test;
+using namespace std::chrono_literals;
+
+namespace {
+
+int add_under_lock(Mutex mutex, SharedArray<int> cell, int rounds) {
+  for (int i = 0; i < rounds; ++i) {
+    const std::scoped_lock guard{mutex};
+    cell.mutable_span()[0] = cell[0] + 1;
+  }
+  return rounds;
+}
+
+struct Given {
+  Counter counter;
+  Event event;
+  Channel<std::string> channel;
+};
+Given given;  // what the initializer leaves for the tasks of its worker
+
+void keep(Counter counter, Event event, Channel<std::string> channel) { given = {counter, event, channel}; }
+void use_what_was_kept(int number) {
+  given.event.wait();
+  ++given.counter;
+  given.channel.send("task " + std::to_string(number));
+}
+
+void die_with(Mutex mutex, Semaphore semaphore, Event ready) {
+  mutex.lock();
+  semaphore.acquire();
+  ready.set();
+  ::raise(SIGKILL);
+}
+
+void arrive(Barrier barrier) { barrier.arrive_and_wait(); }
+void come_and_die(Barrier, Event ready) {
+  ready.wait();
+  ::raise(SIGKILL);
+}
+void tell_and_arrive(Barrier barrier, Event ready) {
+  ready.set();
+  barrier.arrive_and_wait();
+}
+
+long sum(const SharedArray<long>& array) { return std::accumulate(array.begin(), array.end(), 0L); }
+SharedArray<long> squares(std::size_t size) {
+  auto made = make_shared_array<long>(size);
+  const auto cells = made.mutable_span();
+  for (std::size_t i = 0; i < size; ++i) cells[i] = static_cast<long>(i * i);
+  return made;
+}
+SharedArray<long> back(SharedArray<long> array) { return array; }
+bool writable_in_worker(const SharedArray<long>& array) { return array.writable(); }
+Counter counted(Counter counter) {
+  ++counter;
+  return counter;
+}
+void count(const Counter& counter) { counter.fetch_add(1); }
+
+void fill(Channel<int> channel, int from, int to) {
+  for (int i = from; i < to; ++i) channel.send(i);
+}
+long drain(Channel<int> channel) {
+  long total = 0;
+  while (const auto value = channel.receive()) total += *value;
+  return total;
+}
+
+}  // namespace
+
+TEST_CASE_EACH_START_METHOD("a Mutex made by the executor excludes the tasks of its workers and the parent") {
+  ResourceAudit audit;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
+  const auto mutex = pool.make_mutex();
+  const auto cell = pool.make_array<int>(1, ArrayAccess::all_write);
+  std::vector<Future<int>> futures;
+  for (int i = 0; i < 4; ++i) futures.push_back(pool.submit(add_under_lock, mutex, cell, 2000));
+  add_under_lock(mutex, cell, 2000);
+  for (auto& future : futures) CHECK(future.get() == 2000);
+  CHECK(cell[0] == 5 * 2000);
+}
+
+TEST_CASE_EACH_START_METHOD("shared objects reach every worker through the initializer") {
+  ResourceAudit audit;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
+  const auto counter = pool.make_counter();
+  const auto event = pool.make_event();
+  const auto channel = pool.make_channel<std::string>(8);
+  pool.set_initializer({keep, counter, event, channel});
+  std::vector<Future<void>> futures;
+  for (int i = 0; i < 20; ++i) futures.push_back(pool.submit(use_what_was_kept, i));
+  event.set();
+  for (int i = 0; i < 20; ++i) CHECK_CONTAINS(channel.receive().value(), "task ");
+  for (auto& future : futures) future.get();
+  CHECK(counter.load() == 20);
+}
+
+TEST_CASE_EACH_START_METHOD("what a killed worker held is given back, and the next owner learns of it") {
+  ResourceAudit audit;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  const auto mutex = pool.make_mutex();
+  const auto semaphore = pool.make_semaphore(1);
+  const auto ready = pool.make_event();
+  auto dying = pool.submit(die_with, mutex, semaphore, ready);
+  ready.wait();
+  mutex.lock();
+  CHECK(mutex.abandoned());
+  mutex.make_consistent();
+  mutex.unlock();
+  semaphore.acquire();
+  CHECK(semaphore.abandoned());
+  semaphore.release();
+  CHECK_THROWS_AS(dying.get(), WorkerLost);
+  pool.submit(add_under_lock, mutex, pool.make_array<int>(1, ArrayAccess::all_write), 10).get();
+}
+
+TEST_CASE_EACH_START_METHOD("a worker that dies with a Barrier does not leave the others waiting") {
+  ResourceAudit audit;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
+  const auto barrier = pool.make_barrier(2);
+  const auto ready = pool.make_event();
+  auto waits = pool.submit(tell_and_arrive, barrier, ready);
+  auto dies = pool.submit(come_and_die, barrier, ready);
+  CHECK_THROWS_AS(dies.get(), WorkerLost);
+  CHECK_THROWS_CONTAINS(waits.get(), std::exception, "ended while it had the barrier");
+  barrier.reset();
+  auto one = pool.submit(arrive, barrier);
+  barrier.arrive_and_wait();
+  one.get();
+}
+
+TEST_CASE_EACH_START_METHOD("arrays pass both ways without a copy, are sealed for receivers, and go when nobody has them") {
+  ResourceAudit audit;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
+  {
+    auto array = pool.make_array<long>(1'000'000);
+    std::iota(array.mutable_span().begin(), array.mutable_span().end(), 0L);
+    CHECK(pool.submit(sum, array).get() == 499'999'500'000L);
+    CHECK_FALSE(pool.submit(writable_in_worker, array).get());
+    CHECK(pool.submit(back, array).get() == array);
+    const auto made = pool.submit(squares, std::size_t{1000}).get();
+    CHECK(made.size() == 1000);
+    CHECK(made[999] == 999 * 999);
+    CHECK_FALSE(made.writable());
+    CHECK(pool.submit(sum, made).get() == 332'833'500);
+    std::vector<Future<long>> futures;
+    for (int i = 0; i < 300; ++i) futures.push_back(pool.submit(sum, made));
+    for (auto& future : futures) CHECK(future.get() == 332'833'500);
+  }
+  SharedArray<long> kept = pool.submit(squares, std::size_t{10}).get();
+  pool.shutdown();
+  CHECK(kept[9] == 81);
+}
+
+TEST_CASE_EACH_START_METHOD("handles come back as results and are the same objects") {
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  const auto counter = pool.make_counter(1);
+  CHECK(pool.submit(counted, counter).get() == counter);
+  CHECK(counter.load() == 2);
+  std::vector<Future<void>> futures;
+  for (int i = 0; i < 500; ++i) futures.push_back(pool.submit(count, counter));
+  for (auto& future : futures) future.get();
+  CHECK(counter.load() == 502);
+}
+
+TEST_CASE_EACH_START_METHOD("a Channel carries between tasks and the parent") {
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
+  const auto channel = pool.make_channel<int>(16);
+  auto receiver = pool.submit(drain, channel);
+  auto sender = pool.submit(fill, channel, 0, 5000);
+  fill(channel, 5000, 10'000);
+  sender.get();
+  channel.close();
+  CHECK(receiver.get() == 49'995'000);
+}
+
+TEST_CASE("a handle made by one pool is refused by another, before anything is sent") {
+  ProcessPoolExecutor mine{entry(), {.start_method = StartMethod::fork, .max_workers = 1}};
+  ProcessPoolExecutor other{entry(), {.start_method = StartMethod::spawn, .max_workers = 1}};
+  const auto counter = mine.make_counter();
+  std::string text;
+  try {
+    other.submit(count, counter).get();
+  } catch (const UsageError& error) {
+    text = error.what();
+  }
+  CHECK_CONTAINS(text, "this Counter belongs to context");
+  CHECK_CONTAINS(text, "(fork, of pid");
+  CHECK_CONTAINS(text, "(spawn, of pid");
+  CHECK_CONTAINS(text, "make it with the executor that is to use it");
+  mine.submit(count, counter).get();
+  CHECK(counter.load() == 1);
+  CHECK(other.stats().workers == 0);
+}
