@@ -46,6 +46,7 @@ PoolCore::PoolCore(ExecutorOptions options, CollectorKey key)
                      std::to_string(options_.max_depth.value()) + ". Raise max_depth if so many processes are meant."};
   }
   max_workers_ = options_.max_workers.value() == 0 ? usable_cpus_ : static_cast<std::size_t>(options_.max_workers.value());
+  shared_objects_->make_room_for(2 * max_workers_ + 2);  // a worker that leaves may still hold what its successor has
   worker_main_ = context_.code().reference(reinterpret_cast<const void*>(&worker_main));
   (void)ticks_per_nanosecond();
   const unsigned threads = thread_count();
@@ -149,6 +150,7 @@ void PoolCore::resize(std::size_t workers) {
   require_here("executor");
   Lock lock{mutex_};
   max_workers_ = workers;
+  shared_objects_->make_room_for(2 * max_workers_ + 2);
   if (supervisor_runs_) kick();
   flush_afterwards(lock);
 }

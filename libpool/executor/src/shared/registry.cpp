@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <atomic>
 #include <map>
 #include <mutex>
 #include <unordered_map>
@@ -12,9 +13,15 @@
 
 namespace kindred::internal {
 
+namespace {
+constexpr std::uint32_t smallest_accounts = (4096 - accounts_offset) / sizeof(Account);
+}
+
 class SharedObjectRegistry::State : public std::enable_shared_from_this<State> {
  public:
-  State(std::shared_ptr<ContextLife> life, std::uint32_t max_holders) : life_{std::move(life)}, max_holders_{std::clamp(max_holders, 2U, 1U << 20U)} {}
+  explicit State(std::shared_ptr<ContextLife> life) : life_{std::move(life)} {}
+
+  std::atomic<std::uint32_t> accounts{smallest_accounts};
 
   std::shared_ptr<SharedObject> make(SharedKind kind, const ObjectState& start, std::uint64_t parameter = 0, std::uint64_t arena_bytes = 0) {
     require_here(to_string(kind), *life_);
@@ -24,7 +31,7 @@ class SharedObjectRegistry::State : public std::enable_shared_from_this<State> {
       id = next_id_++;
     }
     sweep();
-    auto object = std::make_shared<SharedObject>(life_, kind, id, max_holders_, parameter, arena_bytes, start);
+    auto object = std::make_shared<SharedObject>(life_, kind, id, accounts.load(std::memory_order_relaxed), parameter, arena_bytes, start);
     const std::lock_guard lock{mutex_};
     if (closed_) object->throw_closed();
     auto handles = share(object);
@@ -125,7 +132,6 @@ class SharedObjectRegistry::State : public std::enable_shared_from_this<State> {
   }
 
   std::shared_ptr<ContextLife> life_;
-  std::uint32_t max_holders_;
   std::mutex mutex_;
   std::uint64_t next_id_ = 1;
   bool closed_ = false;
@@ -160,8 +166,7 @@ std::shared_ptr<SharedObject> find_in_registry(ContextId context, std::uint64_t 
   return state == nullptr ? nullptr : state->find(id);
 }
 
-SharedObjectRegistry::SharedObjectRegistry(std::shared_ptr<ContextLife> life, std::uint32_t max_holders)
-    : life_{std::move(life)}, state_{std::make_shared<State>(life_, max_holders)} {
+SharedObjectRegistry::SharedObjectRegistry(std::shared_ptr<ContextLife> life) : life_{std::move(life)}, state_{std::make_shared<State>(life_)} {
   Registries& all = registries();
   const std::lock_guard lock{all.mutex};
   all.by_context[life_->id.value] = state_;
@@ -173,6 +178,11 @@ SharedObjectRegistry::~SharedObjectRegistry() {
   Registries& all = registries();
   const std::lock_guard lock{all.mutex};
   all.by_context.erase(life_->id.value);
+}
+
+void SharedObjectRegistry::make_room_for(std::size_t processes) noexcept {
+  constexpr std::size_t most = 1U << 20U;
+  state_->accounts.store(static_cast<std::uint32_t>(std::clamp<std::size_t>(processes, smallest_accounts, most)), std::memory_order_relaxed);
 }
 
 Mutex SharedObjectRegistry::make_mutex() { return Mutex{state_->make(SharedKind::mutex, {})}; }
