@@ -38,6 +38,10 @@ struct FunctionConstant {
   }
 };
 
+/// Its parameters are those of the function, so that arguments are converted in the parent here too.
+template <auto function>
+struct Signature<FunctionConstant<function>> : Signature<std::remove_cv_t<decltype(function)>> {};
+
 template <class F, class... Args>
 struct EntryOf {
   using Types = TaskTypes<F, Args...>;
