@@ -26,7 +26,7 @@ namespace kindred::internal {
 
 /// How a function gets to the worker.
 enum class FunctionKind : unsigned char {
-  pointer,    ///< a function, or member function: as a reference to code
+  pointer,    ///< a function: as a reference to code
   stateless,  ///< a lambda without captures, an empty function object: the worker makes its own, nothing is sent
   object      ///< a function object with state: as a value
 };
@@ -34,7 +34,7 @@ enum class FunctionKind : unsigned char {
 /// `F` is decayed.
 template <class F>
 consteval FunctionKind function_kind() {
-  if constexpr (std::is_pointer_v<F> || std::is_member_pointer_v<F>) return FunctionKind::pointer;
+  if constexpr (std::is_pointer_v<F>) return FunctionKind::pointer;
   else if constexpr (std::is_empty_v<F> && std::is_default_constructible_v<F> && !HasCodecTraits<F>) return FunctionKind::stateless;
   else return FunctionKind::object;
 }
@@ -42,7 +42,8 @@ consteval FunctionKind function_kind() {
 /// Fails to compile, with the reason and the substitute, unless an `F` (decayed) can be called in another process.
 template <class F>
 consteval bool check_function() {
-  if constexpr (function_kind<F>() != FunctionKind::object) return true;
+  static_assert(!std::is_member_pointer_v<F>, "kindred: a member function is submitted as submit<&Class::member>(object, ...)");
+  if constexpr (function_kind<F>() != FunctionKind::object) return !std::is_member_pointer_v<F>;
   else return explain_refusal<VerdictOn<F>::refusal, F, typename VerdictOn<F>::culprit>();
 }
 
