@@ -498,7 +498,8 @@ Drain::Taken Drain::deliver(Source& source, LaneInput& lane, const Site* site, s
   bool sense = true;
   if (lane.record_slot != slot_index) {
     lane.record_slot = slot_index;
-    record.logger = slot.name;
+    record.origin = origin_of_logger(slot.name);
+    record.logger = record.origin == Origin::log ? std::string_view{slot.name} : std::string_view{};
     sense = lane.set_base_fields(slot_index);
   } else if (!lane.fields_are_base) {
     sense = lane.set_base_fields(slot_index);

@@ -4,6 +4,8 @@
 #include <climits>
 #include <cstring>
 
+#include "kindred/internal/log_front.hpp"
+
 namespace kindred::internal {
 namespace {
 
@@ -41,6 +43,7 @@ bool read_kept(std::span<const std::byte> bytes, LogRecord& record, TextBuffer& 
   const auto arguments = bytes.subspan(sizeof kept + kept.arguments_offset, kept.arguments);
   ByteReader texts{bytes.subspan(sizeof kept + kept.arguments_offset + kept.arguments)};
   record.logger = texts.text(kept.logger_bytes);
+  if (origin_of_logger(record.logger) != Origin::log) record.logger.clear();
   record.task_name = texts.text(kept.task_name_bytes);
   const auto scope = texts.bytes(kept.scope_bytes);
   const auto binding = texts.bytes(kept.binding_bytes);

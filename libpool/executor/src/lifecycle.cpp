@@ -8,6 +8,7 @@
 #include "kindred/internal/log_front.hpp"
 #include "kindred/log.hpp"
 #include "nesting.hpp"
+#include "output_capture.hpp"
 #include "pool_core.hpp"
 #include "pool_part.hpp"
 #include "worker_process.hpp"
@@ -222,9 +223,11 @@ std::vector<std::uint32_t> PoolCore::worker_pids() {
   return pids;
 }
 
-void PoolCore::drain_captured(WorkerSlot& slot, std::uint64_t task) {
+void PoolCore::drain_captured(WorkerSlot& slot, const TaskFacts& task) {
   for (const auto* end : {&slot.captured_stdout, &slot.captured_stderr}) {
-    std::string text;
+    auto& kept = *reinterpret_cast<const PartialLines*>(slot.segment->crash_page().data() + partial_lines_offset);
+    const PartialLine& partial = end == &slot.captured_stdout ? kept.out : kept.error;
+    std::string text{partial.text, std::min<std::size_t>(partial.bytes.load(std::memory_order_acquire), PartialLine::limit)};
     while (*end && read_available(end->get(), text)) {
     }
     for (std::size_t at = 0; at < text.size();) {
@@ -236,7 +239,9 @@ void PoolCore::drain_captured(WorkerSlot& slot, std::uint64_t task) {
       record.worker = slot.index;
       record.incarnation = slot.incarnation;
       record.pid = record.tid = slot.worker.process.pid();
-      record.task_id = task;
+      record.task_id = task.task_id;
+      record.task_name = task.task_name;
+      record.attempt = task.attempt;
       collector_.emit(std::move(record));
       at = line + 1;
     }

@@ -142,7 +142,7 @@ class PoolCore {
   bool start_worker(Lock& lock, WorkerSlot& slot);  ///< gives the lock away meanwhile
   void start_failed(Lock& lock, const std::exception_ptr& failure, bool hopeless);
   void bury(Lock& lock, WorkerSlot& slot);          ///< gives the lock away meanwhile
-  void drain_captured(WorkerSlot& slot, std::uint64_t task);
+  void drain_captured(WorkerSlot& slot, const TaskFacts& task);
   [[nodiscard]] WorkerSlot* free_slot();
   void want_workers_now();
   void check_timers();

@@ -437,15 +437,19 @@ void PoolCore::bury(Lock& lock, WorkerSlot& slot) {
     poll_->remove(slot.worker.socket.fd());
     slot.watched = false;
   }
-  std::uint64_t begun_task = 0;
-  if (!slot.in_flight.empty()) begun_task = slot.in_flight.front().task->id;
+  TaskFacts begun;
+  begun.task_id = 0;
+  if (!slot.in_flight.empty()) {
+    begun = facts(*slot.in_flight.front().task, &slot);
+    ++begun.attempt;
+  }
   slot.state = WorkerSlot::State::dying;
   flush_afterwards(lock);
 
   ExitReason reason = context_.launcher().exit_reason(slot.worker.process, steady_clock::now() + std::chrono::seconds{2});
   const auto warning = context_.launcher().take_warning();
   const CrashReport crash = read_crash_report(slot.segment->crash_page(), context_.code());
-  drain_captured(slot, begun_task);
+  drain_captured(slot, begun);
   const SourceEnd end = collector_.finish_source(slot.log_source, steady_clock::now() + options_.log.flush_limit);
   if (shared_objects_) shared_objects_->owner_died(slot.owner, slot.index, slot.worker.process.pid());
   const std::uint64_t oom_now = reason.kind == ExitReason::Kind::signalled && reason.signal == 9 ? oom_kills() : 0;

@@ -414,7 +414,7 @@ int WorkerProcess::start() {
   if (part_.bridge_spdlog) bridge_spdlog();
   set_nesting_depth(part_.depth);
   install_crash_handlers(boot_.segment.crash_page(), header_.begun_task, boot_.setup.modules);
-  if (boot_.captured_stdout) capture_ = std::make_unique<OutputCapture>(std::move(boot_.captured_stdout), std::move(boot_.captured_stderr));
+  if (boot_.captured_stdout) capture_ = std::make_unique<OutputCapture>(std::move(boot_.captured_stdout), std::move(boot_.captured_stderr), boot_.segment.crash_page());
   header_.phase.store(1, std::memory_order_relaxed);
   if (!run_start_call(part_.initializer, 1, WorkerMessage::initializer_failed)) {
     if (capture_) capture_->drain(true);

@@ -110,6 +110,14 @@ void detach_log() noexcept;
 /// In a process without a log it is written to stderr. Any thread.
 void log_raw(Level level, const char* text, std::size_t bytes) noexcept;
 
+/// Logs a line that this process wrote to stdout (level info) or stderr (warn) instead: its record has that origin. Any thread.
+void log_captured(Origin origin, std::string_view line);
+/// What the names that `log_captured` logs under say; no logger of a program's has them.
+[[nodiscard]] inline Origin origin_of_logger(std::string_view name) noexcept {
+  if (name.empty() || name.front() != '\1') return Origin::log;
+  return name == "\1stdout" ? Origin::stdout : name == "\1stderr" ? Origin::stderr : Origin::log;
+}
+
 /// Calls `fork_it(argument)` while spdlog's registry is locked, so that a child that it forks does not inherit the lock from another thread.
 /// `fork_it` must return in the child too.
 void with_spdlog_registry_held(void (*fork_it)(void*), void* argument);
