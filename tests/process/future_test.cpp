@@ -1,0 +1,318 @@
+// One future: what it says at each moment, its callbacks and continuations, and that it ends once.
+#include <atomic>
+#include <coroutine>
+#include <cstdlib>
+#include <mutex>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "kindred/kindred.hpp"
+#include "support/test.hpp"
+
+using namespace kindred;
+using namespace kindred::test;
+using namespace std::chrono_literals;
+
+namespace {
+
+int add(int a, int b) { return a + b; }
+int fail(int code) { throw std::out_of_range{"no place " + std::to_string(code)}; }
+int begin_and_wait(Event begun, Event go) {
+  begun.set();
+  go.wait();
+  return 7;
+}
+void wait_for(Event go) { go.wait(); }
+void mark(SharedArray<int> ran, std::size_t place) { ran.mutable_span()[place] = 1; }
+std::string text_of(std::size_t size) { return std::string(size, 'x'); }
+
+// One that hides: no text, and false when asked.
+struct SilentError : std::exception {
+  explicit operator bool() const { return false; }
+  const char* what() const noexcept override { return ""; }
+};
+int fail_silently() { throw SilentError{}; }
+
+// Callbacks run on a thread of the pool's: what they noted is read under the lock.
+struct Notes {
+  std::mutex mutex;
+  std::vector<std::string> lines;
+  void add(std::string line) {
+    const std::scoped_lock lock{mutex};
+    lines.push_back(std::move(line));
+  }
+  std::vector<std::string> all() {
+    const std::scoped_lock lock{mutex};
+    return lines;
+  }
+};
+
+struct Started {
+  struct promise_type {
+    Started get_return_object() { return {}; }
+    std::suspend_never initial_suspend() noexcept { return {}; }
+    std::suspend_never final_suspend() noexcept { return {}; }
+    void return_void() {}
+    void unhandled_exception() { std::terminate(); }
+  };
+};
+Started await_both(ProcessPoolExecutor& pool, Notes& notes) {
+  auto first = pool.submit(add, 20, 1);
+  const int value = co_await first;
+  auto second = pool.submit(fail, value);
+  try {
+    co_await second;
+  } catch (const std::out_of_range& error) {
+    notes.add(error.what());
+  }
+}
+
+}  // namespace
+
+TEST_CASE_EACH_START_METHOD("a future tells pending, running and done apart") {
+  ResourceAudit audit;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  const auto begun = pool.make_event(), go = pool.make_event();
+  auto running = pool.submit(begin_and_wait, begun, go);
+  auto pending = pool.submit(add, 1, 2);
+  begun.wait();
+  CHECK(running.running());
+  CHECK_FALSE(running.done());
+  CHECK_FALSE(pending.running());
+  CHECK_FALSE(pending.done());
+  CHECK(running.task_id() != pending.task_id());
+  go.set();
+  CHECK(running.get() == 7);
+  CHECK(running.get() == 7);
+  CHECK(pending.get() == 3);
+  CHECK(pending.done());
+  CHECK_FALSE(pending.running());
+  CHECK_FALSE(pending.cancelled());
+  CHECK(pending.exception() == nullptr);
+}
+
+TEST_CASE_EACH_START_METHOD("a callback on a finished future runs at once in the caller (A1)") {
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  auto future = pool.submit(add, 1, 2);
+  future.wait();
+  std::thread::id where;
+  int seen = 0;
+  future.on_done([&](Future<int>& done) {
+    where = std::this_thread::get_id();
+    seen = done.get();
+  });
+  CHECK(where == std::this_thread::get_id());
+  CHECK(seen == 3);
+}
+
+TEST_CASE_EACH_START_METHOD("callbacks run once each, in the order of registration (A2)") {
+  Notes notes;
+  {
+    ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+    const auto go = pool.make_event();
+    auto future = pool.submit(wait_for, go);
+    for (const char* name : {"first", "second", "third"}) future.on_done([&notes, name] { notes.add(name); });
+    CHECK(notes.all().empty());
+    go.set();
+    future.get();
+  }
+  CHECK(notes.all() == std::vector<std::string>{"first", "second", "third"});
+}
+
+TEST_CASE_EACH_START_METHOD("a callback that throws is logged and harms no other callback, and the pool goes on (A3)") {
+  ResourceAudit audit;
+  Notes notes, log;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  pool.logger().add_sink([&log](const LogRecord& record) { log.add(record.message); });
+  const auto go = pool.make_event(), third = pool.make_event();
+  auto future = pool.submit(wait_for, go);
+  future.on_done([&] { notes.add("first"); });
+  future.on_done([] { throw std::runtime_error{"the second callback gives up"}; });
+  future.on_done([&] {
+    notes.add("third");
+    third.set();
+  });
+  go.set();
+  third.wait();
+  CHECK(notes.all() == std::vector<std::string>{"first", "third"});
+  CHECK(pool.submit(add, 2, 2).get() == 4);
+  CHECK(pool.logger().flush());
+  std::string all;
+  for (const auto& line : log.all()) all += line + "\n";
+  CHECK_CONTAINS(all, "the second callback gives up");
+}
+
+TEST_CASE_EACH_START_METHOD("a callback on a pending future runs when it is cancelled, and sees that (A4)") {
+  std::atomic<int> calls{0};
+  std::atomic<bool> cancelled{false};
+  {
+    ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+    const auto begun = pool.make_event(), go = pool.make_event();
+    auto running = pool.submit(begin_and_wait, begun, go);
+    begun.wait();
+    auto pending = pool.submit(add, 1, 2);
+    pending.on_done([&](Future<int>& future) {
+      ++calls;
+      cancelled = future.cancelled();
+    });
+    CHECK(pending.cancel());
+    CHECK(pending.cancelled());
+    CHECK(pending.done());
+    CHECK_FALSE(pending.running());
+    CHECK_THROWS_AS(pending.get(), Cancelled);
+    go.set();
+    running.get();
+  }
+  CHECK(calls == 1);
+  CHECK(cancelled);
+}
+
+TEST_CASE_EACH_START_METHOD("a running task is not cancelled by a plain cancel, and its result arrives (A5)") {
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  const auto begun = pool.make_event(), go = pool.make_event();
+  auto future = pool.submit(begin_and_wait, begun, go);
+  begun.wait();
+  CHECK_FALSE(future.cancel());
+  CHECK_FALSE(future.cancelled());
+  go.set();
+  CHECK(future.get() == 7);
+  CHECK_FALSE(future.cancel());
+}
+
+TEST_CASE_EACH_START_METHOD("a task that was handed to a worker is cancelled and never runs, or it runs: never both (A6)") {
+  ResourceAudit audit;
+  constexpr std::size_t count = 2000;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
+  const auto ran = pool.make_array<int>(count, ArrayAccess::all_write);
+  for (int i = 0; i < 50; ++i) pool.submit(add, i, i).get();  // so that it hands ahead
+  std::vector<Future<void>> futures;
+  for (std::size_t i = 0; i < count; ++i) futures.push_back(pool.submit(mark, ran, i));
+  std::vector<char> answer(count, 0);
+  // From the front, where they run, and from the back, where they wait.
+  std::thread front{[&] {
+    for (std::size_t i = 0; i < count; i += 3) answer[i] = futures[i].cancel() ? 1 : 0;
+  }};
+  for (std::size_t i = count; i-- > 0;) {
+    if (i % 3 == 1) answer[i] = futures[i].cancel() ? 1 : 0;
+  }
+  front.join();
+  std::size_t wrong = 0, cancelled = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    futures[i].wait();
+    cancelled += answer[i] != 0 ? 1U : 0U;
+    wrong += (answer[i] != 0) != futures[i].cancelled() || (ran[i] != 0) == (answer[i] != 0) ? 1U : 0U;
+  }
+  CHECK(wrong == 0);
+  CHECK(cancelled > 0);
+  CHECK(pool.stats().cancelled == cancelled);
+}
+
+TEST_CASE_EACH_START_METHOD("waiting no time on a pending future says so, and its result can be read later (A8)") {
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  const auto begun = pool.make_event(), go = pool.make_event();
+  auto future = pool.submit(begin_and_wait, begun, go);
+  CHECK_FALSE(future.wait_for(0s));
+  CHECK_FALSE(future.wait_for(-1s));
+  CHECK_FALSE(future.wait_for(5ms));
+  CHECK_FALSE(future.wait_until(std::chrono::steady_clock::now()));
+  CHECK_FALSE(future.wait_until(std::chrono::system_clock::now() + 2ms));
+  go.set();
+  CHECK(future.wait_for(std::chrono::hours{1}));
+  CHECK(future.get() == 7);
+}
+
+TEST_CASE_EACH_START_METHOD("what a future ended with stays, whatever comes after (A9)") {
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  auto done = pool.submit(add, 1, 2);
+  done.wait();
+  CHECK_FALSE(done.cancel(Running::kill));
+  pool.kill_workers();
+  CHECK(done.get() == 3);
+  CHECK(pool.stats().done == 1);
+}
+
+TEST_CASE_EACH_START_METHOD("twenty threads that wait and cancel at once see one and the same end (A15)") {
+  ResourceAudit audit;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
+  for (int i = 0; i < 20; ++i) pool.submit(add, i, i).get();
+  for (int round = 0; round < 30; ++round) {
+    auto future = pool.submit(add, round, 1).share();
+    std::atomic<int> values{0}, cancels{0}, answers{0};
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 20; ++i) {
+      threads.emplace_back([&, i, mine = future]() mutable {
+        if (i % 3 == 0 && mine.cancel()) ++answers;
+        try {
+          values += mine.get() == round + 1 ? 1 : 100;
+        } catch (const Cancelled&) {
+          ++cancels;
+        }
+      });
+    }
+    for (auto& thread : threads) thread.join();
+    CHECK((values == 20 || cancels == 20));
+    CHECK((cancels == 20) == (answers > 0));
+  }
+}
+
+TEST_CASE_EACH_START_METHOD("an exception without a word is an error all the same (A16)") {
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  auto future = pool.submit(fail_silently);
+  CHECK(future.exception() != nullptr);
+  CHECK_THROWS_CONTAINS(future.get(), TaskError, "SilentError");
+  CHECK_FALSE(future.cancelled());
+}
+
+TEST_CASE_EACH_START_METHOD("continuations get the value, or the finished future, and pass errors by") {
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  auto text = pool.submit(add, 20, 1).then([](int value) { return value * 2; }).then([](int value) { return std::to_string(value); });
+  CHECK(text.get() == "42");
+  auto passed_by = pool.submit(fail, 5).then([](int value) { return value; });
+  CHECK_THROWS_CONTAINS(passed_by.get(), std::out_of_range, "no place 5");
+  auto mended = pool.submit(fail, 5).then([](Future<int>& future) { return future.exception() ? -1 : future.get(); });
+  CHECK(mended.get() == -1);
+  auto thrown = pool.submit(add, 1, 1).then([](int) -> int { throw std::domain_error{"in the continuation"}; });
+  CHECK_THROWS_CONTAINS(thrown.get(), std::domain_error, "in the continuation");
+  int nothing = 0;
+  pool.submit(add, 1, 1).then([&](int value) { nothing = value; }).get();
+  CHECK(nothing == 2);
+}
+
+TEST_CASE_EACH_START_METHOD("a coroutine waits for a task, and meets what it threw") {
+  Notes notes;
+  {
+    ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+    await_both(pool, notes);
+    while (notes.all().empty()) pool.submit(add, 0, 0).get();
+  }
+  CHECK_CONTAINS(notes.all().at(0), "no place 21");
+}
+
+TEST_CASE_EACH_START_METHOD("a future outlives its pool, with its value") {
+  ResourceAudit audit;
+  Future<int> kept;
+  Future<std::string> large;
+  Future<int> failed;
+  {
+    ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+    kept = pool.submit(add, 3, 4);
+    large = pool.submit(text_of, std::size_t{3'000'000});
+    failed = pool.submit(fail, 9);
+  }
+  CHECK(kept.done());
+  CHECK(kept.get() == 7);
+  CHECK(large.get().size() == 3'000'000);
+  CHECK_THROWS_CONTAINS(failed.get(), std::out_of_range, "no place 9");
+  CHECK_FALSE(kept.cancel());
+}
+
+TEST_CASE("an empty future says what it is instead of crashing") {
+  Future<int> empty;
+  CHECK_FALSE(empty.valid());
+  CHECK_THROWS_CONTAINS(empty.get(), UsageError, "moved from");
+  CHECK_THROWS_AS(empty.wait(), UsageError);
+  CHECK_THROWS_AS((void)empty.done(), UsageError);
+  CHECK_THROWS_AS(empty.cancel(), UsageError);
+}
