@@ -58,6 +58,12 @@ PoolCore::PoolCore(ExecutorOptions options, CollectorKey key)
                           " threads at the executor's construction. The workers are copies of the constructing thread alone: a lock that another "
                           "thread holds now stays locked in them. Make the executor before other threads, or use forkserver.");
   }
+  if (options_.handle_interrupt) {
+    interrupt_ = std::make_unique<InterruptWatch>();
+    Lock lock{mutex_};
+    start_supervisor();
+    flush_afterwards(lock);
+  }
   if (options_.start_all) {
     Lock lock{mutex_};
     start_supervisor();
@@ -97,9 +103,6 @@ void PoolCore::shutdown(bool wait, bool cancel_pending) {
   (void)pump();
   closed_ = true;
   if (cancel_pending) {
-    for (const auto& slot : slots_) {
-      if (slot->segment && !slot->in_flight.empty() && options_.handle_interrupt) ask_to_stop(*slot, *slot->in_flight.front().task);
-    }
     cancel_waiting();
   }
   room_.notify_all();
@@ -165,6 +168,7 @@ void PoolCore::close() {
   if (supervisor_runs_) kick();
   flush_afterwards(lock);
   if (supervisor_.joinable()) supervisor_.join();
+  interrupt_.reset();
   context_.end_launcher();
   shared_objects_->close();
   (void)collector_.shutdown(steady_clock::now() + options_.log.flush_limit);
@@ -174,6 +178,7 @@ void PoolCore::close() {
 void PoolCore::forsake() {
   if (supervisor_.joinable()) supervisor_.detach();
   callbacks_.forsake();
+  (void)interrupt_.release();
   context_.forsake();
 }
 

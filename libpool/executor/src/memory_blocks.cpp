@@ -3,7 +3,9 @@
 namespace kindred::internal {
 
 std::shared_ptr<SharedMemory> PoolCore::take_block(std::size_t bytes) {
-  return std::make_shared<SharedMemory>(SharedMemory::create("kindred-block", bytes));
+  auto block = std::make_shared<SharedMemory>(SharedMemory::create("kindred-block", bytes));
+  block->map_pages(true);
+  return block;
 }
 
 }  // namespace kindred::internal

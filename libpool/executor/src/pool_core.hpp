@@ -21,6 +21,7 @@
 #include "kindred/internal/event_poll.hpp"
 #include "kindred/internal/exception_codec.hpp"
 #include "kindred/internal/future_state.hpp"
+#include "kindred/internal/interrupt.hpp"
 #include "kindred/internal/shared_object_registry.hpp"
 #include "kindred/internal/submission.hpp"
 #include "kindred/stats.hpp"
@@ -144,6 +145,7 @@ class PoolCore {
   void bury(Lock& lock, WorkerSlot& slot);          ///< gives the lock away meanwhile
   void drain_captured(WorkerSlot& slot, const TaskFacts& task);
   [[nodiscard]] WorkerSlot* free_slot();
+  void check_interrupt(Lock& lock);
   void want_workers_now();
   void check_timers();
   void check_slots(Lock& lock);
@@ -181,6 +183,7 @@ class PoolCore {
   std::unique_ptr<SharedObjectRegistry> shared_objects_;
   CodeReference worker_main_ = 0;
   CallbackRunner callbacks_;
+  std::unique_ptr<InterruptWatch> interrupt_;
 
   mutable std::mutex mutex_;
   std::atomic<std::size_t> max_workers_;

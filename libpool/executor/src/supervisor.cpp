@@ -38,6 +38,7 @@ void PoolCore::start_supervisor() {
   poll_ = std::make_unique<EventPoll>();
   poll_->add(context_.service_bell().fd(), token_bell);
   (void)context_.waiter_bell();  // made now, so that it exists before a thread sleeps on it
+  if (interrupt_) poll_->add(interrupt_->bell().fd(), token_interrupt);
   supervisor_runs_ = true;
   supervisor_ = std::thread{[this] { supervise(); }};
 }
@@ -64,6 +65,11 @@ void PoolCore::supervise() {
     for (const auto token : tokens) {
       if (token == token_bell) {
         (void)context_.service_bell().clear();
+        continue;
+      }
+      if (token == token_interrupt) {
+        (void)interrupt_->bell().clear();
+        check_interrupt(lock);
         continue;
       }
       if (token < token_slots) continue;
@@ -119,12 +125,31 @@ void PoolCore::check_slots(Lock& lock) {
       if (slot->state == WorkerSlot::State::alive) ask_to_leave(*slot);
     }
     if (live_workers() == 0) {
+      if (interrupt_ && interrupt_->count() != 0) {
+        flush_afterwards(lock);
+        (void)collector_.shutdown(steady_clock::now() + options_.log.flush_limit);
+        exit_now(130);
+      }
       stop_supervisor_ = true;
       changed_.notify_all();
     }
   } else if (wanted_ == 0 && start_after_ <= now) {
     want_workers_now();
   }
+}
+
+void PoolCore::check_interrupt(Lock& lock) {
+  if (interrupt_->count() > 1) {
+    for (const auto& slot : slots_) kill_slot_with(*slot, 9);
+    flush_afterwards(lock);
+    exit_now(130);
+  }
+  note(Level::warn, "interrupted: pending tasks are cancelled, running ones are asked to stop and waited for. Interrupt again to kill them.");
+  closed_ = true;
+  for (const auto& slot : slots_) {
+    if (slot->segment && !slot->in_flight.empty()) ask_to_stop(*slot, *slot->in_flight.front().task);
+  }
+  cancel_waiting();
 }
 
 WorkerSlot* PoolCore::free_slot() {
@@ -458,7 +483,9 @@ void PoolCore::bury(Lock& lock, WorkerSlot& slot) {
   if (warning) note(Level::warn, *warning);
   const bool good_order = previous_state == WorkerSlot::State::leaving && reason.kind == ExitReason::Kind::exited && reason.code == 0;
   const bool ours = slot.kill_reason == WorkerSlot::KillReason::shutdown || kill_all_ != 0;
-  if (slot.kill_reason == WorkerSlot::KillReason::task) reason.kind = reason.kind == ExitReason::Kind::signalled ? ExitReason::Kind::timed_out : reason.kind;
+  const bool for_cancelled = slot.kill_reason == WorkerSlot::KillReason::task && !slot.in_flight.empty() &&
+                             slot.in_flight.front().task->condemned == TaskState::Condemned::cancelled;
+  if (slot.kill_reason == WorkerSlot::KillReason::task && !for_cancelled && reason.kind == ExitReason::Kind::signalled) reason.kind = ExitReason::Kind::timed_out;
   slot.loss_hint.clear();
   if (slot.kill_reason == WorkerSlot::KillReason::protocol) {
     slot.loss_hint = "It wrote nonsense into its shared memory (" + slot.protocol_error + ") and was killed for it: the task overwrites memory that is not its own.";
@@ -503,10 +530,11 @@ void PoolCore::bury(Lock& lock, WorkerSlot& slot) {
     ++totals_.restarts;
     std::string text = "worker " + std::to_string(slot.index) + " (pid " + std::to_string(slot.worker.process.pid()) + ") " + to_string(reason);
     if (lost != nullptr) text += " while running '" + task_name(*lost) + "' #" + std::to_string(lost->id);
+    if (for_cancelled) text += ", which was cancelled";
     if (!was_ready) text += " before it was ready";
     if (end.torn + end.dropped != 0) text += "; " + std::to_string(end.torn) + " log records torn, " + std::to_string(end.dropped) + " dropped";
     if (!crash.text.empty()) text += "; " + crash.text;
-    note(ours ? Level::debug : Level::error, std::move(text), &slot, lost, attempt);
+    note(ours || for_cancelled ? Level::debug : Level::error, std::move(text), &slot, lost, attempt);
   } else {
     ++slot.stats.recycled;
   }

@@ -54,6 +54,7 @@ bool is_local(const FutureState& state) noexcept { return dynamic_cast<const Loc
 
 ValueBytes value_bytes(FutureState& state) {
   auto& task = static_cast<TaskState&>(state);
+  if (task.cargo && task.cargo->block) task.cargo->block->map_pages(false);
   return {task.bytes(), task.cargo ? &task.cargo->attachments : nullptr, pool_of(state)->context().id()};
 }
 

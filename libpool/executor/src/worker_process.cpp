@@ -170,6 +170,7 @@ std::span<std::byte> WorkerProcess::grow(void* self, std::span<const std::byte> 
     return process.overflow_;
   }
   auto block = std::make_shared<SharedMemory>(SharedMemory::create("kindred-result", process.block_ ? 2 * wanted : wanted + wanted / 8));
+  block->map_pages(true);
   std::memcpy(block->bytes().data(), written.data(), written.size());
   process.block_ = std::move(block);
   return process.block_->bytes();
@@ -213,6 +214,7 @@ void WorkerProcess::run_call(CallHeader& call, std::span<std::byte> message) {
       BlockReference reference;
       std::memcpy(&reference, bytes.data(), sizeof reference);
       block = memory(reference.memory_id);
+      block->map_pages(false);
       bytes = block->bytes().first(reference.bytes);
     }
     Decoder in{boot_.hello.context, bytes, &attachments};
