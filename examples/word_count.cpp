@@ -1,0 +1,256 @@
+// Counts the words of every regular file below the paths with a process pool, and shows the commonest ones.
+//
+//   word_count PATH... [--start-method M] [--workers N] [--log FILE] [--stop-words FILE] [--stats FILE]
+//
+// The total is that of `LC_ALL=C wc -w` over the same files. Files that cannot be read are logged as warnings and counted. What all workers
+// say is one log: coloured on stderr, and with a line for each file in the --log FILE. --stats FILE is for examples/run.
+//
+// run: @SOURCE@/LICENSE --workers 2 --log @TEMP@/words.log
+// expect: stop words loaded
+// expect: 170 words in 1 file; the commonest
+#include <fmt/core.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <unordered_map>
+#include <unordered_set>
+#include <utility>
+#include <vector>
+
+#include <kindred/kindred.hpp>
+
+// --- in the workers --------------------------------------------------------------------------------------------------------------------
+
+using Tally = std::unordered_map<std::string, std::uint64_t>;
+
+struct FileWords {
+  bool readable = false;
+  std::uint64_t words = 0;
+  Tally commonest;  // words of letters only, in lower case, without the stop words
+};
+
+struct StopWords {
+  std::unordered_set<std::string> words;
+};
+
+// The initializer: each worker loads the list once, and its tasks find it in the worker's state.
+void load_stop_words(kindred::Worker& worker, const std::string& file) {
+  constexpr std::string_view english =
+      "a about all also an and any are as at be been but by can do does each else for from has have he her his how i if in into is it its may "
+      "more must no not of on one only or other our she should so such than that the their then there these they this to up use used was we "
+      "were what when where which who will with would you your";
+  std::istringstream built_in{std::string{english}};
+  std::ifstream given{file};
+  if (!file.empty() && !given) throw std::runtime_error{"cannot read the stop words in " + file};
+  std::istream& in = file.empty() ? static_cast<std::istream&>(built_in) : given;
+  auto& stop_words = worker.state<StopWords>().words;
+  for (std::string word; in >> word;) stop_words.insert(word);
+  kindred::log_info("{} stop words loaded", stop_words.size());
+}
+
+// A word as `wc` sees it in the C locale: what stands between white space, if a printable character is in it.
+class WordCounter {
+ public:
+  explicit WordCounter(const std::unordered_set<std::string>& stop_words) : stop_words_{stop_words} {}
+
+  void read(std::string_view bytes) {
+    for (const char byte : bytes) {
+      const auto code = static_cast<unsigned char>(byte);
+      if (code == ' ' || (code >= '\t' && code <= '\r')) {
+        end_word();
+        continue;
+      }
+      printable_ = printable_ || (code > ' ' && code < 0x7f);
+      if (word_.size() <= longest) word_.push_back(byte);
+    }
+  }
+  FileWords finish() {
+    end_word();
+    found_.readable = true;
+    return std::move(found_);
+  }
+
+ private:
+  static constexpr std::size_t longest = 32;
+  static bool is_letter(char byte) { return (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z'); }
+
+  void end_word() {
+    if (printable_) {
+      ++found_.words;
+      tally();
+    }
+    printable_ = false;
+    word_.clear();
+  }
+  // "(the" and "Word," count as their letters; "x86_64" and what is longer than words are does not count here.
+  void tally() {
+    const auto first = std::find_if(word_.begin(), word_.end(), is_letter);
+    const auto last = std::find_if(word_.rbegin(), word_.rend(), is_letter).base();
+    if (word_.size() > longest || last - first < 2 || !std::all_of(first, last, is_letter)) return;
+    std::string word{first, last};
+    for (char& letter : word) letter = static_cast<char>(letter | 0x20);
+    if (!stop_words_.contains(word)) ++found_.commonest[std::move(word)];
+  }
+
+  const std::unordered_set<std::string>& stop_words_;
+  std::string word_;
+  bool printable_ = false;
+  FileWords found_;
+};
+
+// The task: the words of one file.
+FileWords count_words(kindred::Worker& worker, const std::string& path) {
+  std::ifstream file{path, std::ios::binary};
+  WordCounter counter{worker.state<StopWords>().words};
+  std::array<char, 64 * 1024> buffer;
+  while (file.read(buffer.data(), buffer.size()), file.gcount() > 0) counter.read({buffer.data(), static_cast<std::size_t>(file.gcount())});
+  if (!file.eof()) {
+    kindred::log_warn("cannot read {}: {}", path, std::generic_category().message(errno));
+    return {};
+  }
+  FileWords found = counter.finish();
+  kindred::log_debug("{}: {} words", path, found.words);
+  return found;
+}
+
+// --- in the parent ---------------------------------------------------------------------------------------------------------------------
+
+struct Arguments {
+  std::vector<std::string> paths;
+  kindred::StartMethod start_method = kindred::default_start_method();
+  std::size_t workers = 0;
+  std::string log, stop_words, stats;
+};
+
+[[noreturn]] void refuse(const std::string& why) {
+  throw std::invalid_argument{why + "\nusage: word_count PATH... [--start-method fork|spawn|forkserver] [--workers N] [--log FILE]"
+                                    " [--stop-words FILE] [--stats FILE]"};
+}
+
+Arguments read_arguments(const std::vector<std::string>& words) {
+  Arguments arguments;
+  for (auto word = words.begin(); word != words.end(); ++word) {
+    const std::string& option = *word;
+    if (!option.starts_with("--")) {
+      if (!std::filesystem::exists(std::filesystem::symlink_status(option))) refuse("there is no " + option);
+      arguments.paths.push_back(option);
+      continue;
+    }
+    if (std::next(word) == words.end()) refuse(option + " needs a value, or is unknown");
+    const std::string& value = *++word;
+    if (option == "--start-method") arguments.start_method = kindred::parse_start_method(value);
+    else if (option == "--log") arguments.log = value;
+    else if (option == "--stop-words") arguments.stop_words = value;
+    else if (option == "--stats") arguments.stats = value;
+    else if (option != "--workers") refuse("unknown option " + option);
+    else if (const char* const end = value.data() + value.size(); std::from_chars(value.data(), end, arguments.workers).ptr != end || value.empty())
+      refuse("--workers is '" + value + "', which is no number");
+  }
+  if (arguments.paths.empty()) refuse("no path is given");
+  if (!arguments.stop_words.empty() && !std::ifstream{arguments.stop_words}) refuse("cannot read the stop words in " + arguments.stop_words);
+  return arguments;
+}
+
+// All regular files, as `find PATH... -type f` has them: links are not followed. Directories that cannot be read are logged.
+std::vector<std::string> files_below(std::vector<std::string> to_visit, const kindred::ExecutorLogger& log) {
+  namespace fs = std::filesystem;
+  std::vector<std::string> files;
+  while (!to_visit.empty()) {
+    const std::string path = std::move(to_visit.back());
+    to_visit.pop_back();
+    std::error_code failed;
+    const auto type = fs::symlink_status(path, failed).type();
+    if (type == fs::file_type::regular) files.push_back(path);
+    if (type != fs::file_type::directory) continue;
+    fs::directory_iterator entry{path, failed};
+    for (; !failed && entry != fs::directory_iterator{}; entry.increment(failed)) to_visit.push_back(entry->path().string());
+    if (failed) log.warn("cannot read the directory {}: {}", path, failed.message());
+  }
+  return files;
+}
+
+// The cursor is left where the bar begins, so that the next line of the log is written over it.
+void show_progress(std::size_t done, std::size_t all) {
+  constexpr std::size_t width = 24;
+  static std::size_t shown = width + 1;
+  const std::size_t filled = done * width / all;
+  if (std::exchange(shown, filled) == filled) return;
+  fmt::print(stderr, "[{:.<{}}] {} of {} files\r", std::string(filled, '#'), width, done, all);
+  if (done == all) fmt::print(stderr, "\x1b[K");
+}
+
+void print_commonest(const Tally& tally) {
+  std::vector<std::pair<std::string, std::uint64_t>> words{tally.begin(), tally.end()};
+  const std::size_t count = std::min<std::size_t>(20, words.size());
+  std::partial_sort(words.begin(), words.begin() + static_cast<std::ptrdiff_t>(count), words.end(), [](const auto& left, const auto& right) {
+    return left.second != right.second ? left.second > right.second : left.first < right.first;
+  });
+  fmt::print("the commonest of them (stop words are left out):\n");
+  for (std::size_t i = 0; i < count; ++i) fmt::print("{:10}  {}\n", words[i].second, words[i].first);
+}
+
+void count_all(kindred::Entry& entry, const Arguments& arguments) {
+  const auto started = std::chrono::steady_clock::now();
+  kindred::ProcessPoolExecutor pool{entry, {.start_method = arguments.start_method,
+                                            .max_workers = arguments.workers,
+                                            .initializer = {load_stop_words, arguments.stop_words},
+                                            .log = {.level = arguments.log.empty() ? kindred::Level::info : kindred::Level::debug},
+                                            .handle_interrupt = true}};
+  std::uint64_t delivered = 0;
+  pool.logger().add_sink(kindred::sinks::stderr_color(), {.level = kindred::Level::info});
+  if (!arguments.log.empty()) pool.logger().add_sink(kindred::sinks::file(arguments.log, {.truncate = true}));
+  pool.logger().add_sink([&](const kindred::LogRecord& record) { delivered += record.origin == kindred::Origin::log; });
+
+  const std::vector<std::string> files = files_below(arguments.paths, pool.logger());
+  std::uint64_t words = 0, readable = 0;
+  Tally tally;
+  kindred::MapOptions options{.ordered = false};
+  if (isatty(STDERR_FILENO) == 1) options.progress = [&](std::size_t done, std::size_t) { show_progress(done, files.size()); };
+  for (const FileWords& file : pool.map(count_words, files, options)) {
+    readable += file.readable;
+    words += file.words;
+    for (const auto& [word, count] : file.commonest) tally[word] += count;
+  }
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - started;
+  pool.logger().info("{} files counted, {} not readable", readable, files.size() - readable);
+  pool.logger().flush();
+  fmt::print("{} words in {} file{}; ", words, readable, readable == 1 ? "" : "s");
+  print_commonest(tally);
+  if (!arguments.stats.empty()) {
+    std::ofstream out{arguments.stats};
+    out << readable << ' ' << words << ' ' << seconds.count() << ' ' << pool.stats().log.committed << ' ' << delivered << '\n';
+    if (!out.flush()) throw std::runtime_error{"cannot write " + arguments.stats};
+  }
+}
+
+int main(int argc, char** argv) {
+  kindred::Entry entry{argc, argv};
+  try {
+    const Arguments arguments = read_arguments({argv + 1, argv + argc});
+    count_all(entry, arguments);
+    return 0;
+  } catch (const std::invalid_argument& error) {
+    fmt::print(stderr, "word_count: {}\n", error.what());
+    return 2;
+  } catch (const kindred::UsageError& error) {
+    fmt::print(stderr, "word_count: {}\n", error.what());
+    return 2;
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "word_count: {}\n", error.what());
+    return 1;
+  }
+}
