@@ -1,0 +1,242 @@
+// map: order, chunks, how far it reads ahead, and how it ends early.
+#include <atomic>
+#include <cstddef>
+#include <iterator>
+#include <numeric>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "kindred/kindred.hpp"
+#include "support/test.hpp"
+
+using namespace kindred;
+using namespace kindred::test;
+using namespace std::chrono_literals;
+
+namespace {
+
+int square(int value) { return value * value; }
+int fail_at_three(int value) {
+  if (value == 3) throw std::out_of_range{"no place 3"};
+  return value;
+}
+int wait_at_two(Event go, int value) {
+  if (value == 2) go.wait();
+  return value;
+}
+int time_out(int) { throw TimeoutError{"the function's own"}; }
+std::string join(const std::string& a, int b, char c) { return a + std::to_string(b) + c; }
+void count(Counter counter, int) { ++counter; }
+int wait_for(Event go, int value) {
+  go.wait();
+  return value;
+}
+std::vector<int> numbers(int size) {
+  std::vector<int> values(static_cast<std::size_t>(size));
+  std::iota(values.begin(), values.end(), 0);
+  return values;
+}
+
+// Refuses to be written where it is bad.
+struct Picky {
+  int value = 0;
+  template <class Archive>
+  void save(Archive& archive) const {
+    if (value == 2) throw std::invalid_argument{"two cannot be sent"};
+    archive(value);
+  }
+  template <class Archive>
+  void load(Archive& archive) {
+    archive(value);
+  }
+};
+int value_of(const Picky& picky) { return picky.value; }
+
+// A range without end that says how many of its items were fetched.
+struct Endless {
+  int* fetched;
+  struct iterator {
+    int* fetched;
+    int at = 0;
+    using value_type = int;
+    using difference_type = std::ptrdiff_t;
+    int operator*() const { return at; }
+    iterator& operator++() {
+      ++at;
+      ++*fetched;
+      return *this;
+    }
+    void operator++(int) { ++*this; }
+    bool operator==(std::default_sentinel_t) const { return false; }
+  };
+  [[nodiscard]] iterator begin() const { return {fetched}; }
+  [[nodiscard]] std::default_sentinel_t end() const { return {}; }
+};
+
+template <class Map>
+std::vector<int> collect(Map&& map) {
+  std::vector<int> values;
+  for (const int value : map) values.push_back(value);
+  return values;
+}
+
+}  // namespace
+
+TEST_CASE_EACH_START_METHOD("map keeps the order, whatever the chunk size (A17)") {
+  ResourceAudit audit;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
+  std::vector<int> squares;
+  for (const int value : numbers(40)) squares.push_back(value * value);
+  for (const std::ptrdiff_t chunk : {0, 1, 6, 40, 50}) {
+    CAPTURE(chunk);
+    CHECK(collect(pool.map(square, numbers(40), MapOptions{.chunk_size = chunk})) == squares);
+  }
+  const auto lasting = numbers(5);
+  CHECK(collect(pool.map(square, lasting)) == std::vector<int>{0, 1, 4, 9, 16});
+  CHECK_THROWS_CONTAINS(pool.map(square, lasting, MapOptions{.chunk_size = -1}), UsageError, "chunk_size is -1");
+  CHECK_THROWS_CONTAINS(pool.map(square, lasting, MapOptions{.buffer_size = -5}), UsageError, "buffer_size is -5");
+}
+
+TEST_CASE_EACH_START_METHOD("map takes several ranges, to the end of the shortest, and functions with arguments of their own") {
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
+  const std::vector<std::string> names{"a", "b", "c"};
+  std::vector<std::string> joined;
+  for (auto& text : pool.map(join, names, numbers(5), std::string{"xyz!"})) joined.push_back(text);
+  CHECK(joined == std::vector<std::string>{"a0x", "b1y", "c2z"});
+  const auto counter = pool.make_counter();
+  int rounds = 0;
+  for ([[maybe_unused]] auto& nothing : pool.map(count, std::vector<Counter>(7, counter), numbers(7))) ++rounds;
+  CHECK(rounds == 7);
+  CHECK(counter.load() == 7);
+}
+
+TEST_CASE_EACH_START_METHOD("map gives the results before the item that throws, then its error, and the loop ends (A18)") {
+  ResourceAudit audit;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
+  for (const std::ptrdiff_t chunk : {1, 2, 4, 10}) {
+    CAPTURE(chunk);
+    std::vector<int> seen;
+    const auto loop = [&] {
+      for (const int value : pool.map(fail_at_three, numbers(50), MapOptions{.chunk_size = chunk})) seen.push_back(value);
+    };
+    CHECK_THROWS_CONTAINS(loop(), std::out_of_range, "no place 3");
+    CHECK(seen == std::vector<int>{0, 1, 2});
+  }
+  CHECK(collect(pool.map(square, numbers(3))) == std::vector<int>{0, 1, 4});
+}
+
+TEST_CASE_EACH_START_METHOD("a map over its time says so, cancels the rest, and is told from a TimeoutError of the function (A19)") {
+  ResourceAudit audit;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  const auto go = pool.make_event();
+  std::vector<int> seen;
+  const auto late = [&] {
+    for (const int value : pool.map(wait_at_two, std::vector<Event>(20, go), numbers(20), MapOptions{.chunk_size = 1, .timeout = 300ms})) {
+      seen.push_back(value);
+    }
+  };
+  bool timed_out = false;
+  try {
+    late();
+  } catch (const TaskError&) {
+    CHECK(false);
+  } catch (const TimeoutError& error) {
+    timed_out = true;
+    CHECK_CONTAINS(error.what(), "map");
+  }
+  CHECK(timed_out);
+  CHECK(seen == std::vector<int>{0, 1});
+  CHECK(pool.stats().pending == 0);
+  go.set();
+  const auto own = [&] { (void)collect(pool.map(time_out, numbers(2), MapOptions{.timeout = 1h})); };
+  CHECK_THROWS_CONTAINS(own(), TaskError, "the function's own");
+}
+
+TEST_CASE_EACH_START_METHOD("a buffer of n reads at most n items ahead of the first, and one more for each taken (A20)") {
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
+  for (const std::ptrdiff_t chunk : {1, 2}) {
+    CAPTURE(chunk);
+    int fetched = 0;
+    auto map = pool.map(square, Endless{&fetched}, MapOptions{.chunk_size = chunk, .buffer_size = 4});
+    CHECK(fetched <= 4);
+    auto at = map.begin();
+    CHECK(fetched <= 4);
+    for (int taken = 0; taken < 20; ++taken) {
+      CHECK(*at == taken * taken);
+      CHECK(fetched <= 4 + taken);
+      ++at;
+    }
+  }
+}
+
+TEST_CASE_EACH_START_METHOD("a map over nothing gives nothing and starts no worker (A22)") {
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
+  CHECK(collect(pool.map(square, std::vector<int>{})).empty());
+  CHECK(pool.stats().submitted == 0);
+  CHECK(pool.worker_pids().empty());
+}
+
+TEST_CASE_EACH_START_METHOD("an item that cannot be written is an error of the loop, and nothing hangs (A23)") {
+  ResourceAudit audit;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
+  for (const std::ptrdiff_t chunk : {1, 2, 3, 10}) {
+    CAPTURE(chunk);
+    std::vector<int> seen;
+    const auto loop = [&] {
+      for (const int value : pool.map(value_of, std::vector<Picky>{{0}, {1}, {2}, {3}}, MapOptions{.chunk_size = chunk})) seen.push_back(value);
+    };
+    CHECK_THROWS_CONTAINS(loop(), std::invalid_argument, "two cannot be sent");
+    CHECK((chunk == 1 ? seen == std::vector<int>{0, 1} : seen.size() <= 2));
+  }
+  CHECK(pool.stats().restarts == 0);
+}
+
+TEST_CASE_EACH_START_METHOD("a map that is left early cancels what it had not begun (A24)") {
+  ResourceAudit audit;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  const auto go = pool.make_event(), after = pool.make_event();
+  after.set();
+  std::vector<Event> waits{after, go};
+  for (int i = 0; i < 30; ++i) waits.push_back(go);
+  for (const int value : pool.map(wait_for, waits, numbers(32), MapOptions{.chunk_size = 1, .buffer_size = 32})) {
+    CHECK(value == 0);
+    break;
+  }
+  const auto stats = pool.stats();
+  CHECK(stats.cancelled >= 30);
+  CHECK(stats.pending == 0);
+  go.set();
+  pool.shutdown();
+  CHECK(pool.stats().submitted == 32);
+}
+
+TEST_CASE_EACH_START_METHOD("an unordered map gives results as they come, each once") {
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
+  const auto go = pool.make_event(), after = pool.make_event();
+  after.set();
+  std::vector<Event> waits(6, after);
+  waits[0] = go;
+  std::vector<int> seen;
+  for (const int value : pool.map(wait_for, waits, numbers(6), MapOptions{.chunk_size = 1, .ordered = false})) {
+    seen.push_back(value);
+    if (seen.size() == 5) go.set();
+  }
+  CHECK(seen.size() == 6);
+  CHECK(seen.back() == 0);
+  CHECK(std::accumulate(seen.begin(), seen.end(), 0) == 15);
+}
+
+TEST_CASE_EACH_START_METHOD("map tells its progress in the thread that iterates") {
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
+  std::vector<std::size_t> given;
+  bool within = true;
+  const auto progress = [&](std::size_t taken, std::size_t fetched) {
+    given.push_back(taken);
+    within = within && fetched >= taken && fetched <= 10;
+  };
+  CHECK(collect(pool.map(square, numbers(10), MapOptions{.chunk_size = 3, .progress = progress})).size() == 10);
+  CHECK(given.size() == 10);
+  CHECK(given.back() == 10);
+  CHECK(within);
+}
