@@ -66,6 +66,7 @@ class PoolCore {
   /// `ready` is asked under the lock. `waiter.signal` must be raised, by `wake`, whenever it may have become true.
   bool wait_group(const std::function<bool()>& ready, Waiter& waiter, Deadline deadline);
   void wake(Waiter& waiter) noexcept;  ///< under the lock
+  void wake_from_outside(Waiter& waiter) noexcept;
   void add_continuation(FutureState& state, std::function<void()> action, bool in_line);
   void finish_local(FutureState& state, std::unique_ptr<Failure> failure);
   [[nodiscard]] bool cancel(TaskState& task, Running how);

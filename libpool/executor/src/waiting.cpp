@@ -131,8 +131,17 @@ void PoolCore::add_continuation(FutureState& state, std::function<void()> action
       }
       return flush_afterwards(lock);
     }
+    if (in_line) {  // under the lock also where it is finished already: so it is never at once with another of ours
+      action();
+      return flush_afterwards(lock);
+    }
   }
   run_callback(action);
+}
+
+void PoolCore::wake_from_outside(Waiter& waiter) noexcept {
+  const std::scoped_lock lock{mutex_};
+  wake(waiter);
 }
 
 bool PoolCore::is_running(const TaskState& task) const noexcept {
@@ -195,70 +204,94 @@ void PoolCore::ask_to_stop(WorkerSlot& slot, const TaskState& task) noexcept {
 
 // --- several at once
 
-void wait_for_states(const std::vector<FutureState*>& states, ReturnWhen when, Deadline deadline) {
-  struct Shared {
-    std::size_t left = 0;
-    bool one_finished = false;
-    bool one_failed = false;
-    Waiter waiter;
-    PoolCore* pool = nullptr;
-  };
-  PoolCore* pool = nullptr;
-  auto shared = std::make_shared<Shared>();
-  for (FutureState* const state : states) {
-    if (state->finished()) {
-      shared->one_finished = true;
-      shared->one_failed = shared->one_failed || state->outcome() == Outcome::failure;
-    } else {
-      pool = pool_of(*state);
-    }
+namespace {
+
+// Calls `note` when the state is finished: under the lock of `pool` where the state is its, else on the other pool's callback thread.
+void watch(FutureState& state, PoolCore& pool, std::function<void(bool under_lock)> note) {
+  if (pool_of(state) == &pool) {
+    state.on_finished_inline([note = std::move(note)] { note(true); });
+  } else {
+    state.on_finished([note = std::move(note)] { note(false); });
   }
-  const auto satisfied = [shared, when] {
-    return shared->left == 0 || (when == ReturnWhen::first_completed && shared->one_finished) ||
-           (when == ReturnWhen::first_exception && shared->one_failed);
-  };
-  if (pool == nullptr || (when == ReturnWhen::first_completed && shared->one_finished) ||
-      (when == ReturnWhen::first_exception && shared->one_failed)) {
+}
+
+}  // namespace
+
+void wait_for_states(const std::vector<FutureState*>& states, ReturnWhen when, Deadline deadline) {
+  if (when == ReturnWhen::all_completed) {
+    for (FutureState* const state : states) {
+      if (!state->wait(deadline)) return;
+    }
     return;
   }
-  shared->pool = pool;
-  shared->left = states.size();
+  struct Shared {
+    std::mutex mutex;
+    std::size_t left = 0;
+    bool satisfied = false;
+    Waiter waiter;
+  };
+  const auto satisfies = [when](const FutureState& state) {
+    return state.finished() && (when == ReturnWhen::first_completed || state.outcome() == Outcome::failure);
+  };
+  PoolCore* pool = nullptr;
   for (FutureState* const state : states) {
-    state->on_finished_inline([shared, state, satisfied] {
-      const auto note = [&] {
+    if (satisfies(*state)) return;
+    if (!state->finished()) pool = pool_of(*state);
+  }
+  if (pool == nullptr) return;
+  auto shared = std::make_shared<Shared>();
+  shared->left = states.size();
+  // The note may come after this call has returned: what it touches lives in `shared`, and the pool in the state that it is a note of.
+  pool->retain();
+  const std::shared_ptr<PoolCore> keep{pool, [](PoolCore* kept) { kept->release(); }};
+  for (FutureState* const state : states) {
+    watch(*state, *pool, [shared, state, satisfies, keep](bool under_lock) {
+      {
+        const std::scoped_lock lock{shared->mutex};
         --shared->left;
-        shared->one_finished = true;
-        shared->one_failed = shared->one_failed || state->outcome() == Outcome::failure;
-        if (satisfied() && shared->pool != nullptr) shared->pool->wake(shared->waiter);
-      };
-      note();
+        if (satisfies(*state) || shared->left == 0) shared->satisfied = true;
+        if (!shared->satisfied) return;
+      }
+      if (under_lock) {
+        keep->wake(shared->waiter);
+      } else {
+        keep->wake_from_outside(shared->waiter);
+      }
     });
   }
-  (void)pool->wait_group(satisfied, shared->waiter, deadline);
-  shared->pool = nullptr;
+  const auto ready = [&shared] {
+    const std::scoped_lock lock{shared->mutex};
+    return shared->satisfied;
+  };
+  (void)pool->wait_group(ready, shared->waiter, deadline);
 }
 
 struct CompletionQueue::Shared {
   std::mutex mutex;
   std::deque<std::size_t> finished;
   Waiter waiter;
-  bool waiting = false;
-  PoolCore* pool = nullptr;
+  std::shared_ptr<PoolCore> pool;
 };
 
 CompletionQueue::CompletionQueue(const std::vector<FutureState*>& states) : shared_{std::make_shared<Shared>()}, left_{states.size()} {
+  if (states.empty()) return;
+  PoolCore* pool = pool_of(*states.front());
   for (FutureState* const state : states) {
-    if (!state->finished()) shared_->pool = pool_of(*state);
+    if (!state->finished()) pool = pool_of(*state);
   }
+  pool->retain();
+  shared_->pool = std::shared_ptr<PoolCore>{pool, [](PoolCore* kept) { kept->release(); }};
   for (std::size_t i = 0; i < states.size(); ++i) {
-    states[i]->on_finished_inline([shared = shared_, i] {
-      bool wake = false;
+    watch(*states[i], *pool, [shared = shared_, i](bool under_lock) {
       {
         const std::scoped_lock lock{shared->mutex};
         shared->finished.push_back(i);
-        wake = shared->waiting;
       }
-      if (wake) shared->pool->wake(shared->waiter);
+      if (under_lock) {
+        shared->pool->wake(shared->waiter);
+      } else {
+        shared->pool->wake_from_outside(shared->waiter);
+      }
     });
   }
 }
@@ -279,15 +312,7 @@ std::optional<std::size_t> CompletionQueue::next(Deadline deadline) {
     const std::scoped_lock lock{shared_->mutex};
     return !shared_->finished.empty();
   };
-  {
-    const std::scoped_lock lock{shared_->mutex};
-    shared_->waiting = true;
-  }
   (void)shared_->pool->wait_group(any, shared_->waiter, deadline);
-  {
-    const std::scoped_lock lock{shared_->mutex};
-    shared_->waiting = false;
-  }
   return take();
 }
 
