@@ -20,9 +20,6 @@
 // The two archives are not cereal's: they keep no archive format, only members one after the other, for both ends are one program. And they
 // hand everything that the codec knows (the standard library's types, aggregates) back to the codec, whose reading is hardened; so the
 // headers cereal/types/*.hpp are not needed, and do no harm.
-//
-// Limit: as with cereal itself, the header of a type includes what its words need (cereal/types/memory.hpp for pointers that are to stay
-// shared). Where one file of a program sees it and another does not, they write such a type differently.
 namespace cereal {
 
 class access;

@@ -1,0 +1,6 @@
+#include "kindred/main.hpp"
+
+int main(int argc, char** argv) {
+  kindred::Entry entry{argc, argv};
+  return kindred_main(argc, argv, entry);
+}
