@@ -533,7 +533,7 @@ void PoolCore::bury(Lock& lock, WorkerSlot& slot) {
     if (for_cancelled) text += ", which was cancelled";
     if (!was_ready) text += " before it was ready";
     if (end.torn + end.dropped != 0) text += "; " + std::to_string(end.torn) + " log records torn, " + std::to_string(end.dropped) + " dropped";
-    if (!crash.text.empty()) text += "; " + crash.text;
+    if (!crash.summary.empty()) text += "; " + crash.summary + "\n" + crash.frames;
     note(ours || for_cancelled ? Level::debug : Level::error, std::move(text), &slot, lost, attempt);
   } else {
     ++slot.stats.recycled;
@@ -563,7 +563,7 @@ void PoolCore::bury(Lock& lock, WorkerSlot& slot) {
       initializer_failure = std::make_exception_ptr(TaskTimeout{who, *options_.initializer_timeout, steady_clock::now() - slot.started});
       why = "the initializer of worker " + std::to_string(slot.index) + " ran over initializer_timeout";
     } else if (slot.header().phase.load(std::memory_order_relaxed) != 0) {
-      initializer_failure = std::make_exception_ptr(WorkerLost{{reason, who, end.last_lines, crash.text, slot.loss_hint}});
+      initializer_failure = std::make_exception_ptr(WorkerLost{{reason, who, end.last_lines, crash.frames, slot.loss_hint}});
       why = "worker " + std::to_string(slot.index) + " " + to_string(reason) + " in its initializer";
     } else if (reason.kind == ExitReason::Kind::exited) {
       initializer_failure = std::make_exception_ptr(
@@ -572,7 +572,7 @@ void PoolCore::bury(Lock& lock, WorkerSlot& slot) {
       why = "a worker ended before it reached kindred::Entry";
     }
   }
-  if (lost != nullptr) lose(*lost, slot, reason, end, crash.text);
+  if (lost != nullptr) lose(*lost, slot, reason, end, crash.frames);
 
   slot.state = WorkerSlot::State::empty;
   slot.worker = StartedWorker{};
@@ -587,7 +587,7 @@ void PoolCore::bury(Lock& lock, WorkerSlot& slot) {
     if (options_.on_worker_death == OnWorkerDeath::break_pool) {
       TaskFacts who;
       who.worker = slot.index;
-      return break_pool(lock, std::make_exception_ptr(WorkerLost{{reason, who, end.last_lines, crash.text, slot.loss_hint}}),
+      return break_pool(lock, std::make_exception_ptr(WorkerLost{{reason, who, end.last_lines, crash.frames, slot.loss_hint}}),
                         "worker " + std::to_string(slot.index) + " " + to_string(reason));
     }
     const auto now = steady_clock::now();
@@ -596,7 +596,7 @@ void PoolCore::bury(Lock& lock, WorkerSlot& slot) {
     if (static_cast<std::int64_t>(deaths_.size()) > options_.restart_limit.count.value()) {
       TaskFacts who;
       who.worker = slot.index;
-      return break_pool(lock, std::make_exception_ptr(WorkerLost{{reason, who, end.last_lines, crash.text, slot.loss_hint}}),
+      return break_pool(lock, std::make_exception_ptr(WorkerLost{{reason, who, end.last_lines, crash.frames, slot.loss_hint}}),
                         std::to_string(deaths_.size()) + " workers died within " +
                             std::to_string(std::chrono::duration<double>(options_.restart_limit.period).count()) +
                             " s and no task succeeded in between (restart_limit): the last one " + to_string(reason));

@@ -102,23 +102,24 @@ CrashReport read_crash_report(std::span<const std::byte> bytes, const CodeBook& 
   const std::size_t count = std::min<std::size_t>(page->frame_count, CrashPage::frames_limit);
   std::array<char, 64> place{};
   std::snprintf(place.data(), place.size(), "0x%llx", static_cast<unsigned long long>(address));
-  report.text = signal_name(static_cast<int>(number & 0x7fU));
-  if (number != SIGABRT) report.text += std::string{" at address "} + place.data();
-  for (std::size_t i = 0; i < count; ++i) {
+  report.summary = signal_name(static_cast<int>(number & 0x7fU));
+  if (number != SIGABRT) report.summary += std::string{" at address "} + place.data();
+  // The first two are our handler, and the kernel's step into it.
+  for (std::size_t i = 2; i < count; ++i) {
     const CodeReference reference = page->frames[i];
     // A return address is behind its call, which may be the last instruction of the function.
-    const void* const at = code.address(reference >> 48U == 0 ? 0 : reference - (i == 0 ? 0 : 1));
+    const void* const at = code.address(reference >> 48U == 0 ? 0 : reference - (i == 2 ? 0 : 1));
     std::string name = at == nullptr ? std::string{} : function_name(at);
+    if (name.starts_with("kindred::internal::EntryOf") || name.starts_with("kindred::internal::ChunkEntry")) break;  // ours, from here on out
+    if (i != 2) report.frames += '\n';
     std::array<char, 96> line{};
-    std::snprintf(line.data(), line.size(), "\n  #%zu ", i);
-    report.text += line.data();
     if (name.empty()) {
       std::snprintf(line.data(), line.size(), "0x%llx", static_cast<unsigned long long>(reference & 0xffff'ffff'ffffU));
       name = line.data();
     }
-    report.text += name;
+    report.frames += name;
     const std::size_t module = reference >> 48U;
-    if (module > 1 && module <= code.size()) report.text += " in " + code.module(module - 1).path;
+    if (module > 1 && module <= code.size()) report.frames += " in " + code.module(module - 1).path;
   }
   return report;
 }

@@ -31,7 +31,8 @@ void install_crash_handlers(std::span<std::byte> page, const std::atomic<std::ui
 
 /// A report for people; empty where there is none. The page is the worker's word: every value is read once and checked.
 struct CrashReport {
-  std::string text;
+  std::string summary;  ///< "SIGSEGV at address 0x10"
+  std::string frames;   ///< a line a frame, innermost first
 };
 [[nodiscard]] CrashReport read_crash_report(std::span<const std::byte> page, const CodeBook& code);
 
