@@ -23,7 +23,7 @@ double ticks_of(double nanoseconds) noexcept { return nanoseconds * ticks_per_na
 }  // namespace
 
 std::size_t PoolCore::hand_ahead_limit(const WorkerSlot& slot) const noexcept {
-  if (!slot.ready || waiting_.has_priorities()) return 1;
+  if (!slot.ready || uses_priorities_) return 1;  // what is handed ahead could not be overtaken
   const double average = slot.average_ticks > 0 ? slot.average_ticks : average_ticks_;
   if (average <= 0) return 2;
   const double ahead = ticks_of(work_ahead_nanoseconds) / average;
@@ -140,6 +140,16 @@ void PoolCore::wake_worker(WorkerSlot& slot) noexcept {
 }
 
 void PoolCore::place(TaskState& task) {
+  if (!uses_priorities_ && task.options && task.options->priority != 0) {
+    // The first task with a priority: what was handed ahead waits with the others from now on.
+    uses_priorities_ = true;
+    for (const auto& slot : slots_) {
+      if (slot->segment) take_back_all(*slot);
+    }
+    waiting_.push_back(task);
+    refill();
+    return want_workers();
+  }
   if (waiting_.empty()) {
     if (WorkerSlot* const slot = choose_slot(); slot != nullptr && hand(task, *slot)) {
       const bool was_idle = slot->in_flight.size() == 1;

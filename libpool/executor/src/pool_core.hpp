@@ -198,6 +198,7 @@ class PoolCore {
   std::size_t open_locals_ = 0;      // continuations' futures that are not finished
   std::size_t with_continuations_ = 0;
   std::uint32_t submits_since_pump_ = 0;
+  bool uses_priorities_ = false;     // has a task ever had one?
   bool bells_stale_ = false;         // what is armed may not be what is wanted
   Afterwards afterwards_;
   double average_ticks_ = 0;

@@ -391,8 +391,9 @@ void PoolCore::check_timers() {
         waiting_.remove(task);
         removed = true;
       } else if (task.place == TaskState::Place::handed) {
-        for (std::size_t i = 0; i < task.slot->in_flight.size() && !removed; ++i) {
-          if (task.slot->in_flight[i].task == &task) removed = take_back(*task.slot, i, false);
+        WorkerSlot& slot = *task.slot;
+        for (std::size_t i = 0; !removed && i < slot.in_flight.size(); ++i) {
+          if (slot.in_flight[i].task == &task) removed = take_back(slot, i, false);
         }
       }
       if (removed) {

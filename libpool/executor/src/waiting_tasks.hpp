@@ -31,7 +31,6 @@ class WaitingTasks {
 
   [[nodiscard]] std::size_t size() const noexcept { return size_; }
   [[nodiscard]] bool empty() const noexcept { return size_ == 0; }
-  [[nodiscard]] bool has_priorities() const noexcept { return !others_.empty(); }
 
  private:
   struct List {
