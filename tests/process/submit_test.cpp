@@ -27,7 +27,6 @@ int begin_and_wait(Event begun, Event go) {
   go.wait();
   return 7;
 }
-void note_order(Counter place, SharedArray<int> order, int value) { order.mutable_span()[static_cast<std::size_t>(place++)] = value; }
 std::string whom(Worker& worker, const std::string& text) {
   return text + " " + std::to_string(worker.index()) + " " + std::to_string(worker.pid() == static_cast<std::uint32_t>(::getpid())) + " " +
          std::to_string(&worker == &this_worker()) + " " + std::to_string(worker.task_id() != 0) + " " + std::to_string(worker.attempt());
