@@ -1,0 +1,279 @@
+// Who dies where, and how: only the task that a worker had begun fails, its error says exactly how, and the pool goes on.
+#include <csignal>
+#include <cstdlib>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include <unistd.h>
+
+#include "kindred/kindred.hpp"
+#include "support/test.hpp"
+
+using namespace kindred;
+using namespace kindred::test;
+using namespace std::chrono_literals;
+
+namespace {
+
+enum class Death : int { throws, exits_0, exits_1, segfaults, aborts, kills_itself, calls_exit, exits_3 };
+
+int overflow(int depth) {
+  volatile char frame[4096];
+  frame[0] = static_cast<char>(depth);
+  return depth == -1 ? 0 : overflow(depth + 1) + frame[0];
+}
+
+void die(Death how) {
+  switch (how) {
+    case Death::throws: throw std::runtime_error{"thrown on purpose"};
+    case Death::exits_0: ::_exit(0);
+    case Death::exits_1: ::_exit(1);
+    case Death::exits_3: ::_exit(3);
+    case Death::calls_exit: std::exit(0);
+    case Death::segfaults: *static_cast<volatile int*>(nullptr) = 1; return;
+    case Death::aborts: std::abort();
+    case Death::kills_itself: ::raise(SIGKILL); return;
+  }
+}
+
+struct Expected {
+  Death how;
+  ExitReason::Kind kind;
+  int number;
+  const char* words;
+};
+const Expected deaths[] = {
+    {Death::exits_0, ExitReason::Kind::exited, 0, "exited with code 0"},
+    {Death::exits_1, ExitReason::Kind::exited, 1, "exited with code 1"},
+    {Death::exits_3, ExitReason::Kind::exited, 3, "exited with code 3"},
+    {Death::calls_exit, ExitReason::Kind::exited, 0, "exited with code 0"},
+    {Death::segfaults, ExitReason::Kind::signalled, SIGSEGV, "SIGSEGV"},
+    {Death::aborts, ExitReason::Kind::signalled, SIGABRT, "SIGABRT"},
+    {Death::kills_itself, ExitReason::Kind::signalled, SIGKILL, "SIGKILL"},
+};
+
+// An argument or result whose codec goes wrong in the worker, or in the parent.
+struct DiesWhenRead {
+  Death how = Death::throws;
+  bool in_parent = false;
+  template <class Archive>
+  void save(Archive& archive) const {
+    archive(how, in_parent);
+  }
+  template <class Archive>
+  void load(Archive& archive) {
+    archive(how, in_parent);
+    if (in_worker() != in_parent) die(how);
+  }
+};
+struct DiesWhenWritten {
+  Death how = Death::throws;
+  template <class Archive>
+  void save(Archive& archive) const {
+    if (in_worker()) die(how);
+    archive(how);
+  }
+  template <class Archive>
+  void load(Archive& archive) {
+    archive(how);
+  }
+};
+
+int number(int value) { return value; }
+void take(const DiesWhenRead&) {}
+DiesWhenRead give_unreadable() { return {Death::throws, true}; }
+DiesWhenWritten give_unwritable(Death how) { return {how}; }
+int die_as_asked(Death how) {
+  die(how);
+  return 1;
+}
+int die_on(Event begun, Event go) {
+  begun.set();
+  go.wait();
+  ::raise(SIGKILL);
+  return 0;
+}
+
+void check_lost(Future<int>& future, const Expected& expected, const std::string& name) {
+  CAPTURE(expected.words);
+  try {
+    future.get();
+    FAIL("no error");
+  } catch (const WorkerLost& error) {
+    CHECK(error.exit_reason().kind == expected.kind);
+    CHECK((expected.kind == ExitReason::Kind::exited ? error.exit_reason().code : error.exit_reason().signal) == expected.number);
+    CHECK_CONTAINS(error.what(), expected.words);
+    CHECK_CONTAINS(error.what(), "worker " + std::to_string(error.worker()) + " (pid " + std::to_string(error.pid()) + ")");
+    CHECK_CONTAINS(error.what(), name);
+    CHECK_CONTAINS(error.what(), "#" + std::to_string(error.task_id()));
+    CHECK(error.task_id() == future.task_id());
+    CHECK(error.attempt() == 1);
+  }
+}
+
+}  // namespace
+
+TEST_CASE_EACH_START_METHOD("a task that ends its worker fails with how it ended, worker, pid and task, and the pool goes on (B31, B50)") {
+  ResourceAudit audit;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  for (const auto& expected : deaths) {
+    auto dying = pool.submit(die_as_asked, expected.how);
+    auto next = pool.submit(number, 5);
+    check_lost(dying, expected, "die_as_asked");
+    CHECK(next.get() == 5);
+  }
+  CHECK(pool.stats().lost == std::size(deaths));
+  CHECK(pool.stats().restarts == std::size(deaths));
+}
+
+TEST_CASE_EACH_START_METHOD("an argument that throws while it is read fails its task, and the worker goes on (B29)") {
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  CHECK(pool.submit(number, 1).get() == 1);
+  const auto pids = pool.worker_pids();
+  auto future = pool.submit(take, DiesWhenRead{Death::throws});
+  try {
+    future.get();
+    FAIL("no error");
+  } catch (const TaskError& error) {
+    CHECK(error.phase() == TaskPhase::reading_arguments);
+    CHECK_CONTAINS(error.what(), "thrown on purpose");
+    CHECK_CONTAINS(error.what(), "arguments");
+  }
+  CHECK_THROWS_AS(future.get(), std::runtime_error);
+  CHECK(pool.submit(number, 1).get() == 1);
+  CHECK(pool.worker_pids() == pids);
+}
+
+TEST_CASE_EACH_START_METHOD("an argument that ends the worker while it is read fails that task alone (B30)") {
+  ResourceAudit audit;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  for (const auto& expected : deaths) {
+    CAPTURE(expected.words);
+    auto dying = pool.submit(take, DiesWhenRead{expected.how});
+    auto next = pool.submit(number, 5);
+    CHECK_THROWS_CONTAINS(dying.get(), WorkerLost, expected.words);
+    CHECK(next.get() == 5);
+  }
+}
+
+TEST_CASE_EACH_START_METHOD("a result that throws or ends the worker while it is written fails that task alone (B32)") {
+  ResourceAudit audit;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  auto thrown = pool.submit(give_unwritable, Death::throws);
+  try {
+    thrown.get();
+    FAIL("no error");
+  } catch (const TaskError& error) {
+    CHECK(error.phase() == TaskPhase::writing_result);
+    CHECK_CONTAINS(error.what(), "thrown on purpose");
+  }
+  CHECK(pool.stats().restarts == 0);
+  for (const auto& expected : deaths) {
+    CAPTURE(expected.words);
+    auto dying = pool.submit(give_unwritable, expected.how);
+    auto next = pool.submit(number, 5);
+    CHECK_THROWS_CONTAINS(dying.get(), WorkerLost, expected.words);
+    CHECK(next.get() == 5);
+  }
+}
+
+TEST_CASE_EACH_START_METHOD("a result that throws while it is read in the parent fails its future, and the pool goes on (B33)") {
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  auto future = pool.submit(give_unreadable);
+  for (int again = 0; again < 2; ++again) {
+    try {
+      future.get();
+      FAIL("no error");
+    } catch (const TaskError& error) {
+      CHECK(error.phase() == TaskPhase::reading_result);
+      CHECK_CONTAINS(error.what(), "thrown on purpose");
+    }
+  }
+  CHECK(pool.submit(number, 5).get() == 5);
+  CHECK(pool.stats().restarts == 0);
+}
+
+TEST_CASE_EACH_START_METHOD("twenty results that cannot be written are twenty errors, and no worker is lost (B35)") {
+  ResourceAudit audit;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
+  std::vector<Future<DiesWhenWritten>> futures;
+  for (int i = 0; i < 20; ++i) futures.push_back(pool.submit(give_unwritable, Death::throws));
+  for (auto& future : futures) CHECK_THROWS_CONTAINS(future.get(), TaskError, "thrown on purpose");
+  CHECK(pool.stats().restarts == 0);
+  CHECK(pool.stats().failed == 20);
+}
+
+TEST_CASE_EACH_START_METHOD("tasks that were handed to a worker that dies, and not begun, run elsewhere, each once (B42, B50)") {
+  ResourceAudit audit;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
+  for (int i = 0; i < 50; ++i) CHECK(pool.submit(number, i).get() == i);  // short ones: it hands ahead
+  for (int round = 0; round < 5; ++round) {
+    const auto begun = pool.make_event(), go = pool.make_event();
+    auto dying = pool.submit(die_on, begun, go);
+    begun.wait();
+    std::vector<Future<int>> futures;
+    for (int i = 0; i < 200; ++i) futures.push_back(pool.submit(number, i));
+    go.set();
+    CHECK_THROWS_AS(dying.get(), WorkerLost);
+    for (int i = 0; i < 200; ++i) CHECK(futures[static_cast<std::size_t>(i)].get() == i);
+  }
+  CHECK(pool.stats().lost == 5);
+}
+
+TEST_CASE_EACH_START_METHOD("a worker killed from outside while it is idle fails no future and is replaced (B41)") {
+  ResourceAudit audit;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  for (const int signal : {SIGKILL, SIGTERM}) {
+    CHECK(pool.submit(number, 1).get() == 1);
+    const auto pid = pool.worker_pids().at(0);
+    ::kill(static_cast<pid_t>(pid), signal);
+    std::vector<Future<int>> futures;
+    for (int i = 0; i < 5; ++i) futures.push_back(pool.submit({.retries = 1}, number, i));
+    for (int i = 0; i < 5; ++i) CHECK(futures[static_cast<std::size_t>(i)].get() == i);
+    CHECK(pool.worker_pids().at(0) != pid);
+  }
+}
+
+TEST_CASE_EACH_START_METHOD("each failed future has an error object of its own (B50)") {
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  auto first = pool.submit(die_as_asked, Death::aborts);
+  auto second = pool.submit(die_as_asked, Death::aborts);
+  const auto address = [](const Future<int>& future) -> const void* {
+    try {
+      future.get();
+    } catch (const WorkerLost& error) {
+      return &error;
+    }
+    return nullptr;
+  };
+  const auto kept = first.exception(), again = first.exception(), other = second.exception();
+  CHECK(kept != again);
+  CHECK(kept != other);
+  CHECK(address(first) != nullptr);
+  CHECK(address(second) != nullptr);
+}
+
+TEST_CASE_EACH_START_METHOD("a stack overflow is a lost task with its signal, and the pool goes on") {
+  ResourceAudit audit;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  auto dying = pool.submit(overflow, 0);
+  CHECK_THROWS_CONTAINS(dying.get(), WorkerLost, "SIGSEGV");
+  CHECK(pool.submit(number, 5).get() == 5);
+}
+
+TEST_CASE_EACH_START_METHOD("a lost task is run again as often as its retries say, and no more") {
+  ResourceAudit audit;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  const auto runs = pool.make_counter();
+  const auto dies_twice = [](Counter counter) {
+    if (++counter < 3) ::raise(SIGKILL);
+    return static_cast<int>(this_worker().attempt());
+  };
+  CHECK(pool.submit({.retries = 2}, dies_twice, runs).get() == 3);
+  runs.store(-10);
+  auto hopeless = pool.submit({.retries = 1}, dies_twice, runs);
+  CHECK_THROWS_AS(hopeless.get(), WorkerLost);
+  CHECK(runs.load() == -8);
+  CHECK(pool.stats().retried == 3);
+}
