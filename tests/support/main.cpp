@@ -12,9 +12,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#ifdef KINDRED_TEST_HAS_ENTRY
 #include "kindred/entry.hpp"
-#endif
 
 namespace kindred::test {
 namespace {
@@ -92,9 +90,7 @@ void skip(const std::string& reason) {
 }  // namespace kindred::test
 
 int main(int argc, char** argv) {
-#ifdef KINDRED_TEST_HAS_ENTRY
   kindred::Entry entry{argc, argv};
   kindred::test::the_entry = &entry;
-#endif
   return kindred::test::run(argc, argv);
 }
