@@ -563,10 +563,12 @@ void PoolCore::bury(Lock& lock, WorkerSlot& slot) {
     if (slot.kill_reason == WorkerSlot::KillReason::initializer_timeout) {
       initializer_failure = std::make_exception_ptr(TaskTimeout{who, *options_.initializer_timeout, steady_clock::now() - slot.started});
       why = "the initializer of worker " + std::to_string(slot.index) + " ran over initializer_timeout";
-    } else if (slot.header().phase.load(std::memory_order_relaxed) != 0) {
+    } else if (initializer_ && slot.header().phase.load(std::memory_order_relaxed) != 0 &&
+               !(reason.kind == ExitReason::Kind::signalled && reason.signal == 9) && reason.kind != ExitReason::Kind::lost) {
+      // A SIGKILL comes from outside: it is a death like others, and the restart limit judges it.
       initializer_failure = std::make_exception_ptr(WorkerLost{{reason, who, end.last_lines, crash.frames, slot.loss_hint}});
       why = "worker " + std::to_string(slot.index) + " " + to_string(reason) + " in its initializer";
-    } else if (reason.kind == ExitReason::Kind::exited) {
+    } else if (reason.kind == ExitReason::Kind::exited && slot.header().phase.load(std::memory_order_relaxed) == 0) {
       initializer_failure = std::make_exception_ptr(
           UsageError{"worker " + std::to_string(slot.index) + " " + to_string(reason) +
                      " before it reached kindred::Entry. Make the Entry first in main, with main's own argc and argv."});
