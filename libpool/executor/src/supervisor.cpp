@@ -577,6 +577,7 @@ void PoolCore::bury(Lock& lock, WorkerSlot& slot) {
   }
   if (lost != nullptr) lose(*lost, slot, reason, end, crash.frames);
 
+  const std::uint32_t dead_pid = slot.worker.process.pid();
   slot.state = WorkerSlot::State::empty;
   slot.worker = StartedWorker{};
   slot.captured_stdout.reset();
@@ -590,6 +591,8 @@ void PoolCore::bury(Lock& lock, WorkerSlot& slot) {
     if (options_.on_worker_death == OnWorkerDeath::break_pool) {
       TaskFacts who;
       who.worker = slot.index;
+      who.pid = dead_pid;
+      who.incarnation = slot.incarnation;
       return break_pool(lock, std::make_exception_ptr(WorkerLost{{reason, who, end.last_lines, crash.frames, slot.loss_hint}}),
                         "worker " + std::to_string(slot.index) + " " + to_string(reason));
     }
@@ -599,6 +602,8 @@ void PoolCore::bury(Lock& lock, WorkerSlot& slot) {
     if (static_cast<std::int64_t>(deaths_.size()) > options_.restart_limit.count.value()) {
       TaskFacts who;
       who.worker = slot.index;
+      who.pid = dead_pid;
+      who.incarnation = slot.incarnation;
       return break_pool(lock, std::make_exception_ptr(WorkerLost{{reason, who, end.last_lines, crash.frames, slot.loss_hint}}),
                         std::to_string(deaths_.size()) + " workers died within " +
                             std::to_string(std::chrono::duration<double>(options_.restart_limit.period).count()) +
