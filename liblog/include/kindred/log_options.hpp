@@ -24,7 +24,7 @@ struct LogOptions {
   /// may also set levels by logger name: `KINDRED_LOG_LEVEL=info,net=debug,net.http=trace`.
   std::optional<Level> level{};
   WhenFull when_full = WhenFull::block;
-  /// How long a log call may wait for room under `WhenFull::block`.
+  /// How long a log call may wait for room under `WhenFull::block`; a message that is larger than its lane, under each policy.
   std::chrono::milliseconds block_limit{1000};
   /// How long records of others wait for a thread that was stopped in the middle of a log call, before they go on without it and what it
   /// then delivers is marked `late`.

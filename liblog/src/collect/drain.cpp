@@ -238,9 +238,10 @@ bool Drain::load_head(Source& source, LaneInput& lane, std::uint64_t now) {
       }
       continue;
     }
-    // A lane's own order goes before its clock: a tick that runs back, or is not yet, is bent to fit.
-    const std::uint64_t oldest = std::max(lane.last_tick, source.added_at);
-    lane.tick = std::clamp(lane.head.ticks, oldest, std::max(now, oldest));
+    // A lane's own order goes before its clock: a tick that runs back is bent to fit, and so is one that is not yet (but one that is
+    // younger than this round is true, and waits for the next).
+    lane.tick = std::max({lane.head.ticks, lane.last_tick, source.added_at});
+    if (lane.tick > now) lane.tick = std::max({std::min(lane.tick, ordered_ticks()), lane.last_tick, source.added_at});
     if (site == record_site::begin || site == record_site::more) {
       if (site == record_site::begin && lane.large_open) {
         lane.large_open = false;  // the one before was broken off
@@ -257,6 +258,7 @@ bool Drain::load_head(Source& source, LaneInput& lane, std::uint64_t now) {
       lane.large.clear();
     }
     lane.has_head = true;
+    lane.head_position = lane.reader.position();
   }
   return true;
 }
@@ -296,6 +298,8 @@ std::uint64_t Drain::look_at_lanes(std::uint64_t now, bool force) {
         set_corrupt(*source, "a lane's cursor is impossible");
         break;
       }
+      // The record that was to come next may have been given up by now.
+      if (lane->has_head && !lane->head_is_large && lane->reader.position() != lane->head_position) lane->has_head = false;
       std::uint64_t bound = bound_of(*lane, entering, now, force || source->ended);
       const bool head = load_head(*source, *lane, now);
       if (source->corrupt) break;

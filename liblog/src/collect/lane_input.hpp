@@ -29,6 +29,7 @@ struct LaneInput {
   bool has_head = false;
   bool head_is_large = false;         ///< it is in `large`, complete
   RecordHead head;
+  std::uint64_t head_position = 0;
   std::uint64_t tick = 0;             ///< of the head, made to fit between its predecessor and now
   std::uint64_t last_tick = 0;
 

@@ -53,8 +53,6 @@ struct ThreadLanes {
 };
 thread_local ThreadLanes thread_lanes;
 
-constexpr std::chrono::milliseconds piece_limit{100};  ///< for the rest of a message that has begun, under the policies that do not wait
-
 /// One attempt to write a control. `fill` writes the payload.
 enum class Put : std::uint8_t { done, again, dropped };
 template <class Fill>
@@ -228,7 +226,8 @@ bool put_encoded(LaneState& lane, const Binding* binding, std::uint32_t site, st
     const std::size_t piece = std::min(bytes - head, payload.size() - done);
     at = lane.ring.reserve_unread(bytes);
     if (at == nullptr) {
-      if (wait_for_room(lane, bytes, piece_limit)) continue;
+      // Under the policies that do not wait too: the message is larger than the lane, so that else it could never pass.
+      if (wait_for_room(lane, bytes, lane.front->block_limit())) continue;
       // Counted as dropped by now. The collector sees a record begun and not ended, and discards it.
       lane.ring.leave();
       lane.stale = true;
@@ -321,6 +320,7 @@ LaneState* find_lane(LogFront& front) noexcept {
     }
     if (free != nullptr) {
       if (LaneState* const lane = front.take_lane(); lane != nullptr) {
+        if (shared_front == front.serial()) lane->sequence = shared_sequence;  // it had to share one until now
         *free = {&front, lane};
         thread_lane.front = &front;
         thread_lane.lane = lane;

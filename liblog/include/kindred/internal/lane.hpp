@@ -363,13 +363,17 @@ class LaneReader {
     return true;
   }
 
-  // In `overwrite` lanes the producer may write while this reads; what was read then is thrown away (as in a seqlock).
+  void copy(void* target, const std::byte* source, std::size_t bytes) const noexcept {
+    if (overwrite_) copy_unsteady(target, source, bytes);
+    else std::memcpy(target, source, bytes);
+  }
+  // Where records are overwritten the producer may write what this reads; what was read then is thrown away (as in a seqlock).
 #if KINDRED_THREAD_SANITIZER
-  __attribute__((no_sanitize("thread"), noinline)) static void copy(void* target, const std::byte* source, std::size_t bytes) noexcept {
+  __attribute__((no_sanitize("thread"), noinline)) static void copy_unsteady(void* target, const std::byte* source, std::size_t bytes) noexcept {
     for (std::size_t i = 0; i < bytes; ++i) static_cast<volatile std::byte*>(target)[i] = static_cast<const volatile std::byte*>(source)[i];
   }
 #else
-  static void copy(void* target, const std::byte* source, std::size_t bytes) noexcept { std::memcpy(target, source, bytes); }
+  static void copy_unsteady(void* target, const std::byte* source, std::size_t bytes) noexcept { std::memcpy(target, source, bytes); }
 #endif
 
   const std::byte* room_ = nullptr;
