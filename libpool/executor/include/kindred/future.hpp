@@ -176,7 +176,7 @@ struct Awaiter {
 ///
 /// Dropping a future neither waits nor cancels: the task runs. `get` may be called again; each call gives a value of its own.
 template <class T>
-class [[nodiscard]] Future : public FutureBase {
+class Future : public FutureBase {
  public:
   Future() = default;
   Future(Future&&) noexcept = default;
@@ -250,7 +250,7 @@ class [[nodiscard]] Future : public FutureBase {
 
 /// A future that copies: all copies are the same task.
 template <class T>
-class [[nodiscard]] SharedFuture : public FutureBase {
+class SharedFuture : public FutureBase {
  public:
   SharedFuture() = default;
   /// As `Future::get`; each caller gets a value of its own.
