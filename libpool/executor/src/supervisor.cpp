@@ -630,7 +630,7 @@ void PoolCore::break_pool(Lock&, std::exception_ptr cause, const std::string& te
   if (broken_) return;
   broken_text_ = text;
   broken_ = std::make_unique<StoredFailure<BrokenProcessPool>>(BrokenProcessPool{text, cause});
-  note(Level::critical, "the pool is broken: " + text);
+  note(Level::critical, BrokenProcessPool{text, cause}.what());
   const auto failure = [this, cause] { return std::make_unique<StoredFailure<BrokenProcessPool>>(BrokenProcessPool{broken_text_, cause}); };
   for (const auto& slot : slots_) {
     if (slot->segment == nullptr || slot->state == WorkerSlot::State::dying) continue;
