@@ -154,7 +154,7 @@ class PoolCore {
   void add_timer(SteadyTime at, TaskState& task);
   void kill(WorkerSlot& slot, WorkerSlot::KillReason reason) noexcept;
   static void kill_slot_with(WorkerSlot& slot, int signal) noexcept;
-  bool condemn_task(WorkerSlot& slot, InFlight& entry, TaskState::Condemned why);
+  bool condemn_task(WorkerSlot& slot, InFlight& entry, TaskState::Condemned why, int signal);
   static void ask_to_stop(WorkerSlot& slot, const TaskState& task) noexcept;
   [[nodiscard]] bool lead(Lock& lock, const std::function<bool()>& ready, Waiter& waiter, Deadline deadline);
   [[nodiscard]] bool runs_here(int cpu) const noexcept;

@@ -22,7 +22,7 @@ thread_local Scratch thread_scratch;
 }  // namespace
 
 Submission::Submission(PoolCore& pool) : pool_{&pool} {
-  pool.require_open();
+  pool.require_here("executor");
   if (thread_scratch.in_use) {
     own_scratch_.resize(scratch_bytes);
     scratch_ = &own_scratch_;

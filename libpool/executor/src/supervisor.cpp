@@ -418,12 +418,13 @@ void PoolCore::check_timers() {
                            : std::chrono::nanoseconds{0};
     if (options.soft_timeout && begun && ran >= *options.soft_timeout && slot.header().stop_task.load(std::memory_order_relaxed) != task.id) ask_to_stop(slot, task);
     if (options.timeout && begun && ran >= *options.timeout) {
-      if (options_.terminate_grace && ran < *options.timeout + *options_.terminate_grace) {
-        slot.worker.process.signal_group(15);
-        add_timer(now + *options_.terminate_grace - (ran - *options.timeout), task);
+      slot.last_ran = ran;
+      if (task.condemned == TaskState::Condemned::timed_out) {
+        kill(slot, WorkerSlot::KillReason::task);  // it had its grace
+      } else if (options_.terminate_grace) {
+        if (condemn_task(slot, entry, TaskState::Condemned::timed_out, 15)) add_timer(now + *options_.terminate_grace, task);
       } else {
-        slot.last_ran = ran;
-        (void)condemn_task(slot, entry, TaskState::Condemned::timed_out);
+        (void)condemn_task(slot, entry, TaskState::Condemned::timed_out, 9);
       }
       continue;
     }

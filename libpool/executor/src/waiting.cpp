@@ -174,7 +174,7 @@ bool PoolCore::cancel(TaskState& task, Running how) {
         answer = true;
       } else if (how == Running::ask) {
         ask_to_stop(slot, task);
-      } else if (how == Running::kill && condemn_task(slot, slot.in_flight[position], TaskState::Condemned::cancelled)) {
+      } else if (how == Running::kill && condemn_task(slot, slot.in_flight[position], TaskState::Condemned::cancelled, 9)) {
         task.retain();  // for the entry in flight: the burial drops it
         finish_cancelled(task, "while it ran: its worker was killed");
         answer = true;
@@ -186,13 +186,14 @@ bool PoolCore::cancel(TaskState& task, Running how) {
   return answer;
 }
 
-bool PoolCore::condemn_task(WorkerSlot& slot, InFlight& entry, TaskState::Condemned why) {
+bool PoolCore::condemn_task(WorkerSlot& slot, InFlight& entry, TaskState::Condemned why, int signal) {
   // Crash: none of ours. The worker moves begun to done before it publishes; one of the two swaps wins. Where the worker's did, its
   // result is on its way and nobody is killed, so a late kill cannot hit the next task.
   std::uint32_t expected = call_state::begun;
   if (!entry.header->state.compare_exchange_strong(expected, call_state::condemned, std::memory_order_acq_rel)) return false;
   entry.task->condemned = why;
-  kill(slot, WorkerSlot::KillReason::task);
+  slot.kill_reason = WorkerSlot::KillReason::task;
+  slot.worker.process.signal_group(signal);
   return true;
 }
 

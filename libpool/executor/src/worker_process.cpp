@@ -6,6 +6,7 @@
 
 #include <cxxabi.h>
 
+#include "kindred/entry.hpp"
 #include "kindred/error.hpp"
 #include "kindred/internal/clock.hpp"
 #include "kindred/internal/context_life.hpp"
@@ -446,6 +447,12 @@ int Worker::index() const noexcept { return process_->hello().index; }
 std::uint32_t Worker::pid() const noexcept { return internal::process_id(); }
 std::uint32_t Worker::incarnation() const noexcept { return process_->hello().incarnation; }
 Logger& Worker::logger() const noexcept { return process_->logger(); }
+Entry& Worker::entry() const {
+  static char name[] = "kindred-worker";
+  static char* arguments[] = {name, nullptr};
+  static Entry passed{1, arguments};
+  return passed;
+}
 std::uint64_t Worker::task_id() const noexcept { return process_->task_id(); }
 std::uint32_t Worker::attempt() const noexcept { return process_->attempt(); }
 bool Worker::stop_requested() const noexcept { return process_->stop_requested(); }

@@ -9,6 +9,7 @@
 
 namespace kindred {
 
+class Entry;
 class Logger;
 namespace internal {
 class WorkerProcess;
@@ -28,6 +29,8 @@ class Worker {
   [[nodiscard]] bool stop_requested() const noexcept;
   /// The same as a token of the standard library, of the task at hand.
   [[nodiscard]] std::stop_token stop_token();
+  /// For a pool in this worker: it has passed the gate already.
+  [[nodiscard]] Entry& entry() const;
   /// This worker process's own `T`, default-constructed at the first call, destroyed after the finalizer. Made for what an
   /// initializer loads and tasks use.
   template <class T>
