@@ -31,8 +31,7 @@ class PriceList {
  public:
   void set(const std::string& article, double price) { prices_[article] = price; }
   [[nodiscard]] double of(const std::string& article) const { return prices_.at(article); }
-  template <class Archive>
-  void serialize(Archive& archive) { archive(prices_); }
+  void serialize(auto& archive) { archive(prices_); }
 
  private:
   std::map<std::string, double> prices_;
@@ -43,8 +42,7 @@ struct TooMany : std::runtime_error {
   explicit TooMany(const Order& order, int limit)
       : std::runtime_error{"order of " + order.article + " over " + std::to_string(limit) + " pieces"}, pieces{order.pieces} {}
   int pieces = 0;
-  template <class Archive>
-  void serialize(Archive& archive) { archive(pieces); }
+  void serialize(auto& archive) { archive(pieces); }
 };
 inline const bool too_many_registered = kindred::register_exception<TooMany>();
 

@@ -1,0 +1,64 @@
+// A task may have a pool of its own: a worker is a process like any other. What the inner workers say is handed up, record by record, into the
+// outer log. How deep pools may nest is limited, so that a slip does not fill the machine with processes.
+//
+// expect: said: 2 squared
+// expect: said: 10 squared
+// expect: 1 + 4 + 9 + ... + 100 = 385
+// expect: refused: task
+// expect: a pool in a worker of a pool: this one would be at depth 3
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include <kindred/kindred.hpp>
+
+int square(int number) {
+  kindred::log_info("{} squared", number);
+  return number * number;
+}
+
+// A process that is a worker already has passed the gate; this one is for its own pools.
+kindred::Entry inner_entry() {
+  static std::string name = "worker";
+  static char* arguments[] = {name.data(), nullptr};
+  return {1, arguments};
+}
+
+int sum_of_squares(int from, int to) {
+  kindred::Entry entry = inner_entry();
+  kindred::ProcessPoolExecutor pool{entry, {.max_workers = 2}};
+  std::vector<int> numbers(static_cast<std::size_t>(to - from));
+  std::iota(numbers.begin(), numbers.end(), from);
+  int sum = 0;
+  for (const int each : pool.map(square, numbers, {.chunk_size = 1})) sum += each;
+  pool.logger().flush();
+  for (const kindred::LogRecord& record : pool.logger().kept_records()) {
+    if (record.origin == kindred::Origin::log) kindred::log(record.level, "inner worker {} said: {}", record.worker, record.message);
+  }
+  return sum;
+}
+
+int too_deep() {
+  kindred::Entry entry = inner_entry();
+  kindred::ProcessPoolExecutor pool{entry, {.max_workers = 1}};
+  return pool.submit([] {
+               kindred::Entry deepest = inner_entry();
+               kindred::ProcessPoolExecutor refused{deepest, {.max_depth = 2}};
+               return 0;
+             })
+      .get();
+}
+
+int main(int argc, char** argv) {
+  kindred::Entry entry{argc, argv};
+  kindred::ProcessPoolExecutor pool{entry, {.max_workers = 2}};
+  pool.logger().add_sink(kindred::sinks::stdout_color());
+
+  auto low = pool.submit(sum_of_squares, 1, 6), high = pool.submit(sum_of_squares, 6, 11);
+  pool.logger().info("1 + 4 + 9 + ... + 100 = {}", low.get() + high.get());
+  try {
+    pool.submit(too_deep).get();
+  } catch (const kindred::TaskError& error) {
+    pool.logger().warn("refused: {}", error.original_what());
+  }
+}
