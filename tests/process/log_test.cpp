@@ -1,0 +1,343 @@
+// The log of a whole pool: what workers say, what they leave when they die, and in which order it arrives.
+#include <atomic>
+#include <csignal>
+#include <cstdio>
+#include <functional>
+#include <iostream>
+#include <map>
+#include <mutex>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include "kindred/kindred.hpp"
+#include "support/test.hpp"
+
+using namespace kindred;
+using namespace kindred::test;
+using namespace std::chrono_literals;
+
+namespace {
+
+// What arrived, in its order.
+struct Seen {
+  std::mutex mutex;
+  std::vector<LogRecord> records;
+  void add_to(ProcessPoolExecutor& pool) {
+    pool.logger().add_sink([this](const LogRecord& record) {
+      const std::scoped_lock lock{mutex};
+      records.push_back(record);
+    });
+  }
+  std::vector<LogRecord> all() {
+    const std::scoped_lock lock{mutex};
+    return records;
+  }
+  std::vector<LogRecord> of(Origin origin) {
+    std::vector<LogRecord> some;
+    for (auto& record : all()) {
+      if (record.origin == origin) some.push_back(record);
+    }
+    return some;
+  }
+};
+
+int number(int value) { return value; }
+void say(const std::string& text, int times) {
+  for (int i = 0; i < times; ++i) log_info("{} {}", text, i);
+}
+enum class Way : int { kills_itself, segfaults, exits, throws };
+void say_and_die(int times, Way how) {
+  for (int i = 0; i < times; ++i) log_info("last words {}", i);
+  switch (how) {
+    case Way::kills_itself: ::raise(SIGKILL); return;
+    case Way::segfaults: ::raise(SIGSEGV); return;
+    case Way::exits: ::_exit(4);
+    case Way::throws: throw std::runtime_error{"on purpose"};
+  }
+}
+void print() {
+  std::printf("by printf\n");
+  std::cout << "by cout\n";
+  std::fputs("by stderr\n", stderr);
+  static_cast<void>(!::write(1, "by write\n", 9));
+  std::printf("half a line");
+}
+void print_and_die() {
+  static_cast<void>(!::write(1, "whole\nhalf", 10));
+  ::raise(SIGKILL);
+}
+void say_from_threads(int task, int threads, int lines) {
+  std::vector<std::thread> all;
+  for (int t = 0; t < threads; ++t) {
+    all.emplace_back([=] {
+      for (int i = 0; i < lines; ++i) log_info("{} {} {}", task, t, i);
+    });
+  }
+  for (auto& thread : all) thread.join();
+}
+int say_debug_until(Event go) {
+  int rounds = 0;
+  do {
+    log_debug("a detail");
+    ++rounds;
+  } while (!go.is_set());
+  return rounds;
+}
+void say_hostile() {
+  log_info("{}", std::string(300'000, 'x'));
+  log_info("{}", std::string{"a\0b", 3});
+  log_info("{}", "line one\nline two\x1b[31m");
+  log_info("{}", "bad \xff\xfe utf-8");
+}
+void say_bridged() {
+  spdlog::info("through spdlog {}", 7);
+  spdlog::warn("a warning of a library");
+}
+void say_at_start() { log_info("from the initializer"); }
+void say_at_start_and_throw() {
+  log_info("before it fails");
+  throw std::runtime_error{"not today"};
+}
+struct SaysAtExit {
+  ~SaysAtExit() {
+    if (speaks) log_info("from the destructor of the worker's state");
+  }
+  bool speaks = false;
+};
+void keep_speaker() { this_worker().state<SaysAtExit>().speaks = true; }
+void say_at_end() { log_info("from the finalizer"); }
+
+std::size_t count(const std::vector<LogRecord>& records, std::string_view part) {
+  std::size_t found = 0;
+  for (const auto& record : records) found += contains(record.message, part) ? 1U : 0U;
+  return found;
+}
+
+}  // namespace
+
+TEST_CASE_EACH_START_METHOD("records know worker, pid, task, name and attempt, and a future knows its own") {
+  ResourceAudit audit;
+  Seen seen;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  seen.add_to(pool);
+  auto first = pool.submit({.name = "greeting"}, say, "hello", 3);
+  auto second = pool.submit(say, "bye", 1);
+  first.get();
+  second.get();
+  CHECK(pool.logger().flush());
+  const auto records = seen.of(Origin::log);
+  REQUIRE(records.size() == 4);
+  for (std::size_t i = 0; i < 3; ++i) {
+    CHECK(records[i].message == "hello " + std::to_string(i));
+    CHECK(records[i].worker == 0);
+    CHECK(records[i].pid == pool.worker_pids().at(0));
+    CHECK(records[i].task_id == first.task_id());
+    CHECK(records[i].task_name == "greeting");
+    CHECK(records[i].attempt == 1);
+    CHECK(records[i].level == Level::info);
+    CHECK(contains(records[i].source.file, "log_test.cpp"));
+  }
+  CHECK_CONTAINS(records[3].task_name, "say");
+  CHECK(first.log().size() == 3);
+  CHECK(second.log().size() == 1);
+}
+
+TEST_CASE_EACH_START_METHOD("all that a task logged is in the log before its failure is seen, however it died (G126)") {
+  ResourceAudit audit;
+  constexpr int lines = 500;
+  for (const Way how : {Way::kills_itself, Way::segfaults, Way::exits, Way::throws}) {
+    CAPTURE(static_cast<int>(how));
+    Seen seen;
+    ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+    seen.add_to(pool);
+    auto future = pool.submit(say_and_die, lines, how);
+    future.wait();
+    if (how == Way::throws) CHECK(pool.logger().flush());  // its worker lives: nothing is pressing
+    CHECK(count(seen.all(), "last words") == lines);
+    if (how == Way::throws) continue;
+    try {
+      future.get();
+      FAIL("no error");
+    } catch (const WorkerLost& error) {
+      REQUIRE_FALSE(error.last_log_lines().empty());
+      CHECK_CONTAINS(error.last_log_lines().back(), "last words " + std::to_string(lines - 1));
+      CHECK_CONTAINS(error.what(), "last words " + std::to_string(lines - 1));
+    }
+  }
+}
+
+TEST_CASE_EACH_START_METHOD("what a worker prints is captured with its task, the half line of a dead one too (G127)") {
+  ResourceAudit audit;
+  Seen seen;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1, .worker = {.capture_output = true}}};
+  seen.add_to(pool);
+  auto future = pool.submit(print);
+  future.get();
+  auto dying = pool.submit(print_and_die);
+  CHECK_THROWS_CONTAINS(dying.get(), WorkerLost, "half");
+  CHECK(pool.logger().flush());
+  const auto out = seen.of(Origin::stdout), err = seen.of(Origin::stderr);
+  for (const char* text : {"by printf", "by cout", "by write", "half a line"}) {
+    CAPTURE(std::string{text});
+    CHECK(count(out, text) == 1);
+  }
+  CHECK(count(err, "by stderr") == 1);
+  for (const auto& record : out) {
+    CHECK(record.worker == 0);
+    CHECK(record.task_id == (contains(record.message, "by ") || record.message == "half a line" ? future.task_id() : dying.task_id()));
+  }
+  CHECK(count(out, "whole") == 1);
+  CHECK(out.back().message == "half");
+}
+
+TEST_CASE_EACH_START_METHOD("many threads of many workers: every line once and whole, each thread's in its order (G128)") {
+  ResourceAudit audit;
+  constexpr int tasks = 4, threads = 3, lines = 400;
+  Seen seen;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
+  seen.add_to(pool);
+  std::vector<Future<void>> futures;
+  for (int i = 0; i < tasks; ++i) futures.push_back(pool.submit(say_from_threads, i, threads, lines));
+  for (auto& future : futures) future.get();
+  CHECK(pool.logger().flush());
+  std::map<std::string, int> next;
+  std::map<std::uint32_t, std::uint64_t> sequence;
+  int wrong = 0;
+  const auto records = seen.of(Origin::log);
+  for (const auto& record : records) {
+    const auto last = record.message.rfind(' ');
+    wrong += record.message.substr(last + 1) == std::to_string(next[record.message.substr(0, last)]++) ? 0 : 1;
+    auto& expected = sequence[record.tid];
+    wrong += record.sequence > expected ? 0 : 1;
+    expected = record.sequence;
+  }
+  CHECK(wrong == 0);
+  CHECK(records.size() == tasks * threads * lines);
+  CHECK(next.size() == tasks * threads);
+  CHECK(pool.stats().log.dropped == 0);
+}
+
+TEST_CASE_EACH_START_METHOD("a full log drops by its policy, counts what it drops, and says so in the log (G129)") {
+  ResourceAudit audit;
+  for (const auto policy : {WhenFull::drop_newest, WhenFull::drop_oldest, WhenFull::block}) {
+    CAPTURE(static_cast<int>(policy));
+    constexpr int lines = 20'000;
+    std::mutex held;
+    Seen seen;
+    ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1, .log = {.when_full = policy, .block_limit = 1h, .lane_bytes = 16 * 1024}}};
+    std::unique_lock hold{held};
+    pool.logger().add_sink([&](const LogRecord&) { const std::scoped_lock wait{held}; });
+    seen.add_to(pool);
+    auto future = pool.submit(say, "line", lines);
+    if (policy == WhenFull::block) CHECK_FALSE(future.wait_for(100ms));
+    else future.get();
+    hold.unlock();
+    future.get();
+    CHECK(pool.logger().flush());
+    const auto stats = pool.stats().log;
+    CHECK(count(seen.of(Origin::log), "line ") + stats.dropped == lines);
+    CHECK((policy == WhenFull::block) == (stats.dropped == 0));
+    if (stats.dropped != 0) {
+      CHECK(count(seen.of(Origin::lifecycle), "dropped") > 0);
+    }
+  }
+}
+
+TEST_CASE_EACH_START_METHOD("a sink that takes nothing stops neither tasks, where the policy says so, nor shutdown (G130)") {
+  ResourceAudit audit;
+  std::mutex held;
+  std::unique_lock hold{held};
+  {
+    ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1, .log = {.when_full = WhenFull::drop_newest, .flush_limit = 200ms, .lane_bytes = 16 * 1024}}};
+    std::atomic<bool> stuck{false};
+    pool.logger().add_sink([&](const LogRecord&) {
+      stuck = true;
+      const std::scoped_lock wait{held};
+    });
+    pool.submit(say, "line", 10'000).get();
+    CHECK_FALSE(pool.logger().flush(50ms));
+    CHECK(stuck);
+    const auto since = std::chrono::steady_clock::now();
+    pool.shutdown();
+    CHECK(std::chrono::steady_clock::now() - since < 10s);
+    hold.unlock();
+  }
+}
+
+TEST_CASE_EACH_START_METHOD("a level set in the parent holds in a running worker at its next call (G131)") {
+  Seen seen;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  seen.add_to(pool);
+  pool.logger().set_level(Level::info);
+  const auto go = pool.make_event();
+  auto future = pool.submit(say_debug_until, go);
+  CHECK_FALSE(future.wait_for(20ms));
+  CHECK(count(seen.all(), "a detail") == 0);
+  pool.logger().set_level(Level::debug);
+  while (count(seen.all(), "a detail") == 0) std::this_thread::yield();
+  pool.logger().set_level(Level::warn);
+  go.set();
+  CHECK(future.get() > 0);
+}
+
+TEST_CASE_EACH_START_METHOD("initializer, finalizer and what dies after it are heard (G132)") {
+  ResourceAudit audit;
+  Seen seen;
+  {
+    ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1, .initializer = {say_at_start}, .finalizer = {say_at_end}}};
+    seen.add_to(pool);
+    pool.submit(keep_speaker).get();
+    pool.shutdown();
+    CHECK(count(seen.all(), "from the initializer") == 1);
+    CHECK(count(seen.all(), "from the finalizer") == 1);
+    CHECK(count(seen.all(), "from the destructor") == 1);
+  }
+  ProcessPoolExecutor broken{entry(), {.start_method = method, .max_workers = 1, .initializer = {say_at_start_and_throw}}};
+  seen.add_to(broken);
+  CHECK_THROWS_AS(broken.submit(number, 1).get(), BrokenProcessPool);
+  CHECK(count(seen.all(), "before it fails") == 1);
+}
+
+TEST_CASE_EACH_START_METHOD("long and hostile texts arrive whole, byte by byte (G134)") {
+  Seen seen;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  seen.add_to(pool);
+  pool.submit(say_hostile).get();
+  CHECK(pool.logger().flush());
+  const auto records = seen.of(Origin::log);
+  REQUIRE(records.size() == 4);
+  CHECK((records[0].message == std::string(300'000, 'x')));
+  CHECK((records[1].message == std::string{"a\0b", 3}));
+  CHECK((records[2].message == "line one\nline two\x1b[31m"));
+  CHECK((records[3].message == "bad \xff\xfe utf-8"));
+}
+
+TEST_CASE_EACH_START_METHOD("spdlog in a worker lands in the log, with its levels and task") {
+  Seen seen;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  seen.add_to(pool);
+  auto future = pool.submit(say_bridged);
+  future.get();
+  CHECK(pool.logger().flush());
+  const auto records = seen.of(Origin::log);
+  REQUIRE(records.size() == 2);
+  CHECK(records[0].message == "through spdlog 7");
+  CHECK(records[0].level == Level::info);
+  CHECK(records[1].level == Level::warn);
+  CHECK(records[1].task_id == future.task_id());
+}
+
+TEST_CASE_EACH_START_METHOD("shutdown returns when everything is in the sinks (G136)") {
+  ResourceAudit audit;
+  Seen seen;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
+  seen.add_to(pool);
+  for (int i = 0; i < 10; ++i) static_cast<void>(pool.submit(say, "line", 200));
+  pool.shutdown();
+  CHECK(count(seen.all(), "line ") == 2000);
+}
