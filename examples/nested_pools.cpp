@@ -7,7 +7,6 @@
 // expect: refused: task
 // expect: a pool in a worker of a pool: this one would be at depth 3
 #include <numeric>
-#include <string>
 #include <vector>
 
 #include <kindred/kindred.hpp>
@@ -17,16 +16,8 @@ int square(int number) {
   return number * number;
 }
 
-// A process that is a worker already has passed the gate; this one is for its own pools.
-kindred::Entry inner_entry() {
-  static std::string name = "worker";
-  static char* arguments[] = {name.data(), nullptr};
-  return {1, arguments};
-}
-
-int sum_of_squares(int from, int to) {
-  kindred::Entry entry = inner_entry();
-  kindred::ProcessPoolExecutor pool{entry, {.max_workers = 2}};
+int sum_of_squares(kindred::Worker& worker, int from, int to) {
+  kindred::ProcessPoolExecutor pool{worker.entry(), {.max_workers = 2}};  // a worker has passed the gate
   std::vector<int> numbers(static_cast<std::size_t>(to - from));
   std::iota(numbers.begin(), numbers.end(), from);
   int sum = 0;
@@ -38,15 +29,9 @@ int sum_of_squares(int from, int to) {
   return sum;
 }
 
-int too_deep() {
-  kindred::Entry entry = inner_entry();
-  kindred::ProcessPoolExecutor pool{entry, {.max_workers = 1}};
-  return pool.submit([] {
-               kindred::Entry deepest = inner_entry();
-               kindred::ProcessPoolExecutor refused{deepest, {.max_depth = 2}};
-               return 0;
-             })
-      .get();
+int too_deep(kindred::Worker& worker) {
+  kindred::ProcessPoolExecutor pool{worker.entry(), {.max_workers = 1}};
+  return pool.submit([] { return kindred::ProcessPoolExecutor{kindred::this_worker().entry(), {.max_depth = 2}}.submit(square, 1).get(); }).get();
 }
 
 int main(int argc, char** argv) {
