@@ -1,0 +1,291 @@
+// What a worker gets from its parent, and what it does not: descriptors, environment, limits, streams, locks.
+#include <atomic>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <mutex>
+#include <set>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "kindred/kindred.hpp"
+#include "support/test.hpp"
+
+using namespace kindred;
+using namespace kindred::test;
+using namespace std::chrono_literals;
+
+namespace {
+
+int number(int value) { return value; }
+int pid_of_worker() { return static_cast<int>(::getpid()); }
+int pid_together(Barrier all) {
+  all.arrive_and_wait();
+  return static_cast<int>(::getpid());
+}
+std::vector<std::string> open_files() {
+  std::vector<std::string> files;
+  for (const auto& entry : std::filesystem::directory_iterator{"/proc/self/fd"}) {
+    std::error_code ignored;
+    files.push_back(std::filesystem::read_symlink(entry.path(), ignored).string());
+  }
+  return files;
+}
+std::string variable(const std::string& name) {
+  const char* const value = std::getenv(name.c_str());
+  return value == nullptr ? "(none)" : value;
+}
+std::string folder() { return std::filesystem::current_path().string(); }
+int niceness() { return ::getpriority(PRIO_PROCESS, 0); }
+std::uint64_t limit_of_files() {
+  rlimit limit{};
+  ::getrlimit(RLIMIT_NOFILE, &limit);
+  return limit.rlim_cur;
+}
+int cpus() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  ::sched_getaffinity(0, sizeof set, &set);
+  return CPU_COUNT(&set);
+}
+long read_input() {
+  char byte = 0;
+  return ::read(0, &byte, 1);
+}
+long read_input_of_child() {
+  FILE* const child = ::popen("cat; echo end", "r");
+  char text[16]{};
+  const bool read = std::fgets(text, sizeof text, child) != nullptr;
+  ::pclose(child);
+  return read && std::string{text} == "end\n" ? 0 : -1;
+}
+std::set<int> blocked_signals() {
+  sigset_t set;
+  ::sigprocmask(SIG_BLOCK, nullptr, &set);
+  std::set<int> blocked;
+  for (int signal = 1; signal < 32; ++signal) {
+    if (::sigismember(&set, signal) == 1) blocked.insert(signal);
+  }
+  return blocked;
+}
+std::string allocate_and_print() {
+  std::vector<std::string> texts(1000, std::string(100, 'x'));
+  std::fflush(stdout);
+  return texts.back().substr(0, 1);
+}
+void leave_thread_behind() {
+  std::thread{[] {
+    for (;;) ::pause();
+  }}.detach();
+}
+void count(Counter counter) { ++counter; }
+int preloaded = 0;
+void preload(int value) { preloaded = value; }
+int what_was_preloaded() { return preloaded; }
+void fail_to_preload() { throw std::runtime_error{"libmodel.so is missing"}; }
+
+}  // namespace
+
+TEST_CASE_EACH_START_METHOD("a worker has its own descriptors only, whatever the parent has open (D91)") {
+  ResourceAudit audit;
+  const int secret = ::open("/etc/hostname", O_RDONLY);  // without close-on-exec, as careless code opens it
+  const int high = ::fcntl(secret, F_DUPFD, 700);
+  {
+    ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
+    const auto files = pool.submit(open_files).get();
+    for (const auto& file : files) CHECK_MESSAGE(!contains(file, "hostname"), file);
+    CHECK(files.size() < 24);
+    const auto all = pool.make_barrier(2);
+    auto one = pool.submit(pid_together, all), two = pool.submit(pid_together, all);
+    CHECK(one.get() != two.get());
+    CHECK(pool.submit(open_files).get().size() < 24);  // none of the other worker's
+  }
+  ::close(high);
+  ::close(secret);
+}
+
+TEST_CASE_EACH_START_METHOD("environment, folder, niceness, limits and CPUs hold in the worker, and the parent is as before (D101)") {
+  ResourceAudit audit;
+  ::setenv("KINDRED_TEST_KEPT", "kept", 1);
+  ::setenv("KINDRED_TEST_GONE", "gone", 1);
+  TemporaryFolder temporary;
+  const auto here = folder();
+  const auto files = limit_of_files();
+  {
+    ProcessPoolExecutor pool{entry(),
+                             {.start_method = method,
+                              .max_workers = 1,
+                              .worker = {.env = {{"KINDRED_TEST_NEW", "new"}, {"KINDRED_TEST_GONE", std::nullopt}},
+                                         .cwd = temporary.path(),
+                                         .nice = 5,
+                                         .cpu_affinity = {0},
+                                         .rlimits = {{RLIMIT_NOFILE, 99}}}}};
+    CHECK(pool.submit(variable, "KINDRED_TEST_NEW").get() == "new");
+    CHECK(pool.submit(variable, "KINDRED_TEST_KEPT").get() == "kept");
+    CHECK(pool.submit(variable, "KINDRED_TEST_GONE").get() == "(none)");
+    CHECK(pool.submit(folder).get() == temporary.path());
+    CHECK(pool.submit(niceness).get() == niceness() + 5);
+    CHECK(pool.submit(limit_of_files).get() == 99);
+    CHECK(pool.submit(cpus).get() == 1);
+  }
+  CHECK(variable("KINDRED_TEST_NEW") == "(none)");
+  CHECK(variable("KINDRED_TEST_GONE") == "gone");
+  CHECK(folder() == here);
+  CHECK(limit_of_files() == files);
+  ::unsetenv("KINDRED_TEST_KEPT");
+  ::unsetenv("KINDRED_TEST_GONE");
+}
+
+TEST_CASE_EACH_START_METHOD("a worker, and its subprocess, that reads standard input meets its end (D97)") {
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  CHECK(pool.submit(read_input).get() == 0);
+  CHECK(pool.submit(read_input_of_child).get() == 0);
+}
+
+TEST_CASE_EACH_START_METHOD("a worker blocks no signal, whatever its parent's threads block") {
+  ResourceAudit audit;
+  sigset_t all, before;
+  ::sigfillset(&all);
+  ::pthread_sigmask(SIG_BLOCK, &all, &before);
+  {
+    ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+    const auto blocked = pool.submit(blocked_signals).get();
+    CHECK(blocked.count(SIGTERM) == 0);
+    CHECK(blocked.count(SIGSEGV) == 0);
+  }
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
+
+TEST_CASE_EACH_START_METHOD("workers start and are replaced while other threads hold locks of the C library (D98)") {
+  ResourceAudit audit;
+  std::atomic<bool> stop{false};
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2, .max_tasks_per_worker = 1}};
+  std::thread allocates{[&] {
+    while (!stop) std::vector<std::string>(50, std::string(500, 'y'));
+  }};
+  std::thread prints{[&] {
+    while (!stop) {
+      ::flockfile(stdout);
+      std::this_thread::yield();
+      ::funlockfile(stdout);
+    }
+  }};
+  for (int i = 0; i < 12; ++i) CHECK(pool.submit(allocate_and_print).get() == "x");
+  stop = true;
+  allocates.join();
+  prints.join();
+}
+
+TEST_CASE_EACH_START_METHOD("a thread that a task leaves behind does not keep its worker from ending (D105)") {
+  ResourceAudit audit;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  pool.submit(leave_thread_behind).get();
+  CHECK(pool.submit(number, 1).get() == 1);
+  const auto since = std::chrono::steady_clock::now();
+  pool.shutdown();
+  CHECK(std::chrono::steady_clock::now() - since < 4s);  // before shutdown_grace: nobody was killed
+  CHECK(pool.stats().restarts == 0);
+}
+
+TEST_CASE_EACH_START_METHOD("many workers that are all terminated leave no process and no zombie (D93)") {
+  ResourceAudit audit;
+  constexpr int many = 24;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = many, .restart_limit = {.count = 1000}}};
+  pool.logger().add_sink([](const LogRecord&) {});
+  const auto all = pool.make_barrier(many);
+  std::vector<Future<int>> futures;
+  for (int i = 0; i < many; ++i) futures.push_back(pool.submit(pid_together, all));
+  std::set<int> pids;
+  for (auto& future : futures) pids.insert(future.get());
+  CHECK(pids.size() == many);
+  for (const int pid : pids) ::kill(pid, SIGTERM);
+  for (const int pid : pids) {
+    while (process_exists(pid)) std::this_thread::yield();
+  }
+  CHECK(pids.count(pool.submit({.retries = 1}, pid_of_worker).get()) == 0);
+}
+
+TEST_CASE_EACH_START_METHOD("the parent's standard streams may be closed or broken (D96)") {
+  const auto outcome = run_forked([method] {
+    ::close(0);
+    ::close(1);
+    ::close(2);
+    ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
+    if (pool.submit(number, 5).get() != 5) ::_exit(3);
+    const auto all = pool.make_barrier(2);
+    auto one = pool.submit(pid_together, all), two = pool.submit(pid_together, all);
+    if (one.get() == two.get()) ::_exit(4);
+  });
+  INFO(to_string(outcome));
+  CHECK(outcome.code == 0);
+}
+
+TEST_CASE("two pools of different start methods run beside each other, each with its own objects (D88)") {
+  ResourceAudit audit;
+  ProcessPoolExecutor one{entry(), {.start_method = StartMethod::fork, .max_workers = 1}};
+  ProcessPoolExecutor two{entry(), {.start_method = StartMethod::spawn, .max_workers = 1}};
+  ProcessPoolExecutor three{entry(), {.start_method = StartMethod::forkserver, .max_workers = 1}};
+  const auto mine = one.make_counter(), other = two.make_counter();
+  one.submit(count, mine).get();
+  two.submit(count, other).get();
+  CHECK_THROWS_CONTAINS(two.submit(count, mine), UsageError, "fork");
+  CHECK_THROWS_CONTAINS(three.submit(count, mine), UsageError, "forkserver");
+  CHECK(mine.load() == 1);
+  CHECK(other.load() == 1);
+}
+
+TEST_CASE("what preload made is there in every worker of a fork server, and its failure is told at the first start (D102)") {
+  ResourceAudit audit;
+  {
+    ProcessPoolExecutor pool{entry(), {.start_method = StartMethod::forkserver, .max_workers = 1, .max_tasks_per_worker = 1, .preload = {{preload, 17}}}};
+    CHECK(pool.submit(what_was_preloaded).get() == 17);
+    CHECK(pool.submit(what_was_preloaded).get() == 17);
+    CHECK(preloaded == 0);
+  }
+  ProcessPoolExecutor pool{entry(), {.start_method = StartMethod::forkserver, .max_workers = 1, .preload = {{fail_to_preload}}}};
+  pool.logger().add_sink([](const LogRecord&) {});
+  CHECK_THROWS_CONTAINS(pool.submit(number, 1).get(), BrokenProcessPool, "libmodel.so is missing");
+  CHECK_THROWS_AS((ProcessPoolExecutor{entry(), {.start_method = StartMethod::spawn, .preload = {{fail_to_preload}}}}), UsageError);
+}
+
+TEST_CASE("a fork server survives SIGINT and SIGTERM, and after SIGKILL another one serves, with a warning (D94, E112)") {
+  ResourceAudit audit;
+  std::mutex mutex;
+  std::string log;
+  ProcessPoolExecutor pool{entry(), {.start_method = StartMethod::forkserver, .max_workers = 1, .max_tasks_per_worker = 1}};
+  pool.logger().add_sink([&](const LogRecord& record) {
+    const std::scoped_lock lock{mutex};
+    if (record.level >= Level::warn) log += record.message + "\n";
+  });
+  const auto server = [&] {
+    std::vector<pid_t> children;
+    for (const auto& info : descendants(::getpid())) {
+      if (info.parent == ::getpid()) children.push_back(info.pid);
+    }
+    REQUIRE(children.size() == 1);
+    return children[0];
+  };
+  CHECK(pool.submit(number, 1).get() == 1);
+  const pid_t first = server();
+  ::kill(first, SIGINT);
+  ::kill(first, SIGTERM);
+  CHECK(pool.submit(number, 2).get() == 2);
+  CHECK(server() == first);
+  CHECK(log.empty());
+  ::kill(first, SIGKILL);
+  while (process_exists(first)) std::this_thread::yield();
+  CHECK(pool.submit({.retries = 2}, number, 3).get() == 3);
+  CHECK(pool.submit({.retries = 2}, number, 4).get() == 4);
+  CHECK(server() != first);
+  CHECK(pool.logger().flush());
+  const std::scoped_lock lock{mutex};
+  CHECK_CONTAINS(log, "fork server");
+}
