@@ -8,6 +8,7 @@
 
 #include <csignal>
 #include <cstddef>
+#include <cstdio>
 #include <cstdlib>
 #include <functional>
 #include <memory>
@@ -122,6 +123,7 @@ class LogProcess {
       : log_{log}, pages_{std::make_shared<SharedPages>(kindred::internal::log_area_bytes(log.options()))} {
     id_ = log.collector.add_source(pages_->bytes(), {.worker = worker, .incarnation = incarnation, .pid = 0}, pages_);
     const int bell = ::dup(log.collector.bell_fd());
+    std::fflush(nullptr);  // what is buffered here would be written again by a child that leaves by exit
     pid_ = ::fork();
     REQUIRE(pid_ >= 0);
     if (pid_ == 0) {

@@ -18,6 +18,7 @@ namespace {
 constinit std::atomic<std::uint32_t> last_serial{0};
 constinit std::atomic<std::uint32_t> stderr_word{static_cast<std::uint32_t>(Level::info)};
 constinit std::atomic<bool> attached{false};
+constexpr std::uint32_t first_generation = 1;  ///< of a process that was not forked since its program began
 
 LevelSettings settings_of_environment() {
   LevelSettings settings;
@@ -331,6 +332,7 @@ void attach_log(std::span<std::byte> area, Doorbell bell, const LogIdentity&) {
   process_log.front.store(front, std::memory_order_release);
   process_log.levels.store(&front->control().levels, std::memory_order_release);
   static_cast<void>(find_lane(*front));  // lane 0 is for this thread
+  if (fork_generation() != first_generation) forget_spdlog_threads();
 }
 
 void detach_log() noexcept { forget_fronts(); }

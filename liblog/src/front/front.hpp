@@ -115,6 +115,9 @@ class CollectorThread {
   ~CollectorThread();
 };
 
+/// spdlog's own threads stayed in the parent when this process was forked: its registry must not wait for them at exit.
+void forget_spdlog_threads();
+
 /// What this process logs where it has no log: by KINDRED_LOG_LEVEL, SPDLOG_LEVEL, else info.
 [[nodiscard]] const struct LevelSettings& stderr_levels() noexcept;
 [[nodiscard]] bool stderr_enabled(Level level) noexcept;

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cstdio>
 #include <memory>
 #include <string>
 #include <utility>
@@ -11,6 +12,7 @@
 #include <spdlog/sinks/sink.h>
 #include <spdlog/spdlog.h>
 
+#include "front/front.hpp"
 #include "front/place.hpp"
 #include "kindred/internal/log_front.hpp"
 
@@ -114,6 +116,8 @@ void take_over(spdlog::logger& logger, bool asynchronous) {
 }  // namespace
 
 void with_spdlog_registry_held(void (*fork_it)(void*), void* argument) {
+  // What the parent's streams hold would be written once more by each child that leaves by exit.
+  std::fflush(nullptr);
   bool done = false;
   spdlog::apply_all([&](const std::shared_ptr<spdlog::logger>&) {
     if (!std::exchange(done, true)) fork_it(argument);
@@ -121,12 +125,14 @@ void with_spdlog_registry_held(void (*fork_it)(void*), void* argument) {
   if (!done) fork_it(argument);  // an empty registry: nobody calls into it all the time
 }
 
-void bridge_spdlog() {
+void forget_spdlog_threads() {
   auto& registry = spdlog::details::registry::instance();
-  // Threads of the parent's: not here, so not to be waited for at exit.
   static_cast<void>(reach(FlusherTag{}, registry).release());
   if (auto pool = registry.get_tp()) new std::shared_ptr<spdlog::details::thread_pool>{std::move(pool)};
+}
 
+void bridge_spdlog() {
+  auto& registry = spdlog::details::registry::instance();
   std::vector<std::shared_ptr<spdlog::logger>> loggers;
   spdlog::apply_all([&loggers](const std::shared_ptr<spdlog::logger>& logger) { loggers.push_back(logger); });
   const auto usual = spdlog::default_logger();

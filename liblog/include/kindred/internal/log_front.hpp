@@ -99,7 +99,8 @@ struct LogIdentity {
 };
 
 /// Makes this process log into `area`, which the parent formatted; the calling thread becomes the one with lane 0. Whatever log the process
-/// inherited through a fork is forgotten, its locks with it: they may have been held by threads that do not exist here.
+/// inherited through a fork is forgotten, its locks with it: they may have been held by threads that do not exist here. So are threads
+/// of spdlog's, which would be waited for at exit.
 /// `bell` wakes the collector. Call once, in a worker's bootstrap. Threads: the only one. Fork: worker only.
 void attach_log(std::span<std::byte> area, Doorbell bell, const LogIdentity& identity);
 /// Forgets the log that this process has, or inherited: its calls go to stderr from now on. Called by itself in the child of any fork
@@ -119,7 +120,7 @@ void log_captured(Origin origin, std::string_view line);
 }
 
 /// Calls `fork_it(argument)` while spdlog's registry is locked, so that a child that it forks does not inherit the lock from another thread.
-/// `fork_it` must return in the child too.
+/// `fork_it` must return in the child too. What stdio has buffered is written before, so that no child writes it again.
 void with_spdlog_registry_held(void (*fork_it)(void*), void* argument);
 /// Leads spdlog's default logger, and every registered one, into this process's log: their sinks are replaced; names, levels, source
 /// locations and thread ids are kept. The old sinks are leaked on purpose: destroying them would write what the parent had buffered a
