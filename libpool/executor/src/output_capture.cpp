@@ -1,5 +1,6 @@
 #include "output_capture.hpp"
 
+#include <chrono>
 #include <cstring>
 
 #include "kindred/internal/capture_pipe.hpp"
@@ -14,7 +15,15 @@ OutputCapture::OutputCapture(Descriptor captured_stdout, Descriptor captured_std
       kept_{reinterpret_cast<PartialLines*>(page.subspan(partial_lines_offset, sizeof(PartialLines)).data())} {
   std::thread{[this] {
     settle_thread("kindred-output");
-    while (wait_for_output(stdout_.get(), stderr_.get())) drain(false);
+    while (wait_for_output(stdout_.get(), stderr_.get())) {
+      // Crash: what is read here and not yet logged is lost if the process dies now; what still lies in the pipe is found there by the parent. So
+      // a task's last words are left alone for a while: its end, or its death, takes them. Only a pipe that fills up is emptied at once.
+      constexpr std::size_t much = 16 * 1024;
+      for (int i = 0; i < 10 && bytes_in_pipe(stdout_.get()) < much && bytes_in_pipe(stderr_.get()) < much; ++i) {
+        std::this_thread::sleep_for(std::chrono::milliseconds{10});
+      }
+      drain(false);
+    }
   }}.detach();
 }
 

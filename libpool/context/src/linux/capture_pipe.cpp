@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <array>
@@ -27,6 +28,11 @@ bool read_available(int fd, std::string& text) {
     if (got < static_cast<ssize_t>(buffer.size())) break;
   }
   return any;
+}
+
+std::size_t bytes_in_pipe(int fd) noexcept {
+  int count = 0;
+  return ::ioctl(fd, FIONREAD, &count) == 0 && count > 0 ? static_cast<std::size_t>(count) : 0;
 }
 
 bool wait_for_output(int first, int second) noexcept {

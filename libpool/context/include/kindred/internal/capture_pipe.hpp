@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <utility>
 
@@ -11,6 +12,8 @@ namespace kindred::internal {
 [[nodiscard]] std::pair<Descriptor, Descriptor> make_capture_pipe();
 /// Appends what there is, without waiting; false: nothing was there.
 bool read_available(int fd, std::string& text);
+/// How many bytes lie in the pipe.
+[[nodiscard]] std::size_t bytes_in_pipe(int fd) noexcept;
 /// Waits until one of the two is readable. Returns false where both are closed.
 bool wait_for_output(int first, int second) noexcept;
 
