@@ -135,6 +135,39 @@ TEST_CASE("an array that a worker gives back is the one that the parent has") {
   CHECK(worker.end() == 0);
 }
 
+TEST_CASE("a worker keeps an array mapped while calls follow each other, and lets go before it sleeps") {
+  const auto mappings = [] {
+    std::size_t count = 0;
+    const std::string maps = read_file("/proc/self/maps");
+    for (auto at = maps.find("/memfd:kindred-array"); at != std::string::npos; at = maps.find("/memfd:kindred-array", at + 1)) ++count;
+    return count;
+  };
+  Pool pool;
+  std::vector<Message> messages;
+  for (int i = 0; i < 30; ++i) messages.push_back(pack(pool.id, pool.registry.make_array<int>(10)));
+  Common<std::array<std::size_t, 6>> seen;
+  Worker worker{pool, [&] {
+                  auto& counts = *seen;
+                  counts[0] = mappings();  // what the fork inherited
+                  const int* first = unpack<SharedArray<int>>(pool.id, messages[0]).data();
+                  counts[1] = mappings();
+                  counts[2] = unpack<SharedArray<int>>(pool.id, messages[0]).data() == first ? 1 : 0;
+                  for (const auto& message : messages) static_cast<void>(unpack<SharedArray<int>>(pool.id, message));
+                  counts[3] = mappings();
+                  const auto held = unpack<SharedArray<int>>(pool.id, messages[1]);
+                  kindred::internal::release_idle_arrays();
+                  counts[4] = mappings();
+                  counts[5] = static_cast<std::size_t>(held[9]);
+                }};
+  CHECK(worker.end() == 0);
+  CHECK((*seen)[0] == 30);
+  CHECK((*seen)[1] == 31);
+  CHECK((*seen)[2] == 1);
+  CHECK((*seen)[3] == 38);
+  CHECK((*seen)[4] == 31);
+  CHECK((*seen)[5] == 0);
+}
+
 TEST_CASE("empty arrays and empty handles cross too") {
   Pool pool;
   const auto none = pool.registry.make_array<int>(0);

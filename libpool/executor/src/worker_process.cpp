@@ -15,6 +15,7 @@
 #include "kindred/internal/exception_codec.hpp"
 #include "kindred/internal/log_front.hpp"
 #include "kindred/internal/process.hpp"
+#include "kindred/shared_array.hpp"
 #include "nesting.hpp"
 
 namespace kindred {
@@ -102,6 +103,7 @@ bool WorkerProcess::sleep_until(bool (WorkerProcess::*ready)()) {
       }
     }
   }
+  release_idle_arrays();
   for (;;) {
     const auto seen = header_.wake.load(std::memory_order_relaxed);
     header_.sleeps.store(1, std::memory_order_relaxed);

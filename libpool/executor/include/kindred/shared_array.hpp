@@ -32,6 +32,9 @@ class ArrayBlock;
 [[noreturn]] void throw_array_index(std::size_t index, std::size_t size);
 void encode_array(Encoder& encoder, const std::shared_ptr<ArrayBlock>& block, std::size_t size, std::size_t bytes_each);
 [[nodiscard]] std::shared_ptr<ArrayBlock> decode_array(Decoder& decoder, std::size_t& size, std::size_t bytes_each);
+/// For a worker that is about to sleep: lets go of the arrays that it keeps mapped in case the next call brings them again. An array is freed
+/// when its last holder lets go, and an idle worker is none. Costs some loads where there are none.
+void release_idle_arrays() noexcept;
 class SharedObjectRegistry;
 
 }  // namespace internal

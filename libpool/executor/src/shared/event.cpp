@@ -2,8 +2,8 @@
 
 #include <limits>
 
-#include "kindred/internal/clock.hpp"
 #include "shared/shared_object.hpp"
+#include "shared/sleep.hpp"
 
 namespace kindred {
 
@@ -42,28 +42,20 @@ bool Event::is_set() const { return (word_of(use()).load(std::memory_order_acqui
 void Event::wait() const { wait_before({}); }
 
 bool Event::wait_before(Deadline deadline) const {
-  constexpr int spins = 32;
-  constexpr int yields = 4;
   SharedObject& object = use();
   auto& word = word_of(object);
+  // Order: acquire, pairs with the release in `set`: what was written before it is seen after the wait.
   const std::uint32_t first = word.load(std::memory_order_acquire);
   std::uint32_t seen = first;
-  bool in_time = true;
-  for (int tries = 0;; ++tries) {
+  for (bool in_time = true;;) {
     if ((seen & is_set_bit) != 0) return true;
     if (seen != first) {  // set and cleared again while we waited; or the pool ended, which also changes the word
       object.require_open();
       if ((seen & ~is_set_bit) != (first & ~is_set_bit)) return true;
     }
     if (!in_time) return false;
-    if (tries < spins) {
-      cpu_relax();
-    } else if (tries < spins + yields) {
-      yield_cpu();
-    } else {
-      in_time = futex_wait(word, seen, deadline);
-      object.require_open();
-    }
+    in_time = spin_then_sleep(word, seen, deadline);
+    object.require_open();
     seen = word.load(std::memory_order_acquire);
   }
 }

@@ -7,8 +7,8 @@
 namespace kindred::internal::owner_word {
 
 Outcome lock(Word& word, std::uint32_t owner, Deadline deadline) noexcept {
-  constexpr int spins = 32;
-  constexpr int yields = 4;  // the owner may be queued behind us on this very core: pausing would only keep it there
+  constexpr int spins = 64;
+  constexpr int yields = 1;  // the owner may be queued behind us on this very core: pausing would only keep it there
   int tries = 0;
   bool slept = false;
   bool in_time = true;

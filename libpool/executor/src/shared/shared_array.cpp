@@ -1,6 +1,9 @@
 #include "kindred/shared_array.hpp"
 
+#include <algorithm>
 #include <atomic>
+#include <iterator>
+#include <list>
 #include <map>
 #include <mutex>
 #include <string>
@@ -32,12 +35,20 @@ constexpr unsigned owner_shift = 32;
 
 std::atomic<std::uint64_t> next_serial{1};
 
-/// The arrays that this process has, so that one that crosses twice is the same to it. (That its memory is mapped once, however often it
-/// comes, is seen to by who receives the descriptors.)
+/// The arrays that this process has, so that one that crosses twice is the same to it, and is mapped once.
+///
+/// A worker keeps those that came last although no handle uses them, while calls follow each other: a page that is mapped anew costs more than
+/// half a microsecond when it is touched, so a thousand calls with the same array would spend most of their time on that.
 struct ArrayTable {
+  static constexpr std::size_t most_kept = 8;
+  static constexpr std::uint64_t most_bytes_kept = std::uint64_t{256} << 20U;
+
   std::mutex mutex;
   std::map<std::pair<std::uint64_t, std::uint64_t>, std::weak_ptr<ArrayBlock>> known;  ///< by context and id
   std::size_t clean_at = 64;
+  std::list<std::shared_ptr<ArrayBlock>> kept;  ///< the latest first
+  std::uint64_t bytes_kept = 0;
+  std::atomic<bool> keeps_some{false};
 
   void add(ContextId context, const std::shared_ptr<ArrayBlock>& block) {
     if (known.size() >= clean_at) {
@@ -45,6 +56,25 @@ struct ArrayTable {
       clean_at = 2 * known.size() + 64;
     }
     known[{context.value, block->id}] = block;
+  }
+
+  /// Returns those that made room, to be unmapped when the lock is free.
+  std::list<std::shared_ptr<ArrayBlock>> keep(const std::shared_ptr<ArrayBlock>& block) {
+    std::list<std::shared_ptr<ArrayBlock>> gone;
+    if (block->bytes > most_bytes_kept) return gone;
+    const auto found = std::find(kept.begin(), kept.end(), block);
+    if (found != kept.end()) {
+      kept.splice(kept.begin(), kept, found);
+      return gone;
+    }
+    kept.push_front(block);
+    bytes_kept += block->bytes;
+    keeps_some.store(true, std::memory_order_relaxed);
+    while (kept.size() > most_kept || bytes_kept > most_bytes_kept) {
+      bytes_kept -= kept.back()->bytes;
+      gone.splice(gone.begin(), kept, std::prev(kept.end()));
+    }
+    return gone;
   }
 };
 
@@ -145,6 +175,7 @@ std::shared_ptr<ArrayBlock> decode_array(Decoder& decoder, std::size_t& size, st
 
   ArrayTable& all = table();
   std::shared_ptr<ArrayBlock> block;
+  std::list<std::shared_ptr<ArrayBlock>> gone;  // before the lock, so that it is destroyed after it
   const std::lock_guard lock{all.mutex};
   const auto found = all.known.find({context.value, id});
   if (found != all.known.end()) block = found->second.lock();
@@ -167,8 +198,19 @@ std::shared_ptr<ArrayBlock> decode_array(Decoder& decoder, std::size_t& size, st
     // The parent knows only arrays of its own by id: a worker could pass one off as another worker's.
     if (owner != 1) all.add(context, block);
   }
+  if (owner != 1) gone = all.keep(block);
   size = static_cast<std::size_t>(elements);
   return block;
+}
+
+void release_idle_arrays() noexcept {
+  ArrayTable& all = table();
+  if (!all.keeps_some.load(std::memory_order_relaxed)) return;
+  std::list<std::shared_ptr<ArrayBlock>> gone;
+  const std::lock_guard lock{all.mutex};
+  gone.swap(all.kept);
+  all.bytes_kept = 0;
+  all.keeps_some.store(false, std::memory_order_relaxed);
 }
 
 }  // namespace kindred::internal
