@@ -27,6 +27,7 @@ int begin_and_wait(Event begun, Event go) {
   go.wait();
   return 7;
 }
+void note_order(Counter place, SharedArray<int> order, int value) { order.mutable_span()[static_cast<std::size_t>(place++)] = value; }
 std::string whom(Worker& worker, const std::string& text) {
   return text + " " + std::to_string(worker.index()) + " " + std::to_string(worker.pid() == static_cast<std::uint32_t>(::getpid())) + " " +
          std::to_string(&worker == &this_worker()) + " " + std::to_string(worker.task_id() != 0) + " " + std::to_string(worker.attempt());
@@ -176,4 +177,36 @@ TEST_CASE_EACH_START_METHOD("task options out of range are refused with their va
   CHECK_THROWS_CONTAINS(pool.submit({.soft_timeout = -1s}, add, 1, 1), UsageError, "soft_timeout");
   CHECK_THROWS_CONTAINS(pool.submit({.retries = -1}, add, 1, 1), UsageError, "retries is -1");
   CHECK(pool.stats().submitted == 0);
+}
+
+TEST_CASE_EACH_START_METHOD("higher priorities go first, equal ones in their order (A26)") {
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  const auto begun = pool.make_event(), go = pool.make_event();
+  const auto place = pool.make_counter();
+  const auto order = pool.make_array<int>(6, ArrayAccess::all_write);
+  auto first = pool.submit(begin_and_wait, begun, go);
+  begun.wait();
+  std::vector<Future<void>> futures;
+  for (const int priority : {0, 5, -3, 5, 0, 9}) {
+    futures.push_back(pool.submit({.priority = priority}, note_order, place, order, priority * 10 + static_cast<int>(futures.size())));
+  }
+  go.set();
+  for (auto& future : futures) future.get();
+  CHECK(std::vector<int>(order.begin(), order.end()) == std::vector<int>{95, 51, 53, 0, 4, -28});
+}
+
+TEST_CASE_EACH_START_METHOD("a task that waited longer than its queue_timeout never starts (A26, F116)") {
+  ResourceAudit audit;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  const auto begun = pool.make_event(), go = pool.make_event();
+  const auto place = pool.make_counter();
+  const auto order = pool.make_array<int>(1, ArrayAccess::all_write);
+  auto first = pool.submit(begin_and_wait, begun, go);
+  begun.wait();
+  auto late = pool.submit({.name = "late", .queue_timeout = 20ms}, note_order, place, order, 1);
+  CHECK_THROWS_CONTAINS(late.get(), TaskTimeout, "late");
+  go.set();
+  first.get();
+  CHECK(pool.submit(add, 1, 1).get() == 2);
+  CHECK(place.load() == 0);
 }

@@ -1,0 +1,176 @@
+// Deaths that come too often, starts that fail, results cut off, and workers that die while the pool ends.
+#include <atomic>
+#include <csignal>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <time.h>
+#include <unistd.h>
+
+#include "kindred/kindred.hpp"
+#include "support/test.hpp"
+
+using namespace kindred;
+using namespace kindred::test;
+using namespace std::chrono_literals;
+
+namespace {
+
+int number(int value) { return value; }
+int die() {
+  ::raise(SIGKILL);
+  return 0;
+}
+int die_on(Event begun, Event go) {
+  begun.set();
+  go.wait();
+  ::raise(SIGKILL);
+  return 0;
+}
+std::size_t size_of(const std::vector<char>& bytes) { return bytes.size(); }
+
+// Its worker is killed in the middle of writing it.
+struct CutOff {
+  std::vector<char> bytes;
+  template <class Archive>
+  void save(Archive& archive) const {
+    archive(bytes);
+    if (in_worker()) ::raise(SIGKILL);
+    archive(bytes);
+  }
+  template <class Archive>
+  void load(Archive& archive) {
+    archive(bytes);
+    archive(bytes);
+  }
+};
+CutOff cut_off(std::size_t size) { return {std::vector<char>(size, 'c')}; }
+
+double cpu_seconds() {
+  timespec time{};
+  ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) / 1e9;
+}
+
+}  // namespace
+
+TEST_CASE_EACH_START_METHOD("a pool whose workers die over and over breaks at the limit, and says why (B55)") {
+  ResourceAudit audit;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1, .restart_limit = {.count = 5, .period = 1h}}};
+  pool.logger().add_sink([](const LogRecord&) {});
+  std::vector<Future<int>> futures;
+  for (int i = 0; i < 12; ++i) futures.push_back(pool.submit(die));
+  int lost = 0, broken = 0;
+  const auto before = cpu_seconds();
+  for (auto& future : futures) {
+    try {
+      future.get();
+    } catch (const WorkerLost&) {
+      ++lost;
+    } catch (const BrokenProcessPool& error) {
+      ++broken;
+      CHECK_CONTAINS(error.what(), "SIGKILL");
+      CHECK_CONTAINS(error.what(), "restart_limit");
+      REQUIRE(error.cause());
+      CHECK_THROWS_AS(std::rethrow_exception(error.cause()), WorkerLost);
+    }
+  }
+  CHECK(lost == 6);
+  CHECK(broken == 6);
+  CHECK(cpu_seconds() - before < 1.0 * slowness());
+  CHECK_THROWS_AS(pool.submit(number, 1), BrokenProcessPool);
+  CHECK(pool.worker_pids().empty());
+}
+
+TEST_CASE_EACH_START_METHOD("a task that succeeds in between ends the count of deaths (B55)") {
+  ResourceAudit audit;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1, .restart_limit = {.count = 2, .period = 1h}}};
+  pool.logger().add_sink([](const LogRecord&) {});
+  for (int i = 0; i < 8; ++i) {
+    CHECK_THROWS_AS(pool.submit(die).get(), WorkerLost);
+    CHECK(pool.submit(number, i).get() == i);
+  }
+}
+
+TEST_CASE_EACH_START_METHOD("with break_pool, one death ends everything, as in concurrent.futures") {
+  ResourceAudit audit;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1, .on_worker_death = OnWorkerDeath::break_pool}};
+  pool.logger().add_sink([](const LogRecord&) {});
+  const auto begun = pool.make_event(), go = pool.make_event();
+  auto dying = pool.submit(die_on, begun, go);
+  begun.wait();
+  auto pending = pool.submit(number, 1);
+  go.set();
+  CHECK_THROWS_AS(dying.get(), Error);
+  CHECK_THROWS_CONTAINS(pending.get(), BrokenProcessPool, "SIGKILL");
+  CHECK_THROWS_AS(pool.submit(number, 1), BrokenProcessPool);
+}
+
+TEST_CASE_EACH_START_METHOD("a worker killed in the middle of a large result fails that task, and the others finish (B43)") {
+  ResourceAudit audit;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
+  for (const std::size_t size : {std::size_t{100}, std::size_t{30'000}, std::size_t{100} << 20U}) {
+    CAPTURE(size);
+    auto cut = pool.submit(cut_off, size);
+    std::vector<Future<int>> others;
+    for (int i = 0; i < 10; ++i) others.push_back(pool.submit(number, i));
+    CHECK_THROWS_CONTAINS(cut.get(), WorkerLost, "SIGKILL");
+    for (int i = 0; i < 10; ++i) CHECK(others[static_cast<std::size_t>(i)].get() == i);
+  }
+}
+
+TEST_CASE_EACH_START_METHOD("when all workers die with much in flight, everything ends, and so does shutdown (B45)") {
+  ResourceAudit audit;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2, .restart_limit = {.count = 1000}}};
+  pool.logger().add_sink([](const LogRecord&) {});
+  const std::vector<char> large(200'000, 'x');
+  std::vector<Future<std::size_t>> futures;
+  for (int i = 0; i < 40; ++i) futures.push_back(pool.submit(size_of, large));
+  for (const auto pid : pool.worker_pids()) ::kill(static_cast<pid_t>(pid), SIGKILL);
+  for (int i = 0; i < 40; ++i) futures.push_back(pool.submit(size_of, large));
+  pool.shutdown();
+  std::size_t lost = 0;
+  for (auto& future : futures) {
+    REQUIRE(future.done());
+    if (future.exception()) ++lost;
+    else CHECK(future.get() == large.size());
+  }
+  CHECK(lost <= 2);
+}
+
+TEST_CASE_EACH_START_METHOD("a worker that dies while shutdown waits does not keep it (B48)") {
+  ResourceAudit audit;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  const auto begun = pool.make_event(), go = pool.make_event();
+  auto dying = pool.submit(die_on, begun, go);
+  begun.wait();
+  auto after = pool.submit(number, 3);
+  std::thread ends{[&] { pool.shutdown(); }};
+  go.set();
+  ends.join();
+  CHECK_THROWS_AS(dying.get(), WorkerLost);
+  CHECK(after.get() == 3);
+}
+
+TEST_CASE_EACH_START_METHOD("a callback that submits while workers die does not stop the pool (B40)") {
+  ResourceAudit audit;
+  std::atomic<int> ended{0};
+  {
+    ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2, .restart_limit = {.count = 1000}}};
+    pool.logger().add_sink([](const LogRecord&) {});
+    const auto done = pool.make_event();
+    for (int i = 0; i < 10; ++i) {
+      pool.submit(die).on_done([&] {
+        auto next = pool.submit(number, 1);
+        next.on_done([&] {
+          if (++ended == 10) done.set();
+        });
+        throw std::runtime_error{"and throws"};
+      });
+    }
+    done.wait();
+  }
+  CHECK(ended == 10);
+}

@@ -1,0 +1,74 @@
+// A program with a pool that dies, or leaves, whatever its workers are doing: nothing of it goes on.
+#include <csignal>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "kindred/kindred.hpp"
+#include "support/test.hpp"
+
+using namespace kindred;
+using namespace kindred::test;
+using namespace std::chrono_literals;
+
+namespace {
+
+// None of `processes` is there any more within `limit`. Pids may be used again: a process is named by its start too.
+std::string still_there(const std::vector<ProcessInfo>& processes, std::chrono::milliseconds limit) {
+  const auto end = std::chrono::steady_clock::now() + limit * slowness();
+  std::string listing;
+  do {
+    listing.clear();
+    for (const auto& now : descendants(tree_root())) {
+      for (const auto& then : processes) {
+        if (now.pid == then.pid && now.started == then.started && now.state != 'Z') listing += std::to_string(now.pid) + " (" + now.name + ") ";
+      }
+    }
+    if (listing.empty()) break;
+    std::this_thread::sleep_for(5ms);
+  } while (std::chrono::steady_clock::now() < end);
+  return listing;
+}
+
+}  // namespace
+
+TEST_CASE_EACH_START_METHOD("when the parent is killed, every worker and server of its is gone, whatever they did (E106)") {
+  for (const char* state : {"idle", "busy", "deaf", "initializer", "result", "respawning"}) {
+    CAPTURE(std::string{state});
+    ResourceAudit audit;
+    Program program{victim("orphaned_pool"), {std::string{to_string(method)}, state}};
+    CHECK(program.read_line() == "ready");
+    const auto processes = descendants(program.pid());
+    if (std::string{state} != "respawning") CHECK_FALSE(processes.empty());
+    program.signal(SIGKILL);
+    CHECK(program.wait().signal == SIGKILL);
+    CHECK(still_there(processes, 2s) == "");
+    CHECK(program.wait_for_end_of_output(5s));
+  }
+}
+
+TEST_CASE_EACH_START_METHOD("a parent that ends by a signal it does not handle leaves nothing behind (E106)") {
+  for (const int signal : {SIGTERM, SIGINT, SIGSEGV}) {
+    CAPTURE(signal);
+    ResourceAudit audit;
+    Program program{victim("orphaned_pool"), {std::string{to_string(method)}, "busy"}};
+    CHECK(program.read_line() == "ready");
+    const auto processes = descendants(program.pid());
+    program.signal(signal);
+    CHECK(program.wait().signal == signal);
+    CHECK(still_there(processes, 2s) == "");
+  }
+}
+
+TEST_CASE_EACH_START_METHOD("a program that leaves with tasks pending and no shutdown ends, and its workers with it (C71)") {
+  for (const char* state : {"exit", "leak"}) {
+    CAPTURE(std::string{state});
+    ResourceAudit audit;
+    Program program{victim("orphaned_pool"), {std::string{to_string(method)}, state}};
+    const auto outcome = program.wait();
+    INFO(to_string(outcome));
+    CHECK(outcome.code == 0);
+    CHECK_FALSE(outcome.timed_out);
+    CHECK(program.wait_for_end_of_output(5s));
+  }
+}
