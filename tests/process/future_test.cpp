@@ -316,3 +316,46 @@ TEST_CASE("an empty future says what it is instead of crashing") {
   CHECK_THROWS_AS((void)empty.done(), UsageError);
   CHECK_THROWS_AS(empty.cancel(), UsageError);
 }
+
+TEST_CASE_EACH_START_METHOD("callbacks that each submit the next task all run, and shutdown waits for the chain (A25)") {
+  ResourceAudit audit;
+  std::atomic<int> ran{0};
+  std::function<void(int)> next;
+  {
+    ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
+    next = [&](int left) {
+      auto future = pool.submit(add, left, 1);
+      future.on_done([&, left](Future<int>& done) {
+        if (done.get() == left + 1) ++ran;
+        if (left > 1) next(left - 1);
+      });
+    };
+    next(100);
+    pool.shutdown();
+    CHECK(ran == 100);
+    CHECK_THROWS_CONTAINS((void)pool.submit(add, 1, 1), UsageError, "has been shut down");
+  }
+}
+
+TEST_CASE_EACH_START_METHOD("a chain of callbacks ends where pending tasks are cancelled") {
+  ResourceAudit audit;
+  std::mutex mutex;
+  std::string refusal;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  const auto begun = pool.make_event(), go = pool.make_event();
+  auto future = pool.submit(begin_and_wait, begun, go);
+  future.on_done([&](Future<int>&) {
+    try {
+      (void)pool.submit(add, 1, 1);
+    } catch (const UsageError& error) {
+      const std::scoped_lock lock{mutex};
+      refusal = error.what();
+    }
+  });
+  begun.wait();
+  pool.shutdown({.wait = false, .cancel_pending = true});
+  go.set();
+  pool.shutdown();
+  const std::scoped_lock lock{mutex};
+  CHECK_CONTAINS(refusal, "has been shut down");
+}

@@ -7,6 +7,7 @@
 #include <tuple>
 #include <vector>
 
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "kindred/kindred.hpp"
@@ -310,4 +311,26 @@ TEST_CASE_EACH_START_METHOD("resize takes workers away and gives more") {
   for (int i = 0; i < 4; ++i) more.push_back(pool.submit(pid_together, four));
   for (auto& future : more) future.get();
   CHECK_THROWS_AS(pool.resize(0), UsageError);
+}
+
+TEST_CASE_EACH_START_METHOD("a first submit that finds no descriptor leaves no task behind, and the next one works (B56)") {
+  ResourceAudit audit;
+  rlimit before{};
+  ::getrlimit(RLIMIT_NOFILE, &before);
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  std::string text;
+  {
+    rlimit none = before;
+    none.rlim_cur = 3;
+    ::setrlimit(RLIMIT_NOFILE, &none);
+    try {
+      (void)pool.submit(number, 2);
+    } catch (const SystemError& error) {
+      text = error.what();
+    }
+    ::setrlimit(RLIMIT_NOFILE, &before);
+  }
+  CHECK_CONTAINS(text, "ulimit -n");
+  CHECK(pool.stats().submitted == 0);
+  CHECK(pool.submit(number, 2).get() == 2);
 }

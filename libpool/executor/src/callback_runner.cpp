@@ -1,6 +1,7 @@
 #include "callback_runner.hpp"
 
 #include <exception>
+#include <utility>
 
 #include "kindred/internal/event_poll.hpp"
 #include "kindred/log.hpp"
@@ -31,14 +32,17 @@ void CallbackRunner::loop() {
   for (;;) {
     changed_.wait(lock, [&] { return !actions_.empty() || finish_; });
     if (actions_.empty()) return;
-    const auto action = std::move(actions_.front());
+    auto action = std::move(actions_.front());
     actions_.pop_front();
     busy_ = true;
     lock.unlock();
-    run_callback(action);
+    run_callback(std::exchange(action, {}));  // what it holds goes with it, before anybody hears that it is done
     lock.lock();
     busy_ = false;
-    changed_.notify_all();
+    if (!actions_.empty() || !on_idle_) continue;
+    lock.unlock();
+    on_idle_();
+    lock.lock();
   }
 }
 

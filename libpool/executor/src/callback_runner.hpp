@@ -5,6 +5,7 @@
 #include <functional>
 #include <mutex>
 #include <thread>
+#include <utility>
 
 namespace kindred::internal {
 
@@ -12,7 +13,8 @@ namespace kindred::internal {
 /// hold up supervision. The thread starts with the first callback.
 class CallbackRunner {
  public:
-  CallbackRunner() = default;
+  /// `on_idle` is called on the thread, without a lock, whenever the last action has run.
+  explicit CallbackRunner(std::function<void()> on_idle = {}) : on_idle_{std::move(on_idle)} {}
   CallbackRunner(const CallbackRunner&) = delete;
   CallbackRunner& operator=(const CallbackRunner&) = delete;
   ~CallbackRunner() { finish(); }
@@ -26,6 +28,7 @@ class CallbackRunner {
  private:
   void loop();
 
+  const std::function<void()> on_idle_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<std::function<void()>> actions_;

@@ -180,11 +180,7 @@ void PoolCore::want_workers() {
   const std::size_t have = live_workers() + wanted_;
   if (have >= max_workers() || waiting_.size() + in_flight_ <= have || broken_) return;
   ++wanted_;
-  if (!supervisor_runs_) {
-    start_supervisor();
-  } else {
-    kick();
-  }
+  kick();
 }
 
 bool PoolCore::take_back(WorkerSlot& slot, std::size_t position, bool requeue) {

@@ -98,6 +98,14 @@ void PoolCore::finished_bookkeeping(FutureState& state) {
   }
 }
 
+void PoolCore::callbacks_idle() {
+  Lock lock{mutex_};
+  if (closed_ && nothing_left()) {
+    changed_.notify_all();
+    if (supervisor_runs_) kick();
+  }
+}
+
 void PoolCore::flush_afterwards(Lock& lock) {
   if (afterwards_.callbacks.empty() && afterwards_.failed_tasks.empty()) {
     lock.unlock();

@@ -103,6 +103,7 @@ void PoolCore::shutdown(bool wait, bool cancel_pending) {
   (void)pump();
   closed_ = true;
   if (cancel_pending) {
+    finishes_chains_ = false;
     cancel_waiting();
   }
   room_.notify_all();
@@ -122,6 +123,7 @@ void PoolCore::end_workers(bool kill) {
   Lock lock{mutex_};
   (void)pump();
   closed_ = true;
+  finishes_chains_ = false;
   kill_all_ = kill ? 9 : 15;
   wanted_ = 0;
   const auto failure = [this, kill] {

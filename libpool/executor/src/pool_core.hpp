@@ -102,6 +102,8 @@ class PoolCore {
     std::vector<std::uint64_t> failed_tasks;  ///< whose flight records are to be let go
   };
 
+  void require_accepting() const;                ///< under the lock. Errors: `UsageError`, `BrokenProcessPool`
+
   // --- dispatch.cpp; all under the lock
   [[nodiscard]] WorkerSlot* choose_slot() noexcept;
   bool hand(TaskState& task, WorkerSlot& slot);  ///< false: no room
@@ -161,7 +163,9 @@ class PoolCore {
   void ask_to_leave(WorkerSlot& slot);
   void note(Level level, std::string message, const WorkerSlot* slot = nullptr, const TaskState* task = nullptr, std::uint32_t attempt = 0);
   [[nodiscard]] std::size_t live_workers() const noexcept;
-  [[nodiscard]] bool nothing_left() const noexcept { return outstanding_ == 0 && open_locals_ == 0; }
+  /// No task, and no callback that might submit one.
+  [[nodiscard]] bool nothing_left() const { return outstanding_ == 0 && afterwards_.callbacks.empty() && callbacks_.idle(); }
+  void callbacks_idle();
 
   friend class Submission;
   friend class TaskState;
@@ -183,7 +187,7 @@ class PoolCore {
   Collector collector_;
   std::unique_ptr<SharedObjectRegistry> shared_objects_;
   CodeReference worker_main_ = 0;
-  CallbackRunner callbacks_;
+  CallbackRunner callbacks_{[this] { callbacks_idle(); }};
   std::unique_ptr<InterruptWatch> interrupt_;
 
   mutable std::mutex mutex_;
@@ -195,7 +199,6 @@ class PoolCore {
   std::uint32_t next_owner_ = 2;
   std::size_t outstanding_ = 0;      // tasks submitted and not finished
   std::size_t in_flight_ = 0;        // of these, in rings
-  std::size_t open_locals_ = 0;      // continuations' futures that are not finished
   std::size_t with_continuations_ = 0;
   std::uint32_t submits_since_pump_ = 0;
   bool uses_priorities_ = false;     // has a task ever had one?
@@ -227,6 +230,7 @@ class PoolCore {
   std::deque<SteadyTime> deaths_;
   SteadyTime start_after_{};         // do not start workers before: the machine was short of something
   bool closed_ = false;
+  bool finishes_chains_ = true;      // closed, but callbacks of what was accepted may still submit
   bool ended_ = false;               // all workers and the supervisor are gone
   std::unique_ptr<Failure> broken_;
   std::string broken_text_;

@@ -84,8 +84,13 @@ void PoolCore::require_here(const char* what) const {
 void PoolCore::require_open() {
   require_here("executor");
   const std::scoped_lock lock{mutex_};
+  require_accepting();
+}
+
+void PoolCore::require_accepting() const {
   if (broken_) std::rethrow_exception(broken_->make());
-  if (closed_) throw UsageError{"submit on an executor that has been shut down. Submit before shutdown, or make another executor."};
+  if (!closed_ || (finishes_chains_ && callbacks_.on_its_thread())) return;
+  throw UsageError{"submit on an executor that has been shut down. Submit before shutdown, or make another executor."};
 }
 
 std::optional<StateHandle> PoolCore::submit(Submission& submission, const EntryInfo& entry, const void* function,
@@ -95,8 +100,8 @@ std::optional<StateHandle> PoolCore::submit(Submission& submission, const EntryI
   const auto now = ticks();
 
   Lock lock{mutex_};
-  if (broken_) std::rethrow_exception(broken_->make());
-  if (closed_) throw UsageError{"submit on an executor that has been shut down. Submit before shutdown, or make another executor."};
+  require_accepting();
+  start_supervisor();  // before the task exists: where that fails, there is none
   if (const auto limit = static_cast<std::size_t>(options_.max_pending.value()); limit != 0 && waiting_.size() + in_flight_ >= limit + live_workers()) {
     while (waiting_.size() + in_flight_ >= limit + live_workers()) {
       if (pump()) continue;

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <system_error>
 
 #include "kindred/error.hpp"
 #include "kindred/internal/capture_pipe.hpp"
@@ -35,12 +36,18 @@ std::chrono::nanoseconds duration_of(std::uint64_t ticks_count) {
 
 void PoolCore::start_supervisor() {
   if (supervisor_runs_) return;
-  poll_ = std::make_unique<EventPoll>();
-  poll_->add(context_.service_bell().fd(), token_bell);
+  // All of it or nothing: whoever asked learns what is missing, and may ask again.
+  auto poll = std::make_unique<EventPoll>();
+  poll->add(context_.service_bell().fd(), token_bell);
   (void)context_.waiter_bell();  // made now, so that it exists before a thread sleeps on it
-  if (interrupt_) poll_->add(interrupt_->bell().fd(), token_interrupt);
+  if (interrupt_) poll->add(interrupt_->bell().fd(), token_interrupt);
+  poll_ = std::move(poll);
+  try {
+    supervisor_ = std::thread{[this] { supervise(); }};
+  } catch (const std::system_error& error) {
+    throw SystemError{"pthread_create", error.code().value(), "starting the executor's supervisor", "Raise the limit on processes (ulimit -u)."};
+  }
   supervisor_runs_ = true;
-  supervisor_ = std::thread{[this] { supervise(); }};
 }
 
 void PoolCore::supervise() {
@@ -146,6 +153,7 @@ void PoolCore::check_interrupt(Lock& lock) {
   }
   note(Level::warn, "interrupted: pending tasks are cancelled, running ones are asked to stop and waited for. Interrupt again to kill them.");
   closed_ = true;
+  finishes_chains_ = false;
   for (const auto& slot : slots_) {
     if (slot->segment && !slot->in_flight.empty()) ask_to_stop(*slot, *slot->in_flight.front().task);
   }
@@ -353,7 +361,6 @@ void PoolCore::add_timer(SteadyTime at, TaskState& task) {
   const bool first = timers_.empty() || at < timers_.top().at;
   timers_.push({at, StateHandle{&task}});
   if (first) {
-    if (!supervisor_runs_) start_supervisor();
     kick();
   }
 }

@@ -78,7 +78,7 @@ std::string lost_message(const WorkerLost::Details& details) {
   message += '.';
   add_sentence(message, details.evidence);
   add_sentence(message, mend_for(details.exit_reason, !details.evidence.empty()));
-  if (!details.backtrace.empty()) add_sentence(message, "It crashed at " + quoted(details.backtrace.substr(0, details.backtrace.find('\n'))) + '.');
+  if (!details.backtrace.empty()) add_sentence(message, "It crashed in " + quoted(details.backtrace.substr(0, details.backtrace.find('\n'))) + '.');
   if (running) {
     add_sentence(message, task.attempt > 1 ? "All its attempts were used; mend what kills its worker."
                                            : "The task was not retried; resubmit it if it is idempotent, or set TaskOptions::retries.");

@@ -5,7 +5,7 @@
 namespace kindred::internal {
 
 TaskState::TaskState(PoolCore* pool, std::uint64_t task_id, CodeReference entry_code, CodeReference function_code)
-    : id{task_id}, entry{entry_code}, function{function_code} {
+    : FutureState{false}, id{task_id}, entry{entry_code}, function{function_code} {
   pool_ = pool;
   pool->retain();
 }
@@ -41,7 +41,7 @@ void FutureState::on_finished(std::function<void()> action) {
 
 void FutureState::on_finished_inline(std::function<void()> action) { pool_->add_continuation(*this, std::move(action), true); }
 
-LocalState::LocalState(PoolCore* pool) {
+LocalState::LocalState(PoolCore* pool) : FutureState{true} {
   pool_ = pool;
   pool->retain();
 }
@@ -50,7 +50,6 @@ void LocalState::fail(std::exception_ptr error) { pool_->finish_local(*this, std
 void LocalState::finish() { pool_->finish_local(*this, nullptr); }
 
 PoolCore* pool_of(const FutureState& state) noexcept { return PoolCore::pool_of(state); }
-bool is_local(const FutureState& state) noexcept { return dynamic_cast<const LocalState*>(&state) != nullptr; }
 
 ValueBytes value_bytes(FutureState& state) {
   auto& task = static_cast<TaskState&>(state);

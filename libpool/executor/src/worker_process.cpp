@@ -48,6 +48,7 @@ int WorkerProcess::run() {
   for (;;) {
     const auto message = calls_.next();
     if (message.empty()) {
+      if (calls_.corrupt()) exit_now(74);  // only this worker's own tasks can have done it: it ends, and what it had not begun goes elsewhere
       if (!wait_for_call()) break;
       continue;
     }

@@ -33,7 +33,7 @@ struct FutureAccess;
 template <class T>
 T take_value(FutureState& state) {
   state.require_value();
-  if (is_local(state)) {
+  if (state.local()) {
     if constexpr (std::is_void_v<T>) {
       return;
     } else {

@@ -67,7 +67,7 @@ enum class Outcome : std::uint8_t { open, value, failure, cancelled };
 /// What futures share: it is open, then finished, once and for ever. Counted by reference.
 class FutureState {
  public:
-  FutureState() = default;
+  explicit FutureState(bool local) noexcept : local_{local} {}
   FutureState(const FutureState&) = delete;
   FutureState& operator=(const FutureState&) = delete;
 
@@ -87,6 +87,7 @@ class FutureState {
   [[nodiscard]] virtual std::vector<LogRecord> log() const;
   /// Throws what the outcome is, unless it is a value. Call when finished.
   void require_value() const;
+  [[nodiscard]] bool local() const noexcept { return local_; }  ///< a `LocalState`?
   [[nodiscard]] std::exception_ptr exception() const;  ///< when finished; null for a value
 
   /// Runs `action` once when finished: now and here if it is finished already, else on the pool's callback thread.
@@ -111,6 +112,7 @@ class FutureState {
   std::atomic<std::uint32_t> references_{1};
   std::atomic<std::uint32_t> finished_{0};
   Outcome outcome_ = Outcome::open;
+  const bool local_;
   bool has_sleepers_ = false;  // under the pool's lock: somebody must be woken when it finishes
   PoolCore* pool_ = nullptr;   // kept alive by this state
   std::unique_ptr<Failure> failure_;
@@ -149,7 +151,6 @@ struct ValueBytes {
   ContextId context;
 };
 [[nodiscard]] ValueBytes value_bytes(FutureState& state);
-[[nodiscard]] bool is_local(const FutureState& state) noexcept;
 /// A decoder of a result threw `cause` (case 33): the future's own failure.
 [[noreturn]] void throw_unreadable_result(FutureState& state);
 
