@@ -104,7 +104,9 @@ class Taker {
 };
 
 int bootstrap_and_work(int socket_fd, bool& inherited) {
-  WorkerBootstrap boot;
+  // For as long as the process: static destructors may still log and crash, and both write into the segment.
+  static auto* const kept = new WorkerBootstrap;
+  WorkerBootstrap& boot = *kept;
   boot.socket = MessageSocket{Descriptor{socket_fd}};
   WorkerMain work = nullptr;
   try {
