@@ -204,7 +204,7 @@ TEST_CASE_EACH_START_METHOD("a task that waited longer than its queue_timeout ne
   auto first = pool.submit(begin_and_wait, begun, go);
   begun.wait();
   auto late = pool.submit({.name = "late", .queue_timeout = 20ms}, note_order, place, order, 1);
-  CHECK_THROWS_CONTAINS(late.get(), TaskTimeout, "late");
+  CHECK_THROWS_CONTAINS(late.get(), TaskTimeout, "task 'late' #2 waited for a worker longer than its queue_timeout of 20 ms, and never began.");
   go.set();
   first.get();
   CHECK(pool.submit(add, 1, 1).get() == 2);

@@ -628,7 +628,7 @@ TEST_CASE("WorkerLost says how the worker ended, in which task, and what to do")
   CHECK_CONTAINS(exited.what(), "exited with code 0 while running 'area' #41, attempt 3.");
   CHECK_CONTAINS(exited.what(), "called exit, _exit or quick_exit");
   CHECK_CONTAINS(exited.what(), "It logged last:\n  two\n  three\\x0a\\x1b[31mfour\n  five");
-  CHECK_CONTAINS(exited.what(), "It crashed at area at area.cpp:3.");
+  CHECK_CONTAINS(exited.what(), "It crashed in area at area.cpp:3.");
   CHECK(exited.last_log_lines().size() == 4);
   CHECK(exited.backtrace() == details.backtrace);
 
@@ -652,6 +652,13 @@ TEST_CASE("BrokenProcessPool, TaskTimeout and Cancelled tell the fact, the value
   const TaskTimeout timeout{facts, 1s, 1020ms};
   CHECK_CONTAINS(timeout.what(), "task 'area' #41 ran for 1.02 s in worker 3 (pid 7712), longer than its timeout of 1 s, and its worker was killed.");
   CHECK((timeout.limit() == 1s && timeout.ran_for() == 1020ms));
+  auto nowhere = facts;
+  nowhere.worker = -1;
+  CHECK(std::string{TaskTimeout{nowhere, 20ms, 0ns}.what()} ==
+        "task 'area' #41 waited for a worker longer than its queue_timeout of 20 ms, and never began. Raise TaskOptions::queue_timeout, or use more workers.");
+  auto initializer = facts;
+  initializer.task_id = 0;
+  CHECK_CONTAINS(TaskTimeout(initializer, 1s, 1020ms).what(), "the initializer ran for 1.02 s in worker 3 (pid 7712), longer than initializer_timeout, 1 s,");
   const Cancelled cancelled{facts, "before it began"};
   CHECK_CONTAINS(cancelled.what(), "task 'area' #41 was cancelled before it began.");
 

@@ -94,6 +94,21 @@ std::string lost_message(const WorkerLost::Details& details) {
   return message;
 }
 
+/// A task that waited too long has no worker; what has no id is an initializer.
+std::string timeout_message(const internal::TaskFacts& task, std::chrono::nanoseconds limit, std::chrono::nanoseconds ran_for) {
+  std::string message = internal::to_string(task);
+  if (task.worker < 0) {
+    return message + " waited for a worker longer than its queue_timeout of " + text_of(limit) +
+           ", and never began. Raise TaskOptions::queue_timeout, or use more workers.";
+  }
+  const bool initializer = task.task_id == 0;
+  if (initializer) message = "the initializer";
+  message += " ran for " + text_of(ran_for) + " in " + where(task) + ", longer than " + (initializer ? "initializer_timeout, " : "its timeout of ") + text_of(limit);
+  return message + ", and its worker was killed. " +
+         (initializer ? "Raise ExecutorOptions::initializer_timeout, or mend what it waits for."
+                      : "Raise TaskOptions::timeout, or let the task look at stop_requested() and set a soft_timeout.");
+}
+
 }  // namespace
 
 namespace internal {
@@ -138,9 +153,7 @@ TaskTimeout::TaskTimeout(const internal::TaskFacts& task, std::chrono::nanosecon
       AboutTask{std::make_shared<const internal::TaskFacts>(task)},
       limit_{limit},
       ran_for_{ran_for},
-      message_{std::make_shared<const std::string>(
-          internal::to_string(task) + " ran for " + text_of(ran_for) + (task.worker < 0 ? "" : " in " + where(task)) + ", longer than its timeout of " +
-          text_of(limit) + ", and its worker was killed. Raise TaskOptions::timeout, or let the task look at stop_requested() and set a soft_timeout.")} {}
+      message_{std::make_shared<const std::string>(timeout_message(task, limit, ran_for))} {}
 
 Cancelled::Cancelled(const internal::TaskFacts& task, std::string_view how)
     : Error{ErrorKind::cancelled},
