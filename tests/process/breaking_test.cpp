@@ -128,7 +128,10 @@ TEST_CASE_EACH_START_METHOD("when all workers die with much in flight, everythin
   const std::vector<char> large(200'000, 'x');
   std::vector<Future<std::size_t>> futures;
   for (int i = 0; i < 40; ++i) futures.push_back(pool.submit(size_of, large));
-  for (const auto pid : pool.worker_pids()) ::kill(static_cast<pid_t>(pid), SIGKILL);
+  futures.front().wait();
+  const auto pids = pool.worker_pids();
+  CHECK_FALSE(pids.empty());
+  for (const auto pid : pids) ::kill(static_cast<pid_t>(pid), SIGKILL);
   for (int i = 0; i < 40; ++i) futures.push_back(pool.submit(size_of, large));
   pool.shutdown();
   std::size_t lost = 0;
@@ -148,6 +151,10 @@ TEST_CASE_EACH_START_METHOD("a worker that dies while shutdown waits does not ke
   begun.wait();
   auto after = pool.submit(number, 3);
   std::thread ends{[&] { pool.shutdown(); }};
+  try {
+    for (;;) (void)pool.submit(number, 0);
+  } catch (const UsageError&) {  // now it has begun
+  }
   go.set();
   ends.join();
   CHECK_THROWS_AS(dying.get(), WorkerLost);

@@ -26,7 +26,7 @@ void stay_deaf(kindred::Event begun) {
   ::sigprocmask(SIG_BLOCK, &all, nullptr);
   say_and_stay(begun);
 }
-std::vector<char> large_result() { return std::vector<char>(32U << 20U, 'r'); }
+std::vector<char> large_result() { return std::vector<char>(8U << 20U, 'r'); }
 int number(int value) { return value; }
 void die() { ::raise(SIGKILL); }
 
