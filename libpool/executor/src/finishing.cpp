@@ -37,10 +37,15 @@ std::string PoolCore::task_name(const TaskState& task) const {
 std::string PoolCore::name_of_code(CodeReference reference) const {
   const void* const address = context_.code().address(reference);
   if (address == nullptr) return {};
-  std::string name = function_name(address);
-  // A task by its type alone: the reference is that of its entry, an object of ours.
-  if (name.empty()) name = static_cast<const EntryInfo*>(address)->name;
-  return name;
+  if (auto name = function_name(address); !name.empty()) return name;
+  // A task by its type alone: the reference is that of its entry, an object of ours. Or a function of a stripped program; or what a worker
+  // wrote in its place: so nothing is read that is not known to be there.
+  constexpr std::size_t longest_name = 4096;
+  if (reinterpret_cast<std::uintptr_t>(address) % alignof(EntryInfo) == 0 && is_loaded(address, sizeof(EntryInfo), true)) {
+    const auto name = static_cast<const EntryInfo*>(address)->name;
+    if (name.size() <= longest_name && is_loaded(name.data(), name.size(), false)) return std::string{name};
+  }
+  return place_name(address);
 }
 
 TaskFacts PoolCore::facts(const TaskState& task, const WorkerSlot* slot) const {

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -290,6 +291,37 @@ std::string function_name(const void* address) {
     return status == 0 && demangled ? without_parameters(demangled.get()) : name;
   }
   return {};
+}
+
+std::string place_name(const void* address) {
+  const auto at = reinterpret_cast<std::uintptr_t>(address);
+  for (const Module& module : loaded_modules()) {
+    if (at < module.begin || at >= module.end) continue;
+    std::array<char, 32> offset{};
+    std::snprintf(offset.data(), offset.size(), "+0x%llx", static_cast<unsigned long long>(at - module.base));
+    return std::string{file_name(module.path)} + offset.data();
+  }
+  return {};
+}
+
+bool is_loaded(const void* at, std::size_t bytes, bool data_only) noexcept {
+  struct Range {
+    std::uintptr_t begin;
+    std::size_t bytes;
+    bool data_only;
+  } range{reinterpret_cast<std::uintptr_t>(at), bytes, data_only};
+  return ::dl_iterate_phdr(
+             [](dl_phdr_info* info, std::size_t, void* argument) {
+               const auto& wanted = *static_cast<const Range*>(argument);
+               for (std::size_t i = 0; i < info->dlpi_phnum; ++i) {
+                 const auto& segment = info->dlpi_phdr[i];
+                 if (segment.p_type != PT_LOAD || (segment.p_flags & PF_R) == 0 || (wanted.data_only && (segment.p_flags & PF_X) != 0)) continue;
+                 const std::uintptr_t begin = info->dlpi_addr + segment.p_vaddr;
+                 if (wanted.begin >= begin && wanted.begin - begin <= segment.p_memsz && wanted.bytes <= segment.p_memsz - (wanted.begin - begin)) return 1;
+               }
+               return 0;
+             },
+             &range) != 0;
 }
 
 }  // namespace kindred::internal

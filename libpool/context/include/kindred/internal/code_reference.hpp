@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <mutex>
 #include <string>
@@ -78,5 +79,10 @@ void compare_builds(const std::vector<Module>& parents);
 
 /// The name of the function at the address, demangled, without parameters; empty where no symbol table tells.
 [[nodiscard]] std::string function_name(const void* address);
+/// The same as file and offset, which addr2line takes: `libfilters.so+0x1a30`; empty where nothing is loaded there.
+[[nodiscard]] std::string place_name(const void* address);
+
+/// Are these bytes in a file that is loaded here, so that they can be read? `data_only`: and not in a part that can be run.
+[[nodiscard]] bool is_loaded(const void* at, std::size_t bytes, bool data_only) noexcept;
 
 }  // namespace kindred::internal
