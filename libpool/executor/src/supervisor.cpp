@@ -42,6 +42,7 @@ void PoolCore::start_supervisor() {
   (void)context_.waiter_bell();  // made now, so that it exists before a thread sleeps on it
   if (interrupt_) poll->add(interrupt_->bell().fd(), token_interrupt);
   poll_ = std::move(poll);
+  oom_kills_seen_ = oom_kills();  // what was killed before is no evidence for what dies from now on
   try {
     supervisor_ = std::thread{[this] { supervise(); }};
   } catch (const std::system_error& error) {
@@ -386,9 +387,10 @@ Deadline PoolCore::next_deadline() {
 void PoolCore::check_timers() {
   const auto now = steady_clock::now();
   while (!timers_.empty() && timers_.top().at <= now) {
-    const StateHandle handle = timers_.top().task;
+    auto& task = static_cast<TaskState&>(*timers_.top().task.get());
+    task.retain();
+    const StateHandle handle{&task};
     timers_.pop();
-    auto& task = static_cast<TaskState&>(*handle.get());
     if (task.finished() || !task.options) continue;
     const TaskOptions& options = *task.options;
 
@@ -499,7 +501,7 @@ void PoolCore::bury(Lock& lock, WorkerSlot& slot) {
   if (slot.kill_reason == WorkerSlot::KillReason::protocol) {
     slot.loss_hint = "It wrote nonsense into its shared memory (" + slot.protocol_error + ") and was killed for it: the task overwrites memory that is not its own.";
   } else if (reason.kind == ExitReason::Kind::signalled && reason.signal == 9 && slot.kill_reason == WorkerSlot::KillReason::none && kill_all_ == 0) {
-    slot.loss_hint = oom_now > oom_kills_seen_ ? "The kernel killed a process of this cgroup for want of memory just now (memory.events: oom_kill): use fewer workers, or smaller tasks."
+    slot.loss_hint = oom_now > oom_kills_seen_ ? "The kernel killed a process of this cgroup for want of memory just now (oom_kill in its memory.events): use fewer workers, or smaller tasks."
                                                : "The kernel may have reclaimed memory: see dmesg.";
   }
   if (oom_now > oom_kills_seen_) oom_kills_seen_ = oom_now;

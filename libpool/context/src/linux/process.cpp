@@ -15,6 +15,7 @@
 #include <charconv>
 #include <cmath>
 #include <cstdlib>
+#include <cstring>
 #include <fstream>
 #include <thread>
 
@@ -44,13 +45,13 @@ std::string read_small_file(const std::string& path) {
   return text;
 }
 
-// The path of this process's cgroup in the unified hierarchy, or empty.
-std::string cgroup_directory() {
+// The path of this process's cgroup in the hierarchy that `line` of /proc/self/cgroup is about, or empty.
+std::string cgroup_directory(const char* line = "0::", const char* root = "/sys/fs/cgroup") {
   const std::string groups = read_small_file("/proc/self/cgroup");
-  const auto at = groups.find("0::");
-  if (at == std::string::npos) return {};
-  const auto end = groups.find('\n', at);
-  return "/sys/fs/cgroup" + groups.substr(at + 3, end == std::string::npos ? end : end - at - 3);
+  const auto found = groups.find(line);
+  if (found == std::string::npos) return {};
+  const auto at = found + std::strlen(line);
+  return root + groups.substr(at, std::min(groups.find('\n', at), groups.size()) - at);
 }
 
 // CPUs' worth of time that cgroup v2 grants, over all levels up to the root; 0: no limit.
@@ -172,7 +173,8 @@ unsigned usable_cpus() {
 }
 
 std::uint64_t oom_kills() noexcept try {
-  const std::string text = read_small_file(cgroup_directory() + "/memory.events");
+  std::string text = read_small_file(cgroup_directory() + "/memory.events");
+  if (text.empty()) text = read_small_file(cgroup_directory(":memory:", "/sys/fs/cgroup/memory") + "/memory.oom_control");  // v1
   const auto at = text.find("oom_kill ");
   std::uint64_t count = 0;
   if (at != std::string::npos) std::from_chars(text.data() + at + 9, text.data() + text.size(), count);

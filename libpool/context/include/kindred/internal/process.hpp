@@ -40,7 +40,7 @@ class Process {
 [[nodiscard]] std::uint64_t resident_bytes(std::uint32_t pid) noexcept;  ///< RSS; 0 where it cannot be read
 [[nodiscard]] unsigned thread_count() noexcept;                          ///< of this process
 [[nodiscard]] unsigned usable_cpus();                                    ///< by affinity and cgroup quota, at least 1
-[[nodiscard]] std::uint64_t oom_kills() noexcept;                        ///< of this cgroup so far (memory.events), 0 where unknown
+[[nodiscard]] std::uint64_t oom_kills() noexcept;                        ///< of this cgroup so far (memory.events; v1: memory.oom_control), 0 where unknown
 [[noreturn]] void exit_now(int code) noexcept;                           ///< _exit
 [[nodiscard]] std::string executable_path();                             ///< of /proc/self/exe
 

@@ -1,0 +1,307 @@
+// Too few descriptors, processes or too little memory: an error that names the limit, nothing left behind, and it goes on when there is more.
+#include <algorithm>
+#include <condition_variable>
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <mutex>
+#include <set>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "kindred/kindred.hpp"
+#include "support/test.hpp"
+
+using namespace kindred;
+using namespace kindred::test;
+using namespace std::chrono_literals;
+
+namespace {
+
+constexpr int cannot_be_tried = 77;  // exit code of a child that may not do what the test needs
+
+int number(int value) { return value; }
+int pid_together(Barrier all) {
+  all.arrive_and_wait();
+  return static_cast<int>(::getpid());
+}
+void die() { ::raise(SIGKILL); }
+int die_on(Event begun, Event go) {
+  begun.set();
+  go.wait();
+  ::raise(SIGKILL);
+  return 0;
+}
+std::size_t size_of(const std::vector<char>& bytes) { return bytes.size(); }
+std::vector<char> bytes_of(std::size_t size) { return std::vector<char>(size, 'b'); }
+std::size_t touch(std::size_t size) {
+  std::vector<char> kept(size, 't');
+  return static_cast<std::size_t>(std::count(kept.begin(), kept.end(), 't'));
+}
+void count_a_kill_and_die(const std::string& file, const std::string& text) {
+  std::ofstream{file} << text;
+  ::raise(SIGKILL);
+}
+
+// What the log says, and a wait for a word in it.
+class Heard {
+ public:
+  void operator()(const LogRecord& record) {
+    const std::scoped_lock lock{mutex_};
+    text_ += record.message + "\n";
+    changed_.notify_all();
+  }
+  bool wait_for(const std::string& part) {
+    std::unique_lock lock{mutex_};
+    return changed_.wait_for(lock, 20s * slowness(), [&] { return contains(text_, part); });
+  }
+  std::string text() {
+    const std::scoped_lock lock{mutex_};
+    return text_;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::string text_;
+};
+
+int lowest_free_descriptor() {
+  const int fd = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
+  ::close(fd);
+  return fd;
+}
+void limit_descriptors(rlim_t most) {
+  rlimit limit{};
+  ::getrlimit(RLIMIT_NOFILE, &limit);
+  limit.rlim_cur = most;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+// Of this process and of all that it started: the fork server forks under its own limit.
+void limit_processes(rlim_t most) {
+  auto pids = descendants(::getpid());
+  pids.emplace_back().pid = ::getpid();
+  for (const auto& info : pids) {
+    rlimit limit{};
+    if (::prlimit(info.pid, RLIMIT_NPROC, nullptr, &limit) != 0) throw std::runtime_error{"prlimit"};
+    limit.rlim_cur = most;
+    if (::prlimit(info.pid, RLIMIT_NPROC, &limit, nullptr) != 0) throw std::runtime_error{"prlimit"};
+  }
+}
+
+// Two workers run; under the limit that `shorten` sets no third one starts, the two do all work, and after `restore` there are five.
+template <class Shorten, class Restore>
+void run_short(StartMethod method, const std::string& words, const Shorten& shorten, const Restore& restore) {
+  const auto require = [](bool holds, const std::string& what) {
+    if (!holds) throw std::runtime_error{what};
+  };
+  Heard heard;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 5}};
+  pool.logger().add_sink([&](const LogRecord& record) { heard(record); });
+  const auto two = pool.make_barrier(2), five = pool.make_barrier(5);
+  {
+    auto one = pool.submit(pid_together, two), other = pool.submit(pid_together, two);
+    require(one.get() != other.get(), "two workers");
+  }
+  shorten();
+  std::vector<Future<int>> futures;
+  for (int i = 0; i < 50; ++i) futures.push_back(pool.submit(number, i));
+  for (int i = 0; i < 5; ++i) futures.push_back(pool.submit(pid_together, five));
+  require(heard.wait_for("a worker could not be started, and is tried again: "), "no word of it in the log");
+  for (int i = 0; i < 50; ++i) require(futures[static_cast<std::size_t>(i)].get() == i, "a wrong result");
+  require(pool.worker_pids().size() == 2, "other than two workers");
+  require(contains(heard.text(), words), "the log lacks '" + words + "': " + heard.text());
+  restore();
+  std::set<int> pids;
+  for (std::size_t i = 50; i < 55; ++i) pids.insert(futures[i].get());
+  require(pids.size() == 5, "not five workers");
+  require(pool.stats().restarts == 0 && pool.stats().lost == 0, "somebody died");
+}
+
+// Where the kernel would tell of this process's memory group, v2 and v1.
+std::string group_of(const std::string& line, const std::string& root) {
+  std::ifstream file{"/proc/self/cgroup"};
+  for (std::string one; std::getline(file, one);) {
+    if (const auto at = one.find(line); at != std::string::npos) return root + one.substr(at + line.size());
+  }
+  return {};
+}
+std::string unified_group() { return group_of("0::", "/sys/fs/cgroup"); }
+std::string memory_group() { return group_of(":memory:", "/sys/fs/cgroup/memory"); }
+
+// In this process and those that it starts, /sys/fs/cgroup is an empty folder with the two groups in it. Ends the process where it may not.
+void fake_groups() {
+  const auto uid = std::to_string(::getuid()), gid = std::to_string(::getgid());
+  if (::unshare(CLONE_NEWNS) != 0) {
+    if (::unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) ::_exit(cannot_be_tried);
+    write_file("/proc/self/setgroups", "deny");
+    write_file("/proc/self/uid_map", "0 " + uid + " 1");
+    write_file("/proc/self/gid_map", "0 " + gid + " 1");
+  }
+  if (::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) ::_exit(cannot_be_tried);
+  if (::mount("none", "/sys/fs/cgroup", "tmpfs", 0, "size=1m") != 0) ::_exit(cannot_be_tried);
+  for (const auto& group : {unified_group(), memory_group()}) {
+    if (!group.empty()) std::filesystem::create_directories(group);
+  }
+}
+
+std::string text_of_loss(Future<void> future) {
+  try {
+    future.get();
+  } catch (const WorkerLost& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+}  // namespace
+
+TEST_CASE_EACH_START_METHOD("where the third of five workers finds no descriptor, two do the work until there are more (B56, row 23)") {
+  ResourceAudit audit;
+  rlimit before{};
+  ::getrlimit(RLIMIT_NOFILE, &before);
+  try {
+    run_short(method, "ulimit -n", [] { limit_descriptors(static_cast<rlim_t>(lowest_free_descriptor()) + 1); }, [&] { limit_descriptors(before.rlim_cur); });
+  } catch (const std::exception& error) {
+    limit_descriptors(before.rlim_cur);
+    FAIL(error.what());
+  }
+}
+
+TEST_CASE_EACH_START_METHOD("where the third of five workers finds no process, two do the work until there are more (B56, row 23)") {
+  const auto outcome = run_forked([method] {
+    // The limit does not hold for root.
+    if (::getuid() == 0 && (::setgid(65534) != 0 || ::setuid(65534) != 0)) ::_exit(cannot_be_tried);
+    ::prctl(PR_SET_DUMPABLE, 1);
+    rlimit before{};
+    ::getrlimit(RLIMIT_NPROC, &before);
+    run_short(method, "ulimit -u", [] { limit_processes(1); }, [&] { limit_processes(before.rlim_cur); });
+  });
+  if (outcome.code == cannot_be_tried) KINDRED_SKIP("root of this machine may not become nobody");
+  CHECK_MESSAGE(outcome.code == 0, to_string(outcome));
+}
+
+TEST_CASE_EACH_START_METHOD("where the only worker cannot be replaced, what is pending fails with what was missing (C67)") {
+  ResourceAudit audit;
+  rlimit before{};
+  ::getrlimit(RLIMIT_NOFILE, &before);
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  pool.logger().add_sink([](const LogRecord&) {});
+  const auto begun = pool.make_event(), go = pool.make_event();
+  auto dying = pool.submit(die_on, begun, go);
+  begun.wait();
+  auto pending = pool.submit(number, 1);
+  limit_descriptors(3);
+  go.set();
+  std::string text;
+  bool caused = false;
+  try {
+    pending.get();
+  } catch (const BrokenProcessPool& error) {
+    text = error.what();
+    try {
+      if (error.cause()) std::rethrow_exception(error.cause());
+    } catch (const SystemError&) {
+      caused = true;
+    }
+  }
+  limit_descriptors(before.rlim_cur);
+  CHECK_CONTAINS(text, "no worker could be started");
+  CHECK_CONTAINS(text, "ulimit -n");
+  CHECK(caused);
+  CHECK_THROWS_AS(dying.get(), WorkerLost);
+  CHECK_THROWS_CONTAINS(pool.submit(number, 1), BrokenProcessPool, "ulimit -n");
+  pool.shutdown();
+}
+
+TEST_CASE_EACH_START_METHOD("a kill for want of memory is told by the cgroup's own count, and by no older one (B57)") {
+  for (const bool unified : {true, false}) {
+    CAPTURE(unified);
+    const auto outcome = run_forked([method, unified] {
+      if ((unified ? unified_group() : memory_group()).empty()) ::_exit(cannot_be_tried);
+      fake_groups();
+      const auto file = unified ? unified_group() + "/memory.events" : memory_group() + "/memory.oom_control";
+      const auto count = [&](int kills) { return std::string{unified ? "oom 5\noom_kill " : "under_oom 0\noom_kill "} + std::to_string(kills) + "\n"; };
+      write_file(file, count(5));
+      ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+      pool.logger().add_sink([](const LogRecord&) {});
+      const auto before = text_of_loss(pool.submit(die));
+      if (!contains(before, "SIGKILL") || !contains(before, "see dmesg") || contains(before, "cgroup")) throw std::runtime_error{before};
+      const auto at = text_of_loss(pool.submit(count_a_kill_and_die, file, count(6)));
+      if (!contains(at, "SIGKILL") || !contains(at, "The kernel killed a process of this cgroup for want of memory just now")) throw std::runtime_error{at};
+      const auto after = text_of_loss(pool.submit(die));
+      if (!contains(after, "see dmesg") || contains(after, "cgroup")) throw std::runtime_error{after};
+    });
+    if (outcome.code == cannot_be_tried) KINDRED_SKIP("no mount namespace to be had, or no cgroups of this version");
+    CHECK_MESSAGE(outcome.code == 0, to_string(outcome));
+  }
+}
+
+TEST_CASE_EACH_START_METHOD("a worker that the kernel kills for want of memory is told to be that (B57)") {
+  const auto mine = unified_group();
+  const auto parent = std::filesystem::path{mine}.parent_path().string();
+  const auto group = parent + "/kindred-test-" + std::to_string(::getpid());
+  std::error_code problem;
+  if (mine.empty() || mine == "/sys/fs/cgroup/" || !std::filesystem::exists(parent + "/cgroup.subtree_control") ||
+      !contains(read_file(parent + "/cgroup.subtree_control"), "memory") || !std::filesystem::create_directory(group, problem)) {
+    KINDRED_SKIP("no cgroup v2 beside ours whose memory could be limited");
+  }
+  const auto outcome = run_forked([method, group] {
+    write_file(group + "/memory.max", std::to_string(256U << 20U));
+    write_file(group + "/memory.swap.max", "0");
+    write_file(group + "/cgroup.procs", std::to_string(::getpid()));
+    ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+    pool.logger().add_sink([](const LogRecord&) {});
+    try {
+      (void)pool.submit(touch, std::size_t{1} << 30U).get();
+    } catch (const WorkerLost& error) {
+      if (contains(error.what(), "for want of memory just now")) return;
+      throw std::runtime_error{error.what()};
+    }
+    throw std::runtime_error{"no error"};
+  });
+  std::filesystem::remove(group, problem);
+  CHECK_MESSAGE(outcome.code == 0, to_string(outcome));
+}
+
+TEST_CASE_EACH_START_METHOD("where memory for an argument or a result is short, that task gets an error with sizes, and nobody a SIGBUS (B58, row 24)") {
+  const auto outcome = run_forked([method] {
+    if (unified_group().empty()) ::_exit(cannot_be_tried);
+    fake_groups();
+    write_file(unified_group() + "/memory.max", std::to_string(24U << 20U));
+    write_file(unified_group() + "/memory.current", "0");
+    const auto require = [](bool holds, const std::string& what) {
+      if (!holds) throw std::runtime_error{what};
+    };
+    ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+    pool.logger().add_sink([](const LogRecord&) {});
+    require(pool.submit(size_of, std::vector<char>(1U << 20U)).get() == 1U << 20U, "what fits");
+    std::string text = "no error";
+    try {
+      (void)pool.submit(size_of, std::vector<char>(64U << 20U));
+    } catch (const SystemError& error) {
+      text = error.what();
+    }
+    require(contains(text, "bytes of shared memory") && contains(text, "to be had") && contains(text, "raise the cgroup's memory limit"), text);
+    text = "no error";
+    try {
+      (void)pool.submit(bytes_of, std::size_t{64} << 20U).get();
+    } catch (const TaskError& error) {
+      text = error.what();
+      require(error.phase() == TaskPhase::writing_result, text);
+    }
+    require(contains(text, "bytes of shared memory") && contains(text, "raise the cgroup's memory limit"), text);
+    require(pool.submit(number, 7).get() == 7 && pool.stats().lost == 0 && pool.stats().restarts == 0, "the pool goes on");
+  });
+  if (outcome.code == cannot_be_tried) KINDRED_SKIP("no mount namespace to be had, or no cgroup v2");
+  CHECK_MESSAGE(outcome.code == 0, to_string(outcome));
+}
