@@ -8,6 +8,10 @@ get_property(pc_libs GLOBAL PROPERTY KINDRED_PC_LIBS)
 
 install(TARGETS ${kindred_targets} EXPORT kindred
   LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+get_property(kindred_programs GLOBAL PROPERTY KINDRED_PROGRAMS)
+if(kindred_programs)
+  install(TARGETS ${kindred_programs} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+endif()
 foreach(folder IN LISTS kindred_include_dirs)
   if(IS_DIRECTORY ${folder})
     install(DIRECTORY ${folder}/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.hpp")

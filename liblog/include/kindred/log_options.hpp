@@ -51,6 +51,9 @@ struct LogOptions {
   std::optional<Level> flight_recorder{};
   /// Memory for the flight recorder; the oldest records are forgotten first.
   std::size_t flight_bytes = 1024 * 1024;
+  /// Offer this log to `kindred-tail`, for this user (and root) on this machine: a listening socket under an abstract name, opened with the first
+  /// worker. It costs nothing until somebody comes; then a thread of nice 19 for each, at most 16.
+  bool tail = true;
 
   void validate() const;
 };

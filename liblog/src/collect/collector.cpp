@@ -440,6 +440,7 @@ LogSourceStats Collector::source_stats(SourceId id) const {
 }
 
 int Collector::bell_fd() const noexcept { return state_->bell.fd(); }
+StartMethod Collector::start_method() const noexcept { return state_->life->id.start_method(); }
 
 void Collector::emit(LogRecord&& record, std::uint64_t at) {
   State& state = *state_;
@@ -572,12 +573,57 @@ LogStats Collector::stats() const {
   return stats;
 }
 
+int Collector::offer_tail() noexcept {
+  State& state = *state_;
+  if (state.tail != nullptr) return state.tail->fd();
+  if (!state.options.tail) return -1;
+  try {
+    state.tail = std::make_unique<TailServer>(state.life->id, state.history, [&state] {
+      const std::lock_guard hold{state.levels_lock};
+      return state.targets.size() - 1;  // but for the parent
+    });
+    return state.tail->fd();
+  } catch (const std::exception& error) {
+    // A convenience: what the program is for does not depend on it.
+    try {
+      LogRecord record;
+      record.level = Level::debug;
+      record.message = fmt::format("this log is not offered to kindred-tail: {}", error.what());
+      record.origin = Origin::lifecycle;
+      if (level() <= Level::debug) emit(std::move(record));
+    } catch (const std::exception&) {
+    }
+    return -1;
+  }
+}
+
+bool Collector::answer_tail() noexcept {
+  try {
+    LogRecord record;
+    record.level = Level::warn;
+    record.message = state_->tail->answer();
+    record.origin = Origin::lifecycle;
+    if (!record.message.empty()) emit(std::move(record));
+  } catch (const std::exception&) {
+    // No memory or no thread for a guest: he sees his connection end.
+  }
+  return state_->tail->offered();
+}
+
+void Collector::withdraw_tail() noexcept { state_->tail->withdraw(); }
+
 bool Collector::shutdown(Deadline deadline) {
   State& state = *state_;
   {
     const std::lock_guard hold{state.thread_lock};
     if (std::exchange(state.shut, true)) return true;
   }
+  const struct EndTails {
+    State& state;
+    ~EndTails() {
+      if (state.tail != nullptr) state.tail->end(!state.on_own_thread());
+    }
+  } when_all_is_delivered{state};
   close_local_front(*state.front, 100ms);
   if (!state.started.load(std::memory_order_acquire)) {
     {

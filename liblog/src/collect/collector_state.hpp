@@ -17,6 +17,7 @@
 #include "front/front.hpp"
 #include "kindred/internal/collector.hpp"
 #include "record/level_table.hpp"
+#include "tail/tail_server.hpp"
 
 namespace kindred::internal {
 
@@ -53,6 +54,7 @@ struct Collector::State : std::enable_shared_from_this<Collector::State> {
   const std::shared_ptr<History> history;
   LogFront* front = nullptr;
   Logger logger;
+  std::unique_ptr<TailServer> tail;  ///< set once, by the owner's thread that waits on its descriptor
 
   // --- levels ---
   struct Target {

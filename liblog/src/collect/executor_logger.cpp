@@ -8,7 +8,7 @@ namespace kindred {
 
 SinkId ExecutorLogger::add_sink(const AnySink& sink, SinkOptions options) {
   static_cast<void>(target());
-  auto made = sink.make(options);
+  auto made = sink.make(options, to_string(collector_.start_method()));
   return collector_.add_sink(std::move(made), std::move(options));
 }
 

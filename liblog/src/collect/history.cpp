@@ -105,10 +105,14 @@ void History::publish() noexcept {
     if (end_.position == head_) return;
     end_ = {head_, head_ordinal_};
   }
-  if (waiting_.load(std::memory_order_seq_cst) != 0) {
-    published_.fetch_add(1, std::memory_order_seq_cst);
-    futex_wake(published_, INT_MAX);
-  }
+  if (waiting_.load(std::memory_order_seq_cst) != 0) tell_readers();
+}
+
+void History::tell_readers() noexcept {
+  published_.fetch_add(1, std::memory_order_seq_cst);
+  futex_wake(published_, INT_MAX);
+  const std::lock_guard hold{lock_};
+  for (const Doorbell* const bell : bells_) bell->ring();
 }
 
 const KeptRecord* History::at(std::uint64_t position) const noexcept {
@@ -129,8 +133,7 @@ void History::close() noexcept {
     const std::lock_guard hold{lock_};
     closed_ = true;
   }
-  published_.fetch_add(1, std::memory_order_seq_cst);
-  futex_wake(published_, INT_MAX);
+  tell_readers();
 }
 
 History::Place History::oldest() const {
@@ -191,6 +194,29 @@ bool History::wait_beyond(const Place& place) const {
     if (there) return true;
     if (closed) return false;
   }
+}
+
+History::Next History::next(const Place& place, const std::function<void()>& sleep) const {
+  // Order: as in `wait_beyond`.
+  waiting_.fetch_add(1, std::memory_order_seq_cst);
+  Next found;
+  {
+    const std::lock_guard hold{lock_};
+    found = end_.position > place.position ? Next::something : closed_ ? Next::closed : Next::nothing;
+  }
+  if (found == Next::nothing) sleep();
+  waiting_.fetch_sub(1, std::memory_order_relaxed);
+  return found;
+}
+
+void History::hear(const Doorbell& bell) {
+  const std::lock_guard hold{lock_};
+  bells_.push_back(&bell);
+}
+
+void History::stop_hearing(const Doorbell& bell) noexcept {
+  const std::lock_guard hold{lock_};
+  std::erase(bells_, &bell);
 }
 
 }  // namespace kindred::internal

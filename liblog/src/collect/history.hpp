@@ -81,9 +81,16 @@ class History {
   void copy_task(std::uint64_t task_id, std::vector<std::byte>& out) const;
   /// Sleeps until there is something at `place`. Returns false where there never will be.
   bool wait_beyond(const Place& place) const;
+  /// For a reader that waits for something else as well. Returns what there is at `place`; where that is nothing yet, calls `sleep` once, which is to
+  /// return when the bell rings, or whenever it likes. The bell is one of those that `hear` was given.
+  enum class Next : std::uint8_t { something, nothing, closed };
+  Next next(const Place& place, const std::function<void()>& sleep) const;
+  void hear(const Doorbell& bell);
+  void stop_hearing(const Doorbell& bell) noexcept;
 
  private:
   void forget(std::size_t bytes);
+  void tell_readers() noexcept;
   [[nodiscard]] const KeptRecord& record_at(std::uint64_t position) const noexcept {
     return *reinterpret_cast<const KeptRecord*>(memory_.get() + position % capacity_);
   }
@@ -101,6 +108,7 @@ class History {
   Place begin_;
   Place end_;
   bool closed_ = false;
+  std::vector<const Doorbell*> bells_;
   mutable std::atomic<std::uint32_t> waiting_{0};
   mutable std::atomic<std::uint32_t> published_{0};  ///< a futex word, raised where somebody waits
 };

@@ -238,6 +238,7 @@ class PoolCore {
   std::uint64_t run_ticks_ = 0;
   std::uint64_t queue_ticks_ = 0;
   std::uint64_t supervisor_wakeups_ = 0;
+  int tail_fd_ = -1;                 // where kindred-tail knocks
   std::uint64_t oom_kills_seen_ = 0;
   unsigned start_failures_ = 0;
   unsigned usable_cpus_ = 1;

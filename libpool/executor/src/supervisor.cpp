@@ -18,7 +18,7 @@ namespace {
 using std::chrono::steady_clock;
 
 // Tokens of the poll: which slot, and which of its descriptors.
-enum : std::uint64_t { token_bell = 0, token_interrupt = 1, token_slots = 16 };
+enum : std::uint64_t { token_bell = 0, token_interrupt = 1, token_tail = 2, token_slots = 16 };
 enum class Watched : std::uint64_t { process = 0, socket = 1, captured_stdout = 2, captured_stderr = 3 };
 std::uint64_t token_of(const WorkerSlot& slot, Watched what) noexcept {
   return token_slots + static_cast<std::uint64_t>(slot.index) * 4 + static_cast<std::uint64_t>(what);
@@ -41,6 +41,8 @@ void PoolCore::start_supervisor() {
   poll->add(context_.service_bell().fd(), token_bell);
   (void)context_.waiter_bell();  // made now, so that it exists before a thread sleeps on it
   if (interrupt_) poll->add(interrupt_->bell().fd(), token_interrupt);
+  tail_fd_ = collector_.offer_tail();
+  if (tail_fd_ >= 0) poll->add(tail_fd_, token_tail);
   poll_ = std::move(poll);
   oom_kills_seen_ = oom_kills();  // what was killed before is no evidence for what dies from now on
   try {
@@ -68,6 +70,10 @@ void PoolCore::supervise() {
     const Deadline deadline = next_deadline();
     flush_afterwards(lock);
     poll_->wait(tokens, deadline);
+    if (std::erase(tokens, token_tail) != 0 && !collector_.answer_tail()) {
+      poll_->remove(tail_fd_);
+      collector_.withdraw_tail();
+    }
     ++supervisor_wakeups_;
     lock.lock();
     for (const auto token : tokens) {

@@ -19,6 +19,7 @@
 #include "kindred/log_record.hpp"
 #include "kindred/log_stats.hpp"
 #include "kindred/logger.hpp"
+#include "kindred/start_method.hpp"
 
 namespace kindred {
 class ProcessPoolExecutor;
@@ -107,6 +108,7 @@ class Collector {
   [[nodiscard]] LogSourceStats source_stats(SourceId source) const;
   /// The descriptor that a worker's `attach_log` needs (duplicate it into the worker).
   [[nodiscard]] int bell_fd() const noexcept;
+  [[nodiscard]] StartMethod start_method() const noexcept;
 
   // --- records of the parent ---
   /// Puts a record that the parent made into the log: lifecycle, crash, captured output. `at` (ticks) is its time in the order; 0: now. `time`
@@ -142,6 +144,13 @@ class Collector {
   /// The task failed: what the flight recorder has of it goes to the sinks.
   void release_flight(std::uint64_t task_id);
   [[nodiscard]] LogStats stats() const;
+
+  // --- kindred-tail ---
+  /// Offers this log to `kindred-tail` (`LogOptions::tail`). Returns the descriptor that becomes readable when somebody comes; -1: it is not offered.
+  [[nodiscard]] int offer_tail() noexcept;
+  /// Somebody has come: lets him in, or not. Never blocks. False: the descriptor is to be waited on no longer, and then the offer withdrawn.
+  bool answer_tail() noexcept;
+  void withdraw_tail() noexcept;
 
   /// Closes the log: later records of the parent go to stderr; all that was committed is delivered, flushed, the thread ends. Idempotent.
   /// False: a sink took nothing until the deadline; its thread is left to itself, and stderr was told what was lost.

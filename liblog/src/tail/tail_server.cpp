@@ -1,0 +1,260 @@
+#include "tail/tail_server.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <deque>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "kindred/error.hpp"
+#include "kindred/internal/escape.hpp"
+#include "kindred/internal/files.hpp"
+#include "kindred/internal/json_formatter.hpp"
+#include "kindred/internal/local_socket.hpp"
+#include "kindred/internal/process.hpp"
+#include "kindred/start_method.hpp"
+
+namespace kindred::internal {
+namespace {
+
+using namespace std::chrono_literals;
+using Clock = std::chrono::steady_clock;
+
+constexpr std::size_t most_tails = 16;
+constexpr unsigned most_refused = 64;             ///< then the door is shut: who knocks for ever costs the pool time
+constexpr auto request_patience = 2s;
+constexpr auto end_patience = 100ms;
+constexpr std::size_t longest_request = 64 * 1024;
+constexpr std::size_t piece_bytes = 64 * 1024;    ///< copied out of the history at once, and sent at once
+constexpr std::size_t most_kept_bytes = 4 << 20;  ///< of the lines that come first
+
+Descriptor take_a_name(ContextId context) {
+  const std::string name = tail_name(user_id(), context.owner_pid(), context.serial());
+  try {
+    return listen_locally(name);
+  } catch (const SystemError& error) {
+    if (error.code().value() != EADDRINUSE) throw;
+    // Anyone may take a name first, or have it from a process of this number that is gone: the next one does as well.
+    return listen_locally(name + "+");
+  }
+}
+
+}  // namespace
+
+TailServer::TailServer(ContextId context, std::shared_ptr<History> history, std::function<std::size_t()> workers)
+    : context_{context}, uid_{user_id()}, workers_{std::move(workers)}, shared_{std::make_shared<Shared>()}, listener_{take_a_name(context)} {
+  shared_->history = std::move(history);
+}
+
+std::string TailServer::facts() const {
+  TextBuffer line;
+  line.append(fmt::format("{} pid={} serial={} start_method={} workers={} since={} program=", tail_answer::info, context_.owner_pid(), context_.serial(),
+                          to_string(context_.start_method()), workers_(), std::chrono::duration_cast<std::chrono::seconds>(since_.time_since_epoch()).count()));
+  line.push_back('"');
+  append_escaped(line, executable_path(), EscapeIn::field_quotes);
+  line.append("\"\n");
+  return std::string{line.view()};
+}
+
+void TailServer::forget_ended() {
+  for (auto& running : tails_) {
+    if (running.tail->ended.load(std::memory_order_acquire)) running.thread.join();
+  }
+  std::erase_if(tails_, [](const Running& running) { return !running.thread.joinable(); });
+}
+
+std::string TailServer::answer() {
+  forget_ended();
+  Descriptor socket = accept_locally(listener_.get());
+  if (!socket) return {};
+  const auto refuse = [&socket](const std::string& why) {
+    static_cast<void>(send_some(socket.get(), fmt::format("{} {}\n", tail_answer::refused, why)));
+  };
+  const auto peer = peer_of(socket.get());
+  if (!peer || (peer->uid != uid_ && peer->uid != 0)) {
+    refuse(fmt::format("this pool is of user {}; only that user and root may follow it", uid_));
+    ++refused_;
+    const auto who = peer ? fmt::format("user {} (pid {})", peer->uid, peer->pid) : std::string{"somebody unknown"};
+    if (refused_ == most_refused) {
+      stop_listening(listener_.get());  // also where a fork of the program holds a copy
+      offered_ = false;
+      return fmt::format("kindred-tail of {} was refused, the {}th: this log is not offered any more", who, refused_);
+    }
+    return refused_ == 1 ? fmt::format("kindred-tail of {} was refused: this log is for user {} and root", who, uid_) : std::string{};
+  }
+  if (tails_.size() >= most_tails) {
+    refuse(fmt::format("{} tails are connected to this pool, which are as many as may be", tails_.size()));
+    return {};
+  }
+  auto tail = std::make_shared<Tail>(std::move(socket), shared_);
+  tail->facts = facts();
+  tails_.reserve(tails_.size() + 1);
+  std::thread thread{[tail] { tail->run(); }};
+  tails_.push_back({std::move(tail), std::move(thread)});
+  return {};
+}
+
+void TailServer::end(bool wait) noexcept {
+  listener_.reset();
+  if (!shared_->ending.load(std::memory_order_relaxed)) {
+    shared_->end_by = Clock::now() + end_patience;
+    shared_->ending.store(true, std::memory_order_release);
+  }
+  for (const auto& running : tails_) running.tail->bell.ring();
+  for (auto& running : tails_) {
+    if (wait) running.thread.join();
+    else running.thread.detach();
+  }
+  tails_.clear();
+}
+
+void TailServer::Tail::run() noexcept {
+  begin_background_thread("kindred-tail");
+  try {
+    TailRequest request;
+    if (read_request(request)) {
+      if (request.follow) follow(request);
+      else static_cast<void>(send(facts));
+    } else {
+      static_cast<void>(send(fmt::format("{} the request makes no sense; is this kindred-tail of the same version?\n", tail_answer::refused)));
+    }
+  } catch (const std::exception&) {
+    // No memory: the connection ends here.
+  }
+  socket.reset();
+  ended.store(true, std::memory_order_release);
+}
+
+bool TailServer::Tail::read_request(TailRequest& request) const {
+  const auto until = Clock::now() + request_patience;
+  std::string line;
+  while (line.find('\n') == std::string::npos) {
+    char bytes[1024];
+    const auto got = receive_some(socket.get(), bytes, sizeof bytes);
+    if (got == 0 || (got < 0 && got != -EAGAIN)) return false;
+    if (got > 0) {
+      line.append(bytes, static_cast<std::size_t>(got));
+      if (line.size() > longest_request) return false;
+      continue;
+    }
+    if (shared->ending.load(std::memory_order_acquire) || Clock::now() >= until) return false;
+    static_cast<void>(wait_for_socket(socket.get(), false, bell.fd(), until));
+  }
+  const auto parsed = TailRequest::parse(std::string_view{line}.substr(0, line.find('\n')));
+  if (parsed) request = *parsed;
+  return parsed.has_value();
+}
+
+/// Sends all of it. False: nobody is there any more, or the time at the end is over.
+bool TailServer::Tail::send(std::string_view text) const noexcept {
+  while (!text.empty()) {
+    const auto sent = send_some(socket.get(), text);
+    if (sent > 0) {
+      text.remove_prefix(static_cast<std::size_t>(sent));
+      continue;
+    }
+    if (sent != -EAGAIN) return false;
+    Deadline until;
+    if (shared->ending.load(std::memory_order_acquire)) {
+      until = shared->end_by;
+      if (Clock::now() >= *until) return false;
+    }
+    // News of the history ring as well, and are not wanted now. After the end nobody rings.
+    const auto news = wait_for_socket(socket.get(), true, until ? -1 : bell.fd(), until);
+    if (news.gone) return false;
+    if (news.also) static_cast<void>(bell.clear());
+  }
+  return true;
+}
+
+void TailServer::Tail::follow(const TailRequest& request) {
+  History& history = *shared->history;
+  JsonFormatter json{{}, {}};
+  LogRecord record;
+  TextBuffer message;
+  TextBuffer out;
+  std::vector<std::byte> bytes;
+  const auto each_of_bytes = [&](auto&& take) {
+    for (std::size_t at = 0; at < bytes.size();) {
+      KeptRecord kept;
+      std::memcpy(&kept, bytes.data() + at, sizeof kept);
+      const std::span<const std::byte> entry{bytes.data() + at, kept.bytes};
+      at += kept.bytes;
+      if (!request.may_accept(kept) || !read_kept(entry, record, message) || !request.accepts(record)) continue;
+      if (!take()) return false;
+    }
+    bytes.clear();
+    return true;
+  };
+
+  auto place = history.newest();
+  if (request.last != 0) {
+    // The last that fit, of what was kept when he came: gone through once, because what a record is asked for by is not indexed.
+    const auto end = place.position;
+    place = history.oldest();
+    std::deque<std::string> lines;
+    std::size_t lines_bytes = 0;
+    while (place.position < end) {
+      static_cast<void>(history.copy(place, bytes, std::min<std::size_t>(piece_bytes, end - place.position)));
+      each_of_bytes([&] {
+        out.clear();
+        json.append(record, out);
+        out.push_back('\n');
+        lines.emplace_back(out.view());
+        lines_bytes += out.size();
+        while (lines.size() > request.last || (lines_bytes > most_kept_bytes && lines.size() > 1)) {
+          lines_bytes -= lines.front().size();
+          lines.pop_front();
+        }
+        return true;
+      });
+    }
+    for (const auto& line : lines) {
+      if (!send(line)) return;
+    }
+    out.clear();
+  }
+
+  const struct Hearing {
+    History& history;
+    const Doorbell& bell;
+    Hearing(History& its_history, const Doorbell& its_bell) : history{its_history}, bell{its_bell} { history.hear(bell); }
+    Hearing(const Hearing&) = delete;
+    Hearing& operator=(const Hearing&) = delete;
+    ~Hearing() { history.stop_hearing(bell); }
+  } hearing{history, bell};
+  for (;;) {
+    const auto lost = history.copy(place, bytes, piece_bytes);
+    if (lost != 0) out.append(fmt::format("{} {}\n", tail_answer::lost, lost));
+    const bool there = each_of_bytes([&] {
+      json.append(record, out);
+      out.push_back('\n');
+      if (out.size() < piece_bytes) return true;
+      const bool taken = send(out.view());
+      out.clear();
+      out.shrink(1 << 20);
+      return taken;
+    });
+    if (!there || !send(out.view())) return;
+    out.clear();
+    bool gone = false;
+    const auto next = history.next(place, [&] {
+      if (shared->ending.load(std::memory_order_acquire)) return;
+      const auto news = wait_for_socket(socket.get(), false, bell.fd(), {});
+      if (news.also) static_cast<void>(bell.clear());
+      // He has nothing more to say: that he is readable means that he has gone, or talks nonsense.
+      gone = news.gone || news.readable;
+    });
+    if (gone) return;
+    if (next == History::Next::closed || (next == History::Next::nothing && shared->ending.load(std::memory_order_acquire))) {
+      // Published between the look and the end is what was committed before it.
+      if (history.newest().position > place.position) continue;
+      static_cast<void>(send(fmt::format("{}\n", tail_answer::end)));
+      return;
+    }
+  }
+}
+
+}  // namespace kindred::internal

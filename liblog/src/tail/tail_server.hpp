@@ -1,0 +1,80 @@
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "collect/history.hpp"
+#include "kindred/internal/context_id.hpp"
+#include "kindred/internal/wakeup.hpp"
+#include "tail/tail_request.hpp"
+
+namespace kindred::internal {
+
+/// The side of `kindred-tail` that is in the parent: gives the log to who may have it. Each tail has a thread of nice 19 that reads the history, which
+/// forgets the oldest for the newest whoever reads it: a tail that takes nothing loses records, is told how many, and holds nobody up.
+///
+///     listening socket ---- who waits on it calls `answer` ----> a thread for each tail:  history -> filter -> JSON -> its socket
+///
+/// Threads: `answer` by one at a time, `end` when nobody answers any more.
+class TailServer {
+ public:
+  /// Takes a name and listens. `workers` counts those that live. Errors: `SystemError`.
+  TailServer(ContextId context, std::shared_ptr<History> history, std::function<std::size_t()> workers);
+  TailServer(const TailServer&) = delete;
+  TailServer& operator=(const TailServer&) = delete;
+  ~TailServer() { end(true); }
+
+  [[nodiscard]] int fd() const noexcept { return listener_.get(); }
+  [[nodiscard]] bool offered() const noexcept { return offered_; }  ///< false: call `withdraw` when nobody waits on the descriptor
+  void withdraw() noexcept { listener_.reset(); }
+  /// Lets in one who has come: this user or root. Returns what the log ought to say about it, mostly nothing.
+  [[nodiscard]] std::string answer();
+  /// The log has ended: gives each tail what there is, for a tenth of a second all in all. `wait`: until their threads have ended. Idempotent.
+  void end(bool wait) noexcept;
+
+ private:
+  struct Shared {
+    std::shared_ptr<History> history;
+    std::atomic<bool> ending{false};
+    std::chrono::steady_clock::time_point end_by{};  ///< set before `ending`
+  };
+  struct Tail {
+    Tail(Descriptor its_socket, std::shared_ptr<const Shared> its_shared) : socket{std::move(its_socket)}, shared{std::move(its_shared)} {}
+    Descriptor socket;
+    Doorbell bell;  ///< rings for news of the history, and for the end
+    std::shared_ptr<const Shared> shared;
+    std::string facts;
+    std::atomic<bool> ended{false};
+
+    void run() noexcept;
+    [[nodiscard]] bool read_request(TailRequest& request) const;
+    void follow(const TailRequest& request);
+    bool send(std::string_view text) const noexcept;
+  };
+  struct Running {
+    std::shared_ptr<Tail> tail;
+    std::thread thread;
+  };
+  void forget_ended();
+  [[nodiscard]] std::string facts() const;
+
+  ContextId context_;
+  std::uint32_t uid_;
+  std::function<std::size_t()> workers_;
+  std::shared_ptr<Shared> shared_;
+  std::chrono::system_clock::time_point since_ = std::chrono::system_clock::now();
+  unsigned refused_ = 0;
+  bool offered_ = true;
+  std::vector<Running> tails_;
+  Descriptor listener_;
+};
+
+}  // namespace kindred::internal

@@ -1,0 +1,379 @@
+// kindred-tail: follows the log of a pool from another terminal. doc/tail.md is its page.
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <chrono>
+#include <climits>
+#include <cstdint>
+#include <cstdio>
+#include <exception>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+
+#include "kindred/error.hpp"
+#include "kindred/internal/color.hpp"
+#include "kindred/internal/escape.hpp"
+#include "kindred/internal/files.hpp"
+#include "kindred/internal/json_formatter.hpp"
+#include "kindred/internal/local_socket.hpp"
+#include "kindred/internal/pattern.hpp"
+#include "kindred/internal/record_reader.hpp"
+#include "tail/tail_request.hpp"
+
+namespace {
+
+using namespace kindred;
+using namespace kindred::internal;
+using namespace std::chrono_literals;
+
+constexpr int standard_output = 1;
+constexpr int standard_error = 2;
+enum Exit : int { exit_ended = 0, exit_failed = 1, exit_usage = 2 };
+
+constexpr std::string_view usage = R"(kindred-tail                      lists the pools of this user (root: of all users)
+kindred-tail PID [OPTION...]      follows the log of the pool of that process until the pool ends
+kindred-tail PID/N [OPTION...]    the same where the process has several pools: N as the list has it
+
+  -l, --level LEVEL     records of that level and above: trace, debug, info, warn, error, critical
+  -w, --worker INDEX    records of one worker, or of the "parent"
+  -t, --task ID|NAME    records of one task, or of tasks of that name
+      --logger NAME     records of that logger and those below it
+      --text TEXT       records whose message contains the text
+  -n, --last N|all      begins with the last N that are kept (default 10)
+      --json            one JSON object a line, as sinks::json writes them
+      --pattern P       lines as that pattern makes them
+      --color WHEN      auto, always, never
+  -h, --help
+
+A tail that is slower than the log loses records and says how many; the pool never waits for it.
+Exit status: 0 the pool has ended, 1 there is none, or it refused, or it died, 2 wrong usage.
+)";
+
+/// Ends the program with words on stderr.
+struct Stop {
+  Exit code;
+  std::string words;
+};
+
+bool write_all(int fd, std::string_view text) {
+  while (!text.empty()) {
+    const auto written = write_some(fd, text);
+    if (written <= 0) return false;
+    text.remove_prefix(static_cast<std::size_t>(written));
+  }
+  return true;
+}
+
+template <class Number>
+std::optional<Number> number_in(std::string_view text) {
+  Number number{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
+  return number;
+}
+
+// --------------------------------------------------------------------------------------------------------------------------------
+// The command line
+
+struct Wishes {
+  std::optional<std::uint32_t> pid;
+  std::optional<std::string> serial;
+  TailRequest request;
+  bool json = false;
+  std::string pattern;
+  Color color = Color::automatic;
+};
+
+Wishes read_arguments(const std::vector<std::string>& arguments) {
+  Wishes wishes;
+  for (std::size_t i = 0; i < arguments.size(); ++i) {
+    std::string name = arguments[i];
+    std::optional<std::string> value;
+    if (const auto sign = name.find('='); name.starts_with("--") && sign != std::string::npos) {
+      value = name.substr(sign + 1);
+      name.resize(sign);
+    }
+    const auto is = [&](std::string_view brief, std::string_view full) {
+      if (name != full && (brief.empty() || name != brief)) return false;
+      if (!value) {
+        if (i + 1 == arguments.size()) throw Stop{exit_usage, name + " needs a value"};
+        value = arguments[++i];
+      }
+      return true;
+    };
+    if (name == "-h" || name == "--help") {
+      static_cast<void>(write_all(standard_output, usage));
+      throw Stop{exit_ended, {}};
+    }
+    if (name == "--json") {
+      wishes.json = true;
+    } else if (is("-l", "--level")) {
+      wishes.request.level = parse_level(*value);
+    } else if (is("-w", "--worker")) {
+      wishes.request.worker = *value == "parent" ? std::optional{-1} : number_in<int>(*value);
+      if (!wishes.request.worker || *wishes.request.worker < -1) throw Stop{exit_usage, fmt::format("--worker is '{}'; it must be an index, or parent", *value)};
+    } else if (is("-t", "--task")) {
+      wishes.request.task_id = number_in<std::uint64_t>(*value);
+      if (!wishes.request.task_id) wishes.request.task_name = *value;
+    } else if (is({}, "--logger")) {
+      wishes.request.logger = *value;
+    } else if (is({}, "--text")) {
+      wishes.request.text = *value;
+    } else if (is("-n", "--last")) {
+      const auto count = *value == "all" ? std::optional<std::uint64_t>{INT64_MAX} : number_in<std::uint64_t>(*value);
+      if (!count || *count > INT64_MAX) throw Stop{exit_usage, fmt::format("--last is '{}'; it must be a number, or all", *value)};
+      wishes.request.last = *count;
+    } else if (is({}, "--pattern")) {
+      wishes.pattern = *value;
+    } else if (is({}, "--color")) {
+      if (*value == "auto") wishes.color = Color::automatic;
+      else if (*value == "always") wishes.color = Color::always;
+      else if (*value == "never") wishes.color = Color::never;
+      else throw Stop{exit_usage, fmt::format("--color is '{}'; it must be auto, always or never", *value)};
+    } else if (!name.starts_with('-') && !wishes.pid) {
+      const auto slash = name.find('/');
+      wishes.pid = number_in<std::uint32_t>(std::string_view{name}.substr(0, slash));
+      if (!wishes.pid) throw Stop{exit_usage, fmt::format("'{}' is no process id", name)};
+      if (slash != std::string::npos) wishes.serial = name.substr(slash + 1);
+    } else {
+      throw Stop{exit_usage, fmt::format("'{}' is no option; see kindred-tail --help", name)};
+    }
+  }
+  return wishes;
+}
+
+// --------------------------------------------------------------------------------------------------------------------------------
+// Pools
+
+struct Pool {
+  std::uint32_t uid = 0;
+  std::uint32_t pid = 0;
+  std::string serial;
+  Descriptor socket;
+};
+
+/// Connects to each pool that this user may follow. Anyone may take such a name: it counts where the one who listens is who it says.
+std::vector<Pool> find_pools() {
+  const std::uint32_t me = user_id();
+  std::vector<Pool> pools;
+  for (const auto& name : local_names(me == 0 ? std::string{"kindred/"} : fmt::format("kindred/{}/", me))) {
+    std::string_view rest{name};
+    rest.remove_prefix(std::string_view{"kindred/"}.size());
+    const auto first = rest.find('/');
+    const auto second = rest.find('/', first + 1);
+    if (first == std::string_view::npos || second == std::string_view::npos) continue;
+    const auto uid = number_in<std::uint32_t>(rest.substr(0, first));
+    const auto pid = number_in<std::uint32_t>(rest.substr(first + 1, second - first - 1));
+    if (!uid || !pid) continue;
+    std::string serial{rest.substr(second + 1)};
+    if (serial.ends_with('+')) serial.pop_back();
+    Descriptor socket = connect_locally(name);
+    if (!socket) continue;
+    const auto peer = peer_of(socket.get());
+    if (!peer || peer->uid != *uid) continue;
+    // Where it is in another namespace, the kernel tells its number here (or 0); a name that a dead process left to its forks is none.
+    const std::uint32_t here = peer->pid != 0 ? peer->pid : *pid;
+    if (peer->pid != 0 && !file_status(fmt::format("/proc/{}", peer->pid))) continue;
+    pools.push_back({.uid = *uid, .pid = here, .serial = std::move(serial), .socket = std::move(socket)});
+  }
+  return pools;
+}
+
+/// What a pool sends, line by line.
+class Answers {
+ public:
+  explicit Answers(const Descriptor& socket) : socket_{socket} {}
+  /// Nothing: the pool has closed the connection, or the deadline has passed. `idle` is called before there is a wait.
+  template <class Idle>
+  std::optional<std::string_view> next(Deadline deadline, Idle&& idle) {
+    for (;;) {
+      if (const auto end = text_.find('\n', searched_); end != std::string::npos) {
+        const std::string_view line = std::string_view{text_}.substr(begin_, end - begin_);
+        begin_ = searched_ = end + 1;
+        return line;
+      }
+      text_.erase(0, begin_);
+      begin_ = 0;
+      searched_ = text_.size();
+      const std::size_t size = text_.size();
+      text_.resize(size + 64 * 1024);
+      const auto got = receive_some(socket_.get(), text_.data() + size, text_.size() - size);
+      text_.resize(size + static_cast<std::size_t>(std::max<std::ptrdiff_t>(got, 0)));
+      if (got > 0) continue;
+      if (got != -EAGAIN) return std::nullopt;
+      idle();
+      if (deadline && std::chrono::steady_clock::now() >= *deadline) return std::nullopt;
+      static_cast<void>(wait_for_socket(socket_.get(), false, -1, deadline));
+    }
+  }
+
+ private:
+  const Descriptor& socket_;
+  std::string text_;
+  std::size_t begin_ = 0;
+  std::size_t searched_ = 0;
+};
+
+std::map<std::string, std::string> facts_in(std::string_view line) {
+  std::map<std::string, std::string> facts;
+  while (line.starts_with(' ')) {
+    line.remove_prefix(1);
+    Field field;
+    if (!take_field(line, field)) break;
+    facts[field.key] = std::visit([](const auto& value) { return fmt::format("{}", value); }, field.value);
+  }
+  return facts;
+}
+
+int list(std::vector<Pool>& pools) {
+  TailRequest request;
+  request.follow = false;
+  for (const auto& pool : pools) static_cast<void>(send_some(pool.socket.get(), request.to_line()));
+  const auto until = std::chrono::steady_clock::now() + 1s;
+  TextBuffer out;
+  out.append("    PID    N  START METHOD  WORKERS  SINCE                PROGRAM\n");
+  for (const auto& pool : pools) {
+    const auto line = Answers{pool.socket}.next(until, [] {});
+    if (!line || line->empty() || line->front() != tail_answer::info) {
+      out.append(fmt::format("{:7} {:>4}  {}\n", pool.pid, pool.serial, "does not answer"));
+      continue;
+    }
+    auto facts = facts_in(line->substr(1));
+    const std::chrono::sys_seconds since{std::chrono::seconds{number_in<std::int64_t>(facts["since"]).value_or(0)}};
+    out.append(fmt::format("{:7} {:>4}  {:<12}  {:>7}  {:%Y-%m-%d %H:%M:%S}  ", pool.pid, pool.serial, facts["start_method"], facts["workers"],
+                           fmt::localtime(std::chrono::system_clock::to_time_t(since))));
+    append_escaped(out, facts["program"]);
+    out.push_back('\n');
+  }
+  return write_all(standard_output, out.view()) ? exit_ended : exit_failed;
+}
+
+// --------------------------------------------------------------------------------------------------------------------------------
+// Following
+
+/// Writes records as lines to stdout.
+class Output {
+ public:
+  explicit Output(const Wishes& wishes)
+      : json_{wishes.json}, colors_{}, colored_{use_color(wishes.color, standard_output)}, text_{wishes.pattern, colored_ ? &colors_ : nullptr} {}
+
+  void put_line(std::string_view json) {
+    if (json_) {
+      out_.append(json);
+    } else {
+      LogRecord record;
+      if (!reader_->read(json, record)) return;
+      text_.append(record, out_);
+    }
+    end_line();
+  }
+  void put_lost(std::uint64_t count) {
+    LogRecord record;
+    record.time = std::chrono::time_point_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now());
+    record.level = Level::warn;
+    record.origin = Origin::lifecycle;
+    record.message = fmt::format("{} record{} of the pool were lost here: this tail was slower than the log", count, count == 1 ? "" : "s");
+    if (json_) JsonFormatter{}.append(record, out_);
+    else text_.append(record, out_);
+    end_line();
+  }
+  /// False: the reader of this program's output has gone.
+  bool flush() {
+    const bool written = write_all(standard_output, out_.view());
+    out_.clear();
+    out_.shrink(1 << 20);
+    return written;
+  }
+
+ private:
+  void end_line() {
+    out_.push_back('\n');
+    if (out_.size() > 64 * 1024 && !flush()) throw Stop{exit_ended, {}};
+  }
+
+  bool json_;
+  LevelColors colors_;
+  bool colored_;
+  PatternFormatter text_;
+  std::unique_ptr<RecordReader> reader_ = make_json_reader();
+  TextBuffer out_;
+};
+
+int follow(const Pool& pool, const Wishes& wishes) {
+  Output output{wishes};  // a bad pattern is told before anything else
+  std::string line = wishes.request.to_line();
+  for (std::string_view rest{line}; !rest.empty();) {
+    const auto sent = send_some(pool.socket.get(), rest);
+    if (sent > 0) rest.remove_prefix(static_cast<std::size_t>(sent));
+    else if (sent == -EAGAIN) static_cast<void>(wait_for_socket(pool.socket.get(), true, -1, {}));
+    else break;  // refused: he says why
+  }
+  Answers answers{pool.socket};
+  for (;;) {
+    const auto answer = answers.next({}, [&] {
+      if (!output.flush()) throw Stop{exit_ended, {}};
+    });
+    if (!answer) break;
+    switch (answer->empty() ? '\0' : answer->front()) {
+      case '{': output.put_line(*answer); break;
+      case tail_answer::lost: output.put_lost(number_in<std::uint64_t>(answer->substr(2)).value_or(0)); break;
+      case tail_answer::refused: throw Stop{exit_failed, fmt::format("refused: {}", answer->substr(2))};
+      case tail_answer::end:
+        static_cast<void>(output.flush());
+        throw Stop{exit_ended, fmt::format("the pool of pid {} has ended", pool.pid)};
+      default: break;
+    }
+  }
+  static_cast<void>(output.flush());
+  throw Stop{exit_failed, fmt::format("the connection to pid {} is lost: it has died, or has ended while this tail was too slow for its last lines", pool.pid)};
+}
+
+int run(const std::vector<std::string>& arguments) {
+  const Wishes wishes = read_arguments(arguments);
+  auto pools = find_pools();
+  std::erase_if(pools, [&](const Pool& pool) {
+    return (wishes.pid && pool.pid != *wishes.pid) || (wishes.serial && pool.serial != *wishes.serial);
+  });
+  const auto whose = user_id() == 0 ? std::string{"any user"} : fmt::format("user {}", user_id());
+  if (pools.empty()) {
+    throw Stop{exit_failed, wishes.pid ? fmt::format("pid {} offers no pool of {} here. A pool is offered from its first worker on, unless LogOptions::tail is off, to "
+                                                     "its own user and root, in its network namespace.",
+                                                     *wishes.pid, whose)
+                                       : fmt::format("no pool of {} is there", whose)};
+  }
+  if (!wishes.pid) return list(pools);
+  if (pools.size() > 1) {
+    std::string choices;
+    for (const auto& pool : pools) choices += fmt::format("{}{}/{}", choices.empty() ? "" : ", ", pool.pid, pool.serial);
+    throw Stop{exit_usage, fmt::format("pid {} has {} pools; say which: {}", *wishes.pid, pools.size(), choices)};
+  }
+  return follow(pools.front(), wishes);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Stop stop{exit_failed, {}};
+  try {
+    return run({argv + 1, argv + argc});
+  } catch (Stop& told) {
+    stop = std::move(told);
+  } catch (const UsageError& error) {
+    stop = {exit_usage, error.what()};
+  } catch (const std::exception& error) {
+    stop.words = error.what();
+  }
+  TextBuffer line;
+  line.append("kindred-tail: ");
+  append_escaped(line, stop.words);
+  line.push_back('\n');
+  if (!stop.words.empty()) static_cast<void>(write_all(standard_error, line.view()));
+  return stop.code;
+}

@@ -1,0 +1,409 @@
+// kindred-tail beside a pool: who sees what, and that nobody is held up.
+#include <algorithm>
+#include <csignal>
+#include <memory>
+#include <regex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <grp.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "kindred/internal/local_socket.hpp"
+#include "kindred/kindred.hpp"
+#include "kindred/read_log.hpp"
+#include "support/test.hpp"
+#include "tail/tail_request.hpp"
+
+using namespace kindred;
+using namespace kindred::test;
+using namespace std::chrono_literals;
+
+namespace {
+
+constexpr const char* tail_program = KINDRED_TEST_TAIL;
+constexpr unsigned somebody_else = 65534;
+
+void say(const std::string& text, int times) {
+  for (int i = 0; i < times; ++i) log_info("{} {}", text, i);
+}
+void say_all_kinds() {
+  log_info("plain", kv("n", 7));
+  log_warn("a warning");
+  Logger{"net.http"}.info("named");
+  log_info("two\nlines\x1b[31m {}", "\xff\u202e");
+}
+int number(int value) { return value; }
+// Sends from `pid`'s worker: only a task that has begun shows which worker it is.
+int index_of(Worker& worker) {
+  worker.logger().info("in a worker");
+  return worker.index();
+}
+
+std::string me() { return std::to_string(::getpid()); }
+
+/// A tail of this process's only pool.
+std::unique_ptr<Program> tail(std::vector<std::string> arguments) {
+  arguments.insert(arguments.begin(), me());
+  return std::make_unique<Program>(tail_program, arguments);
+}
+Outcome tail_until_end(const std::vector<std::string>& arguments) { return run_program(tail_program, arguments); }
+
+std::vector<std::string> lines_of(const std::string& text) {
+  std::vector<std::string> lines;
+  for (std::size_t at = 0; at < text.size();) {
+    const auto end = std::min(text.find('\n', at), text.size());
+    lines.push_back(text.substr(at, end - at));
+    at = end + 1;
+  }
+  return lines;
+}
+std::size_t count(const std::string& text, std::string_view part) {
+  std::size_t found = 0;
+  for (auto at = text.find(part); at != std::string::npos; at = text.find(part, at + part.size())) ++found;
+  return found;
+}
+
+/// Says as another user to a socket what a tail would say, and returns the answer.
+std::string ask_as(unsigned uid, const std::string& name, const std::string& request) {
+  const auto outcome = run_forked([&] {
+    if (uid != 0 && (::setgroups(0, nullptr) != 0 || ::setgid(uid) != 0 || ::setuid(uid) != 0)) throw std::runtime_error{"cannot become another user"};
+    const auto socket = kindred::internal::connect_locally(name);
+    std::string answer = socket ? "" : "nobody listens";
+    if (socket) static_cast<void>(kindred::internal::send_some(socket.get(), request));
+    char bytes[512];
+    for (std::ptrdiff_t got = 0; socket && (got = ::recv(socket.get(), bytes, sizeof bytes, MSG_DONTWAIT)) != 0;) {
+      if (got > 0) answer.append(bytes, static_cast<std::size_t>(got));
+      else static_cast<void>(kindred::internal::wait_for_socket(socket.get(), false, -1, {}));
+    }
+    static_cast<void>(!::write(2, answer.data(), answer.size()));
+  });
+  return outcome.err;
+}
+
+}  // namespace
+
+TEST_CASE_EACH_START_METHOD("a tail shows what is kept and what comes, through each filter, and ends with the pool") {
+  ResourceAudit audit;
+  auto pool = std::make_unique<ProcessPoolExecutor>(entry(), ExecutorOptions{.start_method = method, .max_workers = 2});
+  pool->logger().add_sink([](const LogRecord&) {});
+  auto kinds = pool->submit({.name = "kinds"}, say_all_kinds);
+  kinds.get();
+  pool->logger().info("from the parent");
+  const int worker = pool->submit({.name = "index"}, index_of).get();
+  CHECK(pool->logger().flush());
+
+  struct Case {
+    std::vector<std::string> arguments;
+    std::vector<std::string> expected;  // one a line, in order; the last one is said after the tail has come
+  };
+  const std::string all[] = {"] plain {n=7}", "] a warning", "net.http] named", "two\\nlines\\x1b[31m \\xff\\u202e", "[parent] from the parent", "] in a worker"};
+  const std::vector<Case> cases{
+      {{"-n", "all"}, {all[0], all[1], all[2], all[3], all[4], all[5], "[parent net.x] the last warning"}},
+      {{"--last=2"}, {all[4], all[5], "the last warning"}},
+      {{"--last=all", "--level", "warn"}, {all[1], "the last warning"}},
+      {{"-n", "all", "--worker", "parent"}, {all[4], "the last warning"}},
+      {{"-n", "all", "-w", std::to_string(worker), "--task", "index"}, {all[5]}},
+      {{"-n", "all", "--task", std::to_string(kinds.task_id())}, {all[0], all[1], all[2], all[3]}},
+      {{"-n", "all", "--text", "warning"}, {all[1], "the last warning"}},
+      {{"-n", "all", "--logger", "net"}, {all[2], "the last warning"}},
+      {{"-n", "all", "--pattern", "<%l> %v", "--text", "plain"}, {"<info> plain"}},
+      {{"-n", "all", "--color=always", "--text", "a warning"}, {"[\x1b[1;33mwarn\x1b[0m] "}},
+  };
+  std::vector<std::unique_ptr<Program>> tails;
+  for (const auto& one : cases) {
+    tails.push_back(tail(one.arguments));
+    CHECK_CONTAINS(tails.back()->read_line(), one.expected.front());
+  }
+  pool->logger().named("net.x").warn("the last warning");
+  const auto pid = me();
+  pool.reset();
+  for (std::size_t i = 0; i < cases.size(); ++i) {
+    CAPTURE(i);
+    const auto outcome = tails[i]->wait();
+    CHECK(outcome.code == 0);
+    CHECK(outcome.err == "kindred-tail: the pool of pid " + pid + " has ended\n");
+    const auto lines = lines_of(outcome.out);
+    CAPTURE(outcome.out);
+    REQUIRE(lines.size() == cases[i].expected.size());
+    for (std::size_t line = 0; line < lines.size(); ++line) CHECK_CONTAINS(lines[line], cases[i].expected[line]);
+  }
+}
+
+TEST_CASE("what a tail writes as JSON is what the JSON sink writes, byte by byte") {
+  ResourceAudit audit;
+  TemporaryFolder folder;
+  std::unique_ptr<Program> follower;
+  {
+    ProcessPoolExecutor pool{entry(), {.max_workers = 1}};
+    pool.logger().add_sink([](const LogRecord&) {});
+    pool.submit(number, 1).get();
+    pool.logger().info("first");
+    CHECK(pool.logger().flush());
+    pool.logger().add_sink(sinks::json(folder / "log.json"));
+    follower = tail({"--json", "-n", "all"});
+    CHECK_CONTAINS(follower->read_line(), "\"first\"");
+    pool.submit(say_all_kinds).get();
+    pool.submit(say, std::string(100'000, 'x') + '\0' + "\xfe", 3).get();
+    while (!contains(follower->read_line(), "\\ufffd 2\"")) {
+    }
+  }
+  const auto outcome = follower->wait();
+  CHECK(outcome.code == 0);
+  std::string expected = read_file(folder / "log.json");
+  CHECK(count(expected, ",\"start_method\":\"" + std::string{to_string(default_start_method())} + "\"") == count(expected, "\n"));
+  // Which start method the pool has is the sink's to say; a tail says it in its list.
+  expected = std::regex_replace(expected, std::regex{",\"start_method\":\"[a-z]*\""}, "");
+  CHECK(count(expected, "\n") >= 7);
+  CHECK((outcome.out.substr(outcome.out.find('\n') + 1) == expected));
+  write_file(folder / "tail.json", outcome.out);
+  std::size_t read = 0;
+  for (const auto& record : read_log(folder / "tail.json", {.strict = true})) read += record.message == std::string(100'000, 'x') + '\0' + "\xfe 2" ? 1U : 0U;
+  CHECK(read == 1);
+}
+
+TEST_CASE("a stopped tail holds nobody up, loses the oldest, and says exactly how many") {
+  ResourceAudit audit;
+  constexpr int lines = 50'000;
+  ProcessPoolExecutor pool{entry(), {.max_workers = 2, .log = {.keep_bytes = 256 * 1024}}};
+  std::size_t delivered = 0;  // the collector's thread's, read after the flush
+  pool.logger().add_sink([&](const LogRecord&) { ++delivered; });
+  pool.submit(say, "before", 1).get();
+  CHECK(pool.logger().flush());
+  const auto slow = tail({"-n", "all"});
+  CHECK_CONTAINS(slow->read_line(), "before 0");
+  slow->signal(SIGSTOP);
+  auto one = pool.submit(say, "one", lines), two = pool.submit(say, "two", lines);
+  one.get();
+  two.get();
+  CHECK(pool.logger().flush());
+  const auto stats = pool.stats().log;
+  CHECK(stats.dropped == 0);
+  CHECK(delivered == 2 * lines + 1);
+  slow->signal(SIGCONT);
+  pool.logger().info("the last");
+  std::uint64_t lost = 0;
+  std::uint64_t shown = 1;
+  for (std::string line; !contains(line, "the last");) {
+    line = slow->read_line();
+    std::smatch match;
+    if (std::regex_search(line, match, std::regex{"\\[warn\\] \\[parent <lifecycle>\\] ([0-9]+) records? of the pool (was|were) lost here"})) lost += std::stoull(match[1]);
+    else ++shown;
+  }
+  CHECK(lost > 0);
+  CHECK(shown + lost == 2 * lines + 2);
+}
+
+TEST_CASE("a stopped tail does not keep a pool from its end, and is told that it missed it") {
+  ResourceAudit audit;
+  std::unique_ptr<Program> stopped;
+  std::chrono::steady_clock::time_point begun;
+  {
+    ProcessPoolExecutor pool{entry(), {.max_workers = 1}};
+    pool.logger().add_sink([](const LogRecord&) {});
+    pool.submit(say, "before", 1).get();
+    CHECK(pool.logger().flush());
+    stopped = tail({"-n", "all"});
+    CHECK_CONTAINS(stopped->read_line(), "before 0");
+    stopped->signal(SIGSTOP);
+    pool.submit(say, std::string(1000, 'x'), 2000).get();
+    CHECK(pool.logger().flush());
+    begun = std::chrono::steady_clock::now();
+  }
+  CHECK(std::chrono::steady_clock::now() - begun < 10s);
+  stopped->signal(SIGCONT);
+  const auto outcome = stopped->wait();
+  CHECK(outcome.code == 1);
+  CHECK_CONTAINS(outcome.err, "is lost");
+}
+
+TEST_CASE_EACH_START_METHOD("a tail of a process that is killed says so, and its end") {
+  Program victim_program{victim("orphaned_pool"), {std::string{to_string(method)}, "respawning"}};
+  CHECK(victim_program.read_line() == "ready");
+  Program follower{tail_program, {std::to_string(victim_program.pid()), "-n", "all"}};
+  CHECK_CONTAINS(follower.read_line(), "SIGKILL");
+  victim_program.signal(SIGKILL);
+  const auto outcome = follower.wait();
+  CHECK(outcome.code == 1);
+  CHECK_CONTAINS(outcome.err, "the connection to pid " + std::to_string(victim_program.pid()) + " is lost");
+}
+
+TEST_CASE("the list has this user's pools, from their first worker to their end, where they are offered") {
+  ResourceAudit audit;
+  const auto listed = [](std::string_view method) {
+    const auto outcome = tail_until_end({});
+    std::size_t found = 0;
+    for (const auto& line : lines_of(outcome.out)) found += contains(line, me()) && contains(line, method) && contains(line, "/tail_test") ? 1U : 0U;
+    return found;
+  };
+  {
+    ProcessPoolExecutor one{entry(), {.start_method = StartMethod::fork, .max_workers = 3, .start_all = true}};
+    ProcessPoolExecutor two{entry(), {.start_method = StartMethod::spawn, .max_workers = 1}};
+    ProcessPoolExecutor hidden{entry(), {.start_method = StartMethod::forkserver, .max_workers = 1, .log = {.tail = false}}};
+    while (one.worker_pids().size() < 3) std::this_thread::yield();
+    hidden.submit(number, 1).get();
+    CHECK(listed("fork  ") == 1);
+    CHECK(listed("fork                3") == 1);
+    CHECK(listed("spawn") == 0);
+    CHECK(listed("forkserver") == 0);
+    two.submit(number, 1).get();
+    CHECK(listed("spawn               1") == 1);
+    const auto which = tail_until_end({me()});
+    CHECK(which.code == 2);
+    std::smatch match;
+    REQUIRE(std::regex_search(which.err, match, std::regex{"has 2 pools; say which: " + me() + "/([0-9]+), " + me() + "/([0-9]+)"}));
+    one.logger().info("of one");
+    two.logger().info("of two");
+    Program of_two{tail_program, {me() + "/" + std::string{match[2]}, "--worker=parent"}};
+    CHECK_CONTAINS(of_two.read_line(), "of two");
+    of_two.signal(SIGTERM);
+    CHECK(of_two.wait().signal == SIGTERM);
+  }
+  CHECK(listed("") == 0);
+  const auto none = tail_until_end({me()});
+  CHECK(none.code == 1);
+  CHECK_CONTAINS(none.err, "offers no pool");
+}
+
+TEST_CASE("a stopped program is listed as one that does not answer") {
+  Program victim_program{victim("orphaned_pool"), {"fork", "idle"}};
+  CHECK(victim_program.read_line() == "ready");
+  victim_program.signal(SIGSTOP);
+  const auto outcome = tail_until_end({});
+  CHECK(std::regex_search(outcome.out, std::regex{std::to_string(victim_program.pid()) + " +[0-9]+  does not answer"}));
+}
+
+TEST_CASE("other users are refused, the log says so once, and who knocks for ever shuts the door") {
+  if (::geteuid() != 0) KINDRED_SKIP("needs root, to become another user");
+  ResourceAudit audit;
+  std::vector<std::string> warnings;
+  ProcessPoolExecutor pool{entry(), {.start_method = StartMethod::fork, .max_workers = 1}};
+  pool.logger().add_sink([&](const LogRecord& record) {
+    if (record.level >= Level::warn) warnings.push_back(record.message);
+  });
+  pool.submit(number, 1).get();
+  pool.logger().info("a secret");
+  CHECK(pool.logger().flush());
+  const auto names = kindred::internal::local_names("kindred/0/" + me() + "/");
+  REQUIRE(names.size() == 1);
+  const std::string request = kindred::internal::TailRequest{.last = 1000}.to_line();
+  CHECK(ask_as(somebody_else, names[0], request) == "r this pool is of user 0; only that user and root may follow it\n");
+  CHECK(ask_as(somebody_else, names[0], kindred::internal::TailRequest{.follow = false}.to_line()) == "r this pool is of user 0; only that user and root may follow it\n");
+  CHECK(pool.logger().flush());
+  REQUIRE(warnings.size() == 1);
+  CHECK_CONTAINS(warnings[0], "kindred-tail of user 65534 (pid ");
+  CHECK_CONTAINS(ask_as(0, names[0], kindred::internal::TailRequest{.follow = false}.to_line()), "start_method=fork workers=1");
+  const auto outcome = run_forked([&] {
+    if (::setgroups(0, nullptr) != 0 || ::setgid(somebody_else) != 0 || ::setuid(somebody_else) != 0) throw std::runtime_error{"cannot become another user"};
+    for (int i = 0; i < 1000; ++i) {
+      const auto socket = kindred::internal::connect_locally(names[0]);
+      char byte;
+      while (socket && kindred::internal::receive_some(socket.get(), &byte, 1) == -EAGAIN) static_cast<void>(kindred::internal::wait_for_socket(socket.get(), false, -1, {}));
+    }
+  });
+  CHECK(outcome.code == 0);
+  while (kindred::internal::connect_locally(names[0])) std::this_thread::yield();
+  CHECK(pool.submit(number, 2).get() == 2);
+  CHECK(pool.logger().flush());
+  REQUIRE(warnings.size() == 2);
+  CHECK_CONTAINS(warnings[1], "not offered any more");
+}
+
+TEST_CASE("root may follow the pool of a user, and a name that somebody else has taken is not believed") {
+  if (::geteuid() != 0) KINDRED_SKIP("needs root, to become another user");
+  ResourceAudit audit;
+  REQUIRE(::seteuid(somebody_else) == 0);
+  {
+    ProcessPoolExecutor pool{entry(), {.start_method = StartMethod::fork, .max_workers = 1}};
+    pool.submit(number, 1).get();
+    REQUIRE(::seteuid(0) == 0);
+    pool.logger().info("of a user");
+    CHECK(pool.logger().flush());
+    const auto follower = tail({});
+    CHECK_CONTAINS(follower->read_line(), "of a user");
+    // Of two that listen under names of this process and user, one is root's.
+    const auto taken = kindred::internal::listen_locally(kindred::internal::tail_name(somebody_else, static_cast<std::uint32_t>(::getpid()), 4711));
+    const auto listed = tail_until_end({});
+    CHECK(count(listed.out, me() + " ") == 1);
+    CHECK_FALSE(contains(listed.out, "4711"));
+  }
+  REQUIRE(::seteuid(0) == 0);
+}
+
+TEST_CASE("a pool that is followed and has nothing to say sleeps, and so does its tail's thread") {
+  ResourceAudit audit;
+  ProcessPoolExecutor pool{entry(), {.max_workers = 1}};
+  pool.logger().add_sink([](const LogRecord&) {});
+  pool.submit(say, "before", 1).get();
+  CHECK(pool.logger().flush());
+  const auto follower = tail({"-n", "all"});
+  CHECK_CONTAINS(follower->read_line(), "before 0");
+  // Quiet is reached when half a second brings nothing new; that it stays so is the machine's word, not ours, for the one after.
+  const auto wakeups = [&] {
+    const auto stats = pool.stats();
+    return stats.supervisor_wakeups + stats.log.wakeups;
+  };
+  auto before = wakeups();
+  for (int i = 0; i < 20; ++i) {
+    std::this_thread::sleep_for(250ms);
+    if (wakeups() == before) break;
+    before = wakeups();
+  }
+  CHECK(wakeups() == before);
+}
+
+TEST_CASE("nonsense, silence and haste at the socket harm nobody") {
+  ResourceAudit audit;
+  ProcessPoolExecutor pool{entry(), {.max_workers = 1}};
+  pool.submit(number, 1).get();
+  const auto names = kindred::internal::local_names("kindred/" + std::to_string(::geteuid()) + "/" + me() + "/");
+  REQUIRE(names.size() == 1);
+  CHECK_CONTAINS(ask_as(0, names[0], "GET / HTTP/1.1\r\n"), "makes no sense");
+  CHECK_CONTAINS(ask_as(0, names[0], "kindred-tail/1 level=loud\n"), "makes no sense");
+  CHECK_CONTAINS(ask_as(0, names[0], "kindred-tail/1 worker=99999999999\n"), "makes no sense");
+  CHECK_CONTAINS(ask_as(0, names[0], std::string(100'000, 'x')), "");
+  {
+    std::vector<kindred::internal::Descriptor> silent;
+    for (int i = 0; i < 20; ++i) silent.push_back(kindred::internal::connect_locally(names[0]));
+    CHECK(pool.submit(number, 2).get() == 2);
+  }
+  // Those went away without a word: their threads end, and there is room again.
+  std::string answer;
+  do answer = ask_as(0, names[0], kindred::internal::TailRequest{.follow = false}.to_line());
+  while (contains(answer, "as many as may be"));
+  CHECK_CONTAINS(answer, "workers=1");
+}
+
+TEST_CASE("a request survives its turn through a line, whatever it asks for") {
+  kindred::internal::TailRequest request{.follow = false, .level = Level::error, .worker = -1, .task_id = 18'000'000'000, .task_name = "a \"b\" = \n\xff", .logger = "true", .text = "12", .last = 0};
+  const auto line = request.to_line();
+  CHECK(count(line, "\n") == 1);
+  const auto parsed = kindred::internal::TailRequest::parse(std::string_view{line}.substr(0, line.size() - 1));
+  REQUIRE(parsed);
+  CHECK_FALSE(parsed->follow);
+  CHECK(parsed->level == Level::error);
+  CHECK(parsed->worker == -1);
+  CHECK(parsed->task_id == 18'000'000'000U);
+  CHECK((parsed->task_name == request.task_name));
+  CHECK(parsed->logger == "true");
+  CHECK(parsed->text == "12");
+  CHECK(parsed->last == 0);
+}
+
+TEST_CASE("wrong usage is told with the option and its range") {
+  const auto says = [](const std::vector<std::string>& arguments, int code, const std::string& text) {
+    const auto outcome = tail_until_end(arguments);
+    CHECK(outcome.code == code);
+    CHECK_CONTAINS(outcome.out + outcome.err, text);
+  };
+  says({"--help"}, 0, "kindred-tail PID [OPTION...]");
+  says({"12x"}, 2, "'12x' is no process id");
+  says({"--level", "loud"}, 2, "loud");
+  says({"--worker=-7"}, 2, "it must be an index, or parent");
+  says({"--last", "few"}, 2, "it must be a number, or all");
+  says({"--colour"}, 2, "'--colour' is no option");
+  says({"--text"}, 2, "--text needs a value");
+  says({"--color=green"}, 2, "auto, always or never");
+}
