@@ -2,6 +2,7 @@
 #include <bit>
 #include <cstring>
 #include <new>
+#include <utility>
 
 #include "kindred/error.hpp"
 #include "kindred/internal/clock.hpp"
@@ -42,26 +43,53 @@ WorkerSlot* PoolCore::choose_slot() noexcept {
   return best;
 }
 
-bool PoolCore::send_cargo(WorkerSlot& slot, const TaskState& task, std::vector<std::uint64_t>& ids, BlockReference& block) {
-  const auto send = [&](SharedMemory& memory) {
-    const std::uint64_t id = ++slot.memory_known;
-    const AttachmentNotice notice{.message = static_cast<std::uint32_t>(ParentMessage::attachment), .spare = 0, .memory_id = id, .bytes = memory.size()};
-    const int fd = memory.fd();
-    if (slot.worker.socket.send(std::as_bytes(std::span{&notice, 1}), {&fd, 1}) != MessageSocket::Sent::yes) return std::uint64_t{0};
-    return id;
-  };
+bool PoolCore::send_attachments(WorkerSlot& slot, const TaskState& task, std::vector<std::uint64_t>& ids) {
   for (const auto& memory : task.cargo->attachments) {
-    ids.push_back(send(*memory));
-    if (ids.back() == 0) return false;  // what was sent is never named, and is dropped with the worker
-  }
-  if (task.cargo->block) {
-    block = {.memory_id = send(*task.cargo->block), .bytes = task.cargo->block_bytes};
-    if (block.memory_id == 0) return false;
+    ids.push_back(++slot.memory_known);
+    const AttachmentNotice notice{
+        .message = static_cast<std::uint32_t>(ParentMessage::attachment), .spare = 0, .memory_id = ids.back(), .bytes = memory->size()};
+    const int fd = memory->fd();
+    // What was sent already is never named, and is dropped with the worker.
+    if (slot.worker.socket.send(std::as_bytes(std::span{&notice, 1}), {&fd, 1}) != MessageSocket::Sent::yes) return false;
   }
   return true;
 }
 
+std::uint64_t PoolCore::send_block(WorkerSlot& slot, CallBlock& block) {
+  for (auto& known : block.known_by) {
+    if (known.slot != slot.index) continue;
+    if (known.incarnation == slot.incarnation) return known.id;
+    known = block.known_by.back();  // of an earlier incarnation
+    block.known_by.pop_back();
+    break;
+  }
+  const std::uint64_t id = ++slot.memory_known | memory_is_kept;
+  const AttachmentNotice notice{.message = static_cast<std::uint32_t>(ParentMessage::attachment), .spare = 0, .memory_id = id, .bytes = block.size()};
+  const int fd = block.fd();
+  if (slot.worker.socket.send(std::as_bytes(std::span{&notice, 1}), {&fd, 1}) != MessageSocket::Sent::yes) return 0;
+  block.known_by.push_back({slot.index, slot.incarnation, id});
+  return id;
+}
+
+void PoolCore::move_to_block(TaskState& task) {
+  const auto bytes = task.bytes();
+  auto block = call_blocks_.take(bytes.size());
+  std::memcpy(block->bytes().data(), bytes.data(), bytes.size());
+  if (!task.cargo) task.cargo = std::make_unique<Cargo>();
+  task.cargo->block_bytes = bytes.size();
+  task.drop_bytes();
+  task.cargo->block = std::move(block);
+}
+
 bool PoolCore::hand(TaskState& task, WorkerSlot& slot) {
+  if (task.bytes().size() > largest_in_ring && (!task.cargo || !task.cargo->block)) {
+    try {
+      move_to_block(task);
+    } catch (const SystemError& error) {
+      finish(task, Outcome::failure, std::make_unique<StoredFailure<SystemError>>(error));
+      return true;
+    }
+  }
   const std::string_view name = task.options ? std::string_view{task.options->name} : std::string_view{};
   const bool external = task.cargo && task.cargo->block;
   const auto arguments = external ? std::span<const std::byte>{} : task.bytes();
@@ -87,7 +115,11 @@ bool PoolCore::hand(TaskState& task, WorkerSlot& slot) {
   }
   std::vector<std::uint64_t> ids;
   BlockReference block{};
-  if (task.cargo && !send_cargo(slot, task, ids, block)) return false;
+  if (task.cargo && !send_attachments(slot, task, ids)) return false;
+  if (external) {
+    block = {.memory_id = send_block(slot, static_cast<CallBlock&>(*task.cargo->block)), .bytes = task.cargo->block_bytes};
+    if (block.memory_id == 0) return false;
+  }
 
   auto* const header = ::new (room.data()) CallHeader;
   header->state.store(call_state::queued, std::memory_order_relaxed);
@@ -283,14 +315,20 @@ void PoolCore::arm_all() noexcept {
 }
 
 std::shared_ptr<SharedMemory> PoolCore::received_memory(WorkerSlot& slot, std::uint64_t id, std::size_t bytes) {
-  auto found = slot.received.find(id);
-  if (found == slot.received.end()) {
+  auto find = [&]() -> std::shared_ptr<SharedMemory> {
+    if ((id & memory_is_kept) != 0) return slot.result_blocks.lend(id & ~memory_is_kept);
+    const auto found = slot.received.find(id);
+    if (found == slot.received.end()) return nullptr;
+    auto memory = std::move(found->second);
+    slot.received.erase(found);
+    return memory;
+  };
+  auto memory = find();
+  if (!memory) {
     take_messages(slot);
-    found = slot.received.find(id);
+    memory = find();
   }
-  if (found == slot.received.end() || found->second->size() < bytes) return nullptr;
-  auto memory = std::move(found->second);
-  slot.received.erase(found);
+  if (memory && memory->size() < bytes) return nullptr;
   return memory;
 }
 
@@ -311,21 +349,33 @@ void PoolCore::take_result(WorkerSlot& slot, std::span<const std::byte> message)
   auto value = message.subspan(sizeof result, result.value_bytes);
 
   std::unique_ptr<Cargo> cargo;
+  std::unique_ptr<Failure> missing;
+  const auto memory = [&](std::uint64_t id, std::size_t bytes) {
+    auto found = received_memory(slot, id, bytes);
+    if (found) return found;
+    if (slot.missing_memory) {
+      missing = std::make_unique<StoredFailure<SystemError>>(*std::exchange(slot.missing_memory, std::nullopt));
+    } else if (!missing) {
+      condemn(slot, "a result names a shared memory that did not come");
+    }
+    return found;
+  };
   if (id_bytes != 0 || (result.flags & result_is_external) != 0) {
     cargo = std::make_unique<Cargo>();
     for (std::size_t i = 0; i < result.attachments; ++i) {
       std::uint64_t id = 0;
       std::memcpy(&id, message.data() + sizeof result + value_room + i * sizeof id, sizeof id);
-      auto memory = received_memory(slot, id, 0);
-      if (!memory) return condemn(slot, "a result names a shared memory that did not come");
-      cargo->attachments.push_back(std::move(memory));
+      auto found = memory(id, 0);
+      if (!found && !missing) return;
+      cargo->attachments.push_back(std::move(found));
     }
     if ((result.flags & result_is_external) != 0) {
       BlockReference block;
       if (value.size() != sizeof block) return condemn(slot, "a result's reference to its memory is malformed");
       std::memcpy(&block, value.data(), sizeof block);
-      cargo->block = received_memory(slot, block.memory_id, block.bytes);
-      if (!cargo->block) return condemn(slot, "a result names a shared memory that did not come");
+      cargo->block = memory(block.memory_id, block.bytes);
+      if (!cargo->block && !missing) return;
+      if (cargo->block) cargo->block->close_descriptor();
       cargo->block_bytes = block.bytes;
     }
   }
@@ -354,6 +404,10 @@ void PoolCore::take_result(WorkerSlot& slot, std::span<const std::byte> message)
     ask_to_leave(slot);
   }
   if (task.finished()) return task.release();  // cancelled by killing, and faster than the kill
+  if (missing) {
+    ++slot.stats.tasks_failed;
+    return finish(task, Outcome::failure, std::move(missing));
+  }
 
   if (result.kind == ResultKind::value) {
     ++slot.stats.tasks_done;

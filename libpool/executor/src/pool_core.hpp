@@ -26,6 +26,7 @@
 #include "kindred/internal/submission.hpp"
 #include "kindred/stats.hpp"
 #include "kindred/task_error.hpp"
+#include "memory_blocks.hpp"
 #include "task_state.hpp"
 #include "waiting_tasks.hpp"
 #include "worker_slot.hpp"
@@ -90,7 +91,8 @@ class PoolCore {
   [[nodiscard]] const ExecutorOptions& options() const noexcept { return options_; }
   [[nodiscard]] std::size_t max_workers() const noexcept { return max_workers_.load(std::memory_order_relaxed); }
   [[nodiscard]] std::string task_name(const TaskState& task) const;
-  [[nodiscard]] std::shared_ptr<SharedMemory> take_block(std::size_t bytes);
+  [[nodiscard]] CallBlocks& call_blocks() noexcept { return call_blocks_; }
+  void block_freed() noexcept;  ///< any thread
 
  private:
   using Lock = std::unique_lock<std::mutex>;
@@ -111,7 +113,9 @@ class PoolCore {
   void refill();                                 ///< those that wait, to workers
   void wake_worker(WorkerSlot& slot) noexcept;
   [[nodiscard]] std::size_t hand_ahead_limit(const WorkerSlot& slot) const noexcept;
-  [[nodiscard]] bool send_cargo(WorkerSlot& slot, const TaskState& task, std::vector<std::uint64_t>& ids, BlockReference& block);
+  [[nodiscard]] bool send_attachments(WorkerSlot& slot, const TaskState& task, std::vector<std::uint64_t>& ids);
+  void move_to_block(TaskState& task);           ///< its arguments, out of ordinary memory. Errors: `SystemError`
+  [[nodiscard]] static std::uint64_t send_block(WorkerSlot& slot, CallBlock& block);  ///< its number there; 0: not now
   void want_workers();                           ///< asks the supervisor for more where the work asks for it
   void rebalance();                              ///< takes calls back from a busy worker for an idle one
   bool take_back(WorkerSlot& slot, std::size_t position, bool requeue);  ///< false: it has begun
@@ -123,6 +127,7 @@ class PoolCore {
   void take_result(WorkerSlot& slot, std::span<const std::byte> message);
   void take_messages(WorkerSlot& slot);          ///< from its socket
   [[nodiscard]] std::shared_ptr<SharedMemory> received_memory(WorkerSlot& slot, std::uint64_t id, std::size_t bytes);
+  void release_idle_blocks();
   void condemn(WorkerSlot& slot, std::string why);  ///< it wrote nonsense
 
   // --- finishing tasks; under the lock
@@ -187,6 +192,7 @@ class PoolCore {
   Collector collector_;
   std::unique_ptr<SharedObjectRegistry> shared_objects_;
   CodeReference worker_main_ = 0;
+  CallBlocks call_blocks_{[this] { block_freed(); }};
   CallbackRunner callbacks_{[this] { callbacks_idle(); }};
   std::unique_ptr<InterruptWatch> interrupt_;
 
@@ -226,6 +232,8 @@ class PoolCore {
   };
   std::priority_queue<Timer> timers_;
   Deadline rebalance_at_;
+  std::atomic<bool> blocks_are_free_{false};  // is there a free block that the supervisor is to look after?
+  Deadline release_blocks_at_;
   std::size_t wanted_ = 0;           // workers to start
   std::deque<SteadyTime> deaths_;
   SteadyTime start_after_{};         // do not start workers before: the machine was short of something

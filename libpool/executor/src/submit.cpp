@@ -9,8 +9,8 @@
 namespace kindred::internal {
 namespace {
 
-// What fits into a call ring without crowding it; larger arguments get a shared memory of their own.
-constexpr std::size_t largest_in_ring = 16 * 1024;
+// So much goes into a block at any rate; less may wait in ordinary memory.
+constexpr std::size_t always_in_block = std::size_t{1} << 30U;
 constexpr std::size_t scratch_bytes = 4 * 1024;
 
 struct Scratch {
@@ -45,10 +45,19 @@ std::span<std::byte> Submission::grow(void* self, std::span<const std::byte> wri
     return *submission.scratch_;
   }
   // Straight into memory that the worker will map: the bytes are copied once on this side.
-  auto block = submission.pool_->take_block(submission.block_ ? 2 * wanted : wanted + wanted / 8);
-  if (!written.empty()) std::memcpy(block->bytes().data(), written.data(), written.size());
-  submission.block_ = std::move(block);
-  return submission.block_->bytes();
+  const std::size_t room = submission.block_ || submission.large_ ? 2 * wanted : wanted + wanted / 8;
+  CallBlocks& blocks = submission.pool_->call_blocks();
+  if (auto block = room >= always_in_block ? blocks.take(room) : blocks.take_if_few(room)) {
+    if (!written.empty()) std::memcpy(block->bytes().data(), written.data(), written.size());
+    submission.block_ = std::move(block);
+    submission.large_.reset();
+    return submission.block_->bytes();
+  }
+  auto large = std::make_unique_for_overwrite<std::byte[]>(room);
+  if (!written.empty()) std::memcpy(large.get(), written.data(), written.size());
+  submission.large_ = std::move(large);
+  submission.block_.reset();
+  return {submission.large_.get(), room};
 }
 
 void Submission::arguments_failed() {
@@ -135,11 +144,15 @@ std::optional<StateHandle> PoolCore::submit(Submission& submission, const EntryI
     task->cargo = std::make_unique<Cargo>();
     task->cargo->attachments = std::move(attachments);
     if (submission.block_) {
-      task->cargo->block = std::move(submission.block_);
+      task->cargo->block = submission.block_;
       task->cargo->block_bytes = bytes.size();
     }
   }
-  if (!task->cargo || !task->cargo->block) task->store(bytes);
+  if (submission.large_) {
+    task->store(std::move(submission.large_), bytes.size());
+  } else if (!submission.block_) {
+    task->store(bytes);
+  }
   totals_.argument_bytes += bytes.size();
   if (options != nullptr && options->queue_timeout) add_timer(std::chrono::steady_clock::now() + *options->queue_timeout, *task);
   place(*task);

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstring>
 #include <system_error>
 
@@ -27,6 +28,9 @@ std::uint64_t token_of(const WorkerSlot& slot, Watched what) noexcept {
 // Where starting a worker fails for want of something (processes, descriptors, memory), it may be there again soon.
 constexpr std::chrono::milliseconds start_retry{50};
 constexpr unsigned start_attempts = 4;
+
+// How long memory for large arguments and results is kept for the next ones.
+constexpr std::chrono::milliseconds blocks_stay{50};
 
 std::chrono::nanoseconds duration_of(std::uint64_t ticks_count) {
   return std::chrono::nanoseconds{static_cast<std::int64_t>(static_cast<double>(ticks_count) / ticks_per_nanosecond())};
@@ -121,6 +125,11 @@ void PoolCore::check_slots(Lock& lock) {
     rebalance_at_.reset();
     rebalance();
   }
+  if (release_blocks_at_ && *release_blocks_at_ <= now) {
+    release_blocks_at_.reset();
+    release_idle_blocks();
+  }
+  if (!release_blocks_at_ && blocks_are_free_.load(std::memory_order_relaxed)) release_blocks_at_ = now + blocks_stay;
   while (wanted_ != 0 && start_after_ <= now) {
     if (ended_ || broken_ || (closed_ && outstanding_ == 0)) {
       wanted_ = 0;
@@ -150,6 +159,32 @@ void PoolCore::check_slots(Lock& lock) {
   } else if (wanted_ == 0 && start_after_ <= now) {
     want_workers_now();
   }
+}
+
+void PoolCore::block_freed() noexcept {
+  if (!blocks_are_free_.load(std::memory_order_relaxed) && !blocks_are_free_.exchange(true, std::memory_order_relaxed) && here()) kick();
+}
+
+void PoolCore::release_idle_blocks() {
+  blocks_are_free_.store(false, std::memory_order_relaxed);  // before the look: what is freed from now on says so again
+  const auto forget = [this](WorkerSlot& slot, ParentMessage what, std::uint64_t id) {
+    const AttachmentNotice notice{.message = static_cast<std::uint32_t>(what), .spare = 0, .memory_id = id, .bytes = 0};
+    (void)slot.worker.socket.send(std::as_bytes(std::span{&notice, 1}));  // where its socket is full, it keeps the memory until it ends
+    slot.header().mail.fetch_add(1, std::memory_order_release);
+    wake_worker(slot);
+  };
+  bool more = false;
+  for (const auto& block : call_blocks_.free_since(steady_clock::now() - blocks_stay)) {
+    for (const auto& known : block->known_by) {
+      WorkerSlot& slot = *slots_[static_cast<std::size_t>(known.slot)];
+      if (slot.takes_calls() && slot.incarnation == known.incarnation) forget(slot, ParentMessage::forget, known.id);
+    }
+  }
+  for (const auto& slot : slots_) {
+    if (!slot->takes_calls()) continue;
+    more = slot->result_blocks.release_idle([&](std::size_t place) { forget(*slot, ParentMessage::forget_result, place); }) || more;
+  }
+  if (more || call_blocks_.any_free()) blocks_are_free_.store(true, std::memory_order_relaxed);
 }
 
 void PoolCore::check_interrupt(Lock& lock) {
@@ -245,6 +280,8 @@ bool PoolCore::start_worker(Lock& lock, WorkerSlot& slot) {
   slot.protocol_error.clear();
   slot.failure_bytes.clear();
   slot.received.clear();
+  slot.missing_memory.reset();
+  slot.result_blocks = ResultBlocks{slot.segment, [this] { block_freed(); }};
   slot.started = slot.idle_since = steady_clock::now();
   // As many workers may spin as there are cores beyond the one that waits for them.
   header.spin_nanoseconds.store(options_.spin && static_cast<unsigned>(slot.index) + 1 < usable_cpus_ ? 200'000U : 0U, std::memory_order_relaxed);
@@ -326,17 +363,28 @@ void PoolCore::take_messages(WorkerSlot& slot) {
       }
       case WorkerMessage::attachment: {
         AttachmentNotice notice;
-        if (message->bytes.size() != sizeof notice || message->descriptors.size() != 1 || slot.received.size() >= 256) {
+        if (message->bytes.size() != sizeof notice || message->descriptors.size() > 1 || slot.received.size() >= 256) {
           return condemn(slot, "a notice of shared memory is malformed");
         }
         std::memcpy(&notice, message->bytes.data(), sizeof notice);
+        const bool kept = (notice.memory_id & memory_is_kept) != 0;
+        const std::uint64_t id = notice.memory_id & ~memory_is_kept;
+        if (kept && id >= ResultBlocks::most) return condemn(slot, "a notice of shared memory is malformed");
         try {
-          slot.received[notice.memory_id] =
-              std::make_shared<SharedMemory>(SharedMemory::adopt(std::move(message->descriptors[0]), notice.bytes));
+          if (message->descriptors.empty()) {
+            throw SystemError{"recvmsg", EMFILE, "taking in a result's shared memory", "Raise the limit on open files (ulimit -n)."};
+          }
+          auto memory = std::make_shared<SharedMemory>(SharedMemory::adopt(std::move(message->descriptors[0]), notice.bytes));
+          if (kept) {
+            memory->close_descriptor();  // for values only; an attachment may be sent on
+            slot.result_blocks.add(id, std::move(memory));
+          } else {
+            slot.received[id] = std::move(memory);
+          }
         } catch (const UsageError& error) {
           return condemn(slot, error.what());
         } catch (const SystemError& error) {
-          note(Level::error, std::string{"a result's shared memory could not be mapped: "} + error.what(), &slot);
+          slot.missing_memory = error;
         }
         break;
       }
@@ -377,6 +425,7 @@ Deadline PoolCore::next_deadline() {
   const auto consider = [&](SteadyTime at) {
     if (!next || at < *next) next = at;
   };
+  if (release_blocks_at_) consider(*release_blocks_at_);
   while (!timers_.empty() && timers_.top().task->finished()) timers_.pop();
   if (!timers_.empty()) consider(timers_.top().at);
   if (wanted_ != 0) consider(start_after_);
@@ -599,6 +648,7 @@ void PoolCore::bury(Lock& lock, WorkerSlot& slot) {
   slot.captured_stdout.reset();
   slot.captured_stderr.reset();
   slot.received.clear();
+  slot.result_blocks = {};
   slot.segment.reset();
   changed_.notify_all();
 

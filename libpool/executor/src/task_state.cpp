@@ -12,6 +12,7 @@ TaskState::TaskState(PoolCore* pool, std::uint64_t task_id, CodeReference entry_
 
 TaskState::~TaskState() {
   drop_bytes();
+  cargo.reset();  // its blocks go back to the pool
   pool_->release();
 }
 

@@ -17,7 +17,7 @@ struct WorkerSlot;
 /// What a task or its result carries beside its bytes: rare, so apart.
 struct Cargo {
   Attachments attachments;
-  std::shared_ptr<SharedMemory> block;  // the bytes lie here instead
+  std::shared_ptr<SharedMemory> block;  // the bytes lie here instead: of a call, a CallBlock
   std::size_t block_bytes = 0;
 };
 
@@ -41,6 +41,11 @@ class TaskState final : public FutureState {
     if (bytes.size() > inline_bytes) data_ = new std::byte[bytes.size()];
     size_ = static_cast<std::uint32_t>(bytes.size());
     if (!bytes.empty()) std::memcpy(data_, bytes.data(), bytes.size());
+  }
+  void store(std::unique_ptr<std::byte[]> bytes, std::size_t size) noexcept {
+    drop_bytes();
+    data_ = bytes.release();
+    size_ = static_cast<std::uint32_t>(size);
   }
   [[nodiscard]] std::span<const std::byte> bytes() const noexcept {
     if (cargo && cargo->block) return cargo->block->bytes().first(cargo->block_bytes);

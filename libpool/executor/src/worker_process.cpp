@@ -16,6 +16,7 @@
 #include "kindred/internal/log_front.hpp"
 #include "kindred/internal/process.hpp"
 #include "kindred/shared_array.hpp"
+#include "memory_blocks.hpp"
 #include "nesting.hpp"
 
 namespace kindred {
@@ -26,7 +27,6 @@ WorkerProcess* this_process = nullptr;  // set once, before the first call; a fo
 
 // The smallest room that a result begins in; it grows out of it.
 constexpr std::size_t first_result_room = 256;
-constexpr std::size_t largest_in_ring = 16 * 1024;
 
 std::span<std::byte> grow_vector(void* self, std::span<const std::byte> written, std::size_t more) {
   auto& bytes = *static_cast<std::vector<std::byte>*>(self);
@@ -73,7 +73,7 @@ int WorkerProcess::run() {
 bool WorkerProcess::call_or_command() {
   // Order: the command first. The parent publishes calls before it commands, so a ring that is empty after the command was seen is empty.
   const auto command = header_.command.load(std::memory_order_acquire);
-  return calls_.ready() || command != 0;
+  return calls_.ready() || command != 0 || header_.mail.load(std::memory_order_acquire) != mail_seen_;
 }
 
 bool WorkerProcess::room_for_result() { return !results_.reserve(first_result_room).empty(); }
@@ -83,8 +83,19 @@ bool WorkerProcess::wait_for_call() {
   last_end_ = 0;
   header_.begun_task.store(0, std::memory_order_relaxed);
   ring_if_armed();
-  (void)sleep_until(&WorkerProcess::call_or_command);
+  do {
+    read_mail();
+    (void)sleep_until(&WorkerProcess::call_or_command);
+  } while (header_.mail.load(std::memory_order_relaxed) != mail_seen_ && !calls_.ready());
   return calls_.ready();
+}
+
+void WorkerProcess::read_mail() {
+  const auto mail = header_.mail.load(std::memory_order_acquire);
+  if (mail == mail_seen_) return;
+  mail_seen_ = mail;
+  while (receive_message(false)) {
+  }
 }
 
 // Spins for as long as the parent allows, then sleeps on the segment's wake word.
@@ -119,18 +130,19 @@ bool WorkerProcess::sleep_until(bool (WorkerProcess::*ready)()) {
 
 void* WorkerProcess::resolve(CodeReference reference) {
   if (reference == last_reference_) return last_address_;
-  while (!boot_.code.knows(reference)) receive_messages(true);
+  while (!boot_.code.knows(reference)) receive_message(true);
   void* const address = boot_.code.resolve(reference);
   last_reference_ = reference;
   last_address_ = address;
   return address;
 }
 
-void WorkerProcess::receive_messages(bool wait) {
+bool WorkerProcess::receive_message(bool wait) {
   bool closed = false;
   auto message = boot_.socket.receive(wait ? Deadline{} : Deadline{std::chrono::steady_clock::time_point{}}, &closed);
   if (closed) exit_now(0);  // the parent is gone
-  if (!message || message->bytes.size() < sizeof(AttachmentNotice)) return;
+  if (!message) return false;
+  if (message->bytes.size() < sizeof(AttachmentNotice)) return true;
   AttachmentNotice notice;
   std::memcpy(&notice, message->bytes.data(), sizeof notice);
   const char* const text = reinterpret_cast<const char*>(message->bytes.data()) + sizeof notice;
@@ -138,7 +150,14 @@ void WorkerProcess::receive_messages(bool wait) {
   switch (static_cast<ParentMessage>(notice.message)) {
     case ParentMessage::attachment:
       if (!message->descriptors.empty()) {
-        memory_[notice.memory_id] = std::make_shared<SharedMemory>(SharedMemory::adopt(std::move(message->descriptors[0]), notice.bytes));
+        auto memory = std::make_shared<SharedMemory>(SharedMemory::adopt(std::move(message->descriptors[0]), notice.bytes));
+        if ((notice.memory_id & memory_is_kept) != 0) {
+          memory->close_descriptor();
+          memory->map_pages(false);
+          call_blocks_[notice.memory_id] = std::move(memory);
+        } else {
+          memory_[notice.memory_id] = std::move(memory);
+        }
       }
       break;
     case ParentMessage::module: {
@@ -148,18 +167,24 @@ void WorkerProcess::receive_messages(bool wait) {
       boot_.code.add(notice.memory_id, std::move(module), boot_.setup.options.load_libraries);
       break;
     }
-    case ParentMessage::forget: memory_.erase(notice.memory_id); break;
+    case ParentMessage::forget: call_blocks_.erase(notice.memory_id); break;
+    case ParentMessage::forget_result:
+      if (notice.memory_id < result_blocks_.size()) result_blocks_[notice.memory_id].reset();
+      break;
   }
+  return true;
 }
 
 std::shared_ptr<SharedMemory> WorkerProcess::memory(std::uint64_t id) {
   for (;;) {
-    if (const auto found = memory_.find(id); found != memory_.end()) {
+    if ((id & memory_is_kept) != 0) {
+      if (const auto found = call_blocks_.find(id); found != call_blocks_.end()) return found->second;
+    } else if (const auto found = memory_.find(id); found != memory_.end()) {
       auto memory = std::move(found->second);
       memory_.erase(memory_.begin(), std::next(found));  // in order: what was skipped belonged to calls that were taken back
       return memory;
     }
-    receive_messages(true);
+    receive_message(true);
   }
 }
 
@@ -173,11 +198,49 @@ std::span<std::byte> WorkerProcess::grow(void* self, std::span<const std::byte> 
     process.overflow_.swap(larger);
     return process.overflow_;
   }
-  auto block = std::make_shared<SharedMemory>(SharedMemory::create("kindred-result", process.block_ ? 2 * wanted : wanted + wanted / 8));
-  block->map_pages(true);
-  std::memcpy(block->bytes().data(), written.data(), written.size());
-  process.block_ = std::move(block);
-  return process.block_->bytes();
+  SharedMemory* const previous = process.block_;
+  SharedMemory& block = process.take_block(previous != nullptr ? 2 * wanted : wanted + wanted / 8);
+  std::memcpy(block.bytes().data(), written.data(), written.size());
+  return block.bytes();
+}
+
+// Memory to write a large result into: one of those that are kept, if one is free and large enough. `block_` is it from now on.
+SharedMemory& WorkerProcess::take_block(std::size_t bytes) {
+  // Order: acquire, pairs with the release of the parent's reader.
+  const std::uint64_t freed = header_.free_result_blocks.load(std::memory_order_acquire);
+  std::size_t unused = result_blocks_.size();
+  std::size_t best = result_blocks_.size();
+  for (std::size_t place = 0; place < result_blocks_.size(); ++place) {
+    auto& block = result_blocks_[place];
+    if (!block) {
+      if (unused == result_blocks_.size()) unused = place;
+      continue;
+    }
+    if ((!block->ours && (freed >> place & 1U) == 0) || &block->memory == block_ || block->memory.size() < bytes) continue;
+    if (best == result_blocks_.size() || block->memory.size() < result_blocks_[best]->memory.size()) best = place;
+  }
+  const std::uint64_t bit = best == result_blocks_.size() ? 0 : std::uint64_t{1} << best;
+  if (best != result_blocks_.size() &&
+      (result_blocks_[best]->ours || (header_.free_result_blocks.fetch_and(~bit, std::memory_order_acq_rel) & bit) != 0)) {
+    result_blocks_[best]->ours = true;
+    block_place_ = best;
+    block_ = &result_blocks_[best]->memory;
+    return *block_;
+  }
+  read_mail();
+  auto memory = SharedMemory::create("kindred-result", bytes);
+  memory.map_pages(true);
+  if (unused == result_blocks_.size()) {
+    // `written` may lie in the one before.
+    std::swap(memory, single_block_);
+    spare_block_ = std::move(memory);
+    block_place_ = unused;
+    block_ = &single_block_;
+  } else {
+    block_place_ = unused;
+    block_ = &result_blocks_[unused].emplace(ResultBlock{std::move(memory)}).memory;
+  }
+  return *block_;
 }
 
 // The forced unwind of pthread_exit is caught by a reference to nothing: it must not be looked at, and the sanitizer looks.
@@ -200,7 +263,6 @@ std::span<std::byte> WorkerProcess::grow(void* self, std::span<const std::byte> 
     (void)sleep_until(&WorkerProcess::room_for_result);
     room = results_.reserve(first_result_room);
   }
-  block_.reset();
   Encoder out{boot_.hello.context, room.subspan(sizeof(ResultHeader)), &WorkerProcess::grow, this};
   ResultKind kind = ResultKind::value;
   Attachments attachments;
@@ -219,7 +281,6 @@ std::span<std::byte> WorkerProcess::grow(void* self, std::span<const std::byte> 
       BlockReference reference;
       std::memcpy(&reference, bytes.data(), sizeof reference);
       block = memory(reference.memory_id);
-      block->map_pages(false);
       bytes = block->bytes().first(reference.bytes);
     }
     Decoder in{boot_.hello.context, bytes, &attachments};
@@ -253,14 +314,25 @@ void WorkerProcess::write_result(const CallHeader& call, Encoder& out, ResultKin
   BlockReference external{};
   std::span<const std::byte> bytes = value;
   std::vector<std::uint64_t> ids;
-  const auto send_memory = [&](const SharedMemory& memory) {
-    const AttachmentNotice notice{.message = 0, .spare = 0, .memory_id = next_memory_id_++, .bytes = memory.size()};
+  const auto send_memory = [&](const SharedMemory& memory, std::uint64_t id) {
+    const AttachmentNotice notice{.message = 0, .spare = 0, .memory_id = id, .bytes = memory.size()};
     send(WorkerMessage::attachment, std::as_bytes(std::span{&notice, 1}), memory.fd());
-    return notice.memory_id;
+    return id;
   };
-  for (const auto& memory : out.attachments()) ids.push_back(send_memory(*memory));
-  if (block_ && value.data() == block_->bytes().data()) {
-    external = {.memory_id = send_memory(*block_), .bytes = value.size()};
+  for (const auto& memory : out.attachments()) ids.push_back(send_memory(*memory, next_memory_id_++));
+  if (block_ != nullptr && value.data() == block_->bytes().data()) {
+    if (block_ == &single_block_) {
+      external = {.memory_id = send_memory(*block_, next_memory_id_++), .bytes = value.size()};
+    } else {
+      ResultBlock& block = *result_blocks_[block_place_];
+      external = {.memory_id = block_place_ | memory_is_kept, .bytes = value.size()};
+      if (!block.sent) {
+        (void)send_memory(block.memory, external.memory_id);
+        block.memory.close_descriptor();
+        block.sent = true;
+      }
+      block.ours = false;
+    }
     bytes = std::as_bytes(std::span{&external, 1});
     result.flags |= result_is_external;
   }
@@ -295,7 +367,23 @@ void WorkerProcess::write_result(const CallHeader& call, Encoder& out, ResultKin
   // Crash: before this line the task is lost with the worker, after it its result is committed.
   results_.publish(size);
   ring_if_armed();
-  if (block_) block_.reset();
+  if (block_ != nullptr) drop_unused_blocks();
+}
+
+void WorkerProcess::drop_unused_blocks() {
+  block_ = nullptr;
+  single_block_ = SharedMemory{};
+  spare_block_ = SharedMemory{};
+  for (std::size_t place = 0; place < result_blocks_.size(); ++place) {
+    auto& block = result_blocks_[place];
+    if (!block || !block->ours) continue;  // the usual one: a future's now
+    if (!block->sent) {
+      block.reset();
+    } else {
+      block->ours = false;
+      header_.free_result_blocks.fetch_or(std::uint64_t{1} << place, std::memory_order_release);
+    }
+  }
 }
 
 void WorkerProcess::ring_if_armed() noexcept {

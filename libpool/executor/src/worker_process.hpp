@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <map>
@@ -10,12 +11,14 @@
 #include <string>
 #include <thread>
 #include <typeindex>
+#include <unordered_map>
 #include <vector>
 
 #include "kindred/internal/bootstrap.hpp"
 #include "kindred/internal/task_entry.hpp"
 #include "kindred/logger.hpp"
 #include "kindred/worker.hpp"
+#include "memory_blocks.hpp"
 #include "output_capture.hpp"
 #include "pool_part.hpp"
 
@@ -53,9 +56,12 @@ class WorkerProcess {
   [[nodiscard]] bool run_start_call(const WrittenCall& call, std::size_t first_attachment, WorkerMessage failure);
   void send(WorkerMessage message, std::span<const std::byte> bytes, int fd = -1);
   [[nodiscard]] std::shared_ptr<SharedMemory> memory(std::uint64_t id);
-  void receive_messages(bool wait);
+  bool receive_message(bool wait);  ///< false: there was none
+  void read_mail();
   [[nodiscard]] void* resolve(CodeReference reference);
   [[nodiscard]] bool grown_too_large();
+  SharedMemory& take_block(std::size_t bytes);
+  void drop_unused_blocks();  ///< that a result was begun in and not sent
   static std::span<std::byte> grow(void* self, std::span<const std::byte> written, std::size_t more);
 
   WorkerBootstrap& boot_;
@@ -68,7 +74,19 @@ class WorkerProcess {
   std::map<std::type_index, std::shared_ptr<void>> states_;
   std::map<std::uint64_t, std::shared_ptr<SharedMemory>> memory_;  // sent, not yet named
   std::vector<std::byte> overflow_;          // a result that does not fit into the ring's room
-  std::shared_ptr<SharedMemory> block_;      // a large one
+  // Memory for large values, kept for the next ones: what calls came in, and what results go out in.
+  struct ResultBlock {
+    SharedMemory memory;
+    bool sent = false;
+    bool ours = true;  // to write into; false: a future of the parent may read it
+  };
+  std::unordered_map<std::uint64_t, std::shared_ptr<SharedMemory>> call_blocks_;
+  std::array<std::optional<ResultBlock>, ResultBlocks::most> result_blocks_;
+  SharedMemory* block_ = nullptr;            // that the result is written into: one of these, or `single_block_`
+  std::size_t block_place_ = 0;
+  SharedMemory single_block_;                // where all places are taken, and the one that it grew out of
+  SharedMemory spare_block_;
+  std::uint32_t mail_seen_ = 0;
   std::uint32_t attempt_ = 0;
   std::uint64_t last_rung_ = 0;              // epoch of the last ringing
   std::uint64_t last_end_ = 0;               // ticks; 0: the worker was idle since

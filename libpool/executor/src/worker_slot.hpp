@@ -2,14 +2,17 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
+#include "kindred/error.hpp"
 #include "kindred/internal/context.hpp"
 #include "kindred/internal/ring.hpp"
 #include "kindred/stats.hpp"
 #include "kindred/internal/collector.hpp"
+#include "memory_blocks.hpp"
 #include "task_state.hpp"
 
 namespace kindred::internal {
@@ -93,6 +96,8 @@ struct WorkerSlot {
   std::size_t modules_known = 0;
   std::uint64_t memory_known = 0;   ///< next attachment number of this incarnation
   std::unordered_map<std::uint64_t, std::shared_ptr<SharedMemory>> received;  ///< attachments of results to come
+  std::optional<SystemError> missing_memory;  ///< why one that was announced is not there: the task's error, not the worker's fault
+  ResultBlocks result_blocks;
   std::chrono::steady_clock::time_point started{};
   std::chrono::steady_clock::time_point idle_since{};
   std::chrono::steady_clock::time_point leave_by{};  ///< leaving: killed when it passes

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <boost/interprocess/exceptions.hpp>
 #include <cerrno>
 #include <cstdint>
@@ -108,6 +109,7 @@ SharedMemory SharedMemory::adopt(Descriptor fd, std::size_t at_least_bytes, Acce
 }
 
 void SharedMemory::map_pages(bool for_writing) const noexcept {
+  if (std::atomic_ref{pages_mapped_}.exchange(true, std::memory_order_relaxed)) return;
   // Linux 5.14; before it the pages come one by one, as they did.
   constexpr int populate_read = 22;
   constexpr int populate_write = 23;

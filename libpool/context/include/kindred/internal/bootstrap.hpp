@@ -82,7 +82,8 @@ enum class WorkerMessage : std::uint32_t {
 enum class ParentMessage : std::uint32_t {
   attachment = 1,  ///< a shared memory for a call: `AttachmentNotice` and a descriptor follow
   module = 2,      ///< a library whose code a call names
-  forget = 3       ///< memory that will not be named again
+  forget = 3,      ///< a kept memory for calls that will not be named again
+  forget_result = 4  ///< a block for results, by its place, that the worker no longer owns
 };
 struct AttachmentNotice {
   std::uint32_t message;

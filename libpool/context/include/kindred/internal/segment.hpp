@@ -45,6 +45,7 @@ struct SegmentHeader {
   /// May the worker spin before it sleeps? Nanoseconds; 0: sleep at once. The parent lets as many spin as there are spare cores.
   std::atomic<std::uint32_t> spin_nanoseconds;
   std::atomic<std::uint32_t> parent_cpu;  ///< where the parent's waiter spins, +1; 0: nowhere
+  std::atomic<std::uint32_t> mail;        ///< raised where an idle worker is to read its socket
 
   /// When the worker is to ring: see `Armed`.
   alignas(64) std::atomic<std::uint64_t> armed;
@@ -52,6 +53,9 @@ struct SegmentHeader {
   /// The task that was asked to stop (its id), for `stop_requested()`.
   alignas(64) std::atomic<std::uint64_t> stop_task;
   std::atomic<std::uint32_t> stop_signal;  ///< raised with each asking; what a stop token's watcher sleeps on
+
+  /// Blocks for large results that no future reads any more, a bit each. Set by the parent; who clears a bit, worker or parent, owns the block.
+  alignas(64) std::atomic<std::uint64_t> free_result_blocks;
 
   // --- worker's lines ---
   alignas(64) std::atomic<std::uint32_t> sleeps;  ///< 1: a wake is needed
@@ -105,11 +109,13 @@ struct CallHeader {
 static_assert(sizeof(CallHeader) == 48);
 inline constexpr std::uint16_t call_is_external = 1;
 
-/// Where large arguments or results lie: a shared memory that was sent along (see `MemoryId`), its first `bytes` bytes.
+/// Where large arguments or results lie: the first `bytes` bytes of a shared memory that was sent before, by the number it was sent under. One that
+/// is kept stays mapped for further calls or results; any other is named once.
 struct BlockReference {
   std::uint64_t memory_id;
   std::uint64_t bytes;
 };
+inline constexpr std::uint64_t memory_is_kept = std::uint64_t{1} << 63U;  // in a memory_id
 
 namespace call_state {
 inline constexpr std::uint32_t queued = 0;

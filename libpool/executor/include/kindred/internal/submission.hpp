@@ -38,7 +38,8 @@ class Submission {
   PoolCore* pool_;
   std::vector<std::byte>* scratch_;  // the thread's, or one of our own where that is in use
   std::vector<std::byte> own_scratch_;
-  std::shared_ptr<SharedMemory> block_;
+  std::shared_ptr<SharedMemory> block_;    // a call block
+  std::unique_ptr<std::byte[]> large_;     // or, where there are many of those, ordinary memory
   std::exception_ptr argument_error_;
   std::optional<Encoder> encoder_;
 };
