@@ -147,29 +147,38 @@ void* CodeMap::resolve(CodeReference reference) {
   if (!knows(reference)) throw UsageError{"a call names code in library number " + std::to_string(index) + ", of which this worker was never told."};
   Entry& entry = entries_[index - 1];
   if (!entry.known) {
-    const auto find = [&]() -> bool {
-      const auto modules = loaded_modules();
-      for (std::size_t i = 0; i < modules.size(); ++i) {
-        const Module& module = modules[i];
-        const bool same_place = index == 1 ? i == 0 : file_name(module.path) == file_name(entry.wanted.path);
-        if (!same_place) continue;
-        if (module.build_id != entry.wanted.build_id) {
-          throw UsageError{"the code of this task is in " + entry.wanted.path + " with build id " + name_build(entry.wanted.build_id) +
-                           " in the parent, and this worker has " + module.path + " with build id " + name_build(module.build_id) +
-                           ". The file was replaced while the program ran: restart the program."};
-        }
-        entry.base = module.base;
-        entry.size = module.end - module.base;
-        entry.known = true;
-        return true;
+    const auto adopt = [&entry](const Module& module) {
+      if (module.build_id != entry.wanted.build_id) {
+        throw UsageError{"the code of this task is in " + entry.wanted.path + " with build id " + name_build(entry.wanted.build_id) +
+                         " in the parent, and this worker has " + module.path + " with build id " + name_build(module.build_id) +
+                         ". The file was replaced while the program ran: restart the program."};
       }
-      return false;
+      entry.base = module.base;
+      entry.size = module.end - module.base;
+      entry.known = true;
     };
-    if (!find() && entry.load && ::dlopen(entry.wanted.path.c_str(), RTLD_NOW | RTLD_LOCAL) != nullptr) find();
+    const auto modules = loaded_modules();
+    for (std::size_t i = 0; i < modules.size() && !entry.known; ++i) {
+      if (index == 1 ? i == 0 : file_name(modules[i].path) == file_name(entry.wanted.path)) adopt(modules[i]);
+    }
+    std::string problem;
+    if (!entry.known && entry.load) {
+      link_map* loaded = nullptr;
+      void* const library = ::dlopen(entry.wanted.path.c_str(), RTLD_NOW | RTLD_LOCAL);
+      if (library == nullptr || ::dlinfo(library, RTLD_DI_LINKMAP, &loaded) != 0) {
+        const char* const text = ::dlerror();
+        problem = text == nullptr ? "no reason was given" : text;
+      } else {
+        // By its place: the file may be loaded already under another name.
+        for (const Module& module : loaded_modules()) {
+          if (module.base == loaded->l_addr) adopt(module);
+        }
+      }
+    }
     if (!entry.known) {
       throw UsageError{"the code of this task is in the shared library " + entry.wanted.path +
                        ", which the parent has loaded and this worker has not. Load it in the initializer too, link the program with it, "
-                       "or set WorkerOptions::load_libraries" + (entry.load ? std::string{" (it is set, but loading failed: "} + ::dlerror() + ")." : std::string{"."})};
+                       "or set WorkerOptions::load_libraries" + (problem.empty() ? "." : " (it is set, but loading failed: " + problem + ").")};
     }
   }
   const CodeReference offset = reference & offset_mask;
