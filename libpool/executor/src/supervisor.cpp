@@ -311,7 +311,7 @@ void PoolCore::start_failed(Lock& lock, const std::exception_ptr& failure, bool 
     text = error.what();
   }
   if (hopeless || (live_workers() == 0 && start_failures_ >= start_attempts)) {
-    break_pool(lock, failure, "no worker could be started: " + text);
+    break_pool(lock, failure, "no worker could be started");
     return;
   }
   note(Level::warn, "a worker could not be started, and is tried again: " + text);
@@ -618,7 +618,7 @@ void PoolCore::bury(Lock& lock, WorkerSlot& slot) {
     why = "the initializer failed in worker " + std::to_string(slot.index);
   } else if (!slot.bootstrap_error.empty()) {
     initializer_failure = std::make_exception_ptr(UsageError{slot.bootstrap_error});
-    why = "worker " + std::to_string(slot.index) + " could not be set up: " + slot.bootstrap_error;
+    why = "worker " + std::to_string(slot.index) + " could not be set up";
   } else if (never_ready && (initializer_ || context_.start_method() == StartMethod::spawn) && slot.kill_reason != WorkerSlot::KillReason::task) {
     TaskFacts who;
     who.task_name = initializer_ ? "initializer" : "start";
@@ -636,7 +636,7 @@ void PoolCore::bury(Lock& lock, WorkerSlot& slot) {
     } else if (reason.kind == ExitReason::Kind::exited && slot.header().phase.load(std::memory_order_relaxed) == 0) {
       initializer_failure = std::make_exception_ptr(
           UsageError{"worker " + std::to_string(slot.index) + " " + to_string(reason) +
-                     " before it reached kindred::Entry. Make the Entry first in main, with main's own argc and argv."});
+                     " before it reached kindred::Entry. " + mend_before_entry(reason)});
       why = "a worker ended before it reached kindred::Entry";
     }
   }

@@ -151,6 +151,7 @@ class ServedLauncher : public Launcher {
   Descriptor lifeline_;
   std::optional<std::string> warning_;
   std::optional<std::string> failure_;
+  ExitReason server_end_;
   bool ready_ = false;
 
  private:
@@ -178,12 +179,12 @@ class ServedLauncher : public Launcher {
     const auto pid = server_.pid();
     std::string how = "is stuck and was killed";
     if (server_.wait_dead(steady_clock::now() + std::chrono::milliseconds{100})) {
-      const auto reason = server_.reap();
-      how = to_string(reason.value_or(ExitReason{}));
+      server_end_ = server_.reap().value_or(ExitReason{});
+      how = to_string(server_end_);
     } else {
       server_.signal(9);
       server_.wait_dead({});
-      server_.reap();
+      server_end_ = server_.reap().value_or(ExitReason{});
     }
     warning_ = "the fork server (pid " + std::to_string(pid) + ") " + how + "; another one takes its place. Its running workers go on.";
     server_ = Process{};
@@ -217,8 +218,8 @@ class ForkServerLauncher final : public ServedLauncher {
         throw UsageError{"the fork server could not be prepared: " + *failure_ + " No worker was started."};
       }
       if (!heard) {
-        throw UsageError{"the fork server ended before it reached kindred::Entry" + (warning_ ? " (" + *warning_ + ")" : std::string{}) +
-                         ". Make the Entry first in main, with main's own argc and argv."};
+        warning_.reset();  // it is told here
+        throw UsageError{"the fork server " + to_string(server_end_) + " before it reached kindred::Entry. " + mend_before_entry(server_end_)};
       }
     }
   }
@@ -274,6 +275,13 @@ class ForkLauncher final : public ServedLauncher {
 };
 
 }  // namespace
+
+std::string mend_before_entry(const ExitReason& reason) {
+  if (reason.kind == ExitReason::Kind::exited && reason.code == 127) {  // the dynamic linker's word
+    return "A shared library of the program is missing: the dynamic linker has named it on stderr. Restart the program when it is there again.";
+  }
+  return "Make the Entry first in main, with main's own argc and argv.";
+}
 
 std::unique_ptr<Launcher> make_fork_launcher(const LaunchPlan& plan) { return std::make_unique<ForkLauncher>(plan); }
 std::unique_ptr<Launcher> make_fork_server_launcher(const LaunchPlan& plan) { return std::make_unique<ForkServerLauncher>(plan); }

@@ -35,6 +35,9 @@ class Launcher {
   [[nodiscard]] virtual std::uint32_t server_pid() const noexcept { return 0; }
 };
 
+/// What to do where an executed process ended before it came to the gate.
+[[nodiscard]] std::string mend_before_entry(const ExitReason& reason);
+
 /// What a launcher needs of its context.
 struct LaunchPlan {
   ContextId context;
