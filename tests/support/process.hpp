@@ -21,8 +21,8 @@ struct Outcome {
 [[nodiscard]] std::string to_string(const Outcome& outcome);
 
 struct ProgramOptions {
-  std::vector<std::string> environment;         ///< `NAME=value`, added to ours; a bare `NAME` is taken away
-  std::string working_folder;                   ///< empty: ours
+  std::vector<std::string> environment = {};    ///< `NAME=value`, added to ours; a bare `NAME` is taken away
+  std::string working_folder = {};              ///< empty: ours
   bool own_group = false;                       ///< leads a process group of its own, so that a Ctrl-C can be sent to it
   std::chrono::milliseconds timeout{30'000};    ///< for `wait` and `read_line`; the program is then killed
 };

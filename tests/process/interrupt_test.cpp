@@ -1,0 +1,109 @@
+// Ctrl-C, and a parent that is stopped or whose wall clock is set.
+#include <csignal>
+#include <string>
+#include <thread>
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "kindred/kindred.hpp"
+#include "support/test.hpp"
+
+using namespace kindred;
+using namespace kindred::test;
+using namespace std::chrono_literals;
+
+namespace {
+
+// Nobody but the parent says anything, and that one thing only.
+void check_quiet(const Outcome& outcome) {
+  INFO(to_string(outcome));
+  CHECK(outcome.code == 130);
+  std::string left = outcome.err;
+  if (const auto at = left.find("interrupted: pending tasks are cancelled"); at != std::string::npos) {
+    CHECK(left.find('\n', at) != std::string::npos);
+    const auto begin = left.rfind('\n', at) == std::string::npos ? 0 : left.rfind('\n', at) + 1;
+    left.erase(begin, left.find('\n', at) + 1 - begin);
+  }
+  CHECK(left == "");
+}
+
+}  // namespace
+
+TEST_CASE_EACH_START_METHOD("one Ctrl-C to the whole group cancels what is pending, lets the running task end, and exits with 130 (F124)") {
+  ResourceAudit audit;
+  Program program{victim("interrupted"), {std::string{to_string(method)}, "gentle"}, {.own_group = true}};
+  CHECK(program.read_line() == "ready");
+  ::kill(-program.pid(), SIGINT);
+  CHECK(program.read_line() == "5 cancelled");
+  check_quiet(program.wait());
+  CHECK(program.wait_for_end_of_output(5s));
+}
+
+TEST_CASE_EACH_START_METHOD("a second Ctrl-C kills what does not end, at once (F124)") {
+  ResourceAudit audit;
+  Program program{victim("interrupted"), {std::string{to_string(method)}, "deaf"}, {.own_group = true}};
+  CHECK(program.read_line() == "ready");
+  ::kill(-program.pid(), SIGINT);
+  CHECK(program.read_line() == "5 cancelled");
+  ::kill(-program.pid(), SIGINT);
+  check_quiet(program.wait());
+  CHECK(program.wait_for_end_of_output(5s));
+}
+
+TEST_CASE_EACH_START_METHOD("Ctrl-C typed at a terminal reaches the parent alone (F124)") {
+  const int terminal = ::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+  if (terminal < 0 || ::grantpt(terminal) != 0 || ::unlockpt(terminal) != 0) KINDRED_SKIP("no pseudo terminal to be had");
+  const std::string name = ::ptsname(terminal);
+  const std::string path = victim("interrupted"), how{to_string(method)};
+  std::string out;
+  std::thread types{[&] {
+    bool typed = false;
+    for (char bytes[512]; !contains(out, "5 cancelled");) {
+      const auto got = ::read(terminal, bytes, sizeof bytes);
+      if (got <= 0) break;
+      out.append(bytes, static_cast<std::size_t>(got));
+      if (!typed && contains(out, "ready")) typed = ::write(terminal, "\x03", 1) == 1;
+    }
+  }};
+  const auto outcome = run_forked([&] {
+    ::setsid();
+    const int end = ::open(name.c_str(), O_RDWR);
+    ::ioctl(end, TIOCSCTTY, 0);
+    for (const int fd : {0, 1, 2}) ::dup2(end, fd);
+    ::execl(path.c_str(), path.c_str(), how.c_str(), "gentle", nullptr);
+  });
+  types.join();
+  ::close(terminal);
+  INFO(out);
+  CHECK(outcome.code == 130);
+  CHECK_CONTAINS(out, "5 cancelled");
+}
+
+TEST_CASE_EACH_START_METHOD("a parent that was stopped for a while finds its tasks done, not over their time (F125, row 31)") {
+  ResourceAudit audit;
+  Program program{victim("interrupted"), {std::string{to_string(method)}, "timed"}};
+  CHECK(program.read_line() == "ready");
+  for (int round = 0; round < 2; ++round) {
+    std::this_thread::sleep_for(130ms);  // at another place in a task each time
+    program.signal(SIGSTOP);
+    std::this_thread::sleep_for(1200ms);
+    program.signal(SIGCONT);
+  }
+  program.write("end\n");
+  CHECK(program.read_line() == "0 over, 0 wrong, some done, 0 restarts");
+  CHECK(program.wait().code == 0);
+}
+
+TEST_CASE_EACH_START_METHOD("a wall clock that is set, forth and back, ends no task and no wait (F125, row 31)") {
+  ResourceAudit audit;
+  Program program{victim("interrupted"), {std::string{to_string(method)}, "timed"}, {.environment = {"LD_PRELOAD=" + victim("stepped_clock.so")}}};
+  CHECK(program.read_line() == "ready");
+  std::this_thread::sleep_for(500ms);
+  program.write("end\n");
+  CHECK(program.read_line() == "0 over, 0 wrong, some done, 0 restarts");
+  CHECK(program.wait().code == 0);
+}
