@@ -6,6 +6,7 @@
 
 #include "kindred/error.hpp"
 #include "kindred/internal/bootstrap.hpp"
+#include "kindred/internal/injection.hpp"
 #include "kindred/internal/process.hpp"
 #include "linux/child.hpp"
 
@@ -32,6 +33,7 @@ Entry::Entry(int argc, char** argv) {
     }
     return;
   }
+  KINDRED_INJECTION_POINT("gate.begun");
   // A program executed by a task must not take itself for a worker.
   ::unsetenv(gate_variable);
   if (!marked) {

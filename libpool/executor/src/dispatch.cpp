@@ -6,6 +6,7 @@
 
 #include "kindred/error.hpp"
 #include "kindred/internal/clock.hpp"
+#include "kindred/internal/injection.hpp"
 #include "kindred/internal/task_entry.hpp"
 #include "pool_core.hpp"
 
@@ -143,7 +144,9 @@ bool PoolCore::hand(TaskState& task, WorkerSlot& slot) {
   if (!ids.empty()) std::memcpy(at, ids.data(), ids.size() * sizeof(std::uint64_t));
   // Before the call is published, so that the worker sees it with the call: a waiter that fell asleep while this slot had nothing to do.
   if (leader_sleeps_ && slot.in_flight.empty()) arm(slot, Armed::waiter, true);
+  KINDRED_INJECTION_POINT("parent.hand.before_publish");
   slot.calls.publish(size);
+  KINDRED_INJECTION_POINT("parent.hand.published");
 
   slot.in_flight.push_back({&task, header, slot.calls.published()});
   ++in_flight_;
@@ -167,6 +170,7 @@ void PoolCore::wake_worker(WorkerSlot& slot) noexcept {
   // other: either we see that it sleeps, or it sees the call.
   std::atomic_thread_fence(std::memory_order_seq_cst);
   if (header.sleeps.load(std::memory_order_relaxed) == 0) return;
+  KINDRED_INJECTION_POINT("parent.wake.before_raise");
   header.wake.fetch_add(1, std::memory_order_relaxed);
   futex_wake(header.wake, 1);
 }
@@ -217,6 +221,7 @@ void PoolCore::want_workers() {
 
 bool PoolCore::take_back(WorkerSlot& slot, std::size_t position, bool requeue) {
   InFlight& entry = slot.in_flight[position];
+  KINDRED_INJECTION_POINT("parent.revoke.before_swap");
   std::uint32_t expected = call_state::queued;
   if (!entry.header->state.compare_exchange_strong(expected, call_state::revoked, std::memory_order_acq_rel)) return false;
   TaskState& task = *entry.task;
@@ -310,6 +315,7 @@ void PoolCore::arm_all() noexcept {
     }
     arm(slot, bits, anew);
   }
+  KINDRED_INJECTION_POINT("parent.arm.armed");
   // Order: what is armed before the look at the rings that follows; pairs with the fence in WorkerProcess::publish.
   std::atomic_thread_fence(std::memory_order_seq_cst);
 }
@@ -380,6 +386,7 @@ void PoolCore::take_result(WorkerSlot& slot, std::span<const std::byte> message)
     }
   }
 
+  KINDRED_INJECTION_POINT("parent.result.taken");
   slot.in_flight.pop_front();
   slot.calls.give_back(entry.end);
   --in_flight_;
@@ -440,6 +447,7 @@ bool PoolCore::pump_slot(WorkerSlot& slot) {
   }
   if (slot.results.corrupt() && slot.kill_reason != WorkerSlot::KillReason::protocol) condemn(slot, "its result ring is inconsistent");
   if (!any) return false;
+  KINDRED_INJECTION_POINT("parent.result.before_release");
   slot.results.release();
   wake_worker(slot);  // it may wait for room for its results
   if (slot.in_flight.empty()) {

@@ -1,6 +1,7 @@
 #include <utility>
 
 #include "kindred/error.hpp"
+#include "kindred/internal/injection.hpp"
 #include "pool_core.hpp"
 
 // How tasks end. All under the lock; what users see of it happens in flush_afterwards.
@@ -72,6 +73,7 @@ void PoolCore::finish(TaskState& task, Outcome outcome, std::unique_ptr<Failure>
     case Outcome::cancelled: ++totals_.cancelled; break;
     default: break;
   }
+  KINDRED_INJECTION_POINT("parent.finish");
   task.failure_ = std::move(failure);
   task.mark_finished(outcome);
   --outstanding_;

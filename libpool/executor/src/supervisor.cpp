@@ -8,6 +8,7 @@
 #include "kindred/internal/capture_pipe.hpp"
 #include "kindred/internal/clock.hpp"
 #include "kindred/internal/crash_report.hpp"
+#include "kindred/internal/injection.hpp"
 #include "kindred/internal/task_entry.hpp"
 #include "pool_core.hpp"
 #include "worker_process.hpp"
@@ -267,6 +268,7 @@ bool PoolCore::start_worker(Lock& lock, WorkerSlot& slot) {
   slot.captured_stderr = std::move(captures[2]);
   slot.incarnation = slot.next_incarnation++;
   SegmentHeader& header = slot.header();
+  KINDRED_INJECTION_POINT("parent.start.adopted");
   slot.calls = RingWriter<>{slot.segment->call_room(), header.calls};
   slot.results = RingReader<>{slot.segment->result_room(), header.results};
   slot.modules_known = context_.modules_told();
@@ -406,6 +408,7 @@ void PoolCore::ask_to_leave(WorkerSlot& slot) {
   if (slot.state != WorkerSlot::State::alive) return;
   slot.state = WorkerSlot::State::leaving;
   slot.leave_by = steady_clock::now() + options_.shutdown_grace;
+  KINDRED_INJECTION_POINT("parent.recycle.before_command");
   // Order: release, pairs with the acquire in WorkerProcess: it sees the calls that were published before, and runs them first.
   slot.header().command.store(static_cast<std::uint32_t>(Command::finish), std::memory_order_release);
   wake_worker(slot);
@@ -518,6 +521,7 @@ void PoolCore::lose(TaskState& task, const WorkerSlot& slot, const ExitReason& r
 
 void PoolCore::bury(Lock& lock, WorkerSlot& slot) {
   slot.found_dead = false;
+  KINDRED_INJECTION_POINT("parent.bury.begun");
   // The last words: what was committed before the death counts, so both are drained before anything fails.
   take_messages(slot);
   (void)pump_slot(slot);
@@ -537,11 +541,14 @@ void PoolCore::bury(Lock& lock, WorkerSlot& slot) {
   slot.state = WorkerSlot::State::dying;
   flush_afterwards(lock);
 
+  KINDRED_INJECTION_POINT("parent.bury.drained");
   ExitReason reason = context_.launcher().exit_reason(slot.worker.process, steady_clock::now() + std::chrono::seconds{2});
+  KINDRED_INJECTION_POINT("parent.bury.reaped");
   const auto warning = context_.launcher().take_warning();
   const CrashReport crash = read_crash_report(slot.segment->crash_page(), context_.code());
   drain_captured(slot, begun);
   const SourceEnd end = collector_.finish_source(slot.log_source, steady_clock::now() + options_.log.flush_limit);
+  KINDRED_INJECTION_POINT("parent.bury.log_drained");
   if (shared_objects_) shared_objects_->owner_died(slot.owner, slot.index, slot.worker.process.pid());
   const std::uint64_t oom_now = reason.kind == ExitReason::Kind::signalled && reason.signal == 9 ? oom_kills() : 0;
 
@@ -561,6 +568,7 @@ void PoolCore::bury(Lock& lock, WorkerSlot& slot) {
   }
   if (oom_now > oom_kills_seen_) oom_kills_seen_ = oom_now;
 
+  KINDRED_INJECTION_POINT("parent.bury.before_hand_back");
   // The dead worker had begun at most one call; what was only handed to it goes to another.
   std::vector<InFlight> left;
   while (!slot.in_flight.empty()) {
@@ -640,6 +648,7 @@ void PoolCore::bury(Lock& lock, WorkerSlot& slot) {
       why = "a worker ended before it reached kindred::Entry";
     }
   }
+  KINDRED_INJECTION_POINT("parent.bury.handed_back");
   if (lost != nullptr) lose(*lost, slot, reason, end, crash.frames);
 
   const std::uint32_t dead_pid = slot.worker.process.pid();

@@ -3,6 +3,7 @@
 #include "kindred/error.hpp"
 #include "kindred/future.hpp"
 #include "kindred/internal/clock.hpp"
+#include "kindred/internal/injection.hpp"
 #include "pool_core.hpp"
 
 // Threads that wait help: one of them takes in results and hands out calls itself, so that no hop through another thread is needed.
@@ -92,13 +93,16 @@ bool PoolCore::lead(Lock& lock, const std::function<bool()>& ready, Waiter& wait
     if (passed(deadline)) return ready();
     waiter.signal.store(0, std::memory_order_relaxed);
     leader_sleeps_ = true;
+    KINDRED_INJECTION_POINT("parent.wait.before_arming");
     bells_stale_ = true;
     arm_all();
     // After arming: a result that came before it rang for nobody.
     const bool came = pump();
     if (!came && !ready()) {
       flush_afterwards(lock);
+      KINDRED_INJECTION_POINT("parent.wait.before_sleep");
       context_.waiter_bell().wait(deadline);
+      KINDRED_INJECTION_POINT("parent.wait.woken");
       lock.lock();
     }
     leader_sleeps_ = false;
@@ -189,10 +193,12 @@ bool PoolCore::cancel(TaskState& task, Running how) {
 bool PoolCore::condemn_task(WorkerSlot& slot, InFlight& entry, TaskState::Condemned why, int signal) {
   // Crash: none of ours. The worker moves begun to done before it publishes; one of the two swaps wins. Where the worker's did, its
   // result is on its way and nobody is killed, so a late kill cannot hit the next task.
+  KINDRED_INJECTION_POINT("parent.condemn.before_swap");
   std::uint32_t expected = call_state::begun;
   if (!entry.header->state.compare_exchange_strong(expected, call_state::condemned, std::memory_order_acq_rel)) return false;
   entry.task->condemned = why;
   slot.kill_reason = WorkerSlot::KillReason::task;
+  KINDRED_INJECTION_POINT("parent.condemn.before_kill");
   slot.worker.process.signal_group(signal);
   return true;
 }

@@ -13,6 +13,7 @@
 #include "kindred/internal/crash_report.hpp"
 #include "kindred/internal/event_poll.hpp"
 #include "kindred/internal/exception_codec.hpp"
+#include "kindred/internal/injection.hpp"
 #include "kindred/internal/log_front.hpp"
 #include "kindred/internal/process.hpp"
 #include "kindred/shared_array.hpp"
@@ -53,17 +54,23 @@ int WorkerProcess::run() {
       continue;
     }
     auto& call = *reinterpret_cast<CallHeader*>(message.data());
+    KINDRED_INJECTION_POINT("worker.call.before_claim");
     std::uint32_t expected = call_state::queued;
     // Crash: before this swap the call is not begun, and goes to another worker; after it, it is this worker's, and fails with it.
     if (!call.state.compare_exchange_strong(expected, call_state::begun, std::memory_order_acq_rel)) {
+      KINDRED_INJECTION_POINT("worker.call.revoked");
       calls_.release();
       continue;  // taken back
     }
+    KINDRED_INJECTION_POINT("worker.call.claimed");
     run_call(call, message);
+    KINDRED_INJECTION_POINT("worker.call.before_release");
     calls_.release();  // the parent reuses the room once it has the result; the reader must not think that it was overrun
   }
+  KINDRED_INJECTION_POINT("worker.leave.begun");
   header_.phase.store(3, std::memory_order_relaxed);
   const bool good = run_start_call(part_.finalizer, part_.initializer.attachments + 1, WorkerMessage::finalizer_failed);
+  KINDRED_INJECTION_POINT("worker.leave.finalized");
   states_.clear();
   if (capture_) capture_->drain(true);
   (void)good;  // it was reported; the worker's end is in good order all the same
@@ -119,10 +126,13 @@ bool WorkerProcess::sleep_until(bool (WorkerProcess::*ready)()) {
   for (;;) {
     const auto seen = header_.wake.load(std::memory_order_relaxed);
     header_.sleeps.store(1, std::memory_order_relaxed);
+    KINDRED_INJECTION_POINT("worker.sleep.said");
     // Order: that we sleep before the look at the ring; pairs with the fence in PoolCore::wake_worker.
     std::atomic_thread_fence(std::memory_order_seq_cst);
     if ((this->*ready)()) break;
+    KINDRED_INJECTION_POINT("worker.sleep.before_futex");
     futex_wait(header_.wake, seen);
+    KINDRED_INJECTION_POINT("worker.sleep.woken");
   }
   header_.sleeps.store(0, std::memory_order_relaxed);
   return true;
@@ -256,8 +266,10 @@ SharedMemory& WorkerProcess::take_block(std::size_t bytes) {
               .name = {reinterpret_cast<const char*>(at), call.name_bytes}});
   at += round_to_ring(call.name_bytes);
 
+  KINDRED_INJECTION_POINT("worker.task.entered");
   auto room = results_.reserve(first_result_room);
   while (room.empty()) {
+    KINDRED_INJECTION_POINT("worker.result.no_room");
     // The parent does not take results in: nobody waits for them. It is told that it must, and it wakes us when there is room.
     boot_.service_bell.ring();
     (void)sleep_until(&WorkerProcess::room_for_result);
@@ -360,13 +372,17 @@ void WorkerProcess::write_result(const CallHeader& call, Encoder& out, ResultKin
   std::memcpy(room.data(), &result, sizeof result);
 
   // A parent that is about to kill this worker for this very task has moved the state on: then nothing may come of it any more.
+  KINDRED_INJECTION_POINT("worker.result.before_done");
   std::uint32_t expected = call_state::begun;
   if (!const_cast<CallHeader&>(call).state.compare_exchange_strong(expected, call_state::done, std::memory_order_acq_rel)) {
     for (;;) futex_wait(header_.sleeps, header_.sleeps.load(std::memory_order_relaxed));
   }
+  KINDRED_INJECTION_POINT("worker.result.before_publish");
   // Crash: before this line the task is lost with the worker, after it its result is committed.
   results_.publish(size);
+  KINDRED_INJECTION_POINT("worker.result.published");
   ring_if_armed();
+  KINDRED_INJECTION_POINT("worker.result.rung");
   if (block_ != nullptr) drop_unused_blocks();
 }
 
@@ -510,13 +526,16 @@ int WorkerProcess::start() {
   set_nesting_depth(part_.depth);
   install_crash_handlers(boot_.segment.crash_page(), header_.begun_task, boot_.setup.modules);
   if (boot_.captured_stdout) capture_ = std::make_unique<OutputCapture>(std::move(boot_.captured_stdout), std::move(boot_.captured_stderr), boot_.segment.crash_page());
+  KINDRED_INJECTION_POINT("worker.start.before_initializer");
   header_.phase.store(1, std::memory_order_relaxed);
   if (!run_start_call(part_.initializer, 1, WorkerMessage::initializer_failed)) {
     if (capture_) capture_->drain(true);
     return 72;
   }
   header_.phase.store(2, std::memory_order_relaxed);
+  KINDRED_INJECTION_POINT("worker.start.before_ready");
   send(WorkerMessage::ready, {});
+  KINDRED_INJECTION_POINT("worker.start.ready");
   return run();
 }
 

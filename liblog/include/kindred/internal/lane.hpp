@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "kindred/internal/clock.hpp"
+#include "kindred/internal/injection.hpp"
 #include "kindred/internal/wakeup.hpp"
 
 #if defined(__SANITIZE_THREAD__)
@@ -133,6 +134,7 @@ class LaneWriter {
     } else {
       lines_->published.store(entering, std::memory_order_release);
     }
+    KINDRED_INJECTION_POINT("log.entered");
     std::atomic_signal_fence(std::memory_order_seq_cst);
     const auto now = ticks();
     std::atomic_signal_fence(std::memory_order_seq_cst);
@@ -141,8 +143,10 @@ class LaneWriter {
   /// Makes the record of `bytes` at the reserved place visible, and leaves.
   /// Crash: before this store the record does not exist (and `entering` says that one was begun); after it, it is committed.
   void commit(std::size_t bytes) noexcept {
+    KINDRED_INJECTION_POINT("log.before_commit");
     head_ = static_cast<Cursor>(head_ + bytes);
     leave();
+    KINDRED_INJECTION_POINT("log.committed");
   }
   /// Leaves without a record.
   void leave() noexcept {

@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "kindred/error.hpp"
+#include "kindred/internal/injection.hpp"
 #include "kindred/internal/bootstrap.hpp"
 
 namespace kindred::internal {
@@ -83,7 +84,7 @@ SignalsBlocked::~SignalsBlocked() {
 
 std::pair<Descriptor, Descriptor> make_pipe() {
   std::array<int, 2> ends{};
-  if (::pipe2(ends.data(), O_CLOEXEC) != 0) throw SystemError{"pipe2", errno, "starting a worker", "Raise the limit on open files (ulimit -n)."};
+  if (KINDRED_INJECTION_FAILS("fail.pipe") || ::pipe2(ends.data(), O_CLOEXEC) != 0) throw SystemError{"pipe2", errno, "starting a worker", "Raise the limit on open files (ulimit -n)."};
   std::pair<Descriptor, Descriptor> result{Descriptor{ends[0]}, Descriptor{ends[1]}};
   for (Descriptor* const end : {&result.first, &result.second}) {
     if (end->get() > 2) continue;
@@ -95,7 +96,7 @@ std::pair<Descriptor, Descriptor> make_pipe() {
 }
 
 std::uint32_t fork_process() {
-  const pid_t pid = ::fork();
+  const pid_t pid = KINDRED_INJECTION_FAILS("fail.fork") ? -1 : ::fork();
   if (pid < 0) throw SystemError{"fork", errno, "starting a process", "Raise the limit on processes (ulimit -u, the cgroup's pids.max), or use fewer workers."};
   return static_cast<std::uint32_t>(pid);
 }

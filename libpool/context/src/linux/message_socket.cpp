@@ -12,6 +12,7 @@
 #include <cstring>
 
 #include "kindred/error.hpp"
+#include "kindred/internal/injection.hpp"
 
 namespace kindred::internal {
 namespace {
@@ -29,7 +30,7 @@ Descriptor above_stdio(int fd) {
 
 std::pair<MessageSocket, MessageSocket> MessageSocket::pair() {
   std::array<int, 2> ends{};
-  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0) {
+  if (KINDRED_INJECTION_FAILS("fail.socketpair") || ::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0) {
     throw SystemError{"socketpair", errno, "making the control socket of a worker", "Raise the limit on open files (ulimit -n)."};
   }
   Descriptor second{ends[1]};

@@ -12,6 +12,7 @@
 #include <string>
 
 #include "kindred/error.hpp"
+#include "kindred/internal/injection.hpp"
 #include "linux/available_memory.hpp"
 
 #ifndef F_SEAL_FUTURE_WRITE
@@ -73,7 +74,7 @@ SharedMemory SharedMemory::create(const char* name, std::size_t bytes) {
   const auto size = round_to_pages(bytes);
   const std::string doing = "making " + std::to_string(size) + " bytes of shared memory";
   SharedMemory memory;
-  memory.fd_ = Descriptor{::memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING)};
+  memory.fd_ = Descriptor{KINDRED_INJECTION_FAILS("fail.memfd") ? -1 : ::memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING)};
   if (!memory.fd_) throw SystemError{"memfd_create", errno, doing, "Raise the limit on open files (ulimit -n)."};
   allocate(memory.fd_.get(), size, doing);
   if (::fcntl(memory.fd_.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0) {

@@ -17,6 +17,7 @@
 #include <climits>
 
 #include "kindred/error.hpp"
+#include "kindred/internal/injection.hpp"
 
 namespace kindred::internal {
 namespace {
@@ -83,7 +84,7 @@ Descriptor duplicate(int fd) {
   return Descriptor{copy};
 }
 
-Doorbell::Doorbell() : fd_{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)} {
+Doorbell::Doorbell() : fd_{KINDRED_INJECTION_FAILS("fail.eventfd") ? -1 : ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)} {
   if (!fd_) throw SystemError{"eventfd", errno, "making a bell for sleeping threads", "Raise the limit on open files (ulimit -n)."};
 }
 

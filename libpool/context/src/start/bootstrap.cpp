@@ -8,6 +8,7 @@
 #include "../linux/child.hpp"
 #include "kindred/error.hpp"
 #include "kindred/internal/context_life.hpp"
+#include "kindred/internal/injection.hpp"
 #include "kindred/internal/process.hpp"
 
 namespace kindred::internal {
@@ -111,6 +112,7 @@ int bootstrap_and_work(int socket_fd, bool& inherited) {
   WorkerMain work = nullptr;
   try {
     auto message = boot.socket.receive({});
+    KINDRED_INJECTION_POINT("worker.bootstrap.greeted");
     if (!message) return 0;  // the pool was closed before this worker came up
     if (message->bytes.size() != sizeof(Hello)) throw UsageError{"the parent greeted a worker in another version's words. Build the program anew."};
     std::memcpy(&boot.hello, message->bytes.data(), sizeof(Hello));
@@ -122,6 +124,7 @@ int bootstrap_and_work(int socket_fd, bool& inherited) {
     Taker descriptors{message->descriptors};
     boot.segment = Segment::adopt(descriptors.next(), hello.segment_bytes);
     boot.segment.close_descriptor();
+    KINDRED_INJECTION_POINT("worker.bootstrap.mapped");
     {
       auto memory = SharedMemory::adopt(descriptors.next(), hello.setup_bytes, SharedMemory::Access::read_only);
       boot.setup = read_setup(memory.bytes().first(hello.setup_bytes));
@@ -148,6 +151,7 @@ int bootstrap_and_work(int socket_fd, bool& inherited) {
     report_failure(boot.socket, error.what());
     return exit_not_set_up;
   }
+  KINDRED_INJECTION_POINT("worker.bootstrap.set_up");
   return work(boot);
 }
 
@@ -194,11 +198,14 @@ void serve_as_worker(int socket, int lifeline, std::uint32_t parent_pid) {
   reset_signals();
   ignore_interrupts(false);
   if (socket != worker_fd::socket && !take_places(socket, lifeline)) exit_now(exit_not_set_up);
+  KINDRED_INJECTION_POINT("worker.bootstrap.before_binding");
   if (!bind_to_lifeline(worker_fd::lifeline)) exit_now(0);  // the parent has died already
+  KINDRED_INJECTION_POINT("worker.bootstrap.bound");
   name_process("kindred-worker");
   if (parent_pid == 0) exit_now(exit_refused);
   bool inherited = false;
   const int code = bootstrap_and_work(worker_fd::socket, inherited);
+  KINDRED_INJECTION_POINT("worker.leave.before_exit");
   flush_output();
   // A worker that came by fork is a copy of the program in the middle of its run: its static destructors and atexit handlers would
   // act on what is the parent's. One that began as a new program ends as a program does.

@@ -8,6 +8,7 @@
 #include "../linux/child.hpp"
 #include "kindred/error.hpp"
 #include "kindred/internal/bootstrap.hpp"
+#include "kindred/internal/injection.hpp"
 #include "kindred/internal/process.hpp"
 
 namespace kindred::internal {
@@ -45,6 +46,7 @@ class ForkServer {
     } catch (...) {
       return fail("a preload call threw something that is no std::exception");
     }
+    KINDRED_INJECTION_POINT("server.before_ready");
     report({.what = ServerReport::What::ready});
   }
 
@@ -101,9 +103,11 @@ class ForkServer {
   void start(std::uint64_t ticket, int socket, int lifeline) {
     ServerReport answer{.what = ServerReport::What::started, .ticket = ticket};
     try {
+      KINDRED_INJECTION_POINT("server.before_fork");
       const SignalsBlocked blocked;
       const std::uint32_t pid = fork_process();
       if (pid == 0) serve_as_worker(socket, lifeline, parent_pid_);
+      KINDRED_INJECTION_POINT("server.forked");
       answer.pid = pid;
       Descriptor pidfd = open_pidfd(pid);  // our child, not reaped: the number is its own
       children_.emplace_back(pid, std::move(pidfd), true);
@@ -112,18 +116,22 @@ class ForkServer {
       return report(answer);
     }
     const std::array<int, 1> along{children_.back().pidfd()};
+    KINDRED_INJECTION_POINT("server.before_started");
     report(answer, along);
+    KINDRED_INJECTION_POINT("server.told_started");
   }
 
   void bury(std::size_t index) {
     Process child = std::move(children_[index]);
     children_.erase(children_.begin() + static_cast<std::ptrdiff_t>(index));
+    KINDRED_INJECTION_POINT("server.before_reap");
     child.signal_group(9);  // what the worker's tasks had started goes with it
     ServerReport answer{.what = ServerReport::What::ended, .pid = child.pid()};
     answer.wait_status = -1;
     if (const auto reason = child.reap()) {
       answer.wait_status = reason->kind == ExitReason::Kind::exited ? reason->code << 8 : reason->signal | (reason->core_dumped ? 0x80 : 0);
     }
+    KINDRED_INJECTION_POINT("server.reaped");
     report(answer);
   }
 
@@ -146,6 +154,7 @@ void serve_as_fork_server(int socket, int lifeline, std::uint32_t parent_pid, bo
   reset_signals();
   ignore_interrupts(true);
   if (socket != worker_fd::socket && !take_places(socket, lifeline)) exit_now(71);
+  KINDRED_INJECTION_POINT("server.before_binding");
   if (!bind_to_lifeline(worker_fd::lifeline)) exit_now(0);
   name_process("kindred-server");
   discard_inherited_output();

@@ -7,6 +7,7 @@
 #include "execute.hpp"
 #include "fork_server.hpp"
 #include "kindred/error.hpp"
+#include "kindred/internal/injection.hpp"
 #include "kindred/internal/launcher.hpp"
 
 namespace kindred::internal {
@@ -48,6 +49,7 @@ class SpawnLauncher final : public Launcher {
 
   StartedWorker start(const Hello& hello, std::span<const int> descriptors) override {
     Ends ends = make_greeted_ends(hello, descriptors);
+    KINDRED_INJECTION_POINT("parent.start.before_exec");
     Process process = execute_program(gate_worker_argument, ends.their_socket.fd(), ends.their_lifeline.get(), plan_.options);
     return {std::move(process), std::move(ends.socket), std::move(ends.lifeline)};
   }
@@ -70,6 +72,7 @@ class ServedLauncher : public Launcher {
       Ends ends = make_greeted_ends(hello, descriptors);
       const ServerRequest request{.what = ServerRequest::What::start, .ticket = ++ticket_};
       const std::array<int, 2> along{ends.their_socket.fd(), ends.their_lifeline.get()};
+      KINDRED_INJECTION_POINT("parent.start.before_request");
       const auto sent = control_.send(as_bytes_of(request), along);
       if (sent == MessageSocket::Sent::yes) {
         ends.their_socket.close();
