@@ -11,11 +11,15 @@
 #include <thread>
 #include <vector>
 
+#include <fcntl.h>
+#include <spdlog/sinks/basic_file_sink.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
 #include "kindred/kindred.hpp"
+#include "kindred/read_log.hpp"
 #include "support/test.hpp"
+#include "unit/sink_records.hpp"
 
 using namespace kindred;
 using namespace kindred::test;
@@ -93,6 +97,21 @@ void say_hostile() {
   log_info("{}", std::string{"a\0b", 3});
   log_info("{}", "line one\nline two\x1b[31m");
   log_info("{}", "bad \xff\xfe utf-8");
+}
+void say_everywhere(const std::string& text) {
+  log_info("{}", text);
+  Logger{text}.info("logger");
+  this_worker().logger().with({{"key", text}}).info("value");
+  this_worker().logger().with({{text.substr(0, 1000), 1}}).info("key");
+  const LogScope scope{{"scope", text}};
+  log_warn("{}", "scope", kv("text", text));
+  spdlog::info("{}", text);
+}
+void print_all(const std::vector<std::string>& texts) {
+  for (const auto& text : texts) {
+    static_cast<void>(!::write(1, text.data(), text.size()));
+    static_cast<void>(!::write(1, "\n", 1));
+  }
 }
 void say_bridged() {
   spdlog::info("through spdlog {}", 7);
@@ -315,6 +334,94 @@ TEST_CASE_EACH_START_METHOD("long and hostile texts arrive whole, byte by byte (
   CHECK((records[1].message == std::string{"a\0b", 3}));
   CHECK((records[2].message == "line one\nline two\x1b[31m"));
   CHECK((records[3].message == "bad \xff\xfe utf-8"));
+}
+
+TEST_CASE_EACH_START_METHOD("the hostile corpus, said by workers in every place, comes through every sink as its page says (row 32)") {
+  ResourceAudit audit;
+  TemporaryFolder folder;
+  auto texts = hostile_strings();
+  texts.emplace_back("%n%s%x {} {0} {:>999999}");
+  texts.emplace_back(method == StartMethod::spawn ? 5'000'000 : 500'000, '\x1b');
+  Seen seen;
+  // The console sink writes to this process's own standard output.
+  const int console = ::open((folder / "console").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+  std::fflush(stdout);
+  const int own_stdout = ::fcntl(1, F_DUPFD_CLOEXEC, 3);
+  ::dup2(console, 1);
+  {
+    ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1, .worker = {.capture_output = true}, .log = {.block_limit = 1h}}};
+    seen.add_to(pool);
+    pool.logger().add_sink(sinks::stdout_color());
+    pool.logger().add_sink(sinks::file(folder / "text.log"));
+    pool.logger().add_sink(sinks::json(folder / "log.json"));
+    pool.logger().add_sink(std::make_shared<spdlog::sinks::basic_file_sink_st>(folder / "own.log"));
+    pool.logger().add_sink(std::make_shared<spdlog::sinks::basic_file_sink_st>(folder / "ours.log"), {.pattern = "%+"});
+    std::vector<Future<void>> futures;
+    for (const auto& text : texts) {
+      const bool nameable = !text.empty() && text.size() <= 4096;
+      futures.push_back(pool.submit({.name = nameable ? text : "nameless"}, say_everywhere, text));
+    }
+    for (auto& future : futures) future.get();
+    for (const auto& record : futures[2].log()) CHECK((record.task_name == texts[2]));
+    std::vector<std::string> printed;
+    for (const auto& text : texts) {
+      if (text.size() < 600) printed.push_back(text);
+    }
+    pool.submit(print_all, printed).get();
+    pool.shutdown();
+
+    // What arrived is what was said.
+    const auto records = seen.of(Origin::log);
+    REQUIRE(records.size() == 6 * texts.size());
+    std::size_t wrong = 0;
+    for (std::size_t i = 0; i < texts.size(); ++i) {
+      const auto& text = texts[i];
+      const auto* const said = &records[6 * i];
+      const auto field = [](const LogRecord& record, std::string_view key) {
+        for (const auto& one : record.fields) {
+          if (one.key == key) return std::get<std::string>(one.value);
+        }
+        return std::string{"none"};
+      };
+      const bool brief = text.size() <= 5000;  // more is cut, at latest where it does not fit into a lane with all else
+      CAPTURE(i);
+      wrong += said[0].message == text && said[5].message == text ? 0U : 1U;
+      wrong += said[1].message == "logger" && said[1].logger == text.substr(0, 4096) ? 0U : 1U;
+      wrong += said[2].message == "value" && (brief ? field(said[2], "key") == text : text.starts_with(field(said[2], "key"))) ? 0U : 1U;
+      wrong += said[3].message == "key" && said[3].fields.size() == 1 && said[3].fields[0].key == text.substr(0, 1000) ? 0U : 1U;
+      wrong += said[4].message == "scope" && (brief ? field(said[4], "scope") == text && field(said[4], "text") == text : text.starts_with(field(said[4], "scope"))) ? 0U : 1U;
+      for (int k = 0; k < 6; ++k) wrong += said[k].task_name == (text.empty() || text.size() > 4096 ? "nameless" : text) ? 0U : 1U;
+    }
+    CHECK(wrong == 0);
+    std::string lines;
+    for (const auto& text : printed) lines += text + "\n";
+    std::string captured;
+    for (const auto& record : seen.of(Origin::stdout)) captured += record.message + "\n";
+    CHECK((captured == lines));
+  }
+  std::fflush(stdout);
+  ::dup2(own_stdout, 1);
+  ::close(own_stdout);
+  ::close(console);
+
+  // Each sink has a line for each record, with no control byte in it, and what can be read back is what arrived.
+  const auto records = seen.all();
+  for (const char* name : {"console", "text.log", "log.json", "own.log", "ours.log"}) {
+    CAPTURE(std::string{name});
+    const auto text = read_file(folder / name);
+    CHECK(static_cast<std::size_t>(std::ranges::count(text, '\n')) == records.size());
+    CHECK(std::ranges::none_of(text, [](char c) { return (static_cast<unsigned char>(c) < 0x20 && c != '\n') || c == '\x7f'; }));
+    if (std::string_view{name} == "own.log") continue;
+    std::size_t i = 0;
+    std::size_t different = 0;
+    for (const auto& back : read_log(folder / name, {.strict = true})) {
+      auto expected = records[i++];
+      if (std::string_view{name} != "log.json") cut_to_default_line(expected);
+      different += difference(expected, back).empty() ? 0U : 1U;
+    }
+    CHECK(i == records.size());
+    CHECK(different == 0);
+  }
 }
 
 TEST_CASE_EACH_START_METHOD("spdlog in a worker lands in the log, with its levels and task") {
