@@ -105,8 +105,10 @@ class Taker {
 };
 
 int bootstrap_and_work(int socket_fd, bool& inherited) {
-  // For as long as the process: static destructors may still log and crash, and both write into the segment.
-  static auto* const kept = new WorkerBootstrap;
+  // For as long as the process: static destructors may still log and crash, and both write into the segment. Always a new one: under `fork`, a
+  // worker of a worker's pool has inherited that of its parent, whose descriptors have the same numbers.
+  static WorkerBootstrap* kept;
+  kept = new WorkerBootstrap;
   WorkerBootstrap& boot = *kept;
   boot.socket = MessageSocket{Descriptor{socket_fd}};
   WorkerMain work = nullptr;
