@@ -89,7 +89,10 @@ SharedObjectRegistry& PoolCore::shared_objects() {
   return *shared_objects_;
 }
 
-std::vector<LogRecord> PoolCore::log_of(std::uint64_t task_id) { return collector_.records_of_task(task_id); }
+std::vector<LogRecord> PoolCore::log_of(std::uint64_t task_id) {
+  require_here("future");
+  return collector_.records_of_task(task_id);
+}
 
 std::size_t PoolCore::live_workers() const noexcept {
   std::size_t live = 0;

@@ -71,7 +71,7 @@ class PoolCore {
   void add_continuation(FutureState& state, std::function<void()> action, bool in_line);
   void finish_local(FutureState& state, std::unique_ptr<Failure> failure);
   [[nodiscard]] bool cancel(TaskState& task, Running how);
-  [[nodiscard]] bool is_running(const TaskState& task) const noexcept;
+  [[nodiscard]] bool is_running(const TaskState& task) const;
 
   // --- the pool as a whole: lifecycle.cpp
   void shutdown(bool wait, bool cancel_pending);

@@ -16,7 +16,7 @@ TaskState::~TaskState() {
   pool_->release();
 }
 
-bool TaskState::running() const noexcept { return !finished() && pool_->is_running(*this); }
+bool TaskState::running() const { return !finished() && pool_->is_running(*this); }
 bool TaskState::cancel(Running how) { return pool_->cancel(*this, how); }
 std::vector<LogRecord> TaskState::log() const { return pool_->log_of(id); }
 

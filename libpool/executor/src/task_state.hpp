@@ -31,7 +31,7 @@ class TaskState final : public FutureState {
   TaskState(PoolCore* pool, std::uint64_t task_id, CodeReference entry_code, CodeReference function_code);
   ~TaskState() override;
 
-  [[nodiscard]] bool running() const noexcept override;
+  [[nodiscard]] bool running() const override;
   bool cancel(Running how) override;
   [[nodiscard]] std::uint64_t task_id() const noexcept override { return id; }
   [[nodiscard]] std::vector<LogRecord> log() const override;

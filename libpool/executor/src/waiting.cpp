@@ -148,7 +148,8 @@ void PoolCore::wake_from_outside(Waiter& waiter) noexcept {
   wake(waiter);
 }
 
-bool PoolCore::is_running(const TaskState& task) const noexcept {
+bool PoolCore::is_running(const TaskState& task) const {
+  require_here("future");
   const std::scoped_lock lock{mutex_};
   const CallHeader* const header = task.header.load(std::memory_order_relaxed);
   if (header == nullptr) return false;
@@ -315,6 +316,7 @@ std::optional<std::size_t> CompletionQueue::next(Deadline deadline) {
     return first;
   };
   if (const auto first = take()) return first;
+  shared_->pool->require_here("future");
   const auto any = [&] {
     const std::scoped_lock lock{shared_->mutex};
     return !shared_->finished.empty();

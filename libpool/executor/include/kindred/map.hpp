@@ -308,7 +308,10 @@ class [[nodiscard]] MapRange {
   void cancel_rest() noexcept {
     exhausted_ = true;
     for (auto& chunk : chunks_) {
-      if (chunk.state) (void)chunk.state->cancel(Running::leave);
+      try {
+        if (chunk.state) (void)chunk.state->cancel(Running::leave);
+      } catch (const UsageError&) {  // in the child of a fork: all of it is the parent's
+      }
     }
     chunks_.clear();
   }

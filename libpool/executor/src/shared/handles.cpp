@@ -77,8 +77,8 @@ void throw_refused_in_channel(const char* what) {
 // the handle has been read.
 
 void encode_shared_object(Encoder& encoder, SharedKind kind, const std::shared_ptr<SharedObject>& handle) {
+  if (handle && handle->life().id != encoder.context()) throw_foreign_handle(to_string(kind), handle->life().id, encoder.context());
   SharedObject& object = use_shared_object(kind, handle);
-  if (object.life().id != encoder.context()) throw_foreign_handle(to_string(kind), object.life().id, encoder.context());
   if (handles_are_refused()) throw_refused_in_channel(to_string(kind));
   std::uint32_t attachment = no_attachment;
   if (object.is_parents()) {

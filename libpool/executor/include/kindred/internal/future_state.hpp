@@ -81,7 +81,7 @@ class FutureState {
   [[nodiscard]] Outcome outcome() const noexcept { return finished() ? outcome_ : Outcome::open; }
   /// Blocks until it is finished or the deadline passes; true: finished. Errors: `UsageError` in a process that is not the pool's.
   bool wait(Deadline deadline);
-  [[nodiscard]] virtual bool running() const noexcept { return false; }
+  [[nodiscard]] virtual bool running() const { return false; }
   virtual bool cancel(Running how);
   [[nodiscard]] virtual std::uint64_t task_id() const noexcept { return 0; }
   [[nodiscard]] virtual std::vector<LogRecord> log() const;
