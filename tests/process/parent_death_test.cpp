@@ -60,6 +60,18 @@ TEST_CASE_EACH_START_METHOD("a parent that ends by a signal it does not handle l
   }
 }
 
+TEST_CASE_EACH_START_METHOD("a parent killed at any moment of its workers' start leaves nothing behind (E108)") {
+  for (int round = 0; round < 16; ++round) {
+    ResourceAudit audit;
+    Program program{victim("orphaned_pool"), {std::string{to_string(method)}, "starting"}};
+    CHECK(program.read_line() == "ready");
+    std::this_thread::sleep_for(std::chrono::microseconds{round * 700});  // two workers are up after some 3 to 15 ms
+    program.signal(SIGKILL);
+    CHECK(program.wait().signal == SIGKILL);
+    CHECK(program.wait_for_end_of_output(5s));  // each of them has it
+  }
+}
+
 TEST_CASE_EACH_START_METHOD("a program that leaves with tasks pending and no shutdown ends, and its workers with it (C71)") {
   for (const char* state : {"exit", "leak"}) {
     CAPTURE(std::string{state});

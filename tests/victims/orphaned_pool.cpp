@@ -1,5 +1,6 @@
 // A program with a pool that will be killed: orphaned_pool METHOD STATE. Says "ready" when its workers are in that state.
 //   idle, busy, deaf (blocks all signals), initializer, result (writes large ones without end), respawning (workers die without end)
+//   starting (is ready before it has any)
 //   exit, leak (leaves main by exit, or with a pool that is never destroyed, while tasks run and wait)
 #include <csignal>
 #include <cstdio>
@@ -44,6 +45,11 @@ int main(int argc, char** argv) {
   auto* const pool = new kindred::ProcessPoolExecutor{
       entry, {.start_method = kindred::parse_start_method(argv[1]), .max_workers = 2, .restart_limit = {.count = 1'000'000'000}}};
   pool->logger().add_sink([](const kindred::LogRecord&) {});
+  if (state == "starting") {
+    say_ready();
+    auto one = pool->submit(stay), two = pool->submit(stay);
+    one.wait();
+  }
   if (state == "idle") {
     pool->submit(number, 1).get();
     say_ready();

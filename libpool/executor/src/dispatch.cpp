@@ -402,6 +402,7 @@ void PoolCore::take_result(WorkerSlot& slot, std::span<const std::byte> message)
   run_ticks_ += ran;
   queue_ticks_ += queued;
   slot.run_ticks += ran;
+  slot.queue_ticks += queued;
   task.ran_ticks = ran;
   const std::size_t result_bytes = cargo && cargo->block ? cargo->block_bytes : value.size();
   slot.stats.result_bytes += result_bytes;

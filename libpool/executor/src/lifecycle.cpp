@@ -190,7 +190,7 @@ void PoolCore::forsake() {
 PoolStats PoolCore::stats() {
   require_here("executor");
   PoolStats all;
-  std::vector<SourceId> sources;
+  std::vector<std::optional<SourceId>> sources;
   {
     Lock lock{mutex_};
     (void)pump();
@@ -204,6 +204,8 @@ PoolStats PoolCore::stats() {
       one.incarnation = slot->incarnation;
       one.pid = slot->worker.process.pid();
       one.run_time = nanoseconds(slot->run_ticks);
+      one.queue_time = nanoseconds(slot->queue_ticks);
+      sources.push_back(slot->segment ? std::optional{slot->log_source} : std::nullopt);
       for (std::size_t i = 0; slot->segment && i < slot->in_flight.size(); ++i) {
         const bool queued = slot->in_flight[i].header->state.load(std::memory_order_relaxed) == call_state::queued;
         (queued ? all.pending : all.running) += 1;
@@ -218,7 +220,14 @@ PoolStats PoolCore::stats() {
     all.supervisor_wakeups = supervisor_wakeups_;
     flush_afterwards(lock);
   }
-  for (auto& one : all.per_worker) one.rss_bytes = one.pid == 0 ? 0 : resident_bytes(one.pid);
+  for (std::size_t i = 0; i < all.per_worker.size(); ++i) {
+    WorkerStats& one = all.per_worker[i];
+    if (one.pid != 0) all.rss_bytes += one.rss_bytes = resident_bytes(one.pid);
+    if (!sources[i]) continue;
+    const LogSourceStats log = collector_.source_stats(*sources[i]);
+    one.records += log.records;
+    one.dropped_records += log.dropped;
+  }
   all.log = collector_.stats();
   return all;
 }

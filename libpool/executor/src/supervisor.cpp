@@ -598,6 +598,8 @@ void PoolCore::bury(Lock& lock, WorkerSlot& slot) {
     }
   }
   if (lost != nullptr) ++slot.stats.tasks_lost;
+  slot.stats.records += end.records;
+  slot.stats.dropped_records += end.dropped;
   const auto attempt = lost != nullptr ? static_cast<std::uint32_t>(lost->attempts + 1) : 0;
   if (!good_order) {
     ++slot.stats.restarts;

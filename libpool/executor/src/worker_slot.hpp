@@ -107,6 +107,7 @@ struct WorkerSlot {
   std::string loss_hint;                    ///< what else is known of its death
   std::chrono::nanoseconds last_ran{0};     ///< of the task that it was killed for
   std::uint64_t run_ticks = 0;
+  std::uint64_t queue_ticks = 0;
   Descriptor captured_stdout;
   Descriptor captured_stderr;
 

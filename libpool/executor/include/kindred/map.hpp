@@ -146,6 +146,9 @@ class [[nodiscard]] MapRange {
     if (options_.buffer_size < 0) {
       throw UsageError{"MapOptions::buffer_size is " + std::to_string(options_.buffer_size) + ". Use 1 or more, or 0 for one that suits the pool."};
     }
+    if (options_.timeout && options_.timeout->count() < 0) {
+      throw UsageError{"MapOptions::timeout is " + std::to_string(options_.timeout->count()) + " ns. Use 0 or more, or none."};
+    }
     internal::require_open(pool);
     deadline_ = internal::to_deadline(options_.timeout);
     chunk_ = options_.chunk_size == 0 ? 1 : static_cast<std::size_t>(options_.chunk_size);

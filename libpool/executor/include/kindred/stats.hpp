@@ -18,9 +18,12 @@ struct WorkerStats {
   std::uint64_t tasks_lost = 0;
   std::uint64_t restarts = 0;  ///< deaths that were not in good order
   std::uint64_t recycled = 0;  ///< ends in good order: task count, memory, idleness
-  std::chrono::nanoseconds run_time{0};
+  std::chrono::nanoseconds queue_time{0};  ///< submit to begin, sum over tasks that ended here
+  std::chrono::nanoseconds run_time{0};    ///< begin to end, sum
   std::uint64_t argument_bytes = 0;
   std::uint64_t result_bytes = 0;
+  std::uint64_t records = 0;         ///< log records that the collector has taken from it
+  std::uint64_t dropped_records = 0; ///< that it had no room for
   std::uint64_t rss_bytes = 0;
   std::uint64_t running_task = 0;
 };
@@ -42,6 +45,7 @@ struct PoolStats {
   std::chrono::nanoseconds run_time{0};    ///< begin to end, sum
   std::uint64_t argument_bytes = 0;
   std::uint64_t result_bytes = 0;
+  std::uint64_t rss_bytes = 0;  ///< of all workers that live
   std::uint64_t supervisor_wakeups = 0;
   LogStats log;
   std::vector<WorkerStats> per_worker;
