@@ -57,8 +57,9 @@ StartedWorker Context::start_worker(int index, std::uint32_t incarnation, std::u
                     .segment_bytes = segment.size(),
                     .setup_bytes = setup_bytes_,
                     .main = main};
-  std::vector<int> fds{segment.fd(), setup_memory_->fd(), waiter_bell().fd(), service_bell().fd(), collector_bell};
+  std::vector<int> fds{waiter_bell().fd(), service_bell().fd(), collector_bell};
   fds.insert(fds.end(), capture_fds.begin(), capture_fds.end());
+  fds.insert(fds.end(), {segment.fd(), setup_memory_->fd()});  // last: the worker closes them, and the others keep their numbers
   return launcher_->start(hello, fds);
 }
 

@@ -124,13 +124,6 @@ int bootstrap_and_work(int socket_fd, bool& inherited) {
       throw UsageError{"the parent greeted a worker in another version's words. Build the program anew."};
     }
     Taker descriptors{message->descriptors};
-    boot.segment = Segment::adopt(descriptors.next(), hello.segment_bytes);
-    boot.segment.close_descriptor();
-    KINDRED_INJECTION_POINT("worker.bootstrap.mapped");
-    {
-      auto memory = SharedMemory::adopt(descriptors.next(), hello.setup_bytes, SharedMemory::Access::read_only);
-      boot.setup = read_setup(memory.bytes().first(hello.setup_bytes));
-    }
     boot.waiter_bell = Doorbell{descriptors.next()};
     boot.service_bell = Doorbell{descriptors.next()};
     boot.collector_bell = Doorbell{descriptors.next()};
@@ -142,6 +135,13 @@ int bootstrap_and_work(int socket_fd, bool& inherited) {
       redirect(output.get(), 1);
       redirect(error.get(), 2);
       unbuffer_output();
+    }
+    boot.segment = Segment::adopt(descriptors.next(), hello.segment_bytes);
+    boot.segment.close_descriptor();
+    KINDRED_INJECTION_POINT("worker.bootstrap.mapped");
+    {
+      auto memory = SharedMemory::adopt(descriptors.next(), hello.setup_bytes, SharedMemory::Access::read_only);
+      boot.setup = read_setup(memory.bytes().first(hello.setup_bytes));
     }
     if (hello.context.start_method() != StartMethod::fork) compare_builds(boot.setup.modules);
     for (std::size_t i = 0; i < boot.setup.modules.size(); ++i) boot.code.add(i, boot.setup.modules[i], boot.setup.options.load_libraries);

@@ -58,9 +58,9 @@ struct WorkerBootstrap {
   Segment segment;
   Setup setup;
   CodeMap code;
-  Doorbell waiter_bell;     ///< wakes a thread in get()
-  Doorbell service_bell;    ///< wakes the supervisor
-  Doorbell collector_bell;  ///< wakes the log's collector
+  Doorbell waiter_bell{Descriptor{}};     ///< wakes a thread in get()
+  Doorbell service_bell{Descriptor{}};    ///< wakes the supervisor
+  Doorbell collector_bell{Descriptor{}};  ///< wakes the log's collector
   Descriptor captured_stdout;  ///< read end of the pipe that stdout is (capture_output)
   Descriptor captured_stderr;
 };
