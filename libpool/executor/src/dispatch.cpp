@@ -221,6 +221,8 @@ void PoolCore::want_workers() {
 
 bool PoolCore::take_back(WorkerSlot& slot, std::size_t position, bool requeue) {
   InFlight& entry = slot.in_flight[position];
+  // A call that runs, and wrote over its own state.
+  if (slot.header().begun_task.load(std::memory_order_relaxed) == entry.task->id) return false;
   KINDRED_INJECTION_POINT("parent.revoke.before_swap");
   std::uint32_t expected = call_state::queued;
   if (!entry.header->state.compare_exchange_strong(expected, call_state::revoked, std::memory_order_acq_rel)) return false;

@@ -32,7 +32,7 @@ PoolCore::PoolCore(ExecutorOptions options, CollectorKey key)
       initializer_{options_.initializer},
       context_{{}, options_.start_method},
       collector_{key, context_.life(), options_.log,
-                 {.task_name = [this](std::uint64_t reference) { return name_of_code(reference); },
+                 {.task_name = [this](std::uint64_t reference) { return name_of_reported_code(reference); },
                   .corrupt =
                       [this](SourceId source, std::string_view what) {
                         const std::scoped_lock lock{mutex_};
@@ -173,6 +173,7 @@ void PoolCore::close() {
   if (supervisor_runs_) kick();
   flush_afterwards(lock);
   if (supervisor_.joinable()) supervisor_.join();
+  timers_ = {};  // their tasks keep the pool, and would for ever
   interrupt_.reset();
   context_.end_launcher();
   shared_objects_->close();

@@ -142,6 +142,7 @@ class PoolCore {
   void fail_waiting(const std::function<std::unique_ptr<Failure>()>& make);
   [[nodiscard]] static std::unique_ptr<Failure> make_encoded_failure(std::span<const std::byte> bytes, ContextId context, TaskFacts facts);
   [[nodiscard]] std::string name_of_code(CodeReference reference) const;
+  [[nodiscard]] std::string name_of_reported_code(CodeReference reference) const;  ///< which a worker wrote: it may be anything
   void break_pool(Lock& lock, std::exception_ptr cause, const std::string& text);
 
   // --- supervisor.cpp
@@ -155,6 +156,7 @@ class PoolCore {
   [[nodiscard]] WorkerSlot* free_slot();
   void check_interrupt(Lock& lock);
   void want_workers_now();
+  [[nodiscard]] std::chrono::nanoseconds left_by_our_clock(WorkerSlot& slot, const TaskState& task, SteadyTime now) noexcept;
   void check_timers();
   void check_slots(Lock& lock);
   [[nodiscard]] Deadline next_deadline();

@@ -29,6 +29,8 @@ std::uint64_t token_of(const WorkerSlot& slot, Watched what) noexcept {
 // Where starting a worker fails for want of something (processes, descriptors, memory), it may be there again soon.
 constexpr std::chrono::milliseconds start_retry{50};
 constexpr unsigned start_attempts = 4;
+// So many workers may crash with a call first in their ring that none of them says it had begun.
+constexpr unsigned most_deaths_before_a_task = 8;
 
 // How long memory for large arguments and results is kept for the next ones.
 constexpr std::chrono::milliseconds blocks_stay{50};
@@ -276,7 +278,7 @@ bool PoolCore::start_worker(Lock& lock, WorkerSlot& slot) {
   slot.handed = 0;
   slot.armed_bits = slot.armed_epoch = 0;
   slot.average_ticks = 0;
-  slot.ready = slot.initializer_failed = slot.found_dead = false;
+  slot.ready = slot.initializer_failed = slot.finalizer_failed = slot.found_dead = false;
   slot.kill_reason = WorkerSlot::KillReason::none;
   slot.bootstrap_error.clear();
   slot.protocol_error.clear();
@@ -322,7 +324,8 @@ void PoolCore::start_failed(Lock& lock, const std::exception_ptr& failure, bool 
 }
 
 void PoolCore::take_messages(WorkerSlot& slot) {
-  for (;;) {
+  // Most kinds are taken once, and no more at a time than a socket holds: a worker that writes without end does not keep us here.
+  for (int count = 0; count < 512; ++count) {
     bool closed = false;
     auto message = slot.worker.socket.receive(SteadyTime{}, &closed);
     if (!message) {
@@ -335,19 +338,24 @@ void PoolCore::take_messages(WorkerSlot& slot) {
     const auto rest = std::span<const std::byte>{message->bytes}.subspan(sizeof kind);
     switch (static_cast<WorkerMessage>(kind)) {
       case WorkerMessage::ready:
+        if (slot.ready) return condemn(slot, "it said twice that it is ready");
         slot.ready = true;
         slot.idle_since = steady_clock::now();
         refill();
         rebalance();
         break;
       case WorkerMessage::bootstrap_failed:
+        if (slot.ready || !slot.bootstrap_error.empty()) return condemn(slot, "its bootstrap failed after it was ready, or twice");
         slot.bootstrap_error.assign(reinterpret_cast<const char*>(rest.data()), rest.size());
         break;
       case WorkerMessage::initializer_failed:
+        if (slot.ready || slot.initializer_failed) return condemn(slot, "its initializer failed after it was ready, or twice");
         slot.initializer_failed = true;
         slot.failure_bytes.assign(rest.begin(), rest.end());
         break;
       case WorkerMessage::finalizer_failed: {
+        if (slot.finalizer_failed) return condemn(slot, "its finalizer failed twice");
+        slot.finalizer_failed = true;
         TaskFacts who;
         who.task_name = "finalizer";
         who.worker = slot.index;
@@ -365,7 +373,7 @@ void PoolCore::take_messages(WorkerSlot& slot) {
       }
       case WorkerMessage::attachment: {
         AttachmentNotice notice;
-        if (message->bytes.size() != sizeof notice || message->descriptors.size() > 1 || slot.received.size() >= 256) {
+        if (message->bytes.size() != sizeof notice || message->descriptors.size() > 1 || slot.received.size() >= 256 * (slot.in_flight.size() + 1)) {
           return condemn(slot, "a notice of shared memory is malformed");
         }
         std::memcpy(&notice, message->bytes.data(), sizeof notice);
@@ -442,6 +450,18 @@ Deadline PoolCore::next_deadline() {
   return next;
 }
 
+// How long the first call of a worker may still take where the worker's words are not believed: its limit again, and a second for a machine that is
+// busy, since we found it first. A worker that is stopped before it begins, or that lies about what it does, gets no longer than that.
+std::chrono::nanoseconds PoolCore::left_by_our_clock(WorkerSlot& slot, const TaskState& task, SteadyTime now) noexcept {
+  if (slot.front_task != task.id) {
+    slot.front_task = task.id;
+    slot.front_since = now;
+  }
+  const auto grace = options_.terminate_grace.value_or(std::chrono::nanoseconds{0}) + std::chrono::seconds{1};
+  if (*task.options->timeout > std::chrono::hours{24 * 365}) return std::chrono::nanoseconds::max();
+  return *task.options->timeout + grace - (now - slot.front_since);
+}
+
 void PoolCore::check_timers() {
   const auto now = steady_clock::now();
   while (!timers_.empty() && timers_.top().at <= now) {
@@ -483,6 +503,13 @@ void PoolCore::check_timers() {
     // again, since a begin in the future counts as now.
     const auto ran = begun ? std::max(duration_of(ticks() - std::min(header.begun_ticks.load(std::memory_order_relaxed), ticks())), std::chrono::nanoseconds{0})
                            : std::chrono::nanoseconds{0};
+    const auto left = options.timeout && position == 0 && slot.ready ? left_by_our_clock(slot, task, now) : std::chrono::nanoseconds::max();
+    if (left <= std::chrono::nanoseconds{0}) {
+      slot.last_ran = now - slot.front_since;
+      task.condemned = TaskState::Condemned::timed_out;
+      kill(slot, WorkerSlot::KillReason::task);
+      continue;
+    }
     if (options.soft_timeout && begun && ran >= *options.soft_timeout && slot.header().stop_task.load(std::memory_order_relaxed) != task.id) ask_to_stop(slot, task);
     if (options.timeout && begun && ran >= *options.timeout) {
       slot.last_ran = ran;
@@ -490,14 +517,15 @@ void PoolCore::check_timers() {
         kill(slot, WorkerSlot::KillReason::task);  // it had its grace
       } else if (options_.terminate_grace) {
         if (condemn_task(slot, entry, TaskState::Condemned::timed_out, 15)) add_timer(now + *options_.terminate_grace, task);
-      } else {
-        (void)condemn_task(slot, entry, TaskState::Condemned::timed_out, 9);
+      } else if (!condemn_task(slot, entry, TaskState::Condemned::timed_out, 9)) {
+        add_timer(now + std::min(left, std::max(*options.timeout, std::chrono::nanoseconds{10'000'000})), task);  // it says that it is done
       }
       continue;
     }
     auto next = std::chrono::nanoseconds::max();
     if (options.timeout) next = *options.timeout - ran;
     if (options.soft_timeout && ran < *options.soft_timeout) next = std::min(next, *options.soft_timeout - ran);
+    next = std::min(next, left);
     if (next != std::chrono::nanoseconds::max()) add_timer(now + next, task);
   }
 }
@@ -508,7 +536,8 @@ void PoolCore::lose(TaskState& task, const WorkerSlot& slot, const ExitReason& r
   task.place = TaskState::Place::nowhere;
   if (task.finished()) return task.release();  // cancelled by killing
   task.attempts = static_cast<std::uint16_t>(task.attempts + 1);
-  const auto condemned = std::exchange(task.condemned, TaskState::Condemned::no);
+  const auto condemned = task.condemned;
+  task.condemned = TaskState::Condemned::no;
   if (try_again(task)) return;
   ++totals_.lost;
   if (condemned == TaskState::Condemned::timed_out) {
@@ -568,6 +597,9 @@ void PoolCore::bury(Lock& lock, WorkerSlot& slot) {
   }
   if (oom_now > oom_kills_seen_) oom_kills_seen_ = oom_now;
 
+  constexpr std::array crashes{4, 6, 7, 8, 11, 31};  // SIGILL, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGSYS: not from outside
+  const bool own_doing = slot.kill_reason == WorkerSlot::KillReason::protocol || reason.kind == ExitReason::Kind::exited ||
+                         (reason.kind == ExitReason::Kind::signalled && std::ranges::find(crashes, reason.signal) != crashes.end());
   KINDRED_INJECTION_POINT("parent.bury.before_hand_back");
   // The dead worker had begun at most one call; what was only handed to it goes to another.
   std::vector<InFlight> left;
@@ -579,11 +611,17 @@ void PoolCore::bury(Lock& lock, WorkerSlot& slot) {
   TaskState* lost = nullptr;
   std::vector<TaskState*> unbegun;
   for (const InFlight& entry : left) {
-    const auto state = entry.header->state.load(std::memory_order_acquire);  // once: its writer is dead, but not its subprocesses
-    if (state == call_state::queued || lost != nullptr) {
-      unbegun.push_back(entry.task);
-    } else {
+    // Calls are run in order, and the results of those that are done were taken in: only the first can have been begun, whatever the others' words
+    // say. Where worker after worker crashes that has it first, it was begun whatever their words say: one that writes over them must not run for ever.
+    const bool first = entry.task == left.front().task;
+    // Read once: their writer is dead, but not its subprocesses. Either word is enough: a task that wrote over one of them was begun.
+    const bool begun_here = first && (entry.header->state.load(std::memory_order_acquire) != call_state::queued ||
+                                      slot.header().begun_task.load(std::memory_order_acquire) == entry.task->id);
+    const bool suspect = first && was_ready && own_doing && ++entry.task->deaths_before_it >= most_deaths_before_a_task;
+    if (begun_here || suspect || (first && entry.task->condemned != TaskState::Condemned::no)) {
       lost = entry.task;
+    } else {
+      unbegun.push_back(entry.task);
     }
   }
   for (std::size_t i = unbegun.size(); i-- > 0;) {
@@ -733,6 +771,17 @@ void PoolCore::break_pool(Lock&, std::exception_ptr cause, const std::string& te
   if (shared_objects_) shared_objects_->close();
   room_.notify_all();
   changed_.notify_all();
+}
+
+std::string PoolCore::name_of_reported_code(CodeReference reference) const {
+  const void* const address = context_.code().address(reference);
+  if (address == nullptr) return {};
+  std::string name = function_name(address);
+  EntryInfo info;
+  if (!name.empty() || reinterpret_cast<std::uintptr_t>(address) % alignof(EntryInfo) != 0 || !copy_constant(address, &info, sizeof info)) return name;
+  name.resize(std::min<std::size_t>(info.name.size(), 4096));
+  if (!copy_constant(info.name.data(), name.data(), name.size())) name.clear();
+  return name;
 }
 
 void PoolCore::note(Level level, std::string message, const WorkerSlot* slot, const TaskState* task, std::uint32_t attempt) {

@@ -76,7 +76,8 @@ class TaskState final : public FutureState {
   TaskState* previous = nullptr;
   std::uint16_t attempts = 0;                 // times handed to a worker that began it
   Place place = Place::nowhere;
-  Condemned condemned = Condemned::no;
+  Condemned condemned : 2 = Condemned::no;
+  std::uint8_t deaths_before_it : 6 = 0;      // of workers that had it first in their ring, and had not begun it by their word
 
  private:
   std::uint32_t size_ = 0;

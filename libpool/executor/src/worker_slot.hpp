@@ -77,6 +77,7 @@ struct WorkerSlot {
   KillReason kill_reason = KillReason::none;
   bool ready = false;          ///< has said that it is initialised
   bool initializer_failed = false;
+  bool finalizer_failed = false;
   bool found_dead = false;     ///< by the poll; to be buried
   bool watched = false;        ///< its pidfd and socket are in the supervisor's poll
   std::uint32_t incarnation = 0;
@@ -106,6 +107,8 @@ struct WorkerSlot {
   std::vector<std::byte> failure_bytes;     ///< its initializer's exception, encoded
   std::string loss_hint;                    ///< what else is known of its death
   std::chrono::nanoseconds last_ran{0};     ///< of the task that it was killed for
+  std::uint64_t front_task = 0;             ///< the task with a limit that we found first in its ring
+  std::chrono::steady_clock::time_point front_since{};  ///< when we found it there first
   std::uint64_t run_ticks = 0;
   std::uint64_t queue_ticks = 0;
   Descriptor captured_stdout;

@@ -92,6 +92,28 @@ std::vector<Module> loaded_modules() {
   return modules;
 }
 
+bool copy_constant(const void* from, void* to, std::size_t bytes) noexcept {
+  struct Wanted {
+    std::uintptr_t begin;
+    void* to;
+    std::size_t bytes;
+  } wanted{reinterpret_cast<std::uintptr_t>(from), to, bytes};
+  // Copied while the linker's list is locked, so that no module goes away meanwhile.
+  const auto copy = [](dl_phdr_info* info, std::size_t, void* argument) {
+    const auto& want = *static_cast<const Wanted*>(argument);
+    for (std::size_t i = 0; i < info->dlpi_phnum; ++i) {
+      const auto& segment = info->dlpi_phdr[i];
+      const bool constant = (segment.p_type == PT_LOAD && (segment.p_flags & PF_R) != 0 && (segment.p_flags & PF_W) == 0) || segment.p_type == PT_GNU_RELRO;
+      const std::uintptr_t begin = info->dlpi_addr + segment.p_vaddr;
+      if (!constant || want.begin < begin || want.begin - begin > segment.p_memsz || want.bytes > segment.p_memsz - (want.begin - begin)) continue;
+      std::memcpy(want.to, reinterpret_cast<const void*>(want.begin), want.bytes);
+      return 1;
+    }
+    return 0;
+  };
+  return bytes == 0 || ::dl_iterate_phdr(copy, &wanted) == 1;
+}
+
 CodeBook::CodeBook() : modules_{loaded_modules()} {
   const Module& program = modules_.front();
   program_base_ = program.base;

@@ -74,6 +74,10 @@ class CodeMap {
   std::vector<Entry> entries_;
 };
 
+/// Copies bytes at an address that somebody else named, whoever that is: false unless all of them are constants of a loaded module, which nobody can
+/// write or unmap meanwhile.
+[[nodiscard]] bool copy_constant(const void* from, void* to, std::size_t bytes) noexcept;
+
 /// Throws the `UsageError` with both build ids where a module of `parents` is loaded here, under the same path, as another build.
 void compare_builds(const std::vector<Module>& parents);
 
