@@ -143,6 +143,17 @@ Descriptor open_pidfd(std::uint32_t pid) {
   return Descriptor{static_cast<int>(fd)};
 }
 
+Process watch_child(std::uint32_t pid) {
+  try {
+    return Process{pid, open_pidfd(pid), true};  // not reaped: the number is its own
+  } catch (const SystemError&) {
+    ::kill(static_cast<pid_t>(pid), SIGKILL);
+    while (::waitpid(static_cast<pid_t>(pid), nullptr, __WALL) < 0 && errno == EINTR) {
+    }
+    throw;
+  }
+}
+
 std::uint64_t resident_bytes(std::uint32_t pid) noexcept try {
   const std::string text = read_small_file("/proc/" + (pid == 0 ? std::string{"self"} : std::to_string(pid)) + "/statm");
   const auto space = text.find(' ');

@@ -73,13 +73,13 @@ Process execute_program(const char* role, int socket, int lifeline, const Worker
   auto started = launcher(io.get_executor(), problem, boost::filesystem::path{"/proc/self/exe"}, std::vector<std::string>{},
                           ChildSetup{arguments.data(), socket, lifeline});
   if (problem) {
-    if (launcher.pid > 0) Process{static_cast<std::uint32_t>(launcher.pid), open_pidfd(static_cast<std::uint32_t>(launcher.pid)), true}.reap();
+    if (launcher.pid > 0) watch_child(static_cast<std::uint32_t>(launcher.pid)).reap();
     throw SystemError{launcher.pid > 0 ? "execve" : "vfork", problem.value(), "starting this program anew as a worker",
                       "Raise the limit on processes or open files (ulimit -u, -n), or use fewer workers."};
   }
   const auto pid = static_cast<std::uint32_t>(started.id());
   started.detach();  // watched by our own pidfd from here on
-  return Process{pid, open_pidfd(pid), true};
+  return watch_child(pid);
 }
 
 }  // namespace kindred::internal

@@ -109,8 +109,7 @@ class ForkServer {
       if (pid == 0) serve_as_worker(socket, lifeline, parent_pid_);
       KINDRED_INJECTION_POINT("server.forked");
       answer.pid = pid;
-      Descriptor pidfd = open_pidfd(pid);  // our child, not reaped: the number is its own
-      children_.emplace_back(pid, std::move(pidfd), true);
+      children_.push_back(watch_child(pid));
     } catch (const SystemError& error) {
       answer.error_number = error.code().value();
       return report(answer);

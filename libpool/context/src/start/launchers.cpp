@@ -69,15 +69,17 @@ class ServedLauncher : public Launcher {
   StartedWorker start(const Hello& hello, std::span<const int> descriptors) override {
     for (int attempt = 0;; ++attempt) {
       if (!server_) revive();
-      Ends ends = make_greeted_ends(hello, descriptors);
-      const ServerRequest request{.what = ServerRequest::What::start, .ticket = ++ticket_};
-      const std::array<int, 2> along{ends.their_socket.fd(), ends.their_lifeline.get()};
-      KINDRED_INJECTION_POINT("parent.start.before_request");
-      const auto sent = control_.send(as_bytes_of(request), along);
-      if (sent == MessageSocket::Sent::yes) {
-        ends.their_socket.close();
-        ends.their_lifeline.reset();
-        if (auto started = wait_started(std::move(ends))) return std::move(*started);
+      if (server_) {
+        Ends ends = make_greeted_ends(hello, descriptors);
+        const ServerRequest request{.what = ServerRequest::What::start, .ticket = ++ticket_};
+        const std::array<int, 2> along{ends.their_socket.fd(), ends.their_lifeline.get()};
+        KINDRED_INJECTION_POINT("parent.start.before_request");
+        const auto sent = control_.send(as_bytes_of(request), along);
+        if (sent == MessageSocket::Sent::yes) {
+          ends.their_socket.close();
+          ends.their_lifeline.reset();
+          if (auto started = wait_started(std::move(ends))) return std::move(*started);
+        }
       }
       note_server_dead();
       if (attempt == 2) {
@@ -147,7 +149,7 @@ class ServedLauncher : public Launcher {
     return true;
   }
 
-  virtual void revive() = 0;
+  virtual void revive() = 0;  ///< leaves `server_` empty where the new one was killed before it was ready
 
   Process server_;
   MessageSocket control_;
@@ -221,6 +223,8 @@ class ForkServerLauncher final : public ServedLauncher {
         throw UsageError{"the fork server could not be prepared: " + *failure_ + " No worker was started."};
       }
       if (!heard) {
+        // A SIGKILL comes from outside: its successor may live. All else would happen to it, too.
+        if (server_end_.kind == ExitReason::Kind::signalled && server_end_.signal == 9) return;
         warning_.reset();  // it is told here
         throw UsageError{"the fork server " + to_string(server_end_) + " before it reached kindred::Entry. " + mend_before_entry(server_end_)};
       }
@@ -266,7 +270,7 @@ class ForkLauncher final : public ServedLauncher {
       }
     }
     if (forking.failure) throw *forking.failure;
-    adopt_server(Process{forking.pid, open_pidfd(forking.pid), true}, std::move(forking.ends.socket), std::move(forking.ends.lifeline));
+    adopt_server(watch_child(forking.pid), std::move(forking.ends.socket), std::move(forking.ends.lifeline));
   }
 
   void revive() override {

@@ -36,6 +36,7 @@ class Process {
 };
 
 [[nodiscard]] Descriptor open_pidfd(std::uint32_t pid);  ///< Errors: `SystemError` (ESRCH, EMFILE)
+[[nodiscard]] Process watch_child(std::uint32_t pid);    ///< our new child. Errors: `SystemError` (EMFILE): it was killed and reaped
 [[nodiscard]] std::optional<ExitReason> to_exit_reason(int wait_status);
 [[nodiscard]] std::uint64_t resident_bytes(std::uint32_t pid) noexcept;  ///< RSS; 0 where it cannot be read
 [[nodiscard]] unsigned thread_count() noexcept;                          ///< of this process
