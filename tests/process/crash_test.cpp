@@ -7,6 +7,7 @@
 
 #include <unistd.h>
 
+#include "kindred/internal/log_front.hpp"
 #include "kindred/kindred.hpp"
 #include "support/test.hpp"
 
@@ -93,6 +94,21 @@ int die_on(Event begun, Event go) {
   go.wait();
   ::raise(SIGKILL);
   return 0;
+}
+
+// As a program's own crash handler does: a word, then what would have happened without it.
+void crash_with_a_handler(int signal) {
+  struct sigaction action{};
+  action.sa_handler = [](int number) {
+    kindred::internal::log_raw(Level::critical, "the handler was here", 20);
+    struct sigaction standard{};
+    standard.sa_handler = SIG_DFL;
+    ::sigaction(number, &standard, nullptr);
+    ::raise(number);
+  };
+  ::sigaction(signal, &action, nullptr);
+  log_info("before");
+  ::raise(signal);
 }
 
 void check_lost(Future<int>& future, const Expected& expected, const std::string& name) {
@@ -276,4 +292,21 @@ TEST_CASE_EACH_START_METHOD("a lost task is run again as often as its retries sa
   CHECK_THROWS_AS(hopeless.get(), WorkerLost);
   CHECK(runs.load() == -8);
   CHECK(pool.stats().retried == 3);
+}
+
+TEST_CASE_EACH_START_METHOD("what a crash handler logs by the async-signal-safe call is in the log before the failure is seen (G135)") {
+  ResourceAudit audit;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  for (const int signal : {SIGSEGV, SIGTERM, SIGABRT}) {
+    CAPTURE(signal);
+    auto crashing = pool.submit(crash_with_a_handler, signal);
+    CHECK_THROWS_AS(crashing.get(), WorkerLost);
+    std::vector<std::string> said;
+    for (const auto& record : crashing.log()) {
+      if (record.origin != Origin::log) continue;
+      CHECK(record.task_id == crashing.task_id());
+      said.push_back(std::string{to_string(record.level)} + " " + record.message);
+    }
+    CHECK(said == std::vector<std::string>{"info before", "critical the handler was here"});
+  }
 }
