@@ -104,6 +104,9 @@ void require_open(PoolCore& pool);
 /// What `ProcessPoolExecutor::map` returns: a lazy input range of results. Items are fetched from the inputs and submitted while results are
 /// taken. Destroyed early, it cancels what has not begun. Moves, does not copy. One thread at a time.
 ///
+/// Which worker runs an item is not promised (in particular not item i by worker i mod n): whoever is free takes it. What must stay in one
+/// process belongs into `Worker::state`, loaded where it is missing, or into a pool of one worker.
+///
 /// Errors, from the loop: what an item threw (the results before it were given; the loop ends there and the rest is cancelled),
 /// `TimeoutError`, and what `Future::get` throws.
 template <class F, class... Ranges>
