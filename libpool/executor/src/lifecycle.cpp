@@ -129,7 +129,7 @@ void PoolCore::end_workers(bool kill) {
   finishes_chains_ = false;
   kill_all_ = kill ? 9 : 15;
   wanted_ = 0;
-  const auto failure = [this, kill] {
+  const auto failure = [kill] {
     return std::make_unique<StoredFailure<BrokenProcessPool>>(
         BrokenProcessPool{std::string{"the workers were ended by "} + (kill ? "kill_workers" : "terminate_workers") + " before this task began"});
   };
