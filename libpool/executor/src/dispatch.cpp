@@ -15,10 +15,16 @@ namespace kindred::internal {
 namespace {
 
 // How much work is handed ahead of a worker: enough that it does not run dry while the parent does something else.
-constexpr double work_ahead_nanoseconds = 100'000;
+constexpr double work_ahead_nanoseconds = 500'000;
 constexpr std::size_t calls_ahead_limit = 1024;
+// What it takes to wake a worker that sleeps, and what a call is taken for of which nothing is known.
+constexpr double wake_nanoseconds = 30'000;
+constexpr double unknown_nanoseconds = 1'000'000;
 // A call that has run for so long is worth taking the ones behind it away.
 constexpr double long_run_nanoseconds = 50'000;
+// Then it is looked at again, by whoever submits or waits; and by the supervisor, where nobody does.
+constexpr double rebalance_due_nanoseconds = 60'000;
+constexpr std::chrono::microseconds rebalance_after{200};
 
 double ticks_of(double nanoseconds) noexcept { return nanoseconds * ticks_per_nanosecond(); }
 
@@ -33,15 +39,51 @@ std::size_t PoolCore::hand_ahead_limit(const WorkerSlot& slot) const noexcept {
 }
 
 WorkerSlot* PoolCore::choose_slot() noexcept {
+  // The one that would come to it first. An idle one that sleeps must be woken, which takes as long as many short tasks.
   WorkerSlot* best = nullptr;
+  WorkerSlot* sleeper = nullptr;
+  double least = 0;
   for (const auto& place : slots_) {
     WorkerSlot& slot = *place;
     if (!slot.takes_calls()) continue;
-    if (slot.in_flight.empty() && slot.ready) return &slot;  // the lowest idle index: the one that ran last, and may still spin
-    if (slot.in_flight.size() >= hand_ahead_limit(slot)) continue;
-    if (best == nullptr || slot.in_flight.size() < best->in_flight.size()) best = &slot;
+    if (slot.in_flight.empty() && slot.ready) {
+      if (slot.header().sleeps.load(std::memory_order_relaxed) == 0) return &slot;  // it spins, or is about to look
+      if (sleeper == nullptr) sleeper = &slot;
+      continue;
+    }
+    if (slot.full || slot.in_flight.size() >= hand_ahead_limit(slot)) continue;
+    const double average = slot.average_ticks > 0 ? slot.average_ticks : average_ticks_;
+    double cost = static_cast<double>(slot.in_flight.size()) * (average > 0 && slot.ready ? average : ticks_of(unknown_nanoseconds));
+    if (runs_long(slot)) {
+      if (slot.in_flight.size() > 1) continue;
+      cost += ticks_of(unknown_nanoseconds);
+    }
+    if (best == nullptr || cost < least) {
+      best = &slot;
+      least = cost;
+    }
   }
+  if (sleeper == nullptr) return best;
+  if (best == nullptr || least >= ticks_of(wake_nanoseconds)) return sleeper;
+  look_again_soon();  // the average may not be what the calls before it take
   return best;
+}
+
+bool PoolCore::runs_long(WorkerSlot& slot) noexcept {
+  const auto limit = static_cast<std::uint64_t>(ticks_of(long_run_nanoseconds));
+  if (!slot.ready || slot.in_flight.empty() || ticks() - slot.progress_ticks < limit) return false;  // no look at what the worker writes
+  const SegmentHeader& header = slot.header();
+  if (header.begun_task.load(std::memory_order_relaxed) != slot.in_flight.front().task->id) return false;
+  const std::uint64_t begun = header.begun_ticks.load(std::memory_order_relaxed);
+  const std::uint64_t now = ticks();
+  return now > begun && now - begun >= limit;
+}
+
+void PoolCore::look_again_soon() noexcept {
+  if (rebalance_at_) return;
+  rebalance_due_ = ticks() + static_cast<std::uint64_t>(ticks_of(rebalance_due_nanoseconds));
+  rebalance_at_ = std::chrono::steady_clock::now() + rebalance_after;
+  if (supervisor_runs_ && supervisor_sleeps_until_ > *rebalance_at_) kick();
 }
 
 bool PoolCore::send_attachments(WorkerSlot& slot, const TaskState& task, std::vector<std::uint64_t>& ids) {
@@ -64,11 +106,11 @@ std::uint64_t PoolCore::send_block(WorkerSlot& slot, CallBlock& block) {
     block.known_by.pop_back();
     break;
   }
-  const std::uint64_t id = ++slot.memory_known | memory_is_kept;
+  const std::uint64_t id = ++slot.memory_known | (block.kept ? memory_is_kept : 0);
   const AttachmentNotice notice{.message = static_cast<std::uint32_t>(ParentMessage::attachment), .spare = 0, .memory_id = id, .bytes = block.size()};
   const int fd = block.fd();
   if (slot.worker.socket.send(std::as_bytes(std::span{&notice, 1}), {&fd, 1}) != MessageSocket::Sent::yes) return 0;
-  block.known_by.push_back({slot.index, slot.incarnation, id});
+  if (block.kept) block.known_by.push_back({slot.index, slot.incarnation, id});
   return id;
 }
 
@@ -148,6 +190,7 @@ bool PoolCore::hand(TaskState& task, WorkerSlot& slot) {
   slot.calls.publish(size);
   KINDRED_INJECTION_POINT("parent.hand.published");
 
+  if (slot.in_flight.empty()) slot.progress_ticks = ticks();
   slot.in_flight.push_back({&task, header, slot.calls.published()});
   ++in_flight_;
   ++slot.handed;
@@ -169,7 +212,8 @@ void PoolCore::wake_worker(WorkerSlot& slot) noexcept {
   // Order: the published cursor before the look at `sleeps`; pairs with the fence in the worker's WorkerProcess::sleep. One of the two sees the
   // other: either we see that it sleeps, or it sees the call.
   std::atomic_thread_fence(std::memory_order_seq_cst);
-  if (header.sleeps.load(std::memory_order_relaxed) == 0) return;
+  // Taken back by us, so that it is woken once: until it runs again, it would cost a system call for each further call.
+  if (header.sleeps.load(std::memory_order_relaxed) == 0 || header.sleeps.exchange(0, std::memory_order_relaxed) == 0) return;
   KINDRED_INJECTION_POINT("parent.wake.before_raise");
   header.wake.fetch_add(1, std::memory_order_relaxed);
   futex_wake(header.wake, 1);
@@ -203,11 +247,13 @@ void PoolCore::refill() {
     WorkerSlot* const slot = choose_slot();
     if (slot == nullptr) break;
     waiting_.remove(*task);
-    if (!hand(*task, *slot)) {
-      waiting_.push_front(*task);
-      break;
+    if (hand(*task, *slot)) {
+      wake_worker(*slot);
+      continue;
     }
-    wake_worker(*slot);
+    waiting_.push_front(*task);
+    if (slot->in_flight.empty()) break;
+    slot->full = true;  // until it has done something
   }
   if (bounded_waiting_ != 0) room_.notify_all();
 }
@@ -245,6 +291,8 @@ void PoolCore::take_back_all(WorkerSlot& slot) {
 }
 
 void PoolCore::rebalance() {
+  rebalance_due_ = 0;
+  rebalance_at_.reset();
   if (!waiting_.empty() || in_flight_ < 2) return;
   bool somebody_waits = false;
   for (const auto& idle : slots_) {
@@ -255,14 +303,9 @@ void PoolCore::rebalance() {
       WorkerSlot& slot = *place;
       if (slot.state != WorkerSlot::State::alive || slot.in_flight.size() < (slot.ready ? 2U : 1U)) continue;
       const std::size_t unbegun = slot.in_flight.size() - (slot.ready ? 1 : 0);
-      if (slot.ready) {
-        const SegmentHeader& header = slot.header();
-        const bool current = header.begun_task.load(std::memory_order_relaxed) == slot.in_flight.front().task->id;
-        const double age = current ? static_cast<double>(ticks() - header.begun_ticks.load(std::memory_order_relaxed)) : 0;
-        if (age < ticks_of(long_run_nanoseconds)) {
-          somebody_waits = true;
-          continue;
-        }
+      if (slot.ready && !runs_long(slot)) {
+        somebody_waits = true;
+        continue;
       }
       if (unbegun > most) {
         most = unbegun;
@@ -270,18 +313,12 @@ void PoolCore::rebalance() {
       }
     }
     if (victim == nullptr) break;
-    const std::size_t share = (most + 1) / 2;
-    for (std::size_t taken = 0; taken < share && !victim->in_flight.empty(); ++taken) {
-      if (!take_back(*victim, victim->in_flight.size() - 1, true)) break;
-    }
+    take_back_all(*victim);  // whoever is free first gets them, this worker included
     refill();
     if (!waiting_.empty()) break;
   }
   // The work behind a young call is not taken away: it may be done in no time. It is looked at again.
-  if (somebody_waits && !rebalance_at_) {
-    rebalance_at_ = std::chrono::steady_clock::now() + std::chrono::microseconds{200};
-    if (supervisor_runs_) kick();
-  }
+  if (somebody_waits) look_again_soon();
 }
 
 void PoolCore::arm(WorkerSlot& slot, std::uint64_t bits, bool anew) noexcept {
@@ -299,7 +336,7 @@ void PoolCore::arm_all() noexcept {
   std::uint64_t common = 0;
   if (sleeper) {
     common = Armed::waiter;
-  } else if (leader_ == nullptr) {
+  } else if (leader_ == nullptr || leader_naps_) {
     if (with_continuations_ != 0 || bounded_waiting_ != 0 || closed_) common |= Armed::service;
     if (!waiting_.empty() || (in_flight_ > busy && busy < live_workers())) common |= Armed::dry;
   }
@@ -450,6 +487,8 @@ bool PoolCore::pump_slot(WorkerSlot& slot) {
   }
   if (slot.results.corrupt() && slot.kill_reason != WorkerSlot::KillReason::protocol) condemn(slot, "its result ring is inconsistent");
   if (!any) return false;
+  slot.progress_ticks = ticks();
+  slot.full = false;
   KINDRED_INJECTION_POINT("parent.result.before_release");
   slot.results.release();
   wake_worker(slot);  // it may wait for room for its results
@@ -465,10 +504,9 @@ bool PoolCore::pump() {
   for (const auto& slot : slots_) {
     if (slot->segment && !slot->in_flight.empty() && slot->state != WorkerSlot::State::starting) any = pump_slot(*slot) || any;
   }
-  if (!any) return false;
-  refill();
-  rebalance();
-  return true;
+  if (any) refill();
+  if (any || (rebalance_due_ != 0 && ticks() >= rebalance_due_)) rebalance();
+  return any;
 }
 
 void PoolCore::condemn(WorkerSlot& slot, std::string why) {

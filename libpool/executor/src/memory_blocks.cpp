@@ -8,9 +8,6 @@
 namespace kindred::internal {
 namespace {
 
-// What lies free and warm is bounded; the rest is given back to the system at once.
-constexpr std::size_t most_free = 16;
-constexpr std::size_t most_free_bytes = std::size_t{512} << 20U;
 // A small value may take a larger block, but not one many times its size.
 constexpr std::size_t generous_bytes = std::size_t{1} << 20U;
 
@@ -27,16 +24,19 @@ std::shared_ptr<CallBlock> CallBlocks::take(std::size_t bytes) {
     }
     if (best != free_.end()) {
       found = std::move(*best);
-      free_bytes_ -= found->size();
       free_.erase(best);
     }
     ++in_use_;
   }
   try {
-    if (!found) {
+    if (found) {
+      found->map_pages(true);
+    } else {
       found = std::make_unique<CallBlock>(SharedMemory::create("kindred-arguments", bytes));
       found->seal_writes();
       found->map_pages(true);
+      const std::scoped_lock lock{mutex_};
+      found->kept = kept_.keep(found->size());
     }
     return {found.release(), [this](CallBlock* block) { give_back(std::unique_ptr<CallBlock>{block}); }};
   } catch (...) {
@@ -60,19 +60,17 @@ std::shared_ptr<CallBlock> CallBlocks::take_if_few(std::size_t bytes) {
 }
 
 void CallBlocks::give_back(std::unique_ptr<CallBlock> block) {
-  std::unique_ptr<CallBlock> gone;  // unmapped without the lock
+  const bool kept = block->kept;
+  if (kept && block->size() > KeptBlocks::stays_mapped_bytes) block->unmap_pages();
   {
     const std::scoped_lock lock{mutex_};
     --in_use_;
-    if (free_.size() == most_free || free_bytes_ + block->size() > most_free_bytes) {
-      gone = std::move(block);
-    } else {
+    if (kept) {
       block->free_since = std::chrono::steady_clock::now();
-      free_bytes_ += block->size();
       free_.push_back(std::move(block));
     }
   }
-  freed_();
+  if (kept) freed_();
 }
 
 std::vector<std::unique_ptr<CallBlock>> CallBlocks::free_since(std::chrono::steady_clock::time_point moment) {
@@ -80,7 +78,7 @@ std::vector<std::unique_ptr<CallBlock>> CallBlocks::free_since(std::chrono::stea
   const std::scoped_lock lock{mutex_};
   for (auto& block : free_) {
     if (block->free_since > moment) continue;
-    free_bytes_ -= block->size();
+    kept_.drop(block->size());
     old.push_back(std::move(block));
   }
   std::erase(free_, nullptr);
@@ -96,6 +94,7 @@ std::shared_ptr<SharedMemory> ResultBlocks::lend(std::size_t place) {
   if (place >= most || !blocks_[place]) return nullptr;
   SharedMemory* const memory = blocks_[place].get();
   return {memory, [shared = shared_, kept = blocks_[place], place](SharedMemory*) {
+            if (kept->size() > KeptBlocks::stays_mapped_bytes) kept->unmap_pages();
             // Order: release, pairs with the acquire of who clears the bit: our reading is over.
             shared->segment->header().free_result_blocks.fetch_or(std::uint64_t{1} << place, std::memory_order_release);
             shared->times.fetch_add(1, std::memory_order_relaxed);

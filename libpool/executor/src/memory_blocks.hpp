@@ -17,6 +17,31 @@ namespace kindred::internal {
 /// What fits into a ring without crowding it; larger arguments and results get a shared memory.
 inline constexpr std::size_t largest_in_ring = 16 * 1024;
 
+/// Which blocks are kept for the next value, of an executor's arguments or of a worker's results: few. Any other is made for one value.
+class KeptBlocks {
+ public:
+  static constexpr std::size_t most_small = 16;  // up to 1 MiB
+  static constexpr std::size_t most_large = 2;
+  /// Larger than this they are not left mapped between two values: memory that lies idle, be it for a moment, looks like a leak.
+  static constexpr std::size_t stays_mapped_bytes = std::size_t{9} << 20U;
+
+  bool keep(std::size_t bytes) noexcept {
+    std::size_t& count = count_of(bytes);
+    if (count == (bytes > small_bytes ? most_large : most_small)) return false;
+    ++count;
+    return true;
+  }
+  void drop(std::size_t bytes) noexcept { --count_of(bytes); }
+
+ private:
+  static constexpr std::size_t small_bytes = std::size_t{1} << 20U;
+  std::size_t& count_of(std::size_t bytes) noexcept { return bytes > stays_mapped_bytes ? huge_ : bytes > small_bytes ? large_ : small_; }
+
+  std::size_t small_ = 0;
+  std::size_t large_ = 0;
+  std::size_t huge_ = 0;
+};
+
 /// Told, by any thread, that a block is free again. It outlives the blocks.
 using BlockFreed = std::function<void()>;
 
@@ -29,6 +54,7 @@ struct CallBlock : SharedMemory {
     std::uint32_t incarnation;
     std::uint64_t id;
   };
+  bool kept = false;
   std::vector<Known> known_by;  // under the pool's lock: who has it, and by which number
   std::chrono::steady_clock::time_point free_since{};
 };
@@ -58,7 +84,7 @@ class CallBlocks {
   const BlockFreed freed_;
   mutable std::mutex mutex_;
   std::vector<std::unique_ptr<CallBlock>> free_;
-  std::size_t free_bytes_ = 0;
+  KeptBlocks kept_;
   std::size_t in_use_ = 0;
 };
 
@@ -68,7 +94,7 @@ class CallBlocks {
 /// and whoever clears the bit, by one atomic step, owns the block: the worker to write its next result, or the parent to be rid of it.
 class ResultBlocks {
  public:
-  static constexpr std::size_t most = 64;
+  static constexpr std::size_t most = KeptBlocks::most_small + 2 * KeptBlocks::most_large;
 
   ResultBlocks() = default;
   ResultBlocks(std::shared_ptr<Segment> segment, BlockFreed freed) : shared_{std::make_shared<Shared>(std::move(segment), std::move(freed))} {}

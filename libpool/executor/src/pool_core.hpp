@@ -108,6 +108,8 @@ class PoolCore {
 
   // --- dispatch.cpp; all under the lock
   [[nodiscard]] WorkerSlot* choose_slot() noexcept;
+  void look_again_soon() noexcept;
+  [[nodiscard]] static bool runs_long(WorkerSlot& slot) noexcept;  ///< the call at hand
   bool hand(TaskState& task, WorkerSlot& slot);  ///< false: no room
   void place(TaskState& task);                   ///< to a worker, or to those that wait
   void refill();                                 ///< those that wait, to workers
@@ -167,6 +169,7 @@ class PoolCore {
   static void ask_to_stop(WorkerSlot& slot, const TaskState& task) noexcept;
   [[nodiscard]] bool lead(Lock& lock, const std::function<bool()>& ready, Waiter& waiter, Deadline deadline);
   [[nodiscard]] bool runs_here(int cpu) const noexcept;
+  [[nodiscard]] bool saturated() const noexcept;
   void ask_to_leave(WorkerSlot& slot);
   void note(Level level, std::string message, const WorkerSlot* slot = nullptr, const TaskState* task = nullptr, std::uint32_t attempt = 0);
   [[nodiscard]] std::size_t live_workers() const noexcept;
@@ -219,13 +222,17 @@ class PoolCore {
 
   // Waiting threads: one leads (spins, or sleeps on the waiter bell), the others follow it.
   Waiter* leader_ = nullptr;
-  bool leader_sleeps_ = false;
+  bool leader_sleeps_ = false;      // until it is rung for a result
+  bool leader_naps_ = false;        // for a moment; it is rung only if its own wait is over
   std::vector<Waiter*> followers_;
 
   // Supervision.
   std::thread supervisor_;
   bool supervisor_runs_ = false;
   bool stop_supervisor_ = false;
+  bool watched_by_timer_ = false;    // the supervisor looks again soon, whoever rings
+  std::uint64_t submitted_seen_ = 0;
+  SteadyTime supervisor_sleeps_until_ = SteadyTime::min();
   std::unique_ptr<EventPoll> poll_;
   struct Timer {
     SteadyTime at;
@@ -233,6 +240,7 @@ class PoolCore {
     friend bool operator<(const Timer& a, const Timer& b) noexcept { return a.at > b.at; }  // the earliest on top
   };
   std::priority_queue<Timer> timers_;
+  std::uint64_t rebalance_due_ = 0;  // ticks; 0: nothing waits behind a call that may be long
   Deadline rebalance_at_;
   std::atomic<bool> blocks_are_free_{false};  // is there a free block that the supervisor is to look after?
   Deadline release_blocks_at_;

@@ -156,11 +156,11 @@ std::optional<StateHandle> PoolCore::submit(Submission& submission, const EntryI
   totals_.argument_bytes += bytes.size();
   if (options != nullptr && options->queue_timeout) add_timer(std::chrono::steady_clock::now() + *options->queue_timeout, *task);
   place(*task);
-  if (!waiting_.empty() && ++submits_since_pump_ >= 32) {
+  if (++submits_since_pump_ >= 32) {  // what is done makes room, and tells who is free
     submits_since_pump_ = 0;
     (void)pump();
   }
-  if (leader_ == nullptr) arm_all();
+  if (leader_ == nullptr && !watched_by_timer_) arm_all();
   flush_afterwards(lock);
   return handle;
 }

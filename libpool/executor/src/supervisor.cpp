@@ -69,12 +69,18 @@ void PoolCore::supervise() {
     check_timers();
     check_slots(lock);
     if (stop_supervisor_) break;
-    if (leader_ == nullptr) {
+    // While somebody submits, he takes results in himself, and a look now and then is enough: bells would wake us for each of them.
+    watched_by_timer_ = leader_ == nullptr && totals_.submitted != submitted_seen_ && with_continuations_ == 0 && bounded_waiting_ == 0 && !closed_;
+    submitted_seen_ = totals_.submitted;
+    if (watched_by_timer_) {
+      look_again_soon();
+    } else if (leader_ == nullptr) {
       bells_stale_ = true;
       arm_all();
       if (pump()) continue;  // it came before the bell was armed
     }
     const Deadline deadline = next_deadline();
+    supervisor_sleeps_until_ = deadline ? *deadline : SteadyTime::max();
     flush_afterwards(lock);
     poll_->wait(tokens, deadline);
     if (std::erase(tokens, token_tail) != 0 && !collector_.answer_tail()) {
@@ -83,6 +89,7 @@ void PoolCore::supervise() {
     }
     ++supervisor_wakeups_;
     lock.lock();
+    supervisor_sleeps_until_ = SteadyTime::min();
     for (const auto token : tokens) {
       if (token == token_bell) {
         (void)context_.service_bell().clear();
@@ -124,10 +131,7 @@ void PoolCore::check_slots(Lock& lock) {
       ask_to_leave(slot);
     }
   }
-  if (rebalance_at_ && *rebalance_at_ <= now) {
-    rebalance_at_.reset();
-    rebalance();
-  }
+  if (rebalance_at_ && *rebalance_at_ <= now) rebalance();
   if (release_blocks_at_ && *release_blocks_at_ <= now) {
     release_blocks_at_.reset();
     release_idle_blocks();
@@ -278,7 +282,7 @@ bool PoolCore::start_worker(Lock& lock, WorkerSlot& slot) {
   slot.handed = 0;
   slot.armed_bits = slot.armed_epoch = 0;
   slot.average_ticks = 0;
-  slot.ready = slot.initializer_failed = slot.finalizer_failed = slot.found_dead = false;
+  slot.ready = slot.initializer_failed = slot.finalizer_failed = slot.found_dead = slot.full = false;
   slot.kill_reason = WorkerSlot::KillReason::none;
   slot.bootstrap_error.clear();
   slot.protocol_error.clear();

@@ -12,6 +12,10 @@ namespace {
 
 // How long a leading waiter looks for its result before it sleeps. Waking it again costs the worker about 20 us.
 constexpr std::chrono::microseconds spin_time{50};
+// Where workers fill all cores with short tasks, a leader that spins would take one from them, and one that is rung for each result would cost
+// them 20 us each time. It looks in now and then; what is handed ahead lasts longer.
+constexpr std::chrono::microseconds nap_time{100};
+constexpr double nap_for_tasks_nanoseconds = 100'000;
 
 bool passed(Deadline deadline) { return deadline && std::chrono::steady_clock::now() >= *deadline; }
 
@@ -28,7 +32,7 @@ void PoolCore::wake(Waiter& waiter) noexcept {
   waiter.signal.store(1, std::memory_order_release);
   if (&waiter != leader_) {
     futex_wake(waiter.signal, 1);
-  } else if (leader_sleeps_) {
+  } else if (leader_sleeps_ || leader_naps_) {
     context_.waiter_bell().ring();
   }
 }
@@ -75,6 +79,20 @@ bool PoolCore::wait_group(const std::function<bool()>& ready, Waiter& waiter, De
 bool PoolCore::lead(Lock& lock, const std::function<bool()>& ready, Waiter& waiter, Deadline deadline) {
   const auto spin_ticks = static_cast<std::uint64_t>(static_cast<double>(std::chrono::nanoseconds{spin_time}.count()) * ticks_per_nanosecond());
   for (;;) {
+    if (saturated()) {
+      leader_naps_ = true;
+      arm_all();  // the supervisor, should a worker run dry meanwhile
+      flush_afterwards(lock);
+      auto until = std::chrono::steady_clock::now() + nap_time;
+      context_.waiter_bell().wait(deadline ? std::min(*deadline, until) : until);
+      lock.lock();
+      leader_naps_ = false;
+      (void)context_.waiter_bell().clear();
+      (void)pump();
+      if (ready()) return true;
+      if (passed(deadline)) return false;
+      continue;
+    }
     auto since = ticks();
     for (unsigned round = 1; options_.spin && in_flight_ != 0; ++round) {
       // One look at each ring costs less than giving the lock away; the lock is open in between for those that submit.
@@ -99,9 +117,16 @@ bool PoolCore::lead(Lock& lock, const std::function<bool()>& ready, Waiter& wait
     // After arming: a result that came before it rang for nobody.
     const bool came = pump();
     if (!came && !ready()) {
+      auto until = deadline;
+      if (rebalance_due_ != 0) {
+        const auto now = ticks();
+        const auto left = rebalance_due_ > now ? static_cast<double>(rebalance_due_ - now) / ticks_per_nanosecond() : 0;
+        const auto due = std::chrono::steady_clock::now() + std::chrono::nanoseconds{static_cast<std::int64_t>(left)};
+        if (!until || due < *until) until = due;
+      }
       flush_afterwards(lock);
       KINDRED_INJECTION_POINT("parent.wait.before_sleep");
-      context_.waiter_bell().wait(deadline);
+      context_.waiter_bell().wait(until);
       KINDRED_INJECTION_POINT("parent.wait.woken");
       lock.lock();
     }
@@ -110,6 +135,13 @@ bool PoolCore::lead(Lock& lock, const std::function<bool()>& ready, Waiter& wait
     (void)pump();
     if (ready()) return true;
   }
+}
+
+bool PoolCore::saturated() const noexcept {
+  if (average_ticks_ <= 0 || average_ticks_ >= nap_for_tasks_nanoseconds * ticks_per_nanosecond()) return false;
+  unsigned busy = 0;
+  for (const auto& slot : slots_) busy += slot->segment && slot->ready && !slot->in_flight.empty() ? 1U : 0U;
+  return busy >= usable_cpus_;
 }
 
 bool PoolCore::runs_here(int cpu) const noexcept {

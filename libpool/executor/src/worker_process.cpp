@@ -163,7 +163,6 @@ bool WorkerProcess::receive_message(bool wait) {
         auto memory = std::make_shared<SharedMemory>(SharedMemory::adopt(std::move(message->descriptors[0]), notice.bytes));
         if ((notice.memory_id & memory_is_kept) != 0) {
           memory->close_descriptor();
-          memory->map_pages(false);
           call_blocks_[notice.memory_id] = std::move(memory);
         } else {
           memory_[notice.memory_id] = std::move(memory);
@@ -179,7 +178,10 @@ bool WorkerProcess::receive_message(bool wait) {
     }
     case ParentMessage::forget: call_blocks_.erase(notice.memory_id); break;
     case ParentMessage::forget_result:
-      if (notice.memory_id < result_blocks_.size()) result_blocks_[notice.memory_id].reset();
+      if (notice.memory_id < result_blocks_.size() && result_blocks_[notice.memory_id]) {
+        kept_blocks_.drop(result_blocks_[notice.memory_id]->memory.size());
+        result_blocks_[notice.memory_id].reset();
+      }
       break;
   }
   return true;
@@ -235,16 +237,16 @@ SharedMemory& WorkerProcess::take_block(std::size_t bytes) {
     result_blocks_[best]->ours = true;
     block_place_ = best;
     block_ = &result_blocks_[best]->memory;
+    block_->map_pages(true);
     return *block_;
   }
   read_mail();
   auto memory = SharedMemory::create("kindred-result", bytes);
   memory.map_pages(true);
-  if (unused == result_blocks_.size()) {
+  if (unused == result_blocks_.size() || !kept_blocks_.keep(memory.size())) {
     // `written` may lie in the one before.
     std::swap(memory, single_block_);
     spare_block_ = std::move(memory);
-    block_place_ = unused;
     block_ = &single_block_;
   } else {
     block_place_ = unused;
@@ -293,6 +295,7 @@ SharedMemory& WorkerProcess::take_block(std::size_t bytes) {
       BlockReference reference;
       std::memcpy(&reference, bytes.data(), sizeof reference);
       block = memory(reference.memory_id);
+      block->map_pages(false);
       bytes = block->bytes().first(reference.bytes);
     }
     Decoder in{boot_.hello.context, bytes, &attachments};
@@ -314,6 +317,7 @@ SharedMemory& WorkerProcess::take_block(std::size_t bytes) {
     kind = ResultKind::failure;
   }
   write_result(call, out, kind, begun);
+  if (block && block->size() > KeptBlocks::stays_mapped_bytes) block->unmap_pages();
 }
 
 void WorkerProcess::write_result(const CallHeader& call, Encoder& out, ResultKind kind, std::uint64_t begun) {
@@ -383,7 +387,10 @@ void WorkerProcess::write_result(const CallHeader& call, Encoder& out, ResultKin
   KINDRED_INJECTION_POINT("worker.result.published");
   ring_if_armed();
   KINDRED_INJECTION_POINT("worker.result.rung");
-  if (block_ != nullptr) drop_unused_blocks();
+  if (block_ != nullptr) {
+    if (block_ != &single_block_ && block_->size() > KeptBlocks::stays_mapped_bytes) block_->unmap_pages();
+    drop_unused_blocks();
+  }
 }
 
 void WorkerProcess::drop_unused_blocks() {
@@ -394,6 +401,7 @@ void WorkerProcess::drop_unused_blocks() {
     auto& block = result_blocks_[place];
     if (!block || !block->ours) continue;  // the usual one: a future's now
     if (!block->sent) {
+      kept_blocks_.drop(block->memory.size());
       block.reset();
     } else {
       block->ours = false;

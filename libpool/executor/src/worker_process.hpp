@@ -82,6 +82,7 @@ class WorkerProcess {
   };
   std::unordered_map<std::uint64_t, std::shared_ptr<SharedMemory>> call_blocks_;
   std::array<std::optional<ResultBlock>, ResultBlocks::most> result_blocks_;
+  KeptBlocks kept_blocks_;
   SharedMemory* block_ = nullptr;            // that the result is written into: one of these, or `single_block_`
   std::size_t block_place_ = 0;
   SharedMemory single_block_;                // where all places are taken, and the one that it grew out of

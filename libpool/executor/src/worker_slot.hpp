@@ -79,6 +79,7 @@ struct WorkerSlot {
   bool initializer_failed = false;
   bool finalizer_failed = false;
   bool found_dead = false;     ///< by the poll; to be buried
+  bool full = false;           ///< no room for another call until a result comes
   bool watched = false;        ///< its pidfd and socket are in the supervisor's poll
   std::uint32_t incarnation = 0;
   std::uint32_t next_incarnation = 0;
@@ -93,6 +94,7 @@ struct WorkerSlot {
   std::uint64_t armed_bits = 0;
   std::uint64_t armed_epoch = 0;
   std::uint64_t handed = 0;         ///< calls in this incarnation's ring ever, less those taken back
+  std::uint64_t progress_ticks = 0; ///< when its call at hand may have become that at the earliest
   double average_ticks = 0;         ///< of recent run times; 0: none yet
   std::size_t modules_known = 0;
   std::uint64_t memory_known = 0;   ///< next attachment number of this incarnation

@@ -30,13 +30,16 @@ void EventPoll::remove(int fd) noexcept { ::epoll_ctl(fd_.get(), EPOLL_CTL_DEL, 
 void EventPoll::wait(std::vector<std::uint64_t>& tokens, Deadline deadline) {
   tokens.clear();
   std::array<epoll_event, 64> events{};
-  int milliseconds = -1;
+  timespec left{};
   if (deadline) {
-    // Rounded up: a timer that fires early would only be set again.
-    const auto left = std::chrono::ceil<std::chrono::milliseconds>(*deadline - std::chrono::steady_clock::now()).count();
-    milliseconds = static_cast<int>(std::clamp<std::int64_t>(left, 0, 3'600'000));
+    const auto nanoseconds = std::clamp<std::int64_t>(std::chrono::nanoseconds{*deadline - std::chrono::steady_clock::now()}.count(), 0, 3'600'000'000'000);
+    left = {.tv_sec = static_cast<time_t>(nanoseconds / 1'000'000'000), .tv_nsec = static_cast<long>(nanoseconds % 1'000'000'000)};
   }
-  const int count = ::epoll_wait(fd_.get(), events.data(), static_cast<int>(events.size()), milliseconds);
+  int count = ::epoll_pwait2(fd_.get(), events.data(), static_cast<int>(events.size()), deadline ? &left : nullptr, nullptr);
+  if (count < 0 && errno == ENOSYS) {  // before Linux 5.11. Rounded up: a timer that fires early would only be set again
+    const auto milliseconds = deadline ? static_cast<int>(left.tv_sec * 1000 + (left.tv_nsec + 999'999) / 1'000'000) : -1;
+    count = ::epoll_wait(fd_.get(), events.data(), static_cast<int>(events.size()), milliseconds);
+  }
   for (int i = 0; i < count; ++i) tokens.push_back(events[static_cast<std::size_t>(i)].data.u64);
 }
 

@@ -174,7 +174,14 @@ class [[nodiscard]] MapRange {
  private:
   struct Chunk {
     internal::StateHandle state;
-    std::size_t items;
+    std::size_t items = 0;
+  };
+  // The chunk whose results are being given, one after another.
+  struct Reading {
+    Chunk chunk;
+    std::optional<internal::Decoder> decoder;
+    std::uint64_t left = 0;
+    bool failed = false;
   };
 
   bool at_end() {
@@ -209,6 +216,7 @@ class [[nodiscard]] MapRange {
       if constexpr (Entry::Types::function != internal::FunctionKind::pointer) internal::encode_function<F>(encoder, function_);
       const std::size_t head = encoder.size();
       encoder.write_value(count);
+      encoder.reserve(std::min<std::size_t>(most * item_bytes_, std::size_t{1} << 20U));  // room as the last chunk took it, instead of growing into it
       while (count < most && !at_end()) {
         [&]<std::size_t... I>(std::index_sequence<I...>) {
           Entry::Types::encode_arguments(encoder, std::decay_t<decltype(*std::get<I>(*cursor_))>(*std::get<I>(*cursor_))...);
@@ -218,6 +226,7 @@ class [[nodiscard]] MapRange {
         ++fetched_;
       }
       encoder.patch(head, &count, sizeof count);
+      if (count != 0) item_bytes_ = (encoder.size() - head) / count + 1;
     } catch (...) {
       exhausted_ = true;
       submission.arguments_failed();
@@ -259,56 +268,83 @@ class [[nodiscard]] MapRange {
       ++given_;
       ++taken_;
       if (options_.progress) options_.progress(given_, fetched_);
-      fetch();
+      if (options_.buffer_size > 0) fetch();  // one more for each that is taken
     }
-    while (ready_.empty()) {
+    while (!reading_ || reading_->left == 0) {
+      if (reading_) end_chunk();
       if (failure_) {
         cancel_rest();
         std::rethrow_exception(std::exchange(failure_, nullptr));
       }
-      if (chunks_.empty()) {
-        if (!exhausted_) fetch();
-        if (chunks_.empty()) return;
-      }
-      read_chunk(wait_for_chunk());
+      if (!exhausted_) fetch();
+      if (chunks_.empty()) return;
+      begin_chunk(wait_for_chunk());
     }
-    current_.emplace(std::move(ready_.front()));
-    ready_.pop_front();
+    --reading_->left;
+    try {
+      if constexpr (std::is_void_v<Result>) current_.emplace();
+      else current_.emplace(internal::decode<Result>(*reading_->decoder));
+    } catch (...) {
+      unreadable();
+    }
+    if (!current_) advance();
   }
 
-  void read_chunk(std::size_t index) {
-    const Chunk chunk = std::move(chunks_[index]);
+  void begin_chunk(std::size_t index) {
+    reading_ = std::make_unique<Reading>();
+    reading_->chunk = std::move(chunks_[index]);
     chunks_.erase(chunks_.begin() + static_cast<std::ptrdiff_t>(index));
+    auto& state = *reading_->chunk.state.get();
     try {
-      chunk.state->require_value();
-      const internal::ValueBytes value = internal::value_bytes(*chunk.state.get());
-      internal::Decoder decoder{value.context, value.bytes, value.attachments};
-      const auto done = decoder.read_value<std::uint64_t>();
-      const bool failed = decoder.read_value<std::uint8_t>() != 0;
-      if (done > chunk.items) throw internal::DecodeError{"a chunk has more results than items"};
-      for (std::uint64_t i = 0; i < done; ++i) {
-        if constexpr (std::is_void_v<Result>) ready_.emplace_back();
-        else ready_.push_back(internal::decode<Result>(decoder));
+      state.require_value();
+      const internal::ValueBytes value = internal::value_bytes(state);
+      auto& decoder = reading_->decoder.emplace(value.context, value.bytes, value.attachments);
+      reading_->left = decoder.template read_value<std::uint64_t>();
+      reading_->failed = decoder.template read_value<std::uint8_t>() != 0;
+      if (reading_->left > reading_->chunk.items) throw internal::DecodeError{"a chunk has more results than items"};
+      if (options_.chunk_size == 0 && !reading_->failed) adapt(reading_->chunk);
+    } catch (...) {
+      unreadable();
+    }
+  }
+
+  // Its results were given; what stands behind them is what ended it early.
+  void end_chunk() {
+    if (reading_->failed) {
+      try {
+        failure_ = internal::decode_exception(*reading_->decoder, internal::facts_of_task(*reading_->chunk.state.get()));
+      } catch (...) {
+        unreadable();
       }
-      if (failed) failure_ = internal::decode_exception(decoder, internal::facts_of_task(*chunk.state.get()));
+      exhausted_ = true;
+    }
+    reading_.reset();
+  }
+
+  // In a handler: the map ends with what was caught, once the results before it were given.
+  void unreadable() {
+    reading_->left = 0;
+    reading_->failed = false;
+    exhausted_ = true;
+    try {
+      throw;
     } catch (const internal::DecodeError&) {
       try {
-        internal::throw_unreadable_result(*chunk.state.get());
+        internal::throw_unreadable_result(*reading_->chunk.state.get());
       } catch (...) {
         failure_ = std::current_exception();
       }
     } catch (...) {
       failure_ = std::current_exception();
     }
-    if (failure_) exhausted_ = true;
-    else if (options_.chunk_size == 0) adapt(chunk);
   }
 
-  // Towards a millisecond of work in a chunk, so that the cost of a task is lost in it, and no worker waits long for the last one.
+  // Towards 50 us of work in a chunk: the cost of a task is lost in it, and no worker waits long for the last one.
   void adapt(const Chunk& chunk) {
     const double each = internal::run_seconds(*chunk.state.get()) / static_cast<double>(chunk.items);
-    const double ideal = each <= 0 ? 65536.0 : 0.001 / each;
-    chunk_ = static_cast<std::size_t>(std::clamp(ideal, 1.0, std::min(65536.0, static_cast<double>(chunk_) * 8)));
+    const double ideal = each <= 0 ? 65536.0 : 0.00005 / each;
+    const double in_ring = 12.0 * 1024 / static_cast<double>(std::max<std::size_t>(item_bytes_, 1));  // larger ones travel in memory of their own
+    chunk_ = static_cast<std::size_t>(std::clamp(std::min(ideal, in_ring), 1.0, std::min(65536.0, static_cast<double>(chunk_) * 8)));
   }
 
   void cancel_rest() noexcept {
@@ -329,8 +365,9 @@ class [[nodiscard]] MapRange {
   std::optional<Cursor> cursor_;
   internal::Deadline deadline_;
   std::size_t chunk_ = 1;
+  std::size_t item_bytes_ = 0;  // that an item's arguments took, lately
   std::deque<Chunk> chunks_;
-  std::deque<Stored> ready_;
+  std::unique_ptr<Reading> reading_;
   std::optional<Stored> current_;
   std::exception_ptr failure_;
   std::size_t fetched_ = 0;

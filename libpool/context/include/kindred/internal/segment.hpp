@@ -58,7 +58,7 @@ struct SegmentHeader {
   alignas(64) std::atomic<std::uint64_t> free_result_blocks;
 
   // --- worker's lines ---
-  alignas(64) std::atomic<std::uint32_t> sleeps;  ///< 1: a wake is needed
+  alignas(64) std::atomic<std::uint32_t> sleeps;  ///< 1: a wake is needed; set by the worker, taken back by whoever wakes it
   std::atomic<std::uint32_t> cpu;                 ///< where the worker ran last, +1
   std::atomic<std::uint32_t> phase;               ///< 0: being set up, 1: in its initializer, 2: works, 3: in its finalizer
   /// When the task at hand began, in ticks: written after its call was claimed.
