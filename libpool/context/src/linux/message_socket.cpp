@@ -67,8 +67,8 @@ std::optional<Message> MessageSocket::receive(Deadline deadline, bool* closed) c
   if (closed != nullptr) *closed = false;
   for (;;) {
     Message result;
-    result.bytes.resize(message_limit);
-    iovec part{.iov_base = result.bytes.data(), .iov_len = result.bytes.size()};
+    std::array<std::byte, message_limit> room;  // not cleared: only the pages that a message fills are touched
+    iovec part{.iov_base = room.data(), .iov_len = room.size()};
     alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int) * descriptor_limit)> control{};
     msghdr message{};
     message.msg_iov = &part;
@@ -77,7 +77,7 @@ std::optional<Message> MessageSocket::receive(Deadline deadline, bool* closed) c
     message.msg_controllen = control.size();
     const ssize_t got = ::recvmsg(fd_.get(), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     if (got > 0) {
-      result.bytes.resize(static_cast<std::size_t>(got));
+      result.bytes.assign(room.data(), room.data() + got);
       for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr; header = CMSG_NXTHDR(&message, header)) {
         if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
         const std::size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
