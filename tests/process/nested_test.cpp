@@ -158,6 +158,7 @@ TEST_CASE("a worker that submits to its own pool is refused with the reason, ins
     }
   }
   auto refused = pool.submit({.retries = 2}, ask_own_pool, 2);
+  refused.wait();
   known_to_all = nullptr;
   CHECK_THROWS_CONTAINS(refused.get(), TaskError, "is one of its own workers. A worker that waits for its own pool can wait for ever, so it may not submit to it");
   CHECK_THROWS_CONTAINS(refused.get(), TaskError, "make a pool of its own in the worker");

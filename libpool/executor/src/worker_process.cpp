@@ -256,7 +256,7 @@ SharedMemory& WorkerProcess::take_block(std::size_t bytes) {
 }
 
 // The forced unwind of pthread_exit is caught by a reference to nothing: it must not be looked at, and the sanitizer looks.
-[[gnu::no_sanitize("null")]] void WorkerProcess::run_call(CallHeader& call, std::span<std::byte> message) {
+__attribute__((no_sanitize("null"))) void WorkerProcess::run_call(CallHeader& call, std::span<std::byte> message) {
   const std::uint64_t begun = last_end_ != 0 ? last_end_ : ticks();
   header_.begun_ticks.store(begun, std::memory_order_relaxed);
   header_.begun_task.store(call.task_id, std::memory_order_release);
@@ -458,7 +458,7 @@ void WorkerProcess::send(WorkerMessage message, std::span<const std::byte> bytes
   }
 }
 
-[[gnu::no_sanitize("null")]] bool WorkerProcess::run_start_call(const WrittenCall& call, std::size_t first_attachment, WorkerMessage failure) {
+__attribute__((no_sanitize("null"))) bool WorkerProcess::run_start_call(const WrittenCall& call, std::size_t first_attachment, WorkerMessage failure) {
   if (call.entry == 0) return true;
   std::vector<std::byte> room(4096);
   Encoder out{boot_.hello.context, room, grow_vector, &room};
