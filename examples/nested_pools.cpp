@@ -18,14 +18,13 @@ int square(int number) {
 
 int sum_of_squares(kindred::Worker& worker, int from, int to) {
   kindred::ProcessPoolExecutor pool{worker.entry(), {.max_workers = 2}};  // a worker has passed the gate
+  pool.logger().add_sink([](const kindred::LogRecord& record) {
+    if (record.origin == kindred::Origin::log) kindred::log(record.level, "inner worker {} said: {}", record.worker, record.message);
+  });
   std::vector<int> numbers(static_cast<std::size_t>(to - from));
   std::iota(numbers.begin(), numbers.end(), from);
   int sum = 0;
   for (const int each : pool.map(square, numbers, {.chunk_size = 1})) sum += each;
-  pool.logger().flush();
-  for (const kindred::LogRecord& record : pool.logger().kept_records()) {
-    if (record.origin == kindred::Origin::log) kindred::log(record.level, "inner worker {} said: {}", record.worker, record.message);
-  }
   return sum;
 }
 

@@ -113,6 +113,13 @@ void print_all(const std::vector<std::string>& texts) {
     static_cast<void>(!::write(1, "\n", 1));
   }
 }
+void say_from_inner_pool(Worker& worker, StartMethod method, int lines) {
+  ProcessPoolExecutor inner{worker.entry(), {.start_method = method, .max_workers = 1}};
+  inner.logger().add_sink([](const LogRecord& record) {
+    if (record.origin == Origin::log) log_warn("handed up: {}", record.message);
+  });
+  inner.submit(say, "inner", lines).get();
+}
 void say_bridged() {
   spdlog::info("through spdlog {}", 7);
   spdlog::warn("a warning of a library");
@@ -437,6 +444,24 @@ TEST_CASE_EACH_START_METHOD("spdlog in a worker lands in the log, with its level
   CHECK(records[0].level == Level::info);
   CHECK(records[1].level == Level::warn);
   CHECK(records[1].task_id == future.task_id());
+}
+
+TEST_CASE_EACH_START_METHOD("the sinks of a pool in a worker may hand its records up into the outer log") {
+  ResourceAudit audit;
+  constexpr int lines = 5000;
+  Seen seen;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1, .log = {.block_limit = 1h, .thread_lane_bytes = 16 * 1024}}};
+  seen.add_to(pool);
+  auto future = pool.submit({.name = "outer"}, say_from_inner_pool, method, lines);
+  future.get();
+  CHECK(pool.logger().flush());
+  const auto records = seen.of(Origin::log);
+  REQUIRE(records.size() == lines);
+  CHECK(records.back().message == "handed up: inner " + std::to_string(lines - 1));
+  for (const auto& record : records) {
+    if (record.task_id == future.task_id() && record.task_name == "outer" && record.worker == 0) continue;
+    FAIL(record.message);
+  }
 }
 
 TEST_CASE_EACH_START_METHOD("shutdown returns when everything is in the sinks (G136)") {

@@ -57,6 +57,8 @@ class LogFront {
   [[nodiscard]] std::uint32_t serial() const noexcept { return serial_; }
   [[nodiscard]] bool belongs_to(const ContextLife* life) const noexcept { return owner_.load(std::memory_order_acquire) == life; }
   [[nodiscard]] bool is_open() const noexcept { return open_.load(std::memory_order_acquire); }
+  /// Is it a worker's, collected by another process?
+  [[nodiscard]] bool is_of_worker() const noexcept { return attribute_tasks_; }
   [[nodiscard]] bool inherited() const noexcept { return generation_ != fork_generation(); }
 
   [[nodiscard]] LaneState* take_lane() noexcept;         ///< one of its own for the calling thread; null: none is left
@@ -106,7 +108,8 @@ void close_local_front(LogFront& front, std::chrono::milliseconds limit) noexcep
 /// Its collector has drained it: it may be opened again.
 void keep_local_front(LogFront& front) noexcept;
 
-/// While one lives on a thread, the log calls of that thread go to stderr: it is a collector's, and would wait for itself.
+/// While one lives on a thread, it is a collector's, and its log calls go to stderr: it would wait for itself, or two logs for each other. But in a worker
+/// they go to the worker's log, which is another process's to collect: the sinks of a pool in a worker may hand records up.
 class CollectorThread {
  public:
   CollectorThread() noexcept;

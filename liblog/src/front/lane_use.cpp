@@ -301,12 +301,11 @@ void write_encoded(const LogTarget& target, LaneState* lane, LevelCode level, co
   write_encoded_at(target, lane, level, place_of(site), types, arguments);
 }
 
-
 CollectorThread::CollectorThread() noexcept { ++collectors_here; }
 CollectorThread::~CollectorThread() { --collectors_here; }
 
 LaneState* find_lane(LogFront& front) noexcept {
-  if (collectors_here != 0 || !front.is_open()) return nullptr;
+  if ((collectors_here != 0 && !front.is_of_worker()) || !front.is_open()) return nullptr;
   if (!thread_is_ending) {
     ThreadLanes& mine = thread_lanes;
     ThreadLanes::Held* free = nullptr;
@@ -386,7 +385,7 @@ bool announce_binding(LaneState& lane, const Binding& binding) noexcept {
 bool wait_for_room(LaneState& lane, std::size_t bytes, std::chrono::milliseconds at_least) noexcept {
   const LogFront& front = *lane.front;
   const auto limit = front.shape().when_full == WhenFull::block ? std::max(front.block_limit(), at_least) : at_least;
-  if (limit.count() == 0 || collectors_here != 0) return drop(lane);
+  if (limit.count() == 0) return drop(lane);
   // Who has waited in vain does not wait again until the collector has moved: a hung sink costs each lane one wait, not one a record.
   if (lane.gave_up && lane.gave_up_at == lane.ring.consumed()) return drop(lane);
   lane.gave_up = false;
