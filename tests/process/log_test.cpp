@@ -120,6 +120,16 @@ void say_from_inner_pool(Worker& worker, StartMethod method, int lines) {
   });
   inner.submit(say, "inner", lines).get();
 }
+/// Prints numbered lines until it is killed, and tells outside of the log how many it has printed.
+void print_for_ever(int task, Counter printed) {
+  for (int i = 0;; ++i) {
+    const std::string line = std::to_string(task) + " " + std::to_string(i) + (i % 3 == 0 ? std::string(i % 1000, '.') : "") + "\n";
+    // In two pieces now and then: an unfinished line is kept in another place.
+    const std::size_t half = i % 5 == 0 ? line.size() / 2 : 0;
+    static_cast<void>(!::write(1, line.data(), half));
+    if (::write(1, line.data() + half, line.size() - half) == static_cast<ssize_t>(line.size() - half)) printed.store(i + 1);
+  }
+}
 void say_bridged() {
   spdlog::info("through spdlog {}", 7);
   spdlog::warn("a warning of a library");
@@ -219,6 +229,67 @@ TEST_CASE_EACH_START_METHOD("what a worker prints is captured with its task, the
   }
   CHECK(count(out, "whole") == 1);
   CHECK(out.back().message == "half");
+}
+
+// Each line that a killed task had printed is in the log once, and at most one more, which it was about to count. Unless it was its last, it is whole.
+static void check_printed(const std::vector<LogRecord>& records, int task, std::int64_t printed) {
+  std::int64_t next = 0;
+  std::size_t wrong = 0;
+  for (const auto& record : records) {
+    const auto beginning = std::to_string(task) + " " + std::to_string(next);
+    const auto dots = next % 3 == 0 ? static_cast<std::size_t>(next % 1000) : 0;
+    if (!record.message.starts_with(std::to_string(task) + " ")) continue;
+    const bool right = next >= printed || record.message == beginning + std::string(dots, '.');
+    if (!right && wrong++ == 0) CHECK(record.message == beginning + std::string(dots, '.'));
+    ++next;
+  }
+  CAPTURE(task);
+  CHECK(wrong == 0);
+  CHECK(next >= printed);
+  CHECK(next <= printed + 1);
+}
+
+TEST_CASE_EACH_START_METHOD("what a killed worker had printed is in the log once, also what was on its way there when the log was full") {
+  ResourceAudit audit;
+  std::mutex held;
+  Seen seen;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1, .worker = {.capture_output = true}, .log = {.block_limit = 1h, .thread_lane_bytes = 16 * 1024}}};
+  pool.submit(number, 1).get();
+  std::unique_lock hold{held};
+  pool.logger().add_sink([&](const LogRecord&) { const std::scoped_lock wait{held}; });
+  seen.add_to(pool);
+  const auto printed = pool.make_counter(0);
+  auto future = pool.submit(print_for_ever, 0, printed);
+  // Sink, lane and pipe are full when nothing more is printed.
+  for (std::int64_t before = -1, now = 0; now == 0 || now != before; now = printed.load()) {
+    before = now;
+    std::this_thread::sleep_for(100ms);
+  }
+  ::kill(static_cast<pid_t>(pool.worker_pids().at(0)), SIGKILL);
+  hold.unlock();
+  CHECK_THROWS_AS(future.get(), WorkerLost);
+  CHECK(pool.logger().flush());
+  check_printed(seen.of(Origin::stdout), 0, printed.load());
+}
+
+TEST_CASE_EACH_START_METHOD("workers that are killed while they print lose no line, and no line is told twice") {
+  ResourceAudit audit;
+  constexpr int kills = 15;
+  Seen seen;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1, .restart_limit = {.count = 1000}, .worker = {.capture_output = true}, .log = {.block_limit = 1h}}};
+  seen.add_to(pool);
+  std::vector<std::int64_t> counts;
+  for (int task = 0; task < kills; ++task) {
+    const auto printed = pool.make_counter(0);
+    auto future = pool.submit(print_for_ever, task, printed);
+    while (printed.load() <= 100 * task) std::this_thread::yield();
+    ::kill(static_cast<pid_t>(pool.worker_pids().at(0)), SIGKILL);
+    CHECK_THROWS_AS(future.get(), WorkerLost);
+    counts.push_back(printed.load());
+  }
+  CHECK(pool.logger().flush());
+  const auto records = seen.of(Origin::stdout);
+  for (int task = 0; task < kills; ++task) check_printed(records, task, counts[static_cast<std::size_t>(task)]);
 }
 
 TEST_CASE_EACH_START_METHOD("many threads of many workers: every line once and whole, each thread's in its order (G128)") {

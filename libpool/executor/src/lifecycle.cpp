@@ -245,11 +245,9 @@ std::vector<std::uint32_t> PoolCore::worker_pids() {
 
 void PoolCore::drain_captured(WorkerSlot& slot, const TaskFacts& task) {
   for (const auto* end : {&slot.captured_stdout, &slot.captured_stderr}) {
-    auto& kept = *reinterpret_cast<const PartialLines*>(slot.segment->crash_page().data() + partial_lines_offset);
-    const PartialLine& partial = end == &slot.captured_stdout ? kept.out : kept.error;
-    std::string text{partial.text, std::min<std::size_t>(partial.bytes.load(std::memory_order_acquire), PartialLine::limit)};
-    while (*end && read_available(end->get(), text)) {
-    }
+    if (!*end) continue;
+    const auto& printed = *reinterpret_cast<const PrintedTexts*>(slot.segment->crash_page().data() + printed_texts_offset);
+    const std::string text = take_untold(end == &slot.captured_stdout ? printed.out : printed.error, slot.segment->log_area(), end->get());
     for (std::size_t at = 0; at < text.size();) {
       const std::size_t line = std::min(text.find('\n', at), text.size());
       LogRecord record;

@@ -1,54 +1,122 @@
 #include "output_capture.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <cstring>
 
 #include "kindred/internal/capture_pipe.hpp"
 #include "kindred/internal/event_poll.hpp"
-#include "kindred/internal/log_front.hpp"
 
 namespace kindred::internal {
+namespace {
+
+constexpr std::chrono::milliseconds between_rounds{1};
+constexpr unsigned long_line_patience = 100;  ///< rounds
+
+PrintedTexts& printed_in(std::span<std::byte> page) noexcept {
+  return *reinterpret_cast<PrintedTexts*>(page.subspan(printed_texts_offset, sizeof(PrintedTexts)).data());
+}
+
+}  // namespace
+
+static_assert(printed_texts_offset + sizeof(PrintedTexts) <= 4096);
+
+std::string take_untold(const PrintedText& printed, std::span<const std::byte> log_area, int pipe) {
+  // The worker may have written nonsense: every number is read once and bounded.
+  const PrintedText::State state = printed.state.load(std::memory_order_acquire);
+  std::string text;
+  std::size_t logged = state.logging != 0 && was_committed(log_area, printed.mark) ? printed.next_logged : state.logged;
+  if (state.taking != 0 && printed.marker == printed.expected) {
+    const std::size_t next = std::min(state.next_kept(), PrintedText::limit);
+    text.assign(printed.text[1U - state.which], next);
+    if (next != 0) text.back() = printed.marker;
+    logged = 0;
+  } else {
+    text.assign(printed.text[state.which], std::min<std::size_t>(state.kept, PrintedText::limit));
+  }
+  while (read_available(pipe, text)) {
+  }
+  text.erase(0, logged);
+  return text;
+}
 
 OutputCapture::OutputCapture(Descriptor captured_stdout, Descriptor captured_stderr, std::span<std::byte> page)
-    : stdout_{std::move(captured_stdout)},
-      stderr_{std::move(captured_stderr)},
-      kept_{reinterpret_cast<PartialLines*>(page.subspan(partial_lines_offset, sizeof(PartialLines)).data())} {
+    : stdout_{std::move(captured_stdout), Origin::stdout, printed_in(page).out},
+      stderr_{std::move(captured_stderr), Origin::stderr, printed_in(page).error},
+      copies_{make_capture_pipe()} {
   std::thread{[this] {
     settle_thread("kindred-output");
-    while (wait_for_output(stdout_.get(), stderr_.get())) {
-      // Crash: what is read here and not yet logged is lost if the process dies now; what still lies in the pipe is found there by the parent. So
-      // a task's last words are left alone for a while: its end, or its death, takes them. Only a pipe that fills up is emptied at once.
-      constexpr std::size_t much = 16 * 1024;
-      for (int i = 0; i < 10 && bytes_in_pipe(stdout_.get()) < much && bytes_in_pipe(stderr_.get()) < much; ++i) {
-        std::this_thread::sleep_for(std::chrono::milliseconds{10});
-      }
+    while (wait_for_output(stdout_.pipe.get(), stderr_.pipe.get())) {
       drain(false);
+      std::this_thread::sleep_for(between_rounds);  // who prints in small pieces is to be woken for once a round, not once a piece
     }
   }}.detach();
 }
 
 void OutputCapture::drain(bool partial_lines) {
   const std::scoped_lock lock{mutex_};
-  read_one(stdout_, partial_stdout_, Origin::stdout, kept_->out, partial_lines);
-  read_one(stderr_, partial_stderr_, Origin::stderr, kept_->error, partial_lines);
+  read_one(stdout_, partial_lines);
+  read_one(stderr_, partial_lines);
 }
 
-void OutputCapture::read_one(const Descriptor& pipe, std::string& partial, Origin origin, PartialLine& kept, bool partial_lines) {
-  while (read_available(pipe.get(), partial)) {
+void OutputCapture::read_one(Stream& stream, bool partial_lines) {
+  PrintedText& printed = stream.printed;
+  for (;;) {
+    auto state = printed.state.load(std::memory_order_relaxed);
+    text_.assign(printed.text[state.which], state.kept);
+    const std::size_t kept = text_.size();
+    const std::size_t copied = copy_available(stream.pipe.get(), copies_, text_);
+    std::size_t begin = 0;
+    const auto log_up_to = [&](std::size_t end, std::size_t next) {
+      printed.mark = next_commit();
+      printed.next_logged = static_cast<std::uint32_t>(next);
+      state.logging = 1;
+      printed.state.store(state, std::memory_order_release);
+      // Crash: from here on the lane's cursor tells whether the line is in the log.
+      log_captured(stream.origin, std::string_view{text_}.substr(begin, end - begin));
+      begin = next;
+      state.logged = static_cast<std::uint32_t>(begin);
+      state.logging = 0;
+      printed.state.store(state, std::memory_order_release);
+    };
+    for (std::size_t end = 0; (end = text_.find('\n', begin)) != std::string::npos;) log_up_to(end, end + 1);
+    std::size_t rest = text_.size() - begin;
+    if (begin != 0) stream.waited = 0;
+    if (rest != 0 && (partial_lines || (rest > PrintedText::limit && ++stream.waited > long_line_patience))) {
+      log_up_to(text_.size(), text_.size());
+      rest = 0;
+      stream.waited = 0;
+    }
+    // What is taken out of the pipe: all, or all but a long unfinished line.
+    const std::size_t stays = rest > PrintedText::limit ? std::min(rest, copied) : 0;
+    const std::size_t taken = copied - stays;
+    if (taken == 0) {
+      if (begin != 0) {  // the unfinished line was all there was, and is in the log
+        PrintedText::State next;
+        next.which = state.which;
+        printed.state.store(next, std::memory_order_release);
+      }
+      return;
+    }
+    const std::size_t next_kept = stays != 0 ? 0 : rest;
+    char* const other = printed.text[1U - state.which];
+    const std::size_t of_kept = begin < kept && next_kept != 0 ? kept - begin : 0;
+    std::memcpy(other, text_.data() + begin, of_kept);
+    const std::size_t of_pipe = next_kept - of_kept;
+    printed.expected = text_[kept + taken - 1];
+    printed.marker = static_cast<char>(~printed.expected);
+    state.taking = 1;
+    state.set_next_kept(next_kept);
+    printed.state.store(state, std::memory_order_release);
+    // Crash: before the call the marker is not what is expected, and all is as it was; behind it, all is as it will be.
+    take_out(stream.pipe.get(), {text_.data(), taken - std::max<std::size_t>(of_pipe, 1)}, {other + of_kept, of_pipe == 0 ? 0 : of_pipe - 1}, printed.marker);
+    if (next_kept != 0) other[next_kept - 1] = printed.marker;
+    PrintedText::State next;
+    next.which = static_cast<std::uint8_t>(1U - state.which);
+    next.kept = static_cast<std::uint16_t>(next_kept);
+    printed.state.store(next, std::memory_order_release);
+    if (stays != 0) return;
   }
-  std::size_t begin = 0;
-  for (std::size_t end = 0; (end = partial.find('\n', begin)) != std::string::npos; begin = end + 1) {
-    log_captured(origin, std::string_view{partial}.substr(begin, end - begin));
-  }
-  partial.erase(0, begin);
-  if ((partial_lines || partial.size() > PartialLine::limit) && !partial.empty()) {
-    log_captured(origin, partial);
-    partial.clear();
-  }
-  kept.bytes.store(0, std::memory_order_release);
-  if (partial.empty()) return;
-  std::memcpy(kept.text, partial.data(), partial.size());
-  kept.bytes.store(static_cast<std::uint32_t>(partial.size()), std::memory_order_release);
 }
 
 }  // namespace kindred::internal

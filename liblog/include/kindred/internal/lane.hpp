@@ -117,6 +117,7 @@ class LaneWriter {
     return at;
   }
   [[nodiscard]] std::size_t largest() const noexcept { return largest_; }
+  [[nodiscard]] const std::atomic<Cursor>& published() const noexcept { return lines_->published; }
   [[nodiscard]] std::size_t capacity() const noexcept { return mask_ + 1; }
 
   /// Says that a record is being written, then returns its time.

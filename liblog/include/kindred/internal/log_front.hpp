@@ -113,6 +113,16 @@ void log_raw(Level level, const char* text, std::size_t bytes) noexcept;
 
 /// Logs a line that this process wrote to stdout (level info) or stderr (warn) instead: its record has that origin. Any thread.
 void log_captured(Origin origin, std::string_view line);
+
+/// By what another process that shares the log area can tell whether a thread committed its next record before it died.
+struct CommitMark {
+  std::uint32_t offset = 0;     ///< of the lane's cursor in the area; 0: cannot be told, because the thread shares its lane
+  std::uint64_t published = 0;  ///< the cursor now
+};
+/// Call it right before the record is logged, on the thread that logs it.
+[[nodiscard]] CommitMark next_commit() noexcept;
+/// Was it committed? (Or, where records are being dropped, at least the note that says so.) `area` may hold anything.
+[[nodiscard]] bool was_committed(std::span<const std::byte> area, CommitMark mark) noexcept;
 /// What the names that `log_captured` logs under say; no logger of a program's has them.
 [[nodiscard]] inline Origin origin_of_logger(std::string_view name) noexcept {
   if (name.empty() || name.front() != '\1') return Origin::log;

@@ -2,7 +2,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <sys/ioctl.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <array>
@@ -30,9 +30,24 @@ bool read_available(int fd, std::string& text) {
   return any;
 }
 
-std::size_t bytes_in_pipe(int fd) noexcept {
-  int count = 0;
-  return ::ioctl(fd, FIONREAD, &count) == 0 && count > 0 ? static_cast<std::size_t>(count) : 0;
+std::size_t copy_available(int fd, const std::pair<Descriptor, Descriptor>& by_way_of, std::string& text) {
+  constexpr std::size_t most = 64 * 1024;
+  const ssize_t copied = ::tee(fd, by_way_of.second.get(), most, SPLICE_F_NONBLOCK);
+  if (copied <= 0) return 0;
+  const std::size_t before = text.size();
+  text.resize(before + static_cast<std::size_t>(copied));
+  for (std::size_t at = before; at < text.size();) {
+    const ssize_t got = ::read(by_way_of.first.get(), text.data() + at, text.size() - at);
+    if (got <= 0) break;
+    at += static_cast<std::size_t>(got);
+  }
+  return static_cast<std::size_t>(copied);
+}
+
+void take_out(int fd, std::span<char> first, std::span<char> second, char& last) noexcept {
+  // One call: a process that is killed has made it or not, because a pipe that has the bytes is read without a look at signals.
+  const std::array<iovec, 3> parts{iovec{first.data(), first.size()}, iovec{second.data(), second.size()}, iovec{&last, 1}};
+  [[maybe_unused]] const ssize_t got = ::readv(fd, parts.data(), parts.size());
 }
 
 bool wait_for_output(int first, int second) noexcept {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -12,8 +13,10 @@ namespace kindred::internal {
 [[nodiscard]] std::pair<Descriptor, Descriptor> make_capture_pipe();
 /// Appends what there is, without waiting; false: nothing was there.
 bool read_available(int fd, std::string& text);
-/// How many bytes lie in the pipe.
-[[nodiscard]] std::size_t bytes_in_pipe(int fd) noexcept;
+/// Appends a copy of what there is, at most as much as a pipe holds; it stays where it is. `by_way_of` is an empty pipe. Returns the number of bytes.
+std::size_t copy_available(int fd, const std::pair<Descriptor, Descriptor>& by_way_of, std::string& text);
+/// Takes out what is known to be there, in one call: some bytes for each of the two, and a last one.
+void take_out(int fd, std::span<char> first, std::span<char> second, char& last) noexcept;
 /// Waits until one of the two is readable. Returns false where both are closed.
 bool wait_for_output(int first, int second) noexcept;
 
