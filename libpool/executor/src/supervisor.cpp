@@ -233,28 +233,38 @@ bool PoolCore::start_worker(Lock& lock, WorkerSlot& slot) {
   bool hopeless = false;
   std::optional<std::string> warning;
   std::array<Descriptor, 4> captures;
-  try {
-    segment = std::make_shared<Segment>(Segment::create({.log_bytes = log_area_bytes(options_.log)}));
-    source = collector_.add_source(segment->log_area(), {.worker = slot.index, .incarnation = slot.next_incarnation, .pid = 0}, segment);
-    has_source = true;
-    std::vector<int> capture_fds;
-    if (options_.worker.capture_output) {
-      for (std::size_t i = 0; i < 2; ++i) std::tie(captures[2 * i], captures[2 * i + 1]) = make_capture_pipe();
-      for (const auto& end : captures) capture_fds.push_back(end.get());
+  // The fork server may die with a worker forked that nobody heard of: then all is made anew, the segment too.
+  bool again = true;
+  for (int attempt = 0; again; ++attempt) {
+    if (failure) (void)collector_.finish_source(source, steady_clock::now() + std::chrono::seconds{1});
+    failure = nullptr;
+    again = has_source = false;
+    try {
+      segment = std::make_shared<Segment>(Segment::create({.log_bytes = log_area_bytes(options_.log)}));
+      source = collector_.add_source(segment->log_area(), {.worker = slot.index, .incarnation = slot.next_incarnation, .pid = 0}, segment);
+      has_source = true;
+      std::vector<int> capture_fds;
+      if (options_.worker.capture_output) {
+        for (std::size_t i = 0; i < 2; ++i) std::tie(captures[2 * i], captures[2 * i + 1]) = make_capture_pipe();
+        for (const auto& end : captures) capture_fds.push_back(end.get());
+      }
+      worker = context_.start_worker(slot.index, slot.next_incarnation, slot.owner, *segment, collector_.bell_fd(), capture_fds, worker_main_);
+      collector_.set_source_pid(source, worker.process.pid());
+      segment->close_descriptor();
+      for (std::size_t i = 0; i < start_attachments_.size(); ++i) {
+        const AttachmentNotice notice{.message = static_cast<std::uint32_t>(ParentMessage::attachment), .spare = 0, .memory_id = i + 1, .bytes = start_attachments_[i]->size()};
+        const int fd = start_attachments_[i]->fd();
+        (void)worker.socket.send(std::as_bytes(std::span{&notice, 1}), {&fd, 1});
+      }
+    } catch (const ServerLost&) {
+      failure = std::current_exception();
+      again = attempt < 2;
+    } catch (const UsageError&) {
+      failure = std::current_exception();
+      hopeless = true;  // preload threw, builds differ: it will not be better the next time
+    } catch (...) {
+      failure = std::current_exception();
     }
-    worker = context_.start_worker(slot.index, slot.next_incarnation, slot.owner, *segment, collector_.bell_fd(), capture_fds, worker_main_);
-    collector_.set_source_pid(source, worker.process.pid());
-    segment->close_descriptor();
-    for (std::size_t i = 0; i < start_attachments_.size(); ++i) {
-      const AttachmentNotice notice{.message = static_cast<std::uint32_t>(ParentMessage::attachment), .spare = 0, .memory_id = i + 1, .bytes = start_attachments_[i]->size()};
-      const int fd = start_attachments_[i]->fd();
-      (void)worker.socket.send(std::as_bytes(std::span{&notice, 1}), {&fd, 1});
-    }
-  } catch (const UsageError&) {
-    failure = std::current_exception();
-    hopeless = true;  // preload threw, builds differ: it will not be better the next time
-  } catch (...) {
-    failure = std::current_exception();
   }
   if (context_.has_launcher()) warning = context_.launcher().take_warning();
   if (failure && has_source) (void)collector_.finish_source(source, steady_clock::now() + std::chrono::seconds{1});

@@ -79,6 +79,8 @@ class ServedLauncher : public Launcher {
           ends.their_socket.close();
           ends.their_lifeline.reset();
           if (auto started = wait_started(std::move(ends))) return std::move(*started);
+          note_server_dead();
+          throw ServerLost{"recvmsg", EPIPE, "waiting for a worker of the fork server", "The server dies each time it is started: see the log and dmesg."};
         }
       }
       note_server_dead();

@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 
+#include "kindred/error.hpp"
 #include "kindred/exit_reason.hpp"
 #include "kindred/internal/bootstrap.hpp"
 #include "kindred/internal/process.hpp"
@@ -19,6 +20,13 @@ struct StartedWorker {
 };
 
 /// The one thing that knows how a process of the context comes to be. One thread at a time (the supervisor's), but `begin`.
+/// The fork server died when it had been asked for a worker. It may have forked one, which ends by its lifeline and meanwhile has what came with the
+/// hello: start again with another segment.
+class ServerLost : public SystemError {
+ public:
+  using SystemError::SystemError;
+};
+
 class Launcher {
  public:
   Launcher() = default;
@@ -26,7 +34,8 @@ class Launcher {
   Launcher& operator=(const Launcher&) = delete;
   virtual ~Launcher() = default;  ///< ends the fork server, if any, and reaps it
 
-  /// Starts a worker that reads `hello` (and `descriptors` with it). Errors: `SystemError`, `UsageError` (preload threw, builds differ).
+  /// Starts a worker that reads `hello` (and `descriptors` with it). Errors: `ServerLost`, other `SystemError`,
+  /// `UsageError` (preload threw, builds differ).
   [[nodiscard]] virtual StartedWorker start(const Hello& hello, std::span<const int> descriptors) = 0;
   /// How a dead worker ended; waits for the fork server's word at most until the deadline.
   [[nodiscard]] virtual ExitReason exit_reason(Process& process, Deadline deadline) = 0;
