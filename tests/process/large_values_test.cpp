@@ -145,6 +145,7 @@ TEST_CASE_EACH_START_METHOD("a large result that breaks off while it is written 
 }
 
 TEST_CASE_EACH_START_METHOD("where no descriptor is left, large results fail with the limit to raise, and their worker lives") {
+  if (slowness() > 1) KINDRED_SKIP("a sanitizer needs descriptors of its own");
   ResourceAudit audit;
   rlimit before{};
   ::getrlimit(RLIMIT_NOFILE, &before);
