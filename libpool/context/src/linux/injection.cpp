@@ -63,6 +63,7 @@ void say_fired(InjectionControl& control) noexcept {
 
 void reach_injection_point(const char* name) noexcept {
   InjectionControl& control = *injection_control;
+  if (control.armed.load(std::memory_order_relaxed) == InjectionControl::quiet) return;
   const int saved = errno;
   if (strikes(control, name)) {
     say_fired(control);

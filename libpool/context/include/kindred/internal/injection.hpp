@@ -21,9 +21,10 @@ enum class InjectedAction : std::uint32_t { none, kill, stop, sleep, fail };
 struct InjectionControl {
   static constexpr std::uint32_t name_bytes = 64;
   static constexpr std::uint32_t most_points = 256;
+  static constexpr std::uint32_t quiet = 2;
 
   std::uint32_t parent_pid;            ///< is never killed or stopped
-  std::atomic<std::uint32_t> armed;    ///< 1: `name`, `action` and `hit` hold
+  std::atomic<std::uint32_t> armed;    ///< 1: `name`, `action` and `hit` hold; `quiet`: points are passed in no time
   char name[name_bytes];
   std::atomic<InjectedAction> action;
   std::uint32_t hit;                   ///< at the so-manieth time
