@@ -145,8 +145,8 @@ inline constexpr std::uint16_t result_asks_recycle = 2;  ///< the worker's memor
 
 /// Sizes of a segment's parts, all multiples of a page; ring sizes are powers of two.
 struct SegmentShape {
-  std::size_t call_bytes = 128 * 1024;
-  std::size_t result_bytes = 128 * 1024;
+  std::size_t call_bytes = 64 * 1024;
+  std::size_t result_bytes = 64 * 1024;
   std::size_t log_bytes = 0;
 };
 
