@@ -43,9 +43,12 @@ void tell(const std::string& oracle, const char* what, std::int64_t id) {
 }
 
 // Told after the record is committed: what the file says must be in the log.
-std::vector<std::int64_t> work(const std::string& oracle, std::int64_t id, int kind, Mutex mutex, Counter counter) {
+std::vector<std::int64_t> work(const std::string& oracle, std::int64_t id, int kind, const std::vector<std::int64_t>& ballast, Mutex mutex, Counter counter) {
   log_info("begins {}", id);
   tell(oracle, "begins", id);
+  for (const auto each : ballast) {
+    if (each != id) std::abort();  // arguments of another task, or torn ones
+  }
   std::vector<std::int64_t> result(kind == 1 ? 20'000 : 1, answer_of(id));
   if (kind == 2) std::this_thread::sleep_for(3ms);
   if (kind == 3) {
@@ -188,7 +191,9 @@ void one_pool(StartMethod method, std::mt19937& random, const std::string& oracl
           const int kind = draw == 0 ? 1 : draw < 3 ? 2 : draw < 7 ? 3 : draw == 7 ? 4 : draw == 8 ? 5 : 0;
           TaskOptions how;
           if (kind == 4) how.timeout = 10ms;  // it would never end by itself
-          tasks.push_back({id, kind, pool.submit(how, work, oracle, id, kind, mutex, counter)});
+          if (random() % 50 == 0) how.priority = static_cast<int>(random() % 3);
+          const std::vector<std::int64_t> ballast(random() % 10 == 0 ? random() % 200'000 : random() % 3, id);
+          tasks.push_back({id, kind, pool.submit(how, work, oracle, id, kind, ballast, mutex, counter)});
         }
         sums.tasks += 60;
         for (std::size_t i = first; i < tasks.size(); ++i) {
@@ -208,7 +213,7 @@ void one_pool(StartMethod method, std::mt19937& random, const std::string& oracl
       default:
         for (int i = 0; i < 12; ++i) {
           const std::int64_t id = next_id++;
-          tasks.push_back({id, 0, pool.submit(work, oracle, id, 0, mutex, counter)});
+          tasks.push_back({id, 0, pool.submit(work, oracle, id, 0, std::vector<std::int64_t>{}, mutex, counter)});
         }
         sums.tasks += 12;
         by_force = true;
