@@ -224,6 +224,7 @@ TEST_CASE_EACH_START_METHOD("where the only worker cannot be replaced, what is p
 }
 
 TEST_CASE_EACH_START_METHOD("a kill for want of memory is told by the cgroup's own count, and by no older one (B57)") {
+  int tried = 0;
   for (const bool unified : {true, false}) {
     CAPTURE(unified);
     const auto outcome = run_forked([method, unified] {
@@ -241,9 +242,11 @@ TEST_CASE_EACH_START_METHOD("a kill for want of memory is told by the cgroup's o
       const auto after = text_of_loss(pool.submit(die));
       if (!contains(after, "see dmesg") || contains(after, "cgroup")) throw std::runtime_error{after};
     });
-    if (outcome.code == cannot_be_tried) KINDRED_SKIP("no mount namespace to be had, or no cgroups of this version");
+    if (outcome.code == cannot_be_tried) continue;  // a machine has cgroups of one version, as a rule
+    ++tried;
     CHECK_MESSAGE(outcome.code == 0, to_string(outcome));
   }
+  if (tried == 0) KINDRED_SKIP("no mount namespace to be had, or no cgroups");
 }
 
 TEST_CASE_EACH_START_METHOD("a worker that the kernel kills for want of memory is told to be that (B57)") {
