@@ -87,8 +87,8 @@ void PoolCore::supervise() {
       poll_->remove(tail_fd_);
       collector_.withdraw_tail();
     }
-    ++supervisor_wakeups_;
     lock.lock();
+    ++supervisor_wakeups_;
     supervisor_sleeps_until_ = SteadyTime::min();
     for (const auto token : tokens) {
       if (token == token_bell) {
