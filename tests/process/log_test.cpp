@@ -130,6 +130,20 @@ void print_for_ever(int task, Counter printed) {
     if (::write(1, line.data() + half, line.size() - half) == static_cast<ssize_t>(line.size() - half)) printed.store(i + 1);
   }
 }
+void say_details_and(bool fail) {
+  for (int i = 0; i < 3; ++i) log_debug("detail {}", i);
+  log_info("fails: {}", fail);
+  if (fail) throw std::runtime_error{"on purpose"};
+}
+void say_details_and_die() {
+  for (int i = 0; i < 3; ++i) log_debug("last detail {}", i);
+  ::raise(SIGKILL);
+}
+void say_too_much_and_die(Event go) {
+  go.wait();
+  for (int i = 0; i < 5000; ++i) log_info("much {}", i);
+  ::raise(SIGKILL);
+}
 void say_bridged() {
   spdlog::info("through spdlog {}", 7);
   spdlog::warn("a warning of a library");
@@ -533,6 +547,49 @@ TEST_CASE_EACH_START_METHOD("the sinks of a pool in a worker may hand its record
     if (record.task_id == future.task_id() && record.task_name == "outer" && record.worker == 0) continue;
     FAIL(record.message);
   }
+}
+
+TEST_CASE_EACH_START_METHOD("the flight recorder gives out the details of a task that failed and of a worker that died, and of no other") {
+  ResourceAudit audit;
+  Seen seen;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1, .log = {.flight_recorder = Level::debug}}};
+  seen.add_to(pool);
+  pool.submit(say_details_and, false).get();
+  auto failing = pool.submit(say_details_and, true);
+  CHECK_THROWS_AS(failing.get(), TaskError);
+  CHECK(pool.logger().flush());
+  auto details = seen.of(Origin::log);
+  std::erase_if(details, [](const LogRecord& record) { return record.level != Level::debug; });
+  REQUIRE(details.size() == 3);
+  for (const auto& record : details) CHECK(record.task_id == failing.task_id());
+  CHECK(details[2].message == "detail 2");
+  CHECK(pool.logger().stats().held_back == 3);
+  CHECK_THROWS_AS(pool.submit(say_details_and_die).get(), WorkerLost);
+  CHECK(count(seen.all(), "last detail ") == 3);
+}
+
+TEST_CASE_EACH_START_METHOD("the last line of a killed worker says how it died, during which task, and how many records were dropped") {
+  ResourceAudit audit;
+  std::mutex held;
+  Seen seen;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1, .log = {.when_full = WhenFull::drop_newest, .lane_bytes = 16 * 1024}}};
+  pool.submit(number, 1).get();
+  const auto go = pool.make_event();
+  auto future = pool.submit({.name = "chatty"}, say_too_much_and_die, go);
+  std::unique_lock hold{held};
+  pool.logger().add_sink([&](const LogRecord&) { const std::scoped_lock wait{held}; });
+  seen.add_to(pool);
+  go.set();
+  const auto pid = pool.worker_pids().at(0);
+  while (process_exists(static_cast<pid_t>(pid))) std::this_thread::yield();
+  hold.unlock();
+  CHECK_THROWS_AS(future.get(), WorkerLost);
+  const auto last = seen.of(Origin::lifecycle).back();
+  CHECK_CONTAINS(last.message, "worker 0 (pid " + std::to_string(pid) + ") was killed by SIGKILL while running 'chatty' #2; 0 log records torn, ");
+  CHECK(last.level == Level::error);
+  const auto dropped = pool.stats().log.dropped;
+  CHECK_CONTAINS(last.message, std::to_string(dropped) + " dropped");
+  CHECK(count(seen.of(Origin::log), "much ") + dropped == 5000);
 }
 
 TEST_CASE_EACH_START_METHOD("shutdown returns when everything is in the sinks (G136)") {

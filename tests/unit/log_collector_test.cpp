@@ -189,6 +189,21 @@ TEST_CASE("fields of loggers, scopes and calls arrive with their types") {
   CHECK(records[4].logger.empty());
 }
 
+TEST_CASE("the fields of a scope or a logger travel once, not with each record") {
+  TestLog log;
+  constexpr int lines = 1000;
+  LogProcess process{log, 0, [] {
+    const LogScope scope{{"request", std::string(1000, 'r')}};
+    const Logger net = Logger{"net"}.with({{"host", std::string(1000, 'h')}});
+    for (int i = 0; i < lines; ++i) net.info("{}", i);
+  }};
+  process.end();
+  const auto records = log.records();
+  REQUIRE(records.size() == lines);
+  for (const auto& record : records) REQUIRE(record.fields.size() == 2);
+  CHECK(log.logger.stats().bytes < lines * 64);
+}
+
 TEST_CASE("a thousand loggers with fields of their own, used in turn, keep them apart") {
   TestLog log;
   LogProcess process{log, 0, [] {

@@ -209,6 +209,13 @@ TEST_CASE("macros do not evaluate the arguments of a disabled level") {
   CHECK(evaluated == 1);
 }
 
+TEST_CASE("arguments of a disabled level are not formatted") {
+  TestLog log;
+  log.logger.debug("{}", Unprintable{});  // would throw, and be told in the message
+  log.logger.info("after");
+  CHECK(log.messages() == std::vector<std::string>{"after"});
+}
+
 TEST_CASE("an argument that throws when it is formatted is told in the message, and the call does not throw") {
   TestLog log;
   log.logger.info("value {}", Unprintable{});
