@@ -79,7 +79,7 @@ void check_same(const T& value) {
   INFO(std::string{type_name<T>()});
   const auto bytes = bytes_of(value);
   CHECK(bytes.size() >= min_bytes<T>());
-  CHECK(value_of<T>(bytes) == value);
+  CHECK((value_of<T>(bytes) == value));
 }
 
 /// Reads damaged copies of a message: each must give a value or a DecodeError (or the error of the type's own words).
