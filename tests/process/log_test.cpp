@@ -584,6 +584,7 @@ TEST_CASE_EACH_START_METHOD("the last line of a killed worker says how it died, 
   while (process_exists(static_cast<pid_t>(pid))) std::this_thread::yield();
   hold.unlock();
   CHECK_THROWS_AS(future.get(), WorkerLost);
+  CHECK(pool.logger().flush());
   const auto last = seen.of(Origin::lifecycle).back();
   CHECK_CONTAINS(last.message, "worker 0 (pid " + std::to_string(pid) + ") was killed by SIGKILL while running 'chatty' #2; 0 log records torn, ");
   CHECK(last.level == Level::error);
