@@ -150,7 +150,7 @@ class PoolCore {
   // --- supervisor.cpp
   void start_supervisor();                       ///< under the lock
   void supervise();
-  void kick() noexcept { context_.service_bell().ring(); }
+  void kick() { context_.service_bell().ring(); }
   bool start_worker(Lock& lock, WorkerSlot& slot);  ///< gives the lock away meanwhile
   void start_failed(Lock& lock, const std::exception_ptr& failure, bool hopeless);
   void bury(Lock& lock, WorkerSlot& slot);          ///< gives the lock away meanwhile

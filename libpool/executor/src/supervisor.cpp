@@ -169,7 +169,12 @@ void PoolCore::check_slots(Lock& lock) {
 }
 
 void PoolCore::block_freed() noexcept {
-  if (!blocks_are_free_.load(std::memory_order_relaxed) && !blocks_are_free_.exchange(true, std::memory_order_relaxed) && here()) kick();
+  if (blocks_are_free_.load(std::memory_order_relaxed) || blocks_are_free_.exchange(true, std::memory_order_relaxed) || !here()) return;
+  try {
+    kick();
+  } catch (const SystemError&) {
+    // There is no supervisor yet, nor a descriptor for its bell: it looks when it starts.
+  }
 }
 
 void PoolCore::release_idle_blocks() {
