@@ -231,12 +231,14 @@ void PoolCore::place(TaskState& task) {
     return want_workers();
   }
   if (waiting_.empty()) {
-    if (WorkerSlot* const slot = choose_slot(); slot != nullptr && hand(task, *slot)) {
+    WorkerSlot* const slot = choose_slot();
+    if (slot != nullptr && hand(task, *slot)) {
       const bool was_idle = slot->in_flight.size() == 1;
       wake_worker(*slot);
       if (!was_idle) want_workers();
       return;
     }
+    if (slot != nullptr && slot->in_flight.empty()) kick();  // no result will come that would try again: the supervisor does
   }
   waiting_.push_back(task);
   want_workers();
@@ -252,7 +254,10 @@ void PoolCore::refill() {
       continue;
     }
     waiting_.push_front(*task);
-    if (slot->in_flight.empty()) break;
+    if (slot->in_flight.empty()) {
+      if (supervisor_runs_) kick();  // as in place()
+      break;
+    }
     slot->full = true;  // until it has done something
   }
   if (bounded_waiting_ != 0) room_.notify_all();

@@ -29,6 +29,7 @@ std::uint64_t token_of(const WorkerSlot& slot, Watched what) noexcept {
 // Where starting a worker fails for want of something (processes, descriptors, memory), it may be there again soon.
 constexpr std::chrono::milliseconds start_retry{50};
 constexpr unsigned start_attempts = 4;
+constexpr std::chrono::milliseconds hand_retry{2};
 // So many workers may crash with a call first in their ring that none of them says it had begun.
 constexpr unsigned most_deaths_before_a_task = 8;
 
@@ -131,12 +132,19 @@ void PoolCore::check_slots(Lock& lock) {
       ask_to_leave(slot);
     }
   }
-  if (rebalance_at_ && *rebalance_at_ <= now) rebalance();
+  if (rebalance_at_ && *rebalance_at_ <= now) {
+    refill();
+    rebalance();
+  }
   if (release_blocks_at_ && *release_blocks_at_ <= now) {
     release_blocks_at_.reset();
     release_idle_blocks();
   }
   if (!release_blocks_at_ && blocks_are_free_.load(std::memory_order_relaxed)) release_blocks_at_ = now + blocks_stay;
+  // A call that could not be handed to a worker that has nothing to do (the kernel has no room for its memory's descriptor just now) is tried again.
+  if (!waiting_.empty() && !rebalance_at_ && std::ranges::any_of(slots_, [](const auto& slot) { return slot->idle() && slot->ready; })) {
+    rebalance_at_ = now + hand_retry;
+  }
   while (wanted_ != 0 && start_after_ <= now) {
     if (ended_ || broken_ || (closed_ && outstanding_ == 0)) {
       wanted_ = 0;
@@ -316,6 +324,7 @@ bool PoolCore::start_worker(Lock& lock, WorkerSlot& slot) {
   } catch (const SystemError&) {
     kill(slot, WorkerSlot::KillReason::shutdown);
     slot.watched = slot.found_dead = true;
+    kick();  // nothing else tells us of its death
   }
   note(Level::debug, "worker " + std::to_string(slot.index) + " (pid " + std::to_string(slot.worker.process.pid()) + ") started by " +
                          std::string{to_string(context_.start_method())} + (slot.incarnation == 0 ? "" : ", incarnation " + std::to_string(slot.incarnation)),

@@ -235,9 +235,11 @@ class SymbolTable {
     void* const mapped = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.get(), 0);
     if (mapped == MAP_FAILED) return;
     read({static_cast<const unsigned char*>(mapped), size});
+    has_none_ = symbols_.empty();
     ::munmap(mapped, size);
   }
 
+  [[nodiscard]] bool empty() const noexcept { return symbols_.empty() && !has_none_; }  ///< it could not be read: for want of a descriptor, say
   [[nodiscard]] std::string find(std::uintptr_t offset) const {
     auto after = std::upper_bound(symbols_.begin(), symbols_.end(), offset, [](std::uintptr_t at, const Symbol& s) { return at < s.begin; });
     if (after == symbols_.begin()) return {};
@@ -282,6 +284,7 @@ class SymbolTable {
   }
 
   std::vector<Symbol> symbols_;
+  bool has_none_ = false;
 };
 
 // "ns::area(double)" -> "ns::area"; the parameters are the last bracketed group, which templates and operator() may precede.
@@ -313,7 +316,7 @@ std::string function_name(const void* address) {
       const std::scoped_lock lock{mutex};
       auto& table = tables[module.path];
       // The running program may have been replaced or deleted on disk: its inode is still there under /proc/self/exe.
-      if (!table) table = std::make_unique<SymbolTable>(module.path == executable_path() ? "/proc/self/exe" : module.path);
+      if (!table || table->empty()) table = std::make_unique<SymbolTable>(module.path == executable_path() ? "/proc/self/exe" : module.path);
       name = table->find(at - module.base);
     }
     if (name.empty()) return {};

@@ -143,13 +143,17 @@ Descriptor open_pidfd(std::uint32_t pid) {
   return Descriptor{static_cast<int>(fd)};
 }
 
+void kill_and_reap(std::uint32_t pid) noexcept {
+  ::kill(static_cast<pid_t>(pid), SIGKILL);
+  while (::waitpid(static_cast<pid_t>(pid), nullptr, __WALL) < 0 && errno == EINTR) {
+  }
+}
+
 Process watch_child(std::uint32_t pid) {
   try {
-    return Process{pid, open_pidfd(pid), true};  // not reaped: the number is its own
-  } catch (const SystemError&) {
-    ::kill(static_cast<pid_t>(pid), SIGKILL);
-    while (::waitpid(static_cast<pid_t>(pid), nullptr, __WALL) < 0 && errno == EINTR) {
-    }
+    return Process{pid, open_pidfd(pid), true};
+  } catch (...) {
+    kill_and_reap(pid);
     throw;
   }
 }

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -48,6 +49,11 @@ ipc::mapped_region map(int fd, std::size_t bytes, ipc::mode_t mode) {
 // limit it, so the kernel would sooner kill processes than refuse. Piece by piece, because others take memory meanwhile.
 void allocate(int fd, std::size_t size, const std::string& doing) {
   constexpr const char* mend = "Shared memory is short: free some, raise the cgroup's memory limit, or use fewer workers or smaller arguments.";
+  // The limit on file sizes holds for memory too, and would be told by a signal that ends the program.
+  rlimit file_size{};
+  if (::getrlimit(RLIMIT_FSIZE, &file_size) == 0 && file_size.rlim_cur != RLIM_INFINITY && size > file_size.rlim_cur) {
+    throw SystemError{"fallocate", EFBIG, doing + ", where RLIMIT_FSIZE allows " + std::to_string(file_size.rlim_cur), "Raise the limit on file sizes (ulimit -f)."};
+  }
   constexpr std::size_t too_small_to_ask = std::size_t{4} << 20U;
   constexpr std::size_t piece = std::size_t{256} << 20U;
   for (std::size_t done = 0; done < size;) {

@@ -1,6 +1,7 @@
 #include "execute.hpp"
 
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/posix/basic_stream_descriptor.hpp>
 #include <boost/process/v2/posix/vfork_launcher.hpp>
 #include <boost/process/v2/process.hpp>
 #include <array>
@@ -24,6 +25,7 @@ struct ChildSetup {
   const char* const* arguments;
   int socket;
   int lifeline;
+  int* failure;  ///< the parent's: errno of what failed in the child
 
   template <class Launcher, class Path>
   boost::system::error_code on_setup(Launcher&, const Path&, const char* const*& command_line) const {
@@ -32,7 +34,11 @@ struct ChildSetup {
   }
   template <class Launcher, class Path>
   boost::system::error_code on_exec_setup(Launcher&, const Path&, const char* const*&) const noexcept {
-    if (!take_places_for_exec(socket, lifeline)) return {errno, boost::system::system_category()};
+    if (!take_places_for_exec(socket, lifeline)) {
+      // Boost.Process would call exit() now: the handlers and static destructors that it runs are the parent's, and so is the memory.
+      *failure = errno;
+      exit_now(127);
+    }
     reset_signals();
     return {};
   }
@@ -69,17 +75,29 @@ Process execute_program(const char* role, int socket, int lifeline, const Worker
   launcher.env = environment.data();
   launcher.fd_whitelist = {0, 1, 2, worker_fd::socket, worker_fd::lifeline};
   boost::system::error_code problem;
+  int failure = 0;
   const SignalsBlocked blocked;  // no handler of the program may run in the child, on our stack and memory
-  auto started = launcher(io.get_executor(), problem, boost::filesystem::path{"/proc/self/exe"}, std::vector<std::string>{},
-                          ChildSetup{arguments.data(), socket, lifeline});
+  try {
+    // Asio's own descriptors are made now: where they cannot be had, there is no child yet.
+    const boost::asio::posix::basic_stream_descriptor<boost::asio::io_context::executor_type> first{io};
+    auto started = launcher(io.get_executor(), problem, boost::filesystem::path{"/proc/self/exe"}, std::vector<std::string>{},
+                            ChildSetup{arguments.data(), socket, lifeline, &failure});
+    if (!problem) started.detach();  // watched by our own pidfd from here on
+  } catch (const boost::system::system_error& error) {
+    if (launcher.pid > 0) kill_and_reap(static_cast<std::uint32_t>(launcher.pid));
+    throw SystemError{launcher.pid > 0 ? "pidfd_open or epoll_ctl" : "epoll_create1, eventfd or timerfd_create", error.code().value(), "starting this program anew as a worker",
+                      "Raise the limit on open files (ulimit -n)."};
+  }
   if (problem) {
-    if (launcher.pid > 0) watch_child(static_cast<std::uint32_t>(launcher.pid)).reap();
+    if (launcher.pid > 0) kill_and_reap(static_cast<std::uint32_t>(launcher.pid));
     throw SystemError{launcher.pid > 0 ? "execve" : "vfork", problem.value(), "starting this program anew as a worker",
                       "Raise the limit on processes or open files (ulimit -u, -n), or use fewer workers."};
   }
-  const auto pid = static_cast<std::uint32_t>(started.id());
-  started.detach();  // watched by our own pidfd from here on
-  return watch_child(pid);
+  if (failure != 0) {
+    kill_and_reap(static_cast<std::uint32_t>(launcher.pid));
+    throw SystemError{"fcntl(F_DUPFD_CLOEXEC)", failure, "starting this program anew as a worker", "Raise the limit on open files (ulimit -n)."};
+  }
+  return watch_child(static_cast<std::uint32_t>(launcher.pid));
 }
 
 }  // namespace kindred::internal

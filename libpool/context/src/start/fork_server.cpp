@@ -1,6 +1,7 @@
 #include "fork_server.hpp"
 
 #include <array>
+#include <cerrno>
 #include <cstring>
 #include <exception>
 #include <vector>
@@ -97,7 +98,8 @@ class ForkServer {
     ServerRequest request;
     std::memcpy(&request, message->bytes.data(), sizeof request);
     if (request.what == ServerRequest::What::quit) exit_now(0);
-    if (message->descriptors.size() == 2) start(request.ticket, message->descriptors[0].get(), message->descriptors[1].get());
+    if (message->descriptors.size() == 2) return start(request.ticket, message->descriptors[0].get(), message->descriptors[1].get());
+    report({.what = ServerReport::What::started, .ticket = request.ticket, .error_number = EMFILE});  // the kernel could not hand them over
   }
 
   void start(std::uint64_t ticket, int socket, int lifeline) {

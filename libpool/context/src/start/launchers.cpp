@@ -1,4 +1,5 @@
 #include <array>
+#include <cerrno>
 #include <cstring>
 #include <deque>
 #include <unordered_map>
@@ -168,7 +169,12 @@ class ServedLauncher : public Launcher {
       if (started_ && started_->first.ticket == ticket_) {
         auto [report, descriptors] = std::move(*started_);
         started_.reset();
-        if (report.error_number != 0 || descriptors.empty()) {
+        if (report.error_number == EMFILE || report.error_number == ENFILE || (report.error_number == 0 && descriptors.empty())) {
+          const bool ours = report.error_number == 0;  // the kernel could not hand us its pidfd; the worker goes with its lifeline
+          throw SystemError{ours ? "recvmsg" : "pidfd_open", ours ? EMFILE : report.error_number, ours ? "starting a worker" : "starting a worker in the fork server",
+                            "Raise the limit on open files (ulimit -n)."};
+        }
+        if (report.error_number != 0) {
           throw SystemError{"fork", report.error_number, "starting a worker in the fork server",
                             "Raise the limit on processes (ulimit -u, the cgroup's pids.max), or use fewer workers."};
         }

@@ -36,7 +36,9 @@ class Process {
 };
 
 [[nodiscard]] Descriptor open_pidfd(std::uint32_t pid);  ///< Errors: `SystemError` (ESRCH, EMFILE)
-[[nodiscard]] Process watch_child(std::uint32_t pid);    ///< our new child. Errors: `SystemError` (EMFILE): it was killed and reaped
+/// Watches a child just made. Where it cannot be watched it is killed and reaped at once. Errors: `SystemError` (EMFILE).
+[[nodiscard]] Process watch_child(std::uint32_t pid);
+void kill_and_reap(std::uint32_t pid) noexcept;           ///< a child that has no pidfd
 [[nodiscard]] std::optional<ExitReason> to_exit_reason(int wait_status);
 [[nodiscard]] std::uint64_t resident_bytes(std::uint32_t pid) noexcept;  ///< RSS; 0 where it cannot be read
 [[nodiscard]] unsigned thread_count() noexcept;                          ///< of this process
