@@ -64,6 +64,13 @@ void write_file(const std::string& path, std::string_view text);
     return;                          \
   } while (false)
 
+/// First thing in a case that ThreadSanitizer cannot run: it ends forked processes that start threads.
+#ifdef __SANITIZE_THREAD__
+#define KINDRED_SKIP_UNDER_TSAN(reason) KINDRED_SKIP("under ThreadSanitizer: " reason)
+#else
+#define KINDRED_SKIP_UNDER_TSAN(reason) static_cast<void>(0)
+#endif
+
 #define CHECK_CONTAINS(text, part)                                                                                 \
   do {                                                                                                             \
     const std::string kindred_text{text};                                                                          \

@@ -447,6 +447,7 @@ TEST_CASE("shutdown delivers what threads of the parent have committed, and the 
 }
 
 TEST_CASE("a hung sink does not hold up the end of the program: shutdown ends in time and says what is missing") {
+  KINDRED_SKIP_UNDER_TSAN("a forked process that starts threads is ended");
   const auto text = stderr_of([] {
     std::mutex standing;
     standing.lock();
@@ -519,6 +520,7 @@ struct LogsAtThreadEnd {
 }  // namespace
 
 TEST_CASE("static destructors and the ends of threads can log") {
+  KINDRED_SKIP_UNDER_TSAN("a forked process that starts threads is ended");
   TestLog log;
   LogProcess process{log, 0, [] {
     static const LogsAtExit at_exit;
@@ -541,6 +543,7 @@ TEST_CASE("static destructors and the ends of threads can log") {
 }
 
 TEST_CASE("a signal handler can log, also when it interrupts a log call") {
+  KINDRED_SKIP_UNDER_TSAN("signals come late, and its slowness fills the lane");
   TestLog log;
   LogProcess process{log, 0, [] {
     kindred::internal::enter_task({.task_id = 5, .attempt = 1, .function_reference = 0, .name = "busy"});
@@ -574,6 +577,7 @@ TEST_CASE("a signal handler can log, also when it interrupts a log call") {
 }
 
 TEST_CASE("processes forked while threads of the parent log and take every lock of the logger start and log") {
+  KINDRED_SKIP_UNDER_TSAN("a forked process that starts threads is ended");
   TestLog log;
   std::atomic<bool> stop{false};
   std::vector<std::thread> busy;
