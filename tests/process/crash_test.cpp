@@ -1,10 +1,15 @@
 // Who dies where, and how: only the task that a worker had begun fails, its error says exactly how, and the pool goes on.
+#include <cerrno>
 #include <csignal>
+#include <cstdio>
 #include <cstdlib>
+#include <optional>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "kindred/internal/log_front.hpp"
@@ -308,5 +313,69 @@ TEST_CASE_EACH_START_METHOD("what a crash handler logs by the async-signal-safe 
       said.push_back(std::string{to_string(record.level)} + " " + record.message);
     }
     CHECK(said == std::vector<std::string>{"info before", "critical the handler was here"});
+  }
+}
+
+namespace {
+enum class Host : int { ignores_sigchld, wants_no_zombies, waits_for_all, has_a_handler };
+void be(Host host, std::thread& waiter) {
+  struct sigaction action{};
+  switch (host) {
+    case Host::ignores_sigchld: action.sa_handler = SIG_IGN; break;
+    case Host::wants_no_zombies: action.sa_handler = SIG_DFL; action.sa_flags = SA_NOCLDWAIT; break;
+    case Host::has_a_handler:
+      action.sa_handler = [](int) {
+        const int saved = errno;
+        while (::waitpid(-1, nullptr, WNOHANG) > 0) {
+        }
+        errno = saved;
+      };
+      action.sa_flags = SA_RESTART;
+      break;
+    case Host::waits_for_all:
+      waiter = std::thread{[] {
+        for (;;) {
+          if (::waitpid(-1, nullptr, 0) < 0) ::usleep(100);
+        }
+      }};
+      waiter.detach();
+      return;
+  }
+  ::sigaction(SIGCHLD, &action, nullptr);
+}
+}  // namespace
+
+TEST_CASE_EACH_START_METHOD("whatever the host does about SIGCHLD and its children, deaths are found, and an unknown reason is said to be unknown (row 18)") {
+  for (const Host host : {Host::ignores_sigchld, Host::wants_no_zombies, Host::waits_for_all, Host::has_a_handler}) {
+    CAPTURE(static_cast<int>(host));
+    const auto outcome = run_forked([&] {
+      std::thread waiter;
+      be(host, waiter);
+      int unknown = 0;
+      std::optional<ProcessPoolExecutor> made;
+      auto& pool = made.emplace(entry(), ExecutorOptions{.start_method = method, .max_workers = 2});
+      pool.logger().add_sink([](const LogRecord&) {});
+      for (int i = 0; i < 20; ++i) {
+        auto dying = pool.submit(die_as_asked, Death::kills_itself);
+        auto other = pool.submit(number, i);
+        try {
+          dying.get();
+          throw std::runtime_error{"no error"};
+        } catch (const WorkerLost& error) {
+          const auto& reason = error.exit_reason();
+          if (reason.kind == ExitReason::Kind::lost) {
+            ++unknown;
+          } else if (reason.kind != ExitReason::Kind::signalled || reason.signal != SIGKILL) {
+            throw std::runtime_error{error.what()};
+          }
+        }
+        if (other.get() != i) throw std::runtime_error{"another value"};
+      }
+      made.reset();
+      std::printf("%d of 20 unknown\n", unknown);
+      if (!descendants(::getpid()).empty()) throw std::runtime_error{"processes are left"};
+    });
+    CHECK_MESSAGE(outcome.code == 0, to_string(outcome));
+    std::printf("scorecard: row 18: host %d (%s): 20 of 20 deaths found, %s", static_cast<int>(host), std::string{to_string(method)}.c_str(), outcome.out.c_str());
   }
 }
