@@ -1,5 +1,7 @@
 // Who dies where, and how: only the task that a worker had begun fails, its error says exactly how, and the pool goes on.
+#include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -378,4 +380,51 @@ TEST_CASE_EACH_START_METHOD("whatever the host does about SIGCHLD and its childr
     CHECK_MESSAGE(outcome.code == 0, to_string(outcome));
     std::printf("scorecard: row 18: host %d (%s): 20 of 20 deaths found, %s", static_cast<int>(host), std::string{to_string(method)}.c_str(), outcome.out.c_str());
   }
+}
+
+namespace {
+std::int64_t now_ns() { return std::chrono::steady_clock::now().time_since_epoch() / 1ns; }
+void note_time_and_die(Counter died_at) {
+  died_at.store(now_ns());
+  ::raise(SIGKILL);
+}
+double milliseconds_at(std::vector<std::int64_t>& times, double part) {
+  std::sort(times.begin(), times.end());
+  return static_cast<double>(times[static_cast<std::size_t>(part * static_cast<double>(times.size() - 1))]) / 1e6;
+}
+}  // namespace
+
+TEST_CASE_EACH_START_METHOD("the time from a death to its failed future, and that of a kill and the pool's end (rows 8, 15)") {
+  ResourceAudit audit;
+  std::vector<std::int64_t> deaths_told, ends;
+  {
+    ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+    pool.logger().add_sink([](const LogRecord&) {});
+    const auto died_at = pool.make_counter();
+    for (int i = 0; i < (long_run() ? 1000 : 30); ++i) {
+      CHECK(pool.submit(number, i).get() == i);
+      auto future = pool.submit(note_time_and_die, died_at);
+      future.wait();
+      deaths_told.push_back(now_ns() - died_at.load());
+    }
+  }
+  for (int i = 0; i < (long_run() ? 100 : 10); ++i) {
+    std::optional<ProcessPoolExecutor> pool;
+    pool.emplace(entry(), ExecutorOptions{.start_method = method, .max_workers = 2});
+    const auto begun = pool->make_event();
+    auto future = pool->submit([](Event event) {
+      event.set();
+      for (;;) ::pause();
+    }, begun);
+    begun.wait();
+    const auto since = now_ns();
+    pool->kill_workers();
+    pool.reset();
+    ends.push_back(now_ns() - since);
+  }
+  const double told = milliseconds_at(deaths_told, 0.5), ended = milliseconds_at(ends, 0.99);
+  std::printf("scorecard: row 8: death to failed future p50 %.2f ms, p99 %.2f ms (%s)\nscorecard: row 15: kill and destroy p99 %.1f ms (%s)\n", told, milliseconds_at(deaths_told, 0.99),
+              std::string{to_string(method)}.c_str(), ended, std::string{to_string(method)}.c_str());
+  CHECK(told < 500 * slowness());  // some hundred microseconds on a quiet machine: this one may be busy with other tests
+  CHECK(ended < 5000 * slowness());
 }
