@@ -107,7 +107,7 @@ int die_on(Event begun, Event go) {
 void crash_with_a_handler(int signal) {
   struct sigaction action{};
   action.sa_handler = [](int number) {
-    kindred::internal::log_raw(Level::critical, "the handler was here", 20);
+    kindred::log_from_signal(Level::critical, "the handler was here");
     struct sigaction standard{};
     standard.sa_handler = SIG_DFL;
     ::sigaction(number, &standard, nullptr);

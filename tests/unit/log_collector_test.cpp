@@ -801,7 +801,7 @@ TEST_CASE("an area of random bytes and mutations is drained within its bounds") 
     const LogScope scope{{"a", 1}, {"b", "text"}};
     Logger{"logger"}.with({{"c", true}}).info("{} {:>5} {}", 1, 2.5, "x", kv("k", 7));
     log_info("{}", std::string(6000, 'l'));
-    log_raw(Level::error, "raw", 3);
+    log_from_signal(Level::error, "raw");
     for (int i = 0; i < 50; ++i) log_warn("record {}", i);
     ::_exit(0);
   });

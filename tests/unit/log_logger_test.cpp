@@ -188,7 +188,7 @@ TEST_CASE("a process without a log writes to stderr what its environment's level
     const LogScope scope{{"request", 17}};
     Logger{"net"}.with({{"a", true}}).warn("warn {:>4}", "x");
     KINDRED_LOG_ERROR("error {}", 2.5);
-    kindred::internal::log_raw(Level::critical, "raw", 3);
+    kindred::log_from_signal(Level::critical, "raw");
   });
   CHECK(!contains(quiet, "debug"));
   CHECK_CONTAINS(quiet, "[info] info 1\n");
@@ -549,7 +549,7 @@ TEST_CASE("a signal handler can log, also when it interrupts a log call") {
     kindred::internal::enter_task({.task_id = 5, .attempt = 1, .function_reference = 0, .name = "busy"});
     log_info("begun");
     struct sigaction action{};
-    action.sa_handler = [](int) { kindred::internal::log_raw(Level::warn, "tick", 4); };
+    action.sa_handler = [](int) { kindred::log_from_signal(Level::warn, "tick"); };
     ::sigaction(SIGALRM, &action, nullptr);
     const itimerval often{{0, 200}, {0, 200}};
     ::setitimer(ITIMER_REAL, &often, nullptr);

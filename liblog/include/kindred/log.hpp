@@ -64,6 +64,12 @@ void log_exception(LevelCode level, const std::exception_ptr& exception, std::st
 void log_exception(const Logger& logger, LevelCode level, const std::exception_ptr& exception, std::string_view text = {},
                    std::source_location where = std::source_location::current());
 
+/// Logs `text` from a signal handler, as it stands: async-signal-safe, takes no lock, never waits. What finds no room, or interrupts another such
+/// call, is counted as dropped. The record has no place in the code and no fields. In a process without a log the text goes to stderr.
+///
+/// Blocks: never. Threads: any, in a handler or not. Fork: any process.
+void log_from_signal(Level level, std::string_view text) noexcept;
+
 /// Calls `fn()`; what it throws is logged at level error and goes no further. Returns what `fn` returned, as an optional; for a function that
 /// returns nothing, whether it came to its end.
 template <class F>

@@ -73,7 +73,7 @@ struct LoggerAccess;
 ///
 /// Errors: none of the calls throws, but for a bound logger used where it does not belong (another process): `UsageError`.
 /// Blocks: as `LogOptions::when_full` says, only while this thread's lane is full.
-/// Threads: any thread; also initializers, finalizers, static destructors. Not from signal handlers. Fork: value.
+/// Threads: any thread; also initializers, finalizers, static destructors. Not from signal handlers: `log_from_signal` is for those. Fork: value.
 class Logger : public internal::LogCalls<Logger> {
  public:
   /// The process's own, without a name.

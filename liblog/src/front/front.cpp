@@ -337,12 +337,6 @@ void attach_log(std::span<std::byte> area, Doorbell bell, const LogIdentity&) {
 
 void detach_log() noexcept { forget_fronts(); }
 
-void log_raw(Level level, const char* text, std::size_t bytes) noexcept {
-  if (!level_passes(process_log.levels.load(std::memory_order_relaxed)->load(std::memory_order_relaxed), level)) return;
-  if (LogFront* const front = process_log.front.load(std::memory_order_acquire)) return front->write_raw(level, {text, bytes});
-  write_raw_to_stderr({text, bytes});
-}
-
 bool binding_enabled(LogFront* front, const Binding& binding, Level level) noexcept {
   if (level == Level::off) return false;
   if (front == nullptr) return level >= stderr_levels().level_of(binding.name);
@@ -379,3 +373,14 @@ bool binding_enabled(LogFront* front, const Binding& binding, Level level) noexc
 }
 
 }  // namespace kindred::internal
+
+namespace kindred {
+
+void log_from_signal(Level level, std::string_view text) noexcept {
+  using namespace internal;
+  if (!level_passes(process_log.levels.load(std::memory_order_relaxed)->load(std::memory_order_relaxed), level)) return;
+  if (LogFront* const front = process_log.front.load(std::memory_order_acquire)) return front->write_raw(level, text);
+  write_raw_to_stderr(text);
+}
+
+}  // namespace kindred

@@ -107,10 +107,6 @@ void attach_log(std::span<std::byte> area, Doorbell bell, const LogIdentity& ide
 /// that runs the library's fork handlers. Threads: the only one.
 void detach_log() noexcept;
 
-/// Logs `text` from a signal handler: async-signal-safe, takes no lock, never waits; what finds no room is counted as dropped.
-/// In a process without a log it is written to stderr. Any thread.
-void log_raw(Level level, const char* text, std::size_t bytes) noexcept;
-
 /// Logs a line that this process wrote to stdout (level info) or stderr (warn) instead: its record has that origin. Any thread.
 void log_captured(Origin origin, std::string_view line);
 
