@@ -1,7 +1,6 @@
 #include "execute.hpp"
 
 #include <boost/asio/io_context.hpp>
-#include <boost/asio/posix/basic_stream_descriptor.hpp>
 #include <boost/process/v2/posix/vfork_launcher.hpp>
 #include <boost/process/v2/process.hpp>
 #include <array>
@@ -78,15 +77,14 @@ Process execute_program(const char* role, int socket, int lifeline, const Worker
   int failure = 0;
   const SignalsBlocked blocked;  // no handler of the program may run in the child, on our stack and memory
   try {
-    // Asio's own descriptors are made now: where they cannot be had, there is no child yet.
-    const boost::asio::posix::basic_stream_descriptor<boost::asio::io_context::executor_type> first{io};
+    // Nothing of Asio's may exist in `io` yet: the child, which has our memory, would close and renew its descriptors, and leave us its numbers.
     auto started = launcher(io.get_executor(), problem, boost::filesystem::path{"/proc/self/exe"}, std::vector<std::string>{},
                             ChildSetup{arguments.data(), socket, lifeline, &failure});
     if (!problem) started.detach();  // watched by our own pidfd from here on
   } catch (const boost::system::system_error& error) {
     if (launcher.pid > 0) kill_and_reap(static_cast<std::uint32_t>(launcher.pid));
-    throw SystemError{launcher.pid > 0 ? "pidfd_open or epoll_ctl" : "epoll_create1, eventfd or timerfd_create", error.code().value(), "starting this program anew as a worker",
-                      "Raise the limit on open files (ulimit -n)."};
+    throw SystemError{launcher.pid > 0 ? "epoll_create1, eventfd, timerfd_create or pidfd_open" : "vfork", error.code().value(),
+                      "starting this program anew as a worker", "Raise the limit on open files (ulimit -n)."};
   }
   if (problem) {
     if (launcher.pid > 0) kill_and_reap(static_cast<std::uint32_t>(launcher.pid));
