@@ -223,7 +223,7 @@ int try_all(StartMethod method, const Caught& call, bool others, int most) {
     // Boost.Asio leaves a descriptor behind where its reactor cannot be made whole, and Boost.Process where a pidfd cannot be watched.
     const std::string name{call.name};
     std::optional<ResourceAudit> audit;
-    if (method == StartMethod::fork || (name != "eventfd" && name != "epoll_ctl")) audit.emplace();
+    if (method == StartMethod::fork || (name != "eventfd" && name != "epoll_create1" && name != "epoll_ctl")) audit.emplace();
     now.parent = ::getpid();
     now.others = others;
     now.number = k;

@@ -81,12 +81,12 @@ class ServedLauncher : public Launcher {
           ends.their_lifeline.reset();
           if (auto started = wait_started(std::move(ends))) return std::move(*started);
           note_server_dead();
-          throw ServerLost{"recvmsg", EPIPE, "waiting for a worker of the fork server", "The server dies each time it is started: see the log and dmesg."};
+          throw ServerLost{"recvmsg", EPIPE, "waiting for a worker of the fork server", how_servers_end()};
         }
       }
       note_server_dead();
       if (attempt == 2) {
-        throw SystemError{"sendmsg", EPIPE, "asking the fork server for a worker", "The server dies each time it is started: see the log and dmesg."};
+        throw SystemError{"sendmsg", EPIPE, "asking the fork server for a worker", how_servers_end()};
       }
     }
   }
@@ -186,6 +186,8 @@ class ServedLauncher : public Launcher {
       }
     }
   }
+
+  [[nodiscard]] std::string how_servers_end() const { return "The server " + to_string(server_end_) + ", each time it is started: see the log and dmesg."; }
 
   void note_server_dead() {
     if (!server_) return;
