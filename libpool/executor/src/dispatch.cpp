@@ -306,7 +306,8 @@ void PoolCore::rebalance() {
     std::size_t most = 0;
     for (const auto& place : slots_) {
       WorkerSlot& slot = *place;
-      if (slot.state != WorkerSlot::State::alive || slot.in_flight.size() < (slot.ready ? 2U : 1U)) continue;
+      const bool runs = slot.state == WorkerSlot::State::alive || slot.state == WorkerSlot::State::leaving;  // a leaving one finishes what it has
+      if (!runs || slot.in_flight.size() < (slot.ready ? 2U : 1U)) continue;
       const std::size_t unbegun = slot.in_flight.size() - (slot.ready ? 1 : 0);
       if (slot.ready && !runs_long(slot)) {
         somebody_waits = true;
