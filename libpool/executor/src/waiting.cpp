@@ -79,7 +79,7 @@ bool PoolCore::wait_group(const std::function<bool()>& ready, Waiter& waiter, De
 bool PoolCore::lead(Lock& lock, const std::function<bool()>& ready, Waiter& waiter, Deadline deadline) {
   const auto spin_ticks = static_cast<std::uint64_t>(static_cast<double>(std::chrono::nanoseconds{spin_time}.count()) * ticks_per_nanosecond());
   for (;;) {
-    if (saturated()) {
+    if (options_.spin && saturated()) {
       leader_naps_ = true;
       arm_all();  // the supervisor, should a worker run dry meanwhile
       flush_afterwards(lock);
