@@ -229,7 +229,9 @@ class LaneWriter {
   }
 
   void give_up_oldest_block() noexcept {
-    Cursor from = lines_->consumed.load(std::memory_order_acquire);
+    // From where there was too little room, and only from there: if the collector has moved since, there may be enough, and the block that it stands in
+    // may not even be full. Then the caller looks again.
+    Cursor from = consumed_;
     const Cursor to = static_cast<Cursor>((from & ~static_cast<Cursor>(block_bytes() - 1)) + block_bytes());
     // Order: acq_rel: whoever wins owns the bytes up to `to`; the loser's copy is discarded.
     if (!lines_->consumed.compare_exchange_strong(from, to, std::memory_order_acq_rel)) return;
