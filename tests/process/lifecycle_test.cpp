@@ -274,6 +274,7 @@ TEST_CASE_EACH_START_METHOD("a worker that leaves for idleness and a task that a
 }
 
 TEST_CASE_EACH_START_METHOD("a worker that grew over its limit is replaced after its task (C81)") {
+  if (slowness() > 1) KINDRED_SKIP("a sanitizer keeps memory that was freed");
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1, .max_rss_per_worker = 96U << 20U}};
   const int before = pool.submit(pid_of_worker).get();
@@ -284,6 +285,7 @@ TEST_CASE_EACH_START_METHOD("a worker that grew over its limit is replaced after
 }
 
 TEST_CASE_EACH_START_METHOD("memory of large arguments and results is free on both sides when they are done (C82)") {
+  if (slowness() > 1) KINDRED_SKIP("a sanitizer keeps memory that was freed");
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   const auto bytes = std::vector<char>(16U << 20U, 'x');
