@@ -285,7 +285,8 @@ void Collector::State::run() {
   unsigned held = 0;  // rounds that ended with records waiting for a thread in the middle of its own
   drain->begin();
   for (;;) {
-    drain->set_state(CollectorState::awake);
+    // Who naps looks round and naps on, if it finds little: producers need not be told twice in between.
+    if (drain->state() != CollectorState::napping) drain->set_state(CollectorState::awake);
     const Drain::Round round = drain->round(must_force(), [this] { take_tickets(); });
     if (settle(round)) break;
     // Who asked for something, and records younger than the round, are served by the next one at once; if a lane is within a record, its
@@ -298,6 +299,7 @@ void Collector::State::run() {
       }
     }
     if (round.records >= busy_round) {
+      drain->set_state(CollectorState::awake);
       quiet_since = Clock::now();
       nap = first_nap;
       if (quiet_since - flushed > busy_flush) {

@@ -61,10 +61,15 @@ Source* Drain::find_source(SourceId id) noexcept {
 }
 
 void Drain::set_state(CollectorState state) noexcept {
-  // Producers that ring set their own word to awake, so an unchanged state is written again.
+  // Producers that ring set their own word to awake, so an unchanged state is written again, where it is not the word already: every
+  // log call reads the word, and a write to it costs each producer's next call a line of cache.
   if (state == CollectorState::awake && state_ == CollectorState::awake) return;
   state_ = state;
-  for (const auto& source : sources_) source->control().collector.store(static_cast<std::uint32_t>(state), std::memory_order_seq_cst);
+  const auto value = static_cast<std::uint32_t>(state);
+  for (const auto& source : sources_) {
+    auto& word = source->control().collector;
+    if (word.load(std::memory_order_relaxed) != value) word.store(value, std::memory_order_seq_cst);
+  }
 }
 
 bool Drain::stirred() const noexcept {

@@ -96,6 +96,7 @@ class Drain {
   /// Has anything been published since the last round? Cheap, and wrong only where a round or a heavy barrier follows.
   [[nodiscard]] bool stirred() const noexcept;
   void set_state(CollectorState state) noexcept;  ///< for the producers
+  [[nodiscard]] CollectorState state() const noexcept { return state_; }
   /// Reports drops that no record of their lane has reported. For quiet moments.
   void report_quiet_drops();
   void release_flight(const std::function<bool(const KeptRecord&)>& wanted);
