@@ -297,12 +297,14 @@ TEST_CASE("other users are refused, the log says so once, and who knocks for eve
   CHECK_CONTAINS(ask_as(0, names[0], kindred::internal::TailRequest{.follow = false}.to_line()), "start_method=fork workers=1");
   const auto outcome = run_forked([&] {
     if (::setgroups(0, nullptr) != 0 || ::setgid(somebody_else) != 0 || ::setuid(somebody_else) != 0) throw std::runtime_error{"cannot become another user"};
+    ::close_range(3, ~0U, 0);  // the door is inherited, too: while it is open here, who knocks after it was shut there would wait for ever
     for (int i = 0; i < 1000; ++i) {
       const auto socket = kindred::internal::connect_locally(names[0]);
       char byte;
       while (socket && kindred::internal::receive_some(socket.get(), &byte, 1) == -EAGAIN) static_cast<void>(kindred::internal::wait_for_socket(socket.get(), false, -1, {}));
     }
   });
+  INFO(to_string(outcome));
   CHECK(outcome.code == 0);
   while (kindred::internal::connect_locally(names[0])) std::this_thread::yield();
   CHECK(pool.submit(number, 2).get() == 2);
