@@ -20,13 +20,22 @@ constexpr std::size_t calls_ahead_limit = 1024;
 // What it takes to wake a worker that sleeps, and what a call is taken for of which nothing is known.
 constexpr double wake_nanoseconds = 30'000;
 constexpr double unknown_nanoseconds = 1'000'000;
+// So little work is not worth another worker's turn: two that share short tasks take a core from each other and from whoever submits.
+constexpr double pack_nanoseconds = 8'000;
 // A call that has run for so long is worth taking the ones behind it away.
 constexpr double long_run_nanoseconds = 50'000;
 // Then it is looked at again, by whoever submits or waits; and by the supervisor, where nobody does.
 constexpr double rebalance_due_nanoseconds = 60'000;
-constexpr std::chrono::microseconds rebalance_after{200};
+constexpr std::chrono::microseconds rebalance_after{500};
 
 double ticks_of(double nanoseconds) noexcept { return nanoseconds * ticks_per_nanosecond(); }
+
+// A task during which the kernel ran something else must not look like a change of what tasks take: that would wake workers which then take the core
+// from others. A real change is followed within some tasks.
+double moved_average(double average, double latest) noexcept {
+  if (average == 0) return latest;
+  return average * 0.875 + std::min(latest, 16 * average + ticks_of(1'000)) * 0.125;
+}
 
 }  // namespace
 
@@ -41,14 +50,16 @@ std::size_t PoolCore::hand_ahead_limit(const WorkerSlot& slot) const noexcept {
 WorkerSlot* PoolCore::choose_slot() noexcept {
   // The one that would come to it first. An idle one that sleeps must be woken, which takes as long as many short tasks.
   WorkerSlot* best = nullptr;
+  WorkerSlot* spinner = nullptr;
   WorkerSlot* sleeper = nullptr;
   double least = 0;
   for (const auto& place : slots_) {
     WorkerSlot& slot = *place;
     if (!slot.takes_calls()) continue;
     if (slot.in_flight.empty() && slot.ready) {
-      if (slot.header().sleeps.load(std::memory_order_relaxed) == 0) return &slot;  // it spins, or is about to look
-      if (sleeper == nullptr) sleeper = &slot;
+      // Not asleep: it spins, or is about to look.
+      WorkerSlot*& idle = slot.header().sleeps.load(std::memory_order_relaxed) == 0 ? spinner : sleeper;
+      if (idle == nullptr) idle = &slot;
       continue;
     }
     if (slot.full || slot.in_flight.size() >= hand_ahead_limit(slot)) continue;
@@ -63,7 +74,8 @@ WorkerSlot* PoolCore::choose_slot() noexcept {
       least = cost;
     }
   }
-  if (sleeper == nullptr) return best;
+  if (spinner != nullptr && (best == nullptr || least >= ticks_of(pack_nanoseconds))) return spinner;
+  if (sleeper == nullptr && spinner == nullptr) return best;
   if (best == nullptr || least >= ticks_of(wake_nanoseconds)) return sleeper;
   look_again_soon();  // the average may not be what the calls before it take
   return best;
@@ -209,11 +221,15 @@ bool PoolCore::hand(TaskState& task, WorkerSlot& slot) {
 
 void PoolCore::wake_worker(WorkerSlot& slot) noexcept {
   SegmentHeader& header = slot.header();
-  // Order: the published cursor before the look at `sleeps`; pairs with the fence in the worker's WorkerProcess::sleep. One of the two sees the
-  // other: either we see that it sleeps, or it sees the call.
-  std::atomic_thread_fence(std::memory_order_seq_cst);
+  // Order: the published cursor before the look at `sleeps`; pairs with the heavy barrier in the worker's WorkerProcess::say_that_it_sleeps. One of
+  // the two sees the other: either we see that it sleeps, or it sees the call. A full fence here would wait for the line of the cursor, which the
+  // worker is reading: a fifth of what a short task costs.
+  if (light_side_) [[likely]] std::atomic_signal_fence(std::memory_order_seq_cst);
+  else std::atomic_thread_fence(std::memory_order_seq_cst);
   // Taken back by us, so that it is woken once: until it runs again, it would cost a system call for each further call.
   if (header.sleeps.load(std::memory_order_relaxed) == 0 || header.sleeps.exchange(0, std::memory_order_relaxed) == 0) return;
+  woke_somebody_ = true;
+  header.parent_cpu.store(static_cast<std::uint32_t>(current_cpu()) + 1, std::memory_order_relaxed);
   KINDRED_INJECTION_POINT("parent.wake.before_raise");
   header.wake.fetch_add(1, std::memory_order_relaxed);
   futex_wake(header.wake, 1);
@@ -442,8 +458,8 @@ void PoolCore::take_result(WorkerSlot& slot, std::span<const std::byte> message)
   const std::uint64_t ran = result.ended_ticks > result.begun_ticks ? result.ended_ticks - result.begun_ticks : 0;
   const std::uint64_t queued = result.begun_ticks > task.submitted_ticks ? result.begun_ticks - task.submitted_ticks : 0;
   const auto bounded_ran = static_cast<double>(std::min<std::uint64_t>(ran, std::uint64_t{1} << 50U));
-  slot.average_ticks = slot.average_ticks == 0 ? bounded_ran : slot.average_ticks * 0.875 + bounded_ran * 0.125;
-  average_ticks_ = average_ticks_ == 0 ? bounded_ran : average_ticks_ * 0.875 + bounded_ran * 0.125;
+  slot.average_ticks = moved_average(slot.average_ticks, bounded_ran);
+  average_ticks_ = moved_average(average_ticks_, bounded_ran);
   run_ticks_ += ran;
   queue_ticks_ += queued;
   slot.run_ticks += ran;

@@ -93,6 +93,7 @@ class PoolCore {
   [[nodiscard]] std::string task_name(const TaskState& task) const;
   [[nodiscard]] CallBlocks& call_blocks() noexcept { return call_blocks_; }
   void block_freed() noexcept;  ///< any thread
+  void give_back_room(void* of_a_task) noexcept;  ///< any thread
 
  private:
   using Lock = std::unique_lock<std::mutex>;
@@ -191,12 +192,14 @@ class PoolCore {
   std::atomic<std::size_t> references_{1};
   const ExecutorOptions options_;
   const std::uint32_t owner_pid_;
+  const bool light_side_ = register_light_side();  // of the barrier that a worker makes before it sleeps
   Call initializer_;
   Attachments start_attachments_;    // what initializer and finalizer need, sent to each worker at its start
   Context context_;                  // member order is shutdown order: the context goes last
   Collector collector_;
   std::unique_ptr<SharedObjectRegistry> shared_objects_;
   CodeReference worker_main_ = 0;
+  TaskStore tasks_;
   CallBlocks call_blocks_{[this] { block_freed(); }};
   CallbackRunner callbacks_{[this] { callbacks_idle(); }};
   std::unique_ptr<InterruptWatch> interrupt_;
@@ -223,6 +226,7 @@ class PoolCore {
   // Waiting threads: one leads (spins, or sleeps on the waiter bell), the others follow it.
   Waiter* leader_ = nullptr;
   bool leader_sleeps_ = false;      // until it is rung for a result
+  bool woke_somebody_ = false;      // since a leader last looked
   bool leader_naps_ = false;        // for a moment; it is rung only if its own wait is over
   std::vector<Waiter*> followers_;
 

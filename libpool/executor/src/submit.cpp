@@ -124,7 +124,7 @@ std::optional<StateHandle> PoolCore::submit(Submission& submission, const EntryI
     }
   }
 
-  auto* const task = new TaskState{this, next_task_id_++, entry_code, function_code};
+  auto* const task = ::new (tasks_.take()) TaskState{this, next_task_id_++, entry_code, function_code};
   StateHandle handle{task};
   task->submitted_ticks = now;
   if (options != nullptr) task->options = std::make_unique<TaskOptions>(*options);

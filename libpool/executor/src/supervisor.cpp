@@ -185,6 +185,11 @@ void PoolCore::block_freed() noexcept {
   }
 }
 
+void PoolCore::give_back_room(void* of_a_task) noexcept {
+  tasks_.give_back(of_a_task);
+  if (tasks_.may_release()) [[unlikely]] block_freed();
+}
+
 void PoolCore::release_idle_blocks() {
   blocks_are_free_.store(false, std::memory_order_relaxed);  // before the look: what is freed from now on says so again
   const auto forget = [this](WorkerSlot& slot, ParentMessage what, std::uint64_t id) {
@@ -204,6 +209,7 @@ void PoolCore::release_idle_blocks() {
     if (!slot->takes_calls()) continue;
     more = slot->result_blocks.release_idle([&](std::size_t place) { forget(*slot, ParentMessage::forget_result, place); }) || more;
   }
+  tasks_.release();
   if (more || call_blocks_.any_free()) blocks_are_free_.store(true, std::memory_order_relaxed);
 }
 

@@ -13,7 +13,13 @@ TaskState::TaskState(PoolCore* pool, std::uint64_t task_id, CodeReference entry_
 TaskState::~TaskState() {
   drop_bytes();
   cargo.reset();  // its blocks go back to the pool
-  pool_->release();
+}
+
+void TaskState::destroy() noexcept {
+  PoolCore& pool = *pool_;
+  this->~TaskState();
+  pool.give_back_room(this);
+  pool.release();
 }
 
 bool TaskState::running() const { return !finished() && pool_->is_running(*this); }

@@ -97,9 +97,10 @@ bool PoolCore::lead(Lock& lock, const std::function<bool()>& ready, Waiter& wait
     for (unsigned round = 1; options_.spin && in_flight_ != 0; ++round) {
       // One look at each ring costs less than giving the lock away; the lock is open in between for those that submit.
       const bool same_cpu = runs_here(current_cpu());
+      const bool woke_somebody = std::exchange(woke_somebody_, false);
       flush_afterwards(lock);
-      if (same_cpu || round % 16 == 0) {
-        yield_cpu();  // the worker may be queued behind us on this core
+      if (same_cpu || woke_somebody || round % 16 == 0) {
+        yield_cpu();  // the worker may be queued behind us on this core, as one that was just woken mostly is
       } else {
         for (int i = 0; i < 8; ++i) cpu_relax();
       }

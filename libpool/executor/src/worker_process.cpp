@@ -111,6 +111,8 @@ bool WorkerProcess::sleep_until(bool (WorkerProcess::*ready)()) {
   if (budget != 0) {
     const auto limit = static_cast<std::uint64_t>(static_cast<double>(budget) * ticks_per_nanosecond());
     header_.cpu.store(static_cast<std::uint32_t>(current_cpu()) + 1, std::memory_order_relaxed);
+    // Woken on the core of whoever woke us, who now waits there for what we have done.
+    if (std::exchange(shares_core_, false)) yield_cpu();
     const auto since = ticks();
     for (unsigned round = 1; ticks() - since < limit; ++round) {
       if ((this->*ready)()) return true;
@@ -123,19 +125,27 @@ bool WorkerProcess::sleep_until(bool (WorkerProcess::*ready)()) {
     }
   }
   release_idle_arrays();
-  for (;;) {
+  while (!(this->*ready)()) {
     const auto seen = header_.wake.load(std::memory_order_relaxed);
-    header_.sleeps.store(1, std::memory_order_relaxed);
-    KINDRED_INJECTION_POINT("worker.sleep.said");
-    // Order: that we sleep before the look at the ring; pairs with the fence in PoolCore::wake_worker.
-    std::atomic_thread_fence(std::memory_order_seq_cst);
+    const Deadline look_again = say_that_it_sleeps();
     if ((this->*ready)()) break;
     KINDRED_INJECTION_POINT("worker.sleep.before_futex");
-    futex_wait(header_.wake, seen);
+    futex_wait(header_.wake, seen, look_again);
     KINDRED_INJECTION_POINT("worker.sleep.woken");
   }
   header_.sleeps.store(0, std::memory_order_relaxed);
+  shares_core_ = header_.parent_cpu.load(std::memory_order_relaxed) == static_cast<std::uint32_t>(current_cpu()) + 1;
   return true;
+}
+
+// Returns when to look again though nobody has woken us: never, but where the kernel refuses the barrier to this process (a filter of system calls that
+// an initializer set), because then the parent may have overlooked that we sleep.
+Deadline WorkerProcess::say_that_it_sleeps() noexcept {
+  header_.sleeps.store(1, std::memory_order_relaxed);
+  KINDRED_INJECTION_POINT("worker.sleep.said");
+  // Order: that we sleep before the look at the ring; pairs with the light side (or the fence) in PoolCore::wake_worker.
+  if (heavy_barrier()) [[likely]] return {};
+  return std::chrono::steady_clock::now() + std::chrono::milliseconds{10};
 }
 
 void* WorkerProcess::resolve(CodeReference reference) {
@@ -361,10 +371,9 @@ void WorkerProcess::write_result(const CallHeader& call, Encoder& out, ResultKin
   while (room.empty()) {
     boot_.service_bell.ring();
     const auto seen = header_.wake.load(std::memory_order_relaxed);
-    header_.sleeps.store(1, std::memory_order_relaxed);
-    std::atomic_thread_fence(std::memory_order_seq_cst);
+    const Deadline look_again = say_that_it_sleeps();
     room = results_.reserve(size);
-    if (room.empty()) futex_wait(header_.wake, seen);
+    if (room.empty()) futex_wait(header_.wake, seen, look_again);
     header_.sleeps.store(0, std::memory_order_relaxed);
     if (room.empty()) room = results_.reserve(size);
   }

@@ -46,6 +46,7 @@ class WorkerProcess {
  private:
   [[nodiscard]] int run();
   [[nodiscard]] bool wait_for_call();
+  [[nodiscard]] Deadline say_that_it_sleeps() noexcept;
   [[nodiscard]] bool sleep_until(bool (WorkerProcess::*ready)());
   [[nodiscard]] bool call_or_command();
   [[nodiscard]] bool room_for_result();
@@ -91,6 +92,7 @@ class WorkerProcess {
   std::uint32_t attempt_ = 0;
   std::uint64_t last_rung_ = 0;              // epoch of the last ringing
   std::uint64_t last_end_ = 0;               // ticks; 0: the worker was idle since
+  bool shares_core_ = false;                 // with whoever woke it, until it has let him run
   std::uint64_t next_memory_id_ = 1;
   std::uint64_t rss_checked_ = 0;            // ticks
   CodeReference last_reference_ = 0;

@@ -1,0 +1,82 @@
+#include "task_store.hpp"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cstring>
+#include <set>
+#include <thread>
+#include <vector>
+
+using kindred::internal::TaskStore;
+
+namespace {
+
+void use(void* room, int value) { std::memset(room, value, TaskStore::room_bytes); }
+
+}  // namespace
+
+TEST_CASE("rooms do not overlap, are aligned, and are used again") {
+  TaskStore store;
+  std::vector<unsigned char*> rooms;
+  for (int i = 0; i < 30'000; ++i) {
+    rooms.push_back(static_cast<unsigned char*>(store.take()));
+    REQUIRE(reinterpret_cast<std::uintptr_t>(rooms.back()) % TaskStore::room_alignment == 0);
+    use(rooms.back(), i % 251);
+  }
+  for (int i = 0; i < 30'000; ++i) {
+    const unsigned char* const room = rooms[static_cast<std::size_t>(i)];
+    REQUIRE(std::all_of(room, room + TaskStore::room_bytes, [i](unsigned char byte) { return byte == i % 251; }));
+  }
+  const std::set<void*> before{rooms.begin(), rooms.end()};
+  CHECK(before.size() == rooms.size());
+  for (auto* const room : rooms) store.give_back(room);
+#if !defined(__SANITIZE_ADDRESS__)  // there each is an allocation of its own
+  for (auto*& room : rooms) {
+    room = static_cast<unsigned char*>(store.take());
+    REQUIRE(before.contains(room));
+  }
+  for (auto* const room : rooms) store.give_back(room);
+#endif
+}
+
+TEST_CASE("what many tasks took is given back once nobody has a room, and only then") {
+  TaskStore store;
+  std::vector<void*> rooms;
+  for (int i = 0; i < 60'000; ++i) rooms.push_back(store.take());
+  CHECK_FALSE(store.may_release());
+  for (std::size_t i = 1; i < rooms.size(); ++i) store.give_back(rooms[i]);
+  CHECK_FALSE(store.may_release());
+  store.release();
+  use(rooms[0], 7);  // still ours
+  store.give_back(rooms[0]);
+#if !defined(__SANITIZE_ADDRESS__)
+  CHECK(store.may_release());
+#endif
+  store.release();
+  CHECK_FALSE(store.may_release());
+  void* const another = store.take();
+  use(another, 1);
+  store.give_back(another);
+}
+
+TEST_CASE("rooms are given back by any thread, while others are taken") {
+  TaskStore store;
+  constexpr int rounds = 200;
+  std::vector<std::thread> threads;
+  for (int round = 0; round < rounds; ++round) {
+    std::vector<void*> some;
+    for (int i = 0; i < 50; ++i) {
+      some.push_back(store.take());
+      use(some.back(), round);
+    }
+    threads.emplace_back([&store, some] {
+      for (void* const room : some) store.give_back(room);
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  std::set<void*> all;
+  for (int i = 0; i < 50 * rounds; ++i) all.insert(store.take());
+  CHECK(all.size() == 50U * rounds);
+  for (void* const room : all) store.give_back(room);
+}
