@@ -402,5 +402,5 @@ TEST_CASE_EACH_START_METHOD("crash table: a process that dies before it is a wor
 }
 
 TEST_CASE("crash table: the figure") {
-  std::printf("scorecard: row 7: %d cells judged\n", cells);
+  scorecard(7, fmt::format("{} cells judged", cells));
 }

@@ -19,6 +19,7 @@
 
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -260,7 +261,8 @@ TEST_CASE_EACH_START_METHOD("whichever call of the parent fails, all works, or a
     text += ", " + std::string{call.name} + " " + std::to_string(reached);
   }
   CHECK(sum > 12);
-  std::printf("scorecard: row 22: %d failing calls of the parent (%s)%s\n", sum, std::string{to_string(method)}.c_str(), text.c_str());
+  MESSAGE("failing calls of the parent: ", text.substr(2));
+  scorecard(22, fmt::format("{} calls of the parent failed, one at a time", sum));
 }
 
 TEST_CASE("whichever call of a fork server or worker fails, all works, or there is an error; nothing hangs, nothing is left (row 22)") {
@@ -274,7 +276,8 @@ TEST_CASE("whichever call of a fork server or worker fails, all works, or there 
     text += ", " + std::string{call.name} + " " + std::to_string(reached);
   }
   CHECK(sum > 5);
-  std::printf("scorecard: row 22: %d failing calls of servers and workers (fork)%s\n", sum, text.c_str());
+  MESSAGE("failing calls of servers and workers: ", text.substr(2));
+  scorecard(22, fmt::format("{} calls of servers and workers failed, one at a time [fork]", sum));
 }
 
 namespace {
@@ -331,8 +334,8 @@ TEST_CASE_EACH_START_METHOD("without descriptors, memory or room for shared memo
   with_limit(method, RLIMIT_FSIZE, 64 * 1024, [](const Lived& outcome) {
     return outcome.errors != 0 && contains(outcome.words, "bytes of shared memory") ? std::string{} : "no word of shared memory";
   });
-  std::printf("scorecard: row 23: RLIMIT_NOFILE at 8 values, RLIMIT_AS at 3 (%s): clear errors, and recovery\nscorecard: row 24: shared memory at an end (%s): an error with sizes, 0 signals\n",
-              std::string{to_string(method)}.c_str(), std::string{to_string(method)}.c_str());
+  scorecard(23, "RLIMIT_NOFILE at 8 values, RLIMIT_AS at 3: clear errors, and recovery");
+  scorecard(24, "no room for a segment: an error with sizes, 0 signals, and recovery");
 }
 
 TEST_CASE_EACH_START_METHOD("without processes to be had there are clear errors, and all works when there are some (row 23)") {
@@ -354,5 +357,5 @@ TEST_CASE_EACH_START_METHOD("without processes to be had there are clear errors,
       },
       50s);
   CHECK_MESSAGE(outcome.code == 0, to_string(outcome));
-  std::printf("scorecard: row 23: RLIMIT_NPROC 1 (%s): clear errors, and recovery\n", std::string{to_string(method)}.c_str());
+  scorecard(23, "RLIMIT_NPROC 1: clear errors, and recovery");
 }

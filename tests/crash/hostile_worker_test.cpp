@@ -18,6 +18,7 @@
 #include <thread>
 #include <vector>
 
+#include <fmt/format.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -342,7 +343,7 @@ TEST_CASE_EACH_START_METHOD("a worker that writes one piece of nonsense is kille
     }
     CHECK(pool.submit(thrice, 7).get() == 21);
   }
-  std::printf("scorecard: row 25: %d of %zu lies found, the slowest after %.1f ms (%s)\n", found, std::size(lies), static_cast<double>(slowest) / 1e6, std::string{to_string(method)}.c_str());
+  scorecard(25, fmt::format("{} of {} lies found, the slowest after {:.1f} ms", found, std::size(lies), static_cast<double>(slowest) / 1e6), slowest <= 100'000'000);
   CHECK(slowest < 1'000'000'000 * std::int64_t{slowness()});
 }
 
@@ -447,8 +448,8 @@ TEST_CASE("random nonsense harms the worker that writes it, and no other (row 25
   }
   std::string text;
   for (const auto& [end, count] : ends) text += ", " + std::to_string(count) + " " + end;
-  std::printf("scorecard: row 25: %lld random mutations, parent unharmed, %lld of %lld honest tasks wrong (%lld more had run in a liar's process), %lld liars without an end, %lld pools broken%s\n", static_cast<long long>(told_in_all),
-              static_cast<long long>(honest_wrong), static_cast<long long>(honest_tasks), static_cast<long long>(with_liars), static_cast<long long>(unbounded), static_cast<long long>(pools_broken), text.c_str());
+  MESSAGE("liars: ", text.empty() ? text : text.substr(2), "; ", pools_broken, " pools broken; ", with_liars, " honest tasks ran in the process of a liar, and were harmed");
+  scorecard(25, fmt::format("{} random mutations: parent unharmed, {} of {} honest tasks wrong, {} liars without an end", told_in_all, honest_wrong, honest_tasks, unbounded));
   CHECK(honest_wrong == 0);
   CHECK(unbounded == 0);
   CHECK(honest_tasks > 0);

@@ -16,6 +16,8 @@
 #include <thread>
 #include <vector>
 
+#include <fmt/format.h>
+
 #include "kindred/internal/injection.hpp"
 #include "kindred/internal/wakeup.hpp"
 #include "kindred/kindred.hpp"
@@ -316,7 +318,7 @@ TEST_CASE_EACH_START_METHOD("every injection point with every action: each futur
   }
   reached_by_any.merge(Injection::reached());
   MESSAGE(runs, " runs, ", reached.size(), " points under this start method");
-  std::printf("scorecard: row 13: %d runs over %zu injection points under %s, at most one task lost a kill\n", runs, reached.size(), std::string{to_string(method)}.c_str());
+  scorecard(13, fmt::format("{} runs over {} injection points, servers killed at theirs: at most one task lost a kill of a worker, none a kill of a server", runs, reached.size()));
 }
 
 TEST_CASE_EACH_START_METHOD("a worker that is killed right after the commit has delivered its value, each time (row 3)") {
@@ -350,7 +352,7 @@ TEST_CASE_EACH_START_METHOD("a worker that is killed right after the commit has 
   }
   CHECK(struck == rounds);
   CHECK(delivered == rounds);
-  std::printf("scorecard: row 3: %d of %d values delivered after a kill behind the commit, under %s\n", delivered, rounds, std::string{to_string(method)}.c_str());
+  scorecard(3, fmt::format("{} of {} values delivered after a kill behind the commit", delivered, rounds));
 }
 
 TEST_CASE("a worker that sleeps, or is about to, wakes for a call that comes late or at once (row 30)") {

@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include <fmt/format.h>
 #include <sys/ptrace.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -220,8 +221,7 @@ TEST_CASE("a worker that is stopped or killed at any instruction of its work kee
   CHECK(lost > 0);
   CHECK((delivered_after_commit > 0 || !long_run()));
   CHECK(longest_turn < 2s);
-  std::printf("scorecard: row 5: %ld of %ld instructions, one kill each: %ld tasks lost, %ld wrong\n", runs, steps_to_sleep + 1, lost, wrong);
-  std::printf("scorecard: row 6: stopped at %ld instructions, the parent's turn took %.2f ms at most\n", runs,
-              static_cast<double>(longest_turn.count()) / 1e6);
+  scorecard(5, fmt::format("killed at {} of {} instructions: {} tasks lost, {} wrong", runs, steps_to_sleep + 1, lost, wrong));
+  scorecard(6, fmt::format("stopped at {} of {} instructions: a turn of the parent took {:.2f} ms at most", runs, steps_to_sleep + 1, static_cast<double>(longest_turn.count()) / 1e6));
 }
 #endif

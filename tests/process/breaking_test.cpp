@@ -6,6 +6,7 @@
 #include <thread>
 #include <vector>
 
+#include <fmt/format.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -84,6 +85,37 @@ TEST_CASE_EACH_START_METHOD("a pool whose workers die over and over breaks at th
   CHECK(pool.worker_pids().empty());
 }
 
+TEST_CASE_EACH_START_METHOD("where every task crashes, the usual restart limit ends them all soon, with little CPU time (row 17)") {
+  ResourceAudit audit;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
+  pool.logger().add_sink([](const LogRecord&) {});
+  std::vector<Future<int>> futures;
+  const auto cpu_before = cpu_seconds();
+  const auto since = std::chrono::steady_clock::now();
+  try {
+    for (int i = 0; i < 300; ++i) futures.push_back(pool.submit(die));
+  } catch (const BrokenProcessPool&) {  // while we still submit
+  }
+  int broken = 0;
+  for (auto& future : futures) {
+    try {
+      future.get();
+    } catch (const WorkerLost&) {
+    } catch (const BrokenProcessPool&) {
+      ++broken;
+    }
+  }
+  const double took = std::chrono::duration<double>(std::chrono::steady_clock::now() - since).count(), cpu = cpu_seconds() - cpu_before;
+  const auto restarts = pool.stats().restarts;
+  CHECK(broken > 0);
+  CHECK(restarts >= 65);
+  CHECK(restarts <= 65 + 2);  // and the other worker's
+  CHECK_THROWS_AS(pool.submit(number, 1), BrokenProcessPool);
+  CHECK(took < 20.0 * slowness());  // some tenths of a second on a quiet machine: this one may be busy with other tests
+  CHECK(cpu < 5.0 * slowness());
+  scorecard(17, fmt::format("{} tasks ended after {} deaths in {:.2f} s, with {:.2f} s of CPU time of the parent", futures.size(), restarts, took, cpu), took <= 2);
+}
+
 TEST_CASE_EACH_START_METHOD("a task that succeeds in between ends the count of deaths (B55)") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1, .restart_limit = {.count = 2, .period = 1h}}};
@@ -159,6 +191,51 @@ TEST_CASE_EACH_START_METHOD("a worker that dies while shutdown waits does not ke
   ends.join();
   CHECK_THROWS_AS(dying.get(), WorkerLost);
   CHECK(after.get() == 3);
+}
+
+TEST_CASE_EACH_START_METHOD("a pool whose workers are killed all the time ends in its grace, however it is ended (row 14)") {
+  ResourceAudit audit;
+  std::chrono::duration<double> longest{0};
+  int ends = 0;
+  constexpr auto grace = 1s;
+  for (const char* how : {"shutdown", "terminate", "kill", "destroy"}) {
+    for (int round = 0; round < (long_run() ? 50 : 3); ++round) {
+      CAPTURE(std::string{how});
+      CAPTURE(round);
+      auto pool = std::make_unique<ProcessPoolExecutor>(entry(), ExecutorOptions{.start_method = method, .max_workers = 3, .restart_limit = {.count = 1'000'000}, .shutdown_grace = grace});
+      pool->logger().add_sink([](const LogRecord&) {});
+      std::vector<Future<int>> futures;
+      for (int i = 0; i < 60; ++i) futures.push_back(i % 4 == 0 ? pool->submit(die) : pool->submit(number, i));
+      futures[8].wait();
+      std::atomic<bool> cease{false};
+      std::thread kills{[&] {
+        while (!cease) {
+          for (const auto pid : pool->worker_pids()) ::kill(static_cast<pid_t>(pid), SIGKILL);
+          std::this_thread::sleep_for(std::chrono::microseconds{300 * (round % 5 + 1)});
+        }
+      }};
+      const auto since = std::chrono::steady_clock::now();
+      switch (*how) {
+        case 't': pool->terminate_workers(); break;
+        case 'k': pool->kill_workers(); break;
+        case 's': pool->shutdown({.wait = true, .cancel_pending = true}); break;
+        default: cease = true;  // the destructor lets all tasks be run: in a storm for ever
+      }
+      if (*how != 'd') {
+        pool->shutdown();
+        for (auto& future : futures) CHECK(future.done());
+      }
+      cease = true;
+      kills.join();
+      pool.reset();
+      for (auto& future : futures) CHECK(future.done());
+      longest = std::max<std::chrono::duration<double>>(longest, std::chrono::steady_clock::now() - since);
+      ++ends;
+    }
+  }
+  audit.finish();
+  CHECK(longest < (grace + 20s) * slowness());
+  scorecard(14, fmt::format("{} pools with a grace of 1 s ended in {:.2f} s at most, 0 processes left", ends, longest.count()), longest <= grace + 1s);
 }
 
 TEST_CASE_EACH_START_METHOD("a callback that submits while workers die does not stop the pool (B40)") {

@@ -72,6 +72,19 @@ TEST_CASE_EACH_START_METHOD("construction starts no worker; under fork it starts
   CHECK(pool.stats().workers == 0);
 }
 
+TEST_CASE_EACH_START_METHOD("the threads that made the pool and started its workers end, and the workers live on (row 12)") {
+  ResourceAudit audit;
+  std::optional<ProcessPoolExecutor> pool;
+  std::thread{[&] { pool.emplace(entry(), ExecutorOptions{.start_method = method, .max_workers = 1}); }}.join();
+  int first = 0;
+  std::thread{[&] { first = pool->submit(pid_of_worker).get(); }}.join();
+  for (int i = 0; i < 20; ++i) {
+    std::thread{[&] { CHECK(pool->submit(pid_of_worker).get() == first); }}.join();
+  }
+  CHECK(pool->stats().restarts == 0);
+  scorecard(12, "the same worker ran 20 tasks after the threads that had made it and the pool");
+}
+
 TEST_CASE_EACH_START_METHOD("tasks that are waited for one after another use one worker (C62)") {
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 4}};
   std::set<int> pids;

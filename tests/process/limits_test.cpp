@@ -7,6 +7,7 @@
 #include <thread>
 #include <vector>
 
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include "kindred/kindred.hpp"
@@ -67,6 +68,12 @@ void clean_up_on_term(SharedArray<int> told) {
     ::_exit(0);
   });
   for (;;) ::pause();
+}
+
+std::int64_t now_ns() { return std::chrono::steady_clock::now().time_since_epoch() / 1ns; }
+void note_time_and_stay(SharedArray<std::int64_t> begun, std::size_t place, bool deaf) {
+  begun.mutable_span()[place] = now_ns();
+  deaf ? stay_deaf() : stay();
 }
 
 bool all_gone(const SharedArray<int>& pids) {
@@ -218,6 +225,43 @@ TEST_CASE_EACH_START_METHOD("tasks with different limits each end in their time,
     }
   }
   CHECK(pool.stats().supervisor_wakeups - wakeups < 200);
+}
+
+TEST_CASE_EACH_START_METHOD("a limit of a second fires soon after it, not before, also where the task blocks all signals and the CPUs are busy (row 16)") {
+  ResourceAudit audit;
+  constexpr std::size_t tasks = 8;
+  const auto measure = [&](ProcessPoolExecutor& pool) {
+    const auto begun = pool.make_array<std::int64_t>(tasks, ArrayAccess::all_write);
+    std::vector<std::int64_t> ended(tasks);
+    std::vector<Future<void>> futures;
+    for (std::size_t i = 0; i < tasks; ++i) {
+      futures.push_back(pool.submit({.timeout = 1s}, note_time_and_stay, begun, i, i % 2 == 1));
+      futures.back().on_done([&ended, i] { ended[i] = now_ns(); });
+    }
+    for (auto& future : futures) CHECK_THROWS_AS(future.get(), TaskTimeout);
+    pool.shutdown();  // all callbacks have run
+    std::pair<double, double> seconds{1e9, 0};
+    for (std::size_t i = 0; i < tasks; ++i) {
+      const double took = static_cast<double>(ended[i] - begun[i]) / 1e9;
+      seconds = {std::min(seconds.first, took), std::max(seconds.second, took)};
+    }
+    CHECK(seconds.first >= 1.0);
+    CHECK(seconds.second < 10.0 * slowness());  // a few ms on a quiet machine: this one may be busy with other tests
+    return seconds;
+  };
+  ExecutorOptions options{.start_method = method, .max_workers = tasks, .start_all = true};
+  std::pair<double, double> idle, loaded;
+  {
+    ProcessPoolExecutor pool{entry(), options};
+    idle = measure(pool);
+  }
+  {
+    const CpuHogs hogs{4 * std::thread::hardware_concurrency()};
+    ProcessPoolExecutor pool{entry(), options};
+    loaded = measure(pool);
+  }
+  scorecard(16, fmt::format("{} tasks, half of them deaf: after {:.3f} to {:.3f} s; under 4 x load {:.3f} to {:.3f} s", tasks, idle.first, idle.second, loaded.first, loaded.second),
+            idle.second <= 1.1 && loaded.second < 2);
 }
 
 TEST_CASE_EACH_START_METHOD("subprocesses of a task go with it when it is over its time, or its pool is killed (E109, E110)") {

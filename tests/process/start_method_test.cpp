@@ -136,7 +136,7 @@ TEST_CASE_EACH_START_METHOD("with a thousand descriptors open in the parent, a w
     CHECK(found == (capture ? std::vector{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11} : std::vector{0, 1, 2, 3, 4, 5, 6, 7}));
   }
   for (const int fd : many) ::close(fd);
-  std::printf("scorecard: row 20: exactly the 8 documented descriptors (12 with captured output), 1000 open in the host\n");
+  scorecard(20, "exactly the 8 documented descriptors (12 with captured output), with 1000 open in the host");
 }
 
 TEST_CASE_EACH_START_METHOD("environment, folder, niceness, limits and CPUs hold in the worker, and the parent is as before (D101)") {

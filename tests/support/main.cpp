@@ -40,6 +40,7 @@ struct CaseListener : doctest::IReporter {
   void test_case_reenter(const doctest::TestCaseData&) override {}
   void test_case_end(const doctest::CurrentTestCaseStats& stats) override {
     internal::case_ends();
+    internal::print_rows(name_, stats.testCaseSuccess, skipped);
     if (!stats.testCaseSuccess) {
       note("fail " + name_);
     } else if (!skipped.empty()) {

@@ -18,6 +18,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <spawn.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -292,6 +293,27 @@ Outcome run_forked(const std::function<void()>& body, std::chrono::milliseconds 
   close_fd(err.read);
   close_fd(process);
   return outcome;
+}
+
+CpuHogs::CpuHogs(unsigned count) {
+  const pid_t parent = ::getpid();
+  for (unsigned i = 0; i < count; ++i) {
+    const pid_t pid = ::fork();
+    if (pid < 0) throw std::runtime_error{"cannot fork a process that takes CPU time"};
+    if (pid != 0) {
+      pids_.push_back(pid);
+      continue;
+    }
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    ::close_range(3, ~0U, 0);
+    if (::getppid() != parent) ::_exit(0);
+    for (volatile unsigned rounds = 0;;) rounds = rounds + 1;
+  }
+}
+
+CpuHogs::~CpuHogs() {
+  for (const pid_t pid : pids_) ::kill(pid, SIGKILL);
+  for (const pid_t pid : pids_) ::waitpid(pid, nullptr, 0);
 }
 
 void expect_exit(const std::function<void()>& body, int code, const std::string& text) {

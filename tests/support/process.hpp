@@ -67,6 +67,18 @@ Outcome run_program(const std::string& path, const std::vector<std::string>& arg
 /// 99 where it threw (the text is in `err`).
 Outcome run_forked(const std::function<void()>& body, std::chrono::milliseconds timeout = std::chrono::seconds{30});
 
+/// Processes that do nothing but take CPU time, until the end of the object.
+class CpuHogs {
+ public:
+  explicit CpuHogs(unsigned count);
+  CpuHogs(const CpuHogs&) = delete;
+  CpuHogs& operator=(const CpuHogs&) = delete;
+  ~CpuHogs();
+
+ private:
+  std::vector<pid_t> pids_;
+};
+
 /// Runs `body` in a fork, and fails the test unless it exits with `code` (or is killed by `signal`) and says `text` on stderr.
 void expect_exit(const std::function<void()>& body, int code, const std::string& text = {});
 void expect_signal(const std::function<void()>& body, int signal, const std::string& text = {});

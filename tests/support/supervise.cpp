@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "support/process.hpp"
+#include "support/rows.hpp"
 
 extern char** environ;  // NOLINT: POSIX's name
 
@@ -84,6 +85,11 @@ void dump_stacks(const std::vector<ProcessInfo>& processes) {
     print_kernel_view("/proc/" + pid);
   }
   std::cerr << std::endl;
+}
+
+// A case that does not come to its end says nothing of its rows any more.
+void print_not_held(const std::string& name, const char* how) {
+  for (const int row : internal::rows_of(name)) internal::print_row(row, "NOT HELD: \"" + name + "\" " + how, name);
 }
 
 // Stops all before it kills any, so that nobody replaces what was killed.
@@ -182,6 +188,7 @@ struct Watch {
                 << std::chrono::duration_cast<std::chrono::seconds>(state.due - state.begun).count()
                 << " s. Stacks of all its processes:" << std::endl;
       dump_stacks(descendants(::getpid()));
+      print_not_held(state.running, "ran over its time");
       break;
     }
   }
@@ -211,6 +218,7 @@ struct Watch {
     std::cerr << "\nDIED: the test program was killed by " << ::strsignal(WTERMSIG(state.status));
     if (!state.running.empty()) std::cerr << " in \"" << state.running << "\"";
     std::cerr << std::endl;
+    print_not_held(state.running, "died");
     std::_Exit(128 + WTERMSIG(state.status));
   }
   std::_Exit(left.empty() ? WEXITSTATUS(state.status) : 1);

@@ -7,6 +7,7 @@
 //   run_program, Program, run_forked, expect_exit, expect_signal, victim("name")
 //   CHECK_CONTAINS(text, "part"), CHECK_THROWS_CONTAINS(expression, Type, "part")
 //   KINDRED_SKIP("why")                      ends the case as skipped: counted and printed
+//   scorecard(row, "figure")                 a line of the table of promises, printed if the case holds
 //   long_run()                               whether ./tests/run --long asked for the long version
 //   TemporaryFolder                          a fresh folder, removed at the end
 //
@@ -22,6 +23,7 @@
 #include "support/audit.hpp"
 #include "support/deadline.hpp"
 #include "support/process.hpp"
+#include "support/rows.hpp"
 
 namespace kindred {
 class Entry;

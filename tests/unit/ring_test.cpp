@@ -1,7 +1,6 @@
 // The rings of calls and results by themselves: cursors that turn over, two threads, and producers that lie. Rows 27 and 29.
 #include <atomic>
 #include <cstdint>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
@@ -13,6 +12,7 @@
 #include <doctest/doctest.h>
 
 #include "kindred/internal/ring.hpp"
+#include "support/rows.hpp"
 
 using namespace kindred::internal;
 
@@ -90,8 +90,7 @@ TEST_CASE("a ring keeps every message, once and in order, while its cursor turns
   const std::uint64_t wrong = drive<std::uint8_t>(128, operations, 1) + drive<std::uint16_t>(256, operations / 2, 2) + drive<std::uint16_t>(32768, operations / 2, 3) +
                               drive<std::uint64_t>(4096, operations / 10, 4);
   CHECK(wrong == 0);
-  std::printf("scorecard: row 27: %llu operations on rings with cursors of 8 bits, as many with 16, %llu errors\n",
-              static_cast<unsigned long long>(operations), static_cast<unsigned long long>(wrong));
+  kindred::test::scorecard(27, std::to_string(operations) + " operations with cursors of 8 bits, as many with 16: " + std::to_string(wrong) + " errors");
 }
 
 TEST_CASE("one thread writes and another reads, and every message arrives whole (row 29)") {

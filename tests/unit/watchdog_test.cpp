@@ -91,3 +91,36 @@ TEST_CASE("the count is of cases, and what did not end is a failure") {
   CHECK_CONTAINS(summarise(ran, "another", "", 0), "1 passed, 0 failed\n");
   CHECK_CONTAINS(summarise("", "another", "", 1), "0 passed, 0 failed\n");
 }
+
+TEST_CASE("a line of the scorecard is said where its case held, and NOT HELD where any check of it failed, whenever") {
+  const auto said = [](const std::string& name) { return run_case(name).outcome.out; };
+  const auto held = said("says a figure and holds*");
+  CHECK_CONTAINS(held, "scorecard: row 1: 3 < 4 & \"all\" right [fork]\n");
+  CHECK_CONTAINS(held, "scorecard: row 2: case: says a figure and holds [fork]\n");
+  CHECK_CONTAINS(held, "scorecard: row 3: MISSED here: 5 ms [fork]\n");
+  CHECK_CONTAINS(said("says a figure and fails*"), "scorecard: row 4: NOT HELD: nothing lost\n");
+  CHECK_CONTAINS(said("fails before*"), "scorecard: row 5: NOT HELD: fails before it says anything\n");
+  CHECK_CONTAINS(said("skips its row*"), "scorecard: row 6: SKIPPED: no such kernel\n");
+  CHECK_CONTAINS(said("crashes in its row*"), "scorecard: row 7: NOT HELD: \"crashes in its row (row 7)\" died\n");
+}
+
+TEST_CASE("the scorecard has every row, with what was said of it, once for all start methods, and counts what was not held") {
+  test::TemporaryFolder folder;
+  test::write_file(folder / "junit.xml",
+                   "<testsuite tests=\"3\" failures=\"1\">\n<system-out>scorecard: row 1: 3 &lt; 4 &amp; &quot;all&quot; right [fork]\n"
+                   "scorecard: row 1: 3 &lt; 4 &amp; &quot;all&quot; right [spawn]\nscorecard: row 1: 3 &lt; 4 &amp; &quot;all&quot; right [forkserver]\n"
+                   "scorecard: row 2: one [fork]\nscorecard: row 2: one [fork]\nscorecard: row 2: NOT HELD: two [spawn]\nscorecard: row 3: MISSED here: 5 ms\n"
+                   "scorecard: row 3: case: not shown\nscorecard: row 4: case: a case with no figure\nscorecard: row 6: SKIPPED: no such kernel</system-out>\n");
+  const auto table = test::run_program(KINDRED_SOURCE_DIR "/tests/support/scorecard", {folder / "junit.xml", "asan"}).out;
+  CHECK_CONTAINS(table, "\n  1  held       ");
+  CHECK_CONTAINS(table, "\n                  3 < 4 & \"all\" right\n");
+  CHECK_CONTAINS(table, "\n  2  NOT HELD   ");
+  CHECK_CONTAINS(table, "\n                  one [fork]\n                  NOT HELD: two [spawn]\n");
+  CHECK_CONTAINS(table, "\n  3  missed     ");
+  CHECK_FALSE(test::contains(table, "not shown"));
+  CHECK_CONTAINS(table, "\n                  a case with no figure\n");
+  CHECK_CONTAINS(table, "\n  6  skipped    ");
+  CHECK_CONTAINS(table, "\n 29  NOT HELD   ");
+  CHECK_CONTAINS(table, "\n 36  no figure  ");
+  CHECK_CONTAINS(table, "\n2 of 36 promises held, 2 NOT HELD, 1 missed on this machine, 1 skipped, 30 without a figure in this run.\n");
+}

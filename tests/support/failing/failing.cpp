@@ -41,3 +41,14 @@ TEST_CASE("leaks a descriptor") {
   kindred::test::ResourceAudit audit;
   CHECK(::open("/dev/null", O_RDONLY | O_CLOEXEC) >= 0);
 }
+TEST_CASE("says a figure and holds (rows 1, 2) [fork]") {
+  kindred::test::scorecard(1, "3 < 4 & \"all\" right");
+  kindred::test::scorecard(3, "5 ms", false);
+}
+TEST_CASE("says a figure and fails afterwards (G7, row 4)") {
+  kindred::test::scorecard(4, "nothing lost");
+  CHECK(false);
+}
+TEST_CASE("fails before it says anything (row 5, B6)") { throw 1; }
+TEST_CASE("skips its row (row 6)") { KINDRED_SKIP("no such kernel"); }
+TEST_CASE("crashes in its row (row 7)") { ::raise(SIGSEGV); }
