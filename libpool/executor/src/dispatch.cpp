@@ -16,7 +16,7 @@ namespace {
 
 // How much work is handed ahead of a worker: enough that it does not run dry while the parent does something else.
 constexpr double work_ahead_nanoseconds = 500'000;
-constexpr std::size_t calls_ahead_limit = 1024;
+constexpr std::int64_t calls_ahead_limit = 1024;
 // What it takes to wake a worker that sleeps, and what a call is taken for of which nothing is known.
 constexpr double wake_nanoseconds = 30'000;
 constexpr double unknown_nanoseconds = 1'000'000;
@@ -28,13 +28,11 @@ constexpr double long_run_nanoseconds = 50'000;
 constexpr double rebalance_due_nanoseconds = 60'000;
 constexpr std::chrono::microseconds rebalance_after{500};
 
-double ticks_of(double nanoseconds) noexcept { return nanoseconds * ticks_per_nanosecond(); }
-
 // A task during which the kernel ran something else must not look like a change of what tasks take: that would wake workers which then take the core
 // from others. A real change is followed within some tasks.
-double moved_average(double average, double latest) noexcept {
+double moved_average(double average, double latest, double ticks_a_microsecond) noexcept {
   if (average == 0) return latest;
-  return average * 0.875 + std::min(latest, 16 * average + ticks_of(1'000)) * 0.125;
+  return average * 0.875 + std::min(latest, 16 * average + ticks_a_microsecond) * 0.125;
 }
 
 }  // namespace
@@ -47,7 +45,14 @@ std::size_t PoolCore::hand_ahead_limit(const WorkerSlot& slot) const noexcept {
   return 1 + static_cast<std::size_t>(std::clamp(ahead, 1.0, static_cast<double>(calls_ahead_limit)));
 }
 
-WorkerSlot* PoolCore::choose_slot() noexcept {
+// Has the slot as many calls as `hand_ahead_limit` says? Without its division: this is asked with each submit.
+bool PoolCore::has_enough_ahead(const WorkerSlot& slot, std::int64_t calls, double average) const noexcept {
+  if (!slot.ready || uses_priorities_) return calls >= 1;
+  if (average <= 0) return calls >= 2;
+  return calls > 1 && (calls > calls_ahead_limit || static_cast<double>(calls) * average > ticks_of(work_ahead_nanoseconds));
+}
+
+WorkerSlot* PoolCore::choose_slot(std::uint64_t now) noexcept {
   // The one that would come to it first. An idle one that sleeps must be woken, which takes as long as many short tasks.
   WorkerSlot* best = nullptr;
   WorkerSlot* spinner = nullptr;
@@ -62,10 +67,12 @@ WorkerSlot* PoolCore::choose_slot() noexcept {
       if (idle == nullptr) idle = &slot;
       continue;
     }
-    if (slot.full || slot.in_flight.size() >= hand_ahead_limit(slot)) continue;
+    if (slot.full) continue;
     const double average = slot.average_ticks > 0 ? slot.average_ticks : average_ticks_;
-    double cost = static_cast<double>(slot.in_flight.size()) * (average > 0 && slot.ready ? average : ticks_of(unknown_nanoseconds));
-    if (runs_long(slot)) {
+    const auto calls = static_cast<std::int64_t>(slot.in_flight.size());
+    double cost = static_cast<double>(calls) * (average > 0 && slot.ready ? average : ticks_of(unknown_nanoseconds));
+    if (has_enough_ahead(slot, calls, average)) continue;
+    if (runs_long(slot, now)) {
       if (slot.in_flight.size() > 1) continue;
       cost += ticks_of(unknown_nanoseconds);
     }
@@ -81,14 +88,13 @@ WorkerSlot* PoolCore::choose_slot() noexcept {
   return best;
 }
 
-bool PoolCore::runs_long(WorkerSlot& slot) noexcept {
-  const auto limit = static_cast<std::uint64_t>(ticks_of(long_run_nanoseconds));
-  if (!slot.ready || slot.in_flight.empty() || ticks() - slot.progress_ticks < limit) return false;  // no look at what the worker writes
+bool PoolCore::runs_long(WorkerSlot& slot, std::uint64_t now) const noexcept {
+  const auto limit = static_cast<std::int64_t>(ticks_of(long_run_nanoseconds));
+  if (!slot.ready || slot.in_flight.empty() || static_cast<std::int64_t>(now - slot.progress_ticks) < limit) return false;  // no look at what the worker writes
   const SegmentHeader& header = slot.header();
   if (header.begun_task.load(std::memory_order_relaxed) != slot.in_flight.front().task->id) return false;
   const std::uint64_t begun = header.begun_ticks.load(std::memory_order_relaxed);
-  const std::uint64_t now = ticks();
-  return now > begun && now - begun >= limit;
+  return now > begun && now - begun >= static_cast<std::uint64_t>(limit);
 }
 
 void PoolCore::look_again_soon() noexcept {
@@ -126,6 +132,20 @@ std::uint64_t PoolCore::send_block(WorkerSlot& slot, CallBlock& block) {
   return id;
 }
 
+bool PoolCore::send_modules(WorkerSlot& slot, CodeReference reference) {
+  for (std::size_t index = slot.modules_known; index < (reference >> code_module_shift); ++index) {
+    const Module module = context_.code().module(index);
+    std::vector<std::byte> message(sizeof(AttachmentNotice) + module.path.size() + 1 + module.build_id.size());
+    const AttachmentNotice notice{.message = static_cast<std::uint32_t>(ParentMessage::module), .spare = 0, .memory_id = index, .bytes = module.path.size()};
+    std::memcpy(message.data(), &notice, sizeof notice);
+    std::memcpy(message.data() + sizeof notice, module.path.c_str(), module.path.size() + 1);
+    std::memcpy(message.data() + sizeof notice + module.path.size() + 1, module.build_id.data(), module.build_id.size());
+    if (slot.worker.socket.send(message) != MessageSocket::Sent::yes) return false;
+    slot.modules_known = index + 1;
+  }
+  return true;
+}
+
 void PoolCore::move_to_block(TaskState& task) {
   const auto bytes = task.bytes();
   auto block = call_blocks_.take(bytes.size());
@@ -136,7 +156,7 @@ void PoolCore::move_to_block(TaskState& task) {
   task.cargo->block = std::move(block);
 }
 
-bool PoolCore::hand(TaskState& task, WorkerSlot& slot) {
+bool PoolCore::hand(TaskState& task, WorkerSlot& slot, std::uint64_t now) {
   if (task.bytes().size() > largest_in_ring && (!task.cargo || !task.cargo->block)) {
     try {
       move_to_block(task);
@@ -156,18 +176,7 @@ bool PoolCore::hand(TaskState& task, WorkerSlot& slot) {
   if (room.empty() && slot.in_flight.empty()) room = slot.calls.reserve(size);
   if (room.empty()) return false;
 
-  for (const CodeReference reference : {task.entry, task.function}) {
-    for (std::size_t index = slot.modules_known; index < (reference >> 48U); ++index) {
-      const Module module = context_.code().module(index);
-      std::vector<std::byte> message(sizeof(AttachmentNotice) + module.path.size() + 1 + module.build_id.size());
-      const AttachmentNotice notice{.message = static_cast<std::uint32_t>(ParentMessage::module), .spare = 0, .memory_id = index, .bytes = module.path.size()};
-      std::memcpy(message.data(), &notice, sizeof notice);
-      std::memcpy(message.data() + sizeof notice, module.path.c_str(), module.path.size() + 1);
-      std::memcpy(message.data() + sizeof notice + module.path.size() + 1, module.build_id.data(), module.build_id.size());
-      if (slot.worker.socket.send(message) != MessageSocket::Sent::yes) return false;
-      slot.modules_known = index + 1;
-    }
-  }
+  if (std::max(task.entry, task.function) >> code_module_shift > slot.modules_known && !send_modules(slot, std::max(task.entry, task.function))) return false;
   std::vector<std::uint64_t> ids;
   BlockReference block{};
   if (task.cargo && !send_attachments(slot, task, ids)) return false;
@@ -202,7 +211,7 @@ bool PoolCore::hand(TaskState& task, WorkerSlot& slot) {
   slot.calls.publish(size);
   KINDRED_INJECTION_POINT("parent.hand.published");
 
-  if (slot.in_flight.empty()) slot.progress_ticks = ticks();
+  if (slot.in_flight.empty()) slot.progress_ticks = now;
   slot.in_flight.push_back({&task, header, slot.calls.published()});
   ++in_flight_;
   ++slot.handed;
@@ -235,7 +244,7 @@ void PoolCore::wake_worker(WorkerSlot& slot) noexcept {
   futex_wake(header.wake, 1);
 }
 
-void PoolCore::place(TaskState& task) {
+void PoolCore::place(TaskState& task, std::uint64_t now) {
   if (!uses_priorities_ && task.options && task.options->priority != 0) {
     // The first task with a priority: what was handed ahead waits with the others from now on.
     uses_priorities_ = true;
@@ -247,8 +256,8 @@ void PoolCore::place(TaskState& task) {
     return want_workers();
   }
   if (waiting_.empty()) {
-    WorkerSlot* const slot = choose_slot();
-    if (slot != nullptr && hand(task, *slot)) {
+    WorkerSlot* const slot = choose_slot(now);
+    if (slot != nullptr && hand(task, *slot, now)) {
       const bool was_idle = slot->in_flight.size() == 1;
       wake_worker(*slot);
       if (!was_idle) want_workers();
@@ -261,11 +270,13 @@ void PoolCore::place(TaskState& task) {
 }
 
 void PoolCore::refill() {
+  if (waiting_.empty() && bounded_waiting_ == 0) return;
+  const auto now = ticks();
   while (TaskState* const task = waiting_.front()) {
-    WorkerSlot* const slot = choose_slot();
+    WorkerSlot* const slot = choose_slot(now);
     if (slot == nullptr) break;
     waiting_.remove(*task);
-    if (hand(*task, *slot)) {
+    if (hand(*task, *slot, now)) {
       wake_worker(*slot);
       continue;
     }
@@ -316,6 +327,7 @@ void PoolCore::rebalance() {
   rebalance_at_.reset();
   if (!waiting_.empty() || in_flight_ < 2) return;
   bool somebody_waits = false;
+  const auto now = ticks();
   for (const auto& idle : slots_) {
     if (!idle->idle() || !idle->ready) continue;
     WorkerSlot* victim = nullptr;
@@ -325,7 +337,7 @@ void PoolCore::rebalance() {
       const bool runs = slot.state == WorkerSlot::State::alive || slot.state == WorkerSlot::State::leaving;  // a leaving one finishes what it has
       if (!runs || slot.in_flight.size() < (slot.ready ? 2U : 1U)) continue;
       const std::size_t unbegun = slot.in_flight.size() - (slot.ready ? 1 : 0);
-      if (slot.ready && !runs_long(slot)) {
+      if (slot.ready && !runs_long(slot, now)) {
         somebody_waits = true;
         continue;
       }
@@ -458,8 +470,8 @@ void PoolCore::take_result(WorkerSlot& slot, std::span<const std::byte> message)
   const std::uint64_t ran = result.ended_ticks > result.begun_ticks ? result.ended_ticks - result.begun_ticks : 0;
   const std::uint64_t queued = result.begun_ticks > task.submitted_ticks ? result.begun_ticks - task.submitted_ticks : 0;
   const auto bounded_ran = static_cast<double>(std::min<std::uint64_t>(ran, std::uint64_t{1} << 50U));
-  slot.average_ticks = moved_average(slot.average_ticks, bounded_ran);
-  average_ticks_ = moved_average(average_ticks_, bounded_ran);
+  slot.average_ticks = moved_average(slot.average_ticks, bounded_ran, ticks_of(1'000));
+  average_ticks_ = moved_average(average_ticks_, bounded_ran, ticks_of(1'000));
   run_ticks_ += ran;
   queue_ticks_ += queued;
   slot.run_ticks += ran;
@@ -486,7 +498,7 @@ void PoolCore::take_result(WorkerSlot& slot, std::span<const std::byte> message)
       task.store(value);
     }
     task.cargo = std::move(cargo);
-    deaths_.clear();  // it is no crash loop where tasks succeed
+    if (!deaths_.empty()) deaths_.clear();  // it is no crash loop where tasks succeed
     return finish(task, Outcome::value);
   }
   ++slot.stats.tasks_failed;

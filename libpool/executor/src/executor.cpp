@@ -17,7 +17,7 @@ ProcessPoolExecutor::~ProcessPoolExecutor() {
     return;
   }
   core_->close();
-  core_->release();
+  core_->release_by_executor();
 }
 
 void ProcessPoolExecutor::check(const TaskOptions& options) {

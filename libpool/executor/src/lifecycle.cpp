@@ -49,7 +49,6 @@ PoolCore::PoolCore(ExecutorOptions options, CollectorKey key)
   max_workers_ = options_.max_workers.value() == 0 ? usable_cpus_ : static_cast<std::size_t>(options_.max_workers.value());
   shared_objects_->make_room_for(2 * max_workers_ + 2);  // a worker that leaves may still hold what its successor has
   worker_main_ = context_.code().reference(reinterpret_cast<const void*>(&worker_main));
-  (void)ticks_per_nanosecond();
   const unsigned threads = thread_count();
   context_.begin(options_.worker, encode_pool_part(), options_.preload.empty() ? 0 : context_.code().reference(reinterpret_cast<const void*>(&prepare_fork_server)),
                  with_spdlog_registry_held);
@@ -73,6 +72,28 @@ PoolCore::PoolCore(ExecutorOptions options, CollectorKey key)
 }
 
 PoolCore::~PoolCore() = default;
+
+void PoolCore::retain_for_task() noexcept {
+  constexpr std::size_t batch = 4096;
+  const auto left = prepaid_.load(std::memory_order_relaxed);
+  if (left == 0) [[unlikely]] {
+    if (executor_gone_) return retain();  // nobody would give back what is left of a batch
+    references_.fetch_add(batch, std::memory_order_relaxed);
+    prepaid_.store(batch - 1, std::memory_order_relaxed);
+    return;
+  }
+  prepaid_.store(left - 1, std::memory_order_relaxed);
+}
+
+void PoolCore::release_by_executor() noexcept {
+  std::size_t references = 1;
+  {
+    const std::scoped_lock lock{mutex_};
+    executor_gone_ = true;
+    references += prepaid_.exchange(0, std::memory_order_relaxed);
+  }
+  if (references_.fetch_sub(references, std::memory_order_acq_rel) == references) delete this;
+}
 
 std::vector<std::byte> PoolCore::encode_pool_part() {
   start_attachments_.clear();

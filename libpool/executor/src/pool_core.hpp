@@ -17,6 +17,7 @@
 #include "callback_runner.hpp"
 #include "kindred/executor_options.hpp"
 #include "kindred/internal/collector.hpp"
+#include "kindred/internal/clock.hpp"
 #include "kindred/internal/context.hpp"
 #include "kindred/internal/event_poll.hpp"
 #include "kindred/internal/exception_codec.hpp"
@@ -55,6 +56,11 @@ class PoolCore {
   void release() noexcept {
     if (references_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
   }
+
+  /// For a task's state, under the lock: many are paid for at once, because each such step costs as much as the rest of making a state.
+  void retain_for_task() noexcept;
+  /// The executor lets go: no task is made after that but by its callbacks.
+  void release_by_executor() noexcept;
 
   // --- submitting and handing out: submit.cpp, dispatch.cpp
   void require_open();  ///< Errors: `UsageError`, `BrokenProcessPool`
@@ -108,15 +114,18 @@ class PoolCore {
   void require_accepting() const;                ///< under the lock. Errors: `UsageError`, `BrokenProcessPool`
 
   // --- dispatch.cpp; all under the lock
-  [[nodiscard]] WorkerSlot* choose_slot() noexcept;
+  [[nodiscard]] double ticks_of(double nanoseconds) const noexcept { return nanoseconds * ticks_a_nanosecond_; }
+  [[nodiscard]] bool has_enough_ahead(const WorkerSlot& slot, std::int64_t calls, double average) const noexcept;
+  [[nodiscard]] WorkerSlot* choose_slot(std::uint64_t now) noexcept;
   void look_again_soon() noexcept;
-  [[nodiscard]] static bool runs_long(WorkerSlot& slot) noexcept;  ///< the call at hand
-  bool hand(TaskState& task, WorkerSlot& slot);  ///< false: no room
-  void place(TaskState& task);                   ///< to a worker, or to those that wait
+  [[nodiscard]] bool runs_long(WorkerSlot& slot, std::uint64_t now) const noexcept;  ///< the call at hand
+  bool hand(TaskState& task, WorkerSlot& slot, std::uint64_t now);  ///< false: no room
+  void place(TaskState& task, std::uint64_t now);                   ///< to a worker, or to those that wait
   void refill();                                 ///< those that wait, to workers
   void wake_worker(WorkerSlot& slot) noexcept;
   [[nodiscard]] std::size_t hand_ahead_limit(const WorkerSlot& slot) const noexcept;
   [[nodiscard]] bool send_attachments(WorkerSlot& slot, const TaskState& task, std::vector<std::uint64_t>& ids);
+  bool send_modules(WorkerSlot& slot, CodeReference reference);  ///< all up to the one that it names; false: the socket takes no more
   void move_to_block(TaskState& task);           ///< its arguments, out of ordinary memory. Errors: `SystemError`
   [[nodiscard]] static std::uint64_t send_block(WorkerSlot& slot, CallBlock& block);  ///< its number there; 0: not now
   void want_workers();                           ///< asks the supervisor for more where the work asks for it
@@ -190,6 +199,8 @@ class PoolCore {
  private:
 
   std::atomic<std::size_t> references_{1};
+  std::atomic<std::size_t> prepaid_{0};  // of these, for tasks to come; written under the lock
+  bool executor_gone_ = false;
   const ExecutorOptions options_;
   const std::uint32_t owner_pid_;
   const bool light_side_ = register_light_side();  // of the barrier that a worker makes before it sleeps
@@ -199,6 +210,7 @@ class PoolCore {
   Collector collector_;
   std::unique_ptr<SharedObjectRegistry> shared_objects_;
   CodeReference worker_main_ = 0;
+  const double ticks_a_nanosecond_ = ticks_per_nanosecond();
   TaskStore tasks_;
   CallBlocks call_blocks_{[this] { block_freed(); }};
   CallbackRunner callbacks_{[this] { callbacks_idle(); }};

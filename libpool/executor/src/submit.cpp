@@ -125,12 +125,12 @@ std::optional<StateHandle> PoolCore::submit(Submission& submission, const EntryI
   }
 
   auto* const task = ::new (tasks_.take()) TaskState{this, next_task_id_++, entry_code, function_code};
+  retain_for_task();
   StateHandle handle{task};
   task->submitted_ticks = now;
   if (options != nullptr) task->options = std::make_unique<TaskOptions>(*options);
   ++totals_.submitted;
   ++outstanding_;
-  task->retain();  // the pool's own, until it is finished
   if (submission.argument_error_) {
     ++totals_.failed;
     finish(*task, Outcome::failure,
@@ -155,7 +155,7 @@ std::optional<StateHandle> PoolCore::submit(Submission& submission, const EntryI
   }
   totals_.argument_bytes += bytes.size();
   if (options != nullptr && options->queue_timeout) add_timer(std::chrono::steady_clock::now() + *options->queue_timeout, *task);
-  place(*task);
+  place(*task, now);
   if (++submits_since_pump_ >= 32) {  // what is done makes room, and tells who is free
     submits_since_pump_ = 0;
     (void)pump();

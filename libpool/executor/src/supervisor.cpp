@@ -187,7 +187,8 @@ void PoolCore::block_freed() noexcept {
 
 void PoolCore::give_back_room(void* of_a_task) noexcept {
   tasks_.give_back(of_a_task);
-  if (tasks_.may_release()) [[unlikely]] block_freed();
+  // The reference of this task is held yet, and the executor's.
+  if (tasks_.is_large() && references_.load(std::memory_order_relaxed) <= prepaid_.load(std::memory_order_relaxed) + 2) [[unlikely]] block_freed();
 }
 
 void PoolCore::release_idle_blocks() {
@@ -209,7 +210,8 @@ void PoolCore::release_idle_blocks() {
     if (!slot->takes_calls()) continue;
     more = slot->result_blocks.release_idle([&](std::size_t place) { forget(*slot, ParentMessage::forget_result, place); }) || more;
   }
-  tasks_.release();
+  // Order: acquire, pairs with `release`: who held a reference for a task is done with its room.
+  if (tasks_.is_large() && references_.load(std::memory_order_acquire) == prepaid_.load(std::memory_order_relaxed) + 1) tasks_.clear();
   if (more || call_blocks_.any_free()) blocks_are_free_.store(true, std::memory_order_relaxed);
 }
 

@@ -5,9 +5,8 @@
 namespace kindred::internal {
 
 TaskState::TaskState(PoolCore* pool, std::uint64_t task_id, CodeReference entry_code, CodeReference function_code)
-    : FutureState{false}, id{task_id}, entry{entry_code}, function{function_code} {
+    : FutureState{false, 2}, id{task_id}, entry{entry_code}, function{function_code} {
   pool_ = pool;
-  pool->retain();
 }
 
 TaskState::~TaskState() {

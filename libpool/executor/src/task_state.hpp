@@ -29,7 +29,8 @@ class TaskState final : public FutureState {
   enum class Place : std::uint8_t { nowhere, waiting, handed };
   enum class Condemned : std::uint8_t { no, timed_out, cancelled };
 
-  /// Made in a room of the pool's `TaskStore`, and given back to it.
+  /// Made in a room of the pool's `TaskStore`, and given back to it. Has two references: the caller's, and the pool's own until it is finished. It
+  /// keeps the pool by a reference that `PoolCore::retain_for_task` took.
   TaskState(PoolCore* pool, std::uint64_t task_id, CodeReference entry_code, CodeReference function_code);
 
   [[nodiscard]] bool running() const override;

@@ -37,7 +37,6 @@ void* TaskStore::take() {
     room = next_;
     next_ += room_bytes;
   }
-  taken_.store(taken_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   return room;
 }
 
@@ -46,7 +45,6 @@ void TaskStore::give_back(void* room) noexcept {
   auto* const freed = ::new (room) FreeRoom{returned_.load(std::memory_order_relaxed)};
   while (!returned_.compare_exchange_weak(freed->next, freed, std::memory_order_release, std::memory_order_relaxed)) {
   }
-  given_back_.fetch_add(1, std::memory_order_release);  // last: see `release`
 }
 
 void TaskStore::add_chunk() {
@@ -62,9 +60,7 @@ void TaskStore::add_chunk() {
   bytes_.store(bytes_.load(std::memory_order_relaxed) + bytes, std::memory_order_relaxed);
 }
 
-void TaskStore::release() {
-  // Order: acquire, pairs with give_back: whoever gave a room back touches it no more.
-  if (bytes_.load(std::memory_order_relaxed) <= kept_bytes || given_back_.load(std::memory_order_acquire) != taken_.load(std::memory_order_relaxed)) return;
+void TaskStore::clear() noexcept {
   free_ = nullptr;
   returned_.store(nullptr, std::memory_order_relaxed);
   next_ = end_ = nullptr;

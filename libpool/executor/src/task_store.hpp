@@ -12,7 +12,7 @@ namespace kindred::internal {
 /// Room for the states of tasks: many, all of one size, made under the pool's lock and given back by any thread. Of what a short task costs, a third was
 /// malloc, free and the page faults between them. Rooms lie in chunks that double up to a large page, and are used again, the latest first.
 ///
-/// Invariant: `given_back_ <= taken_`; where they are equal nobody has a room, nor is about to touch one.
+/// Who counts the rooms in use is the pool: each state holds a reference to it.
 class TaskStore {
  public:
   static constexpr std::size_t room_bytes = 192;
@@ -26,12 +26,10 @@ class TaskStore {
   [[nodiscard]] void* take();
   /// Any thread.
   void give_back(void* room) noexcept;
-  /// Is there memory to be released, and nobody in it? Any thread; it may change meanwhile.
-  [[nodiscard]] bool may_release() const noexcept {
-    return bytes_.load(std::memory_order_relaxed) > kept_bytes && given_back_.load(std::memory_order_relaxed) == taken_.load(std::memory_order_relaxed);
-  }
-  /// Under the pool's lock: gives the memory back if nobody has a room.
-  void release();
+  /// Is there so much memory that it is worth giving back? Any thread.
+  [[nodiscard]] bool is_large() const noexcept { return bytes_.load(std::memory_order_relaxed) > kept_bytes; }
+  /// Under the pool's lock, where nobody has a room: gives the memory back.
+  void clear() noexcept;
 
  private:
   // So much stays though nobody uses it.
@@ -51,11 +49,9 @@ class TaskStore {
   std::byte* next_ = nullptr;  // what of the latest chunk nobody ever had
   std::byte* end_ = nullptr;
   std::vector<std::unique_ptr<std::byte, Free>> chunks_;
-  std::atomic<std::uint64_t> taken_{0};
   std::atomic<std::size_t> bytes_{0};
 
   alignas(64) std::atomic<FreeRoom*> returned_{nullptr};  // pushed one by one, taken all at once: so no ABA
-  std::atomic<std::uint64_t> given_back_{0};
 };
 
 }  // namespace kindred::internal

@@ -141,7 +141,8 @@ bool PoolCore::lead(Lock& lock, const std::function<bool()>& ready, Waiter& wait
 bool PoolCore::saturated() const noexcept {
   if (average_ticks_ <= 0 || average_ticks_ >= nap_for_tasks_nanoseconds * ticks_per_nanosecond()) return false;
   unsigned busy = 0;
-  for (const auto& slot : slots_) busy += slot->segment && slot->ready && !slot->in_flight.empty() && !runs_long(*slot) ? 1U : 0U;
+  const auto now = ticks();
+  for (const auto& slot : slots_) busy += slot->segment && slot->ready && !slot->in_flight.empty() && !runs_long(*slot, now) ? 1U : 0U;
   return busy >= usable_cpus_;
 }
 

@@ -75,7 +75,7 @@ std::string_view file_name(std::string_view path) {
 
 std::string name_build(const std::string& id) { return id.empty() ? "none (link with -Wl,--build-id)" : id; }
 
-constexpr CodeReference offset_mask = (CodeReference{1} << 48U) - 1;
+constexpr CodeReference offset_mask = (CodeReference{1} << code_module_shift) - 1;
 
 }  // namespace
 
@@ -126,7 +126,7 @@ CodeReference CodeBook::reference_in_library(std::uintptr_t at) {
   for (int attempt = 0; attempt < 2; ++attempt) {
     // Newest first: a library that was closed may have left its addresses to another one.
     for (std::size_t i = modules_.size(); i-- > 0;) {
-      if (at >= modules_[i].begin && at < modules_[i].end) return (static_cast<CodeReference>(i + 1) << 48U) | (at - modules_[i].base);
+      if (at >= modules_[i].begin && at < modules_[i].end) return (static_cast<CodeReference>(i + 1) << code_module_shift) | (at - modules_[i].base);
     }
     for (Module& module : loaded_modules()) {
       const bool known = std::ranges::any_of(modules_, [&](const Module& other) { return other.begin == module.begin && other.path == module.path; });
@@ -148,7 +148,7 @@ Module CodeBook::module(std::size_t index) const {
 }
 
 const void* CodeBook::address(CodeReference reference) const {
-  const std::size_t index = reference >> 48U;
+  const std::size_t index = reference >> code_module_shift;
   const std::scoped_lock lock{mutex_};
   if (index == 0 || index > modules_.size()) return nullptr;
   return reinterpret_cast<const void*>(modules_[index - 1].base + (reference & offset_mask));
@@ -160,12 +160,12 @@ void CodeMap::add(std::size_t index, Module as_in_parent, bool load) {
 }
 
 bool CodeMap::knows(CodeReference reference) const noexcept {
-  const std::size_t index = reference >> 48U;
+  const std::size_t index = reference >> code_module_shift;
   return index != 0 && index <= entries_.size() && !entries_[index - 1].wanted.path.empty();
 }
 
 void* CodeMap::resolve(CodeReference reference) {
-  const std::size_t index = reference >> 48U;
+  const std::size_t index = reference >> code_module_shift;
   if (!knows(reference)) throw UsageError{"a call names code in library number " + std::to_string(index) + ", of which this worker was never told."};
   Entry& entry = entries_[index - 1];
   if (!entry.known) {

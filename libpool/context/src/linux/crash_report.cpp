@@ -34,7 +34,7 @@ Prepared prepared;
 CodeReference reference_of(std::uintptr_t at) noexcept {
   for (std::size_t i = 0; i < prepared.count; ++i) {
     const auto& range = prepared.ranges[i];
-    if (at >= range.begin && at < range.end) return (range.index + 1) << 48U | (at - range.base);
+    if (at >= range.begin && at < range.end) return (range.index + 1) << code_module_shift | (at - range.base);
   }
   return at & 0xffff'ffff'ffffU;
 }
@@ -108,7 +108,7 @@ CrashReport read_crash_report(std::span<const std::byte> bytes, const CodeBook& 
   for (std::size_t i = 2; i < count; ++i) {
     const CodeReference reference = page->frames[i];
     // A return address is behind its call, which may be the last instruction of the function.
-    const void* const at = code.address(reference >> 48U == 0 ? 0 : reference - (i == 2 ? 0 : 1));
+    const void* const at = code.address(reference >> code_module_shift == 0 ? 0 : reference - (i == 2 ? 0 : 1));
     std::string name = at == nullptr ? std::string{} : function_name(at);
     if (name.starts_with("kindred::internal::EntryOf") || name.starts_with("kindred::internal::ChunkEntry")) break;  // ours, from here on out
     if (i != 2) report.frames += '\n';
@@ -118,7 +118,7 @@ CrashReport read_crash_report(std::span<const std::byte> bytes, const CodeBook& 
       name = line.data();
     }
     report.frames += name;
-    const std::size_t module = reference >> 48U;
+    const std::size_t module = reference >> code_module_shift;
     if (module > 1 && module <= code.size()) report.frames += " in " + code.module(module - 1).path;
   }
   return report;

@@ -16,6 +16,7 @@ namespace kindred::internal {
 ///    | module+1 | offset from the module's load base  |        0: none
 ///    +----------+-------------------------------------+
 using CodeReference = std::uint64_t;
+inline constexpr unsigned code_module_shift = 48;
 
 /// A program file or shared library, known by its build id (or, where the linker wrote none, by size and path).
 struct Module {
@@ -36,7 +37,7 @@ class CodeBook {
   /// Errors: `UsageError` where the address is in no loaded module (code made at run time).
   [[nodiscard]] CodeReference reference(const void* address) {
     const auto at = reinterpret_cast<std::uintptr_t>(address);
-    if (at >= program_begin_ && at < program_end_) [[likely]] return (CodeReference{1} << 48U) | (at - program_base_);
+    if (at >= program_begin_ && at < program_end_) [[likely]] return (CodeReference{1} << code_module_shift) | (at - program_base_);
     return reference_in_library(at);
   }
   [[nodiscard]] std::size_t size() const;       ///< modules known so far

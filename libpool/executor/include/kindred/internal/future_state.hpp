@@ -67,7 +67,7 @@ enum class Outcome : std::uint8_t { open, value, failure, cancelled };
 /// What futures share: it is open, then finished, once and for ever. Counted by reference.
 class FutureState {
  public:
-  explicit FutureState(bool local) noexcept : local_{local} {}
+  explicit FutureState(bool local, std::uint32_t references = 1) noexcept : references_{references}, local_{local} {}
   FutureState(const FutureState&) = delete;
   FutureState& operator=(const FutureState&) = delete;
 
@@ -109,7 +109,7 @@ class FutureState {
     finished_.store(1, std::memory_order_release);
   }
 
-  std::atomic<std::uint32_t> references_{1};
+  std::atomic<std::uint32_t> references_;
   std::atomic<std::uint32_t> finished_{0};
   Outcome outcome_ = Outcome::open;
   const bool local_;
