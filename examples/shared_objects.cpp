@@ -58,8 +58,8 @@ int main(int argc, char** argv) {
   (void)kindred::wait(adding);
   pool.logger().info("{} additions", counter.load());
 
-  const auto numbers = pool.make_array<long>(1'000'000);
-  std::iota(numbers.mutable_span().begin(), numbers.mutable_span().end(), 0L);
+  auto numbers = pool.make_array<long>(1'000'000);
+  std::iota(numbers.begin(), numbers.end(), 0L);
   auto low = pool.submit(sum, numbers, 0, 500'000), high = pool.submit(sum, numbers, 500'000, 1'000'000);
   pool.logger().info("sum of {} numbers: {}", numbers.size(), low.get() + high.get());
 
@@ -69,7 +69,7 @@ int main(int argc, char** argv) {
   pool.logger().info("consumed {}", consumed.get());
 
   const auto mutex = pool.make_mutex();
-  const auto account = pool.make_array<int>(1, kindred::ArrayAccess::all_write);
+  const auto account = pool.make_array<int>(1);
   (void)pool.submit(die_holding, mutex).exception();
   pool.logger().info("the mutex was abandoned: {}", pool.submit(repair, mutex, account).get());
 }

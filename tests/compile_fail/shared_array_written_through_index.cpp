@@ -1,13 +1,13 @@
 // expect: assignment of read-only location || cannot assign to return value
-// Only `mutable_span()` writes, and only where writing is allowed: so a receiver's mistake is an error and not a SIGSEGV.
+// A const handle only reads.
 #include "kindred/shared_array.hpp"
 
-void clear_first(kindred::SharedArray<int> array) {
 #ifdef KINDRED_COMPILES
-  array.mutable_span()[0] = 0;
+void clear_first(kindred::SharedArray<int> array) {
 #else
-  array[0] = 0;
+void clear_first(const kindred::SharedArray<int>& array) {
 #endif
+  array[0] = 0;
 }
 
 int main() { clear_first({}); }

@@ -55,10 +55,13 @@ void tell_and_arrive(Barrier barrier, Event ready) {
 
 long sum(const SharedArray<long>& array) { return std::accumulate(array.begin(), array.end(), 0L); }
 SharedArray<long> squares(std::size_t size) {
-  auto made = make_shared_array<long>(size);
+  auto made = make_shared_array<long>(size, ArrayAccess::maker_writes);
   const auto cells = made.mutable_span();
   for (std::size_t i = 0; i < size; ++i) cells[i] = static_cast<long>(i * i);
   return made;
+}
+void add_to_each(SharedArray<long> array, std::size_t from, std::size_t to, long amount) {
+  for (std::size_t i = from; i < to; ++i) array[i] += amount;
 }
 SharedArray<long> back(SharedArray<long> array) { return array; }
 bool writable_in_worker(const SharedArray<long>& array) { return array.writable(); }
@@ -140,11 +143,29 @@ TEST_CASE_EACH_START_METHOD("a worker that dies with a Barrier does not leave th
   one.get();
 }
 
-TEST_CASE_EACH_START_METHOD("arrays pass both ways without a copy, are sealed for receivers, and go when nobody has them") {
+TEST_CASE_EACH_START_METHOD("an array is written in place, through an index or a loop, by the parent and by workers") {
+  ResourceAudit audit;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
+  auto array = pool.make_array<long>(1000);
+  for (std::size_t i = 0; i < array.size(); ++i) array[i] = static_cast<long>(i);
+  auto low = pool.submit(add_to_each, array, std::size_t{0}, std::size_t{500}, 1L);
+  auto high = pool.submit(add_to_each, array, std::size_t{500}, std::size_t{1000}, 2L);
+  low.get();
+  high.get();
+  CHECK(array[0] == 1);
+  CHECK(array[499] == 500);
+  CHECK(array[999] == 1001);
+  auto counter = pool.make_counter(7);
+  const std::int64_t seen = counter;
+  CHECK(seen == 7);
+  CHECK(counter == 7);
+}
+
+TEST_CASE_EACH_START_METHOD("arrays pass both ways without a copy, are sealed for receivers where that was asked for, and go when nobody has them") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
   {
-    auto array = pool.make_array<long>(1'000'000);
+    auto array = pool.make_array<long>(1'000'000, ArrayAccess::maker_writes);
     std::iota(array.mutable_span().begin(), array.mutable_span().end(), 0L);
     CHECK(pool.submit(sum, array).get() == 499'999'500'000L);
     CHECK_FALSE(pool.submit(writable_in_worker, array).get());

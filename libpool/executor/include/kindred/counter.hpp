@@ -19,6 +19,7 @@ class Counter : public internal::SharedHandle<Counter, internal::SharedKind::cou
   Counter() noexcept = default;  ///< an empty handle, to be assigned to
 
   [[nodiscard]] std::int64_t load() const;
+  operator std::int64_t() const { return load(); }  // NOLINT(google-explicit-constructor): as the atomic's
   void store(std::int64_t value) const;
   std::int64_t exchange(std::int64_t value) const;             ///< returns what it was
   std::int64_t fetch_add(std::int64_t value) const;            ///< returns what it was

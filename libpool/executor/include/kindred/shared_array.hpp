@@ -14,7 +14,7 @@ namespace kindred {
 /// Who may write to a `SharedArray`.
 enum class ArrayAccess : unsigned char {
   maker_writes,  ///< the process that made it; everybody else's mapping is read-only, by the kernel
-  all_write      ///< every process that has it; who writes what is for the program to settle (a `Mutex`, disjoint parts)
+  all_write      ///< every process that has it (the default); who writes what is for the program to settle (a `Mutex`, disjoint parts)
 };
 
 namespace internal {
@@ -43,9 +43,11 @@ class SharedObjectRegistry;
 /// at any size: as an argument, and as a result. Made by `executor.make_array<T>(n)` in the parent and `make_shared_array<T>(n)` in a worker,
 /// with all bytes zero.
 ///
-/// It is read in place, as a `std::span<const T>`. The maker writes to it through `mutable_span()`; for all others it is sealed by the
-/// kernel (`F_SEAL_FUTURE_WRITE`) when it first crosses, unless it was made with `ArrayAccess::all_write`. What the maker writes while
-/// others read is seen by them, sooner or later: fill it first, then pass it.
+/// It is read and written in place, as a `std::vector` of fixed size: `array[i] = x`, `for (T& each : array)`; a const handle only reads. What
+/// one process writes while others read is seen by them, sooner or later: fill it first, then pass it, or settle it with a `Mutex`.
+///
+/// Made with `ArrayAccess::maker_writes`, it is sealed by the kernel (`F_SEAL_FUTURE_WRITE`) when it first crosses. Then `mutable_span()` refuses
+/// elsewhere than in the maker, and who writes there all the same, through an index or an iterator, is ended by SIGSEGV.
 ///
 /// A handle is a share in the array, as `std::shared_ptr` is. The memory is freed when the last one goes, in whatever process, and a process's
 /// death lets go of all of its. A handle may be read after its pool has ended, but crosses only to workers of the executor that it belongs to.
@@ -60,7 +62,7 @@ class SharedArray {
 
  public:
   using value_type = T;
-  using iterator = const T*;
+  using iterator = T*;
   using const_iterator = const T*;
 
   SharedArray() noexcept = default;  ///< empty
@@ -77,22 +79,31 @@ class SharedArray {
   ~SharedArray() = default;
 
   [[nodiscard]] std::span<const T> span() const noexcept { return {data_, size_}; }
+  [[nodiscard]] std::span<T> span() noexcept { return {data_, size_}; }
   [[nodiscard]] const T* data() const noexcept { return data_; }
+  [[nodiscard]] T* data() noexcept { return data_; }
   [[nodiscard]] std::size_t size() const noexcept { return size_; }
   [[nodiscard]] std::size_t size_bytes() const noexcept { return size_ * sizeof(T); }
   [[nodiscard]] bool empty() const noexcept { return size_ == 0; }
   [[nodiscard]] const T* begin() const noexcept { return data_; }
   [[nodiscard]] const T* end() const noexcept { return data_ + size_; }
+  [[nodiscard]] T* begin() noexcept { return data_; }
+  [[nodiscard]] T* end() noexcept { return data_ + size_; }
   [[nodiscard]] const T& operator[](std::size_t index) const noexcept { return data_[index]; }
+  [[nodiscard]] T& operator[](std::size_t index) noexcept { return data_[index]; }
   /// Errors: `UsageError` where there is no such element.
   [[nodiscard]] const T& at(std::size_t index) const {
+    if (index >= size_) internal::throw_array_index(index, size_);
+    return data_[index];
+  }
+  [[nodiscard]] T& at(std::size_t index) {
     if (index >= size_) internal::throw_array_index(index, size_);
     return data_[index];
   }
 
   /// May this process write to it?
   [[nodiscard]] bool writable() const noexcept { return internal::array_writable(block_.get()); }
-  /// Errors: `UsageError` in a process that did not make it, unless it was made with `ArrayAccess::all_write`.
+  /// The same memory, asked first: also of a const handle. Errors: `UsageError` where this process may not write (`ArrayAccess::maker_writes`).
   [[nodiscard]] std::span<T> mutable_span() const {
     if (!writable() && block_ != nullptr) internal::throw_array_not_writable(*block_);
     return {data_, size_};
@@ -120,7 +131,7 @@ class SharedArray {
 /// `executor.make_array<T>(size)`.) All of its memory is allocated now. Errors: `SystemError` where memory is short, `UsageError` elsewhere
 /// than in a worker.
 template <class T>
-[[nodiscard]] SharedArray<T> make_shared_array(std::size_t size, ArrayAccess access = ArrayAccess::maker_writes) {
+[[nodiscard]] SharedArray<T> make_shared_array(std::size_t size, ArrayAccess access = ArrayAccess::all_write) {
   return SharedArray<T>{internal::make_array_block_here(size, sizeof(T), access), size};
 }
 
