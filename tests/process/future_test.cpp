@@ -1,7 +1,10 @@
 // One future: what it says at each moment, its callbacks and continuations, and that it ends once.
 #include <atomic>
+#include <chrono>
 #include <coroutine>
 #include <cstdlib>
+#include <future>
+#include <memory>
 #include <mutex>
 #include <stdexcept>
 #include <string>
@@ -358,4 +361,52 @@ TEST_CASE_EACH_START_METHOD("a chain of callbacks ends where pending tasks are c
   pool.shutdown();
   const std::scoped_lock lock{mutex};
   CHECK_CONTAINS(refusal, "has been shut down");
+}
+
+TEST_CASE_EACH_START_METHOD("a continuation that returns a future is that future, with its value or its error") {
+  ResourceAudit audit;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  Future<int> sum = pool.submit(add, 1, 2).then([&](int three) { return pool.submit(add, three, 4); });
+  CHECK(sum.get() == 7);
+  Future<void> done = pool.submit(add, 1, 2).then([&](Future<int> whole) { return pool.submit([](int) {}, whole.get()); });
+  done.get();
+  CHECK_THROWS_AS(pool.submit(add, 1, 2).then([&](int code) { return pool.submit(fail, code); }).get(), std::out_of_range);
+  CHECK_THROWS_AS(pool.submit(fail, 1).then([&](int code) { return pool.submit(add, code, 1); }).get(), std::out_of_range);
+  auto late = pool.submit(add, 1, 2).then([&](int) { return Future<int>{}; });
+  CHECK_THROWS_CONTAINS(late.get(), UsageError, "this future is empty");
+}
+
+TEST_CASE_EACH_START_METHOD("shared futures have callbacks and continuations, and both kinds take callables that only move") {
+  ResourceAudit audit;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  SharedFuture<int> shared = pool.submit(add, 1, 2);
+  CHECK(shared.then([](int three) { return three + 1; }).get() == 4);
+  CHECK(shared.then([one = std::make_unique<int>(1)](SharedFuture<int>& three) { return three.get() + *one; }).get() == 4);
+  std::promise<int> noted, noted_by_value;
+  auto first = noted.get_future(), second = noted_by_value.get_future();
+  shared.on_done([noted = std::move(noted)](const SharedFuture<int>& three) mutable { noted.set_value(three.get()); });
+  auto single = pool.submit(add, 2, 2);
+  single.on_done([noted = std::move(noted_by_value)](Future<int> four) mutable { noted.set_value(four.get()); });
+  CHECK(first.get() == 3);
+  CHECK(second.get() == 4);
+}
+
+TEST_CASE_EACH_START_METHOD("the longest times there are mean for ever, and fractions of a second are times") {
+  ResourceAudit audit;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  std::vector<Future<int>> futures;
+  futures.push_back(pool.submit({.timeout = std::chrono::nanoseconds::max(), .soft_timeout = std::chrono::nanoseconds::max(), .queue_timeout = std::chrono::nanoseconds::max()}, add, 1, 2));
+  CHECK(futures[0].wait_for(std::chrono::hours::max()));
+  CHECK(futures[0].get() == 3);
+  const auto go = pool.make_event();
+  futures.push_back(pool.submit(begin_and_wait, pool.make_event(), go));
+  CHECK_FALSE(futures[1].wait_for(0.001s));
+  CHECK(wait(futures, ReturnWhen::all_completed, 0.001s).not_done.size() == 1);
+  std::jthread setter{[&] { go.set(); }};
+  CHECK(futures[1].wait_for(std::chrono::nanoseconds::max()));
+  CHECK(futures[1].wait_for(std::chrono::duration<double>{1e300}));
+  CHECK(wait(futures, ReturnWhen::all_completed, std::chrono::hours::max()).done.size() == 2);
+  int count = 0;
+  for (auto& future : as_completed(futures, std::chrono::nanoseconds::max())) count += future.done() ? 1 : 0;
+  CHECK(count == 2);
 }

@@ -3,6 +3,8 @@
 #include <cstddef>
 #include <iterator>
 #include <numeric>
+#include <optional>
+#include <ranges>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -32,6 +34,8 @@ int wait_for(Event go, int value) {
   go.wait();
   return value;
 }
+int add(int a, int b) { return a + b; }
+int as_number(bool value) { return value ? 1 : 0; }
 std::vector<int> numbers(int size) {
   std::vector<int> values(static_cast<std::size_t>(size));
   std::iota(values.begin(), values.end(), 0);
@@ -239,4 +243,37 @@ TEST_CASE_EACH_START_METHOD("map tells its progress in the thread that iterates"
   CHECK(given.size() == 10);
   CHECK(given.back() == 10);
   CHECK(within);
+}
+
+TEST_CASE_EACH_START_METHOD("map is called as a newcomer writes it: options in braces, items in braces, a constant function, and piped into views") {
+  ResourceAudit audit;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
+  const auto ten = numbers(10);
+  const std::size_t chunk = ten.size() / 3;
+  CHECK(collect(pool.map(square, ten, {.chunk_size = chunk})).size() == 10);
+  CHECK(collect(pool.map(add, ten, ten, {.chunk_size = chunk})) == collect(pool.map(add, ten, std::views::iota(0))));
+  std::string joined;
+  for (const auto& each : pool.map(join, std::vector<std::string>{"a", "b"}, ten, std::vector{'x', 'y'}, {.buffer_size = 1})) joined += each;
+  CHECK(joined == "a0xb1y");
+  CHECK(collect(pool.map(square, {1, 2, 3})) == std::vector{1, 4, 9});
+  CHECK(collect(pool.map<square>(ten, {.ordered = true})) == collect(pool.map(square, ten)));
+  CHECK(collect(pool.map<add>(ten, ten)).back() == 18);
+  CHECK(collect(pool.map(as_number, std::vector{true, false, true})) == std::vector{1, 0, 1});
+  std::vector<int> taken;
+  for (const int value : pool.map(square, std::views::iota(0, 100)) | std::views::transform([](int each) { return each + 1; }) | std::views::take(3)) {
+    taken.push_back(value);
+  }
+  CHECK(taken == std::vector{1, 2, 5});
+}
+
+TEST_CASE_EACH_START_METHOD("a map that outlives its pool gives what it has, then says that the pool was shut down") {
+  ResourceAudit audit;
+  std::optional<ProcessPoolExecutor> pool;
+  pool.emplace(entry(), ExecutorOptions{.start_method = method, .max_workers = 1});
+  auto map = pool->map(square, std::views::iota(0), {.chunk_size = 1, .buffer_size = 4});
+  pool.reset();
+  std::vector<int> seen;
+  CHECK_THROWS_CONTAINS([&] { for (const int value : map) seen.push_back(value); }(), UsageError, "has been shut down");
+  CHECK(seen.front() == 0);
+  CHECK(seen.size() <= 4);
 }

@@ -66,6 +66,10 @@ double run_seconds(FutureState& state) noexcept {
 }
 std::size_t pool_workers(PoolCore& pool) noexcept { return pool.max_workers(); }
 void require_open(PoolCore& pool) { pool.require_open(); }
+PoolReference::PoolReference(PoolCore& pool) noexcept : pool_{&pool} { pool.retain(); }
+PoolReference::~PoolReference() {
+  if (pool_ != nullptr) pool_->release();
+}
 
 }  // namespace internal
 }  // namespace kindred

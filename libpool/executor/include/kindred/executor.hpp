@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <optional>
 #include <type_traits>
 #include <utility>
@@ -107,10 +108,35 @@ class ProcessPoolExecutor {
       return map_over<Function>(function, MapOptions{}, all, std::make_index_sequence<count>{});
     }
   }
+  // Those with the options last, so that they may be braces: `pool.map(add, left, right, {.chunk_size = 8})`.
   template <class F, class Range>
   auto map(F&& function, Range&& range, MapOptions options) {
     auto all = std::forward_as_tuple(std::forward<Range>(range));
     return map_over<std::decay_t<F>>(function, std::move(options), all, std::make_index_sequence<1>{});
+  }
+  template <class F, class First, class Second>
+  auto map(F&& function, First&& first, Second&& second, MapOptions options) {
+    auto all = std::forward_as_tuple(std::forward<First>(first), std::forward<Second>(second));
+    return map_over<std::decay_t<F>>(function, std::move(options), all, std::make_index_sequence<2>{});
+  }
+  template <class F, class First, class Second, class Third>
+  auto map(F&& function, First&& first, Second&& second, Third&& third, MapOptions options) {
+    auto all = std::forward_as_tuple(std::forward<First>(first), std::forward<Second>(second), std::forward<Third>(third));
+    return map_over<std::decay_t<F>>(function, std::move(options), all, std::make_index_sequence<3>{});
+  }
+  /// The items in braces: `pool.map(area, {1.0, 2.0, 3.0})`.
+  template <class F, class T>
+  auto map(F&& function, std::initializer_list<T> items, MapOptions options = {}) {
+    return map(std::forward<F>(function), std::vector<T>(items), std::move(options));
+  }
+  /// For a function that is known at compile time: `pool.map<area>(radii)`.
+  template <auto function, class... Args>
+  auto map(Args&&... args) {
+    return map(internal::FunctionConstant<function>{}, std::forward<Args>(args)...);
+  }
+  template <auto function, class Range>
+  auto map(Range&& range, MapOptions options) {
+    return map(internal::FunctionConstant<function>{}, std::forward<Range>(range), std::move(options));
   }
 
   /// Ends the pool: no task is taken any more; those submitted still run, unless `cancel_pending`. Again: waits for the same end.

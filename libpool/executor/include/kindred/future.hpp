@@ -16,6 +16,7 @@
 
 #include "kindred/codec.hpp"
 #include "kindred/error.hpp"
+#include "kindred/internal/deadline.hpp"
 #include "kindred/internal/future_state.hpp"
 #include "kindred/task_error.hpp"
 
@@ -84,17 +85,9 @@ class FutureBase {
   void wait() const { (void)state().wait(std::nullopt); }
   /// True: finished. False: the time passed.
   template <class Rep, class Period>
-  [[nodiscard]] bool wait_for(std::chrono::duration<Rep, Period> time) const {
-    return state().wait(std::chrono::steady_clock::now() + std::chrono::ceil<std::chrono::nanoseconds>(time));
-  }
+  bool wait_for(std::chrono::duration<Rep, Period> time) const { return state().wait(internal::deadline_after(time)); }
   template <class Clock, class Duration>
-  [[nodiscard]] bool wait_until(std::chrono::time_point<Clock, Duration> time) const {
-    if constexpr (std::is_same_v<Clock, std::chrono::steady_clock>) {
-      return state().wait(std::chrono::ceil<std::chrono::nanoseconds>(time));
-    } else {
-      return wait_for(time - Clock::now());
-    }
-  }
+  bool wait_until(std::chrono::time_point<Clock, Duration> time) const { return state().wait(internal::deadline_at(time)); }
 
   /// Waits, and returns the error as an exception object of the caller's own; null where there is a value. Cancelled counts as an error.
   [[nodiscard]] std::exception_ptr exception() const {
@@ -126,35 +119,57 @@ struct FutureAccess {
   static F make(StateHandle state) { return F{std::move(state)}; }
 };
 
-/// The result type of a continuation: called with the value, with the finished future, or with nothing.
-template <class F, class T>
-struct ContinuationResult {
-  static auto probe() {
-    if constexpr (std::is_void_v<T>) {
-      if constexpr (std::is_invocable_v<F>) return std::type_identity<std::invoke_result_t<F>>{};
-      else return std::type_identity<std::invoke_result_t<F, Future<T>&>>{};
-    } else {
-      if constexpr (std::is_invocable_v<F, T>) return std::type_identity<std::invoke_result_t<F, T>>{};
-      else return std::type_identity<std::invoke_result_t<F, Future<T>&>>{};
-    }
+/// A callable that `std::function` takes, also where it only moves.
+template <class F>
+class Copyable {
+ public:
+  explicit Copyable(F&& callable) : held_{make(std::move(callable))} {}
+  [[nodiscard]] F& get() noexcept {
+    if constexpr (copies) return held_;
+    else return *held_;
   }
-  using type = typename decltype(probe())::type;
+
+ private:
+  static constexpr bool copies = std::is_copy_constructible_v<F>;
+  static auto make(F&& callable) {
+    if constexpr (copies) return std::move(callable);
+    else return std::make_shared<F>(std::move(callable));
+  }
+  std::conditional_t<copies, F, std::shared_ptr<F>> held_;
 };
 
-template <class T, class F>
-decltype(auto) call_continuation(F& function, FutureState& state, Future<T>& future) {
-  if constexpr (std::is_void_v<T>) {
-    if constexpr (std::is_invocable_v<F>) {
-      state.require_value();
-      return function();
-    } else {
-      return function(future);
-    }
-  } else if constexpr (std::is_invocable_v<F, T>) {
+/// Calls a continuation with the value, with the finished future (by reference, or by value), or, where there is no value, with nothing.
+template <class Self, class T, class F>
+decltype(auto) call_continuation(F& function, FutureState& state, Self& future) {
+  if constexpr (std::is_void_v<T> && std::is_invocable_v<F&>) {
+    state.require_value();
+    return function();
+  } else if constexpr (!std::is_void_v<T> && std::is_invocable_v<F&, std::conditional_t<std::is_void_v<T>, int, T>>) {
     return function(take_value<T>(state));
-  } else {
+  } else if constexpr (std::is_invocable_v<F&, Self&>) {
     return function(future);
+  } else {
+    static_assert(std::is_invocable_v<F&, Self>, "kindred: what is given to then() takes the value, or the finished future");
+    return function(std::move(future));
   }
+}
+
+/// `Future::on_done` and `SharedFuture::on_done`.
+template <class Self, class F>
+void call_when_done(FutureState& state, F callback) {
+  state.retain();
+  state.on_finished([callback = Copyable<F>{std::move(callback)}, keep = StateHandle{&state}]() mutable {
+    F& function = callback.get();
+    if constexpr (std::is_invocable_v<F&, Self&>) {
+      auto future = FutureAccess::make<Self>(keep);
+      function(future);
+    } else if constexpr (std::is_invocable_v<F&, Self>) {
+      function(FutureAccess::make<Self>(keep));
+    } else {
+      static_assert(std::is_invocable_v<F&>, "kindred: what is given to on_done() takes the finished future, or nothing");
+      function();
+    }
+  });
 }
 
 /// Lets a coroutine wait: resumed on the pool's callback thread.
@@ -169,6 +184,59 @@ struct Awaiter {
 };
 
 [[nodiscard]] PoolCore* pool_of(const FutureState& state) noexcept;
+
+template <class U>
+struct UnwrappedFuture {
+  using type = U;
+  static constexpr bool wrapped = false;
+};
+template <class U>
+struct UnwrappedFuture<Future<U>> {
+  using type = U;
+  static constexpr bool wrapped = true;
+};
+template <class U>
+struct UnwrappedFuture<SharedFuture<U>> : UnwrappedFuture<Future<U>> {};
+
+template <class U>
+void finish_with(LocalValue<U>& target, FutureState& source) {
+  try {
+    if constexpr (std::is_void_v<U>) source.require_value();
+    else target.value.emplace(take_value<U>(source));
+    target.finish();
+  } catch (...) {
+    target.fail(std::current_exception());
+  }
+}
+
+/// `Future::then` and `SharedFuture::then`.
+template <class Self, class T, class F>
+auto continue_with(FutureState& state, F function) {
+  using Returned = std::decay_t<decltype(call_continuation<Self, T>(std::declval<F&>(), state, std::declval<Self&>()))>;
+  using U = typename UnwrappedFuture<Returned>::type;
+  auto* const next = new LocalValue<U>{pool_of(state)};
+  StateHandle result{next};
+  state.retain();
+  state.on_finished([function = Copyable<F>{std::move(function)}, keep = StateHandle{&state}, target = result, next]() mutable {
+    try {
+      auto future = FutureAccess::make<Self>(keep);
+      if constexpr (UnwrappedFuture<Returned>::wrapped) {
+        auto inner = call_continuation<Self, T>(function.get(), *keep.get(), future);
+        auto& source = FutureAccess::state(inner);
+        source.on_finished([source = FutureAccess::handle(inner), target, next] { finish_with(*next, *source.get()); });
+        return;
+      } else if constexpr (std::is_void_v<U>) {
+        call_continuation<Self, T>(function.get(), *keep.get(), future);
+      } else {
+        next->value.emplace(call_continuation<Self, T>(function.get(), *keep.get(), future));
+      }
+      next->finish();
+    } catch (...) {
+      next->fail(std::current_exception());
+    }
+  });
+  return FutureAccess::make<Future<U>>(std::move(result));
+}
 
 }  // namespace internal
 
@@ -204,41 +272,15 @@ class Future : public FutureBase {
   /// order of registration; or now and here where it is finished already. What it throws is logged, and harms nobody.
   template <class F>
   void on_done(F callback) {
-    auto* const shared = &state();
-    shared->retain();
-    shared->on_finished([callback = std::move(callback), keep = internal::StateHandle{shared}]() mutable {
-      if constexpr (std::is_invocable_v<F&, Future<T>&>) {
-        auto future = internal::FutureAccess::make<Future<T>>(keep);
-        callback(future);
-      } else {
-        callback();
-      }
-    });
+    internal::call_when_done<Future<T>>(state(), std::move(callback));
   }
 
   /// Runs `function` in this process when the task is finished, and returns the future of what it returns. It is called with the value, or
   /// with the finished `Future<T>&` where it takes one. In the first form an error of the task passes by it to the returned future.
+  /// Where it returns a future itself (of the next task, say), the returned future is that one's: its value, or its error.
   template <class F>
   auto then(F function) {
-    using U = typename internal::ContinuationResult<F&, T>::type;
-    auto* const shared = &state();
-    auto* const next = new internal::LocalValue<U>{internal::pool_of(*shared)};
-    internal::StateHandle result{next};
-    shared->retain();
-    shared->on_finished([function = std::move(function), keep = internal::StateHandle{shared}, target = result, next]() mutable {
-      try {
-        auto future = internal::FutureAccess::make<Future<T>>(keep);
-        if constexpr (std::is_void_v<U>) {
-          internal::call_continuation<T>(function, *keep.get(), future);
-        } else {
-          next->value.emplace(internal::call_continuation<T>(function, *keep.get(), future));
-        }
-        next->finish();
-      } catch (...) {
-        next->fail(std::current_exception());
-      }
-    });
-    return internal::FutureAccess::make<Future<U>>(std::move(result));
+    return internal::continue_with<Future<T>, T>(state(), std::move(function));
   }
 
   auto operator co_await() const { return internal::Awaiter<T>{&state()}; }
@@ -253,10 +295,21 @@ template <class T>
 class SharedFuture : public FutureBase {
  public:
   SharedFuture() = default;
+  /// As `Future::share`.
+  SharedFuture(Future<T>&& future) : SharedFuture{future.share()} {}  // NOLINT(google-explicit-constructor)
   /// As `Future::get`; each caller gets a value of its own.
   T get() const {
     wait();
     return internal::take_value<T>(state());
+  }
+  /// As `Future::on_done` and `Future::then`; what takes the future gets a `SharedFuture<T>`.
+  template <class F>
+  void on_done(F callback) const {
+    internal::call_when_done<SharedFuture<T>>(state(), std::move(callback));
+  }
+  template <class F>
+  auto then(F function) const {
+    return internal::continue_with<SharedFuture<T>, T>(state(), std::move(function));
   }
   auto operator co_await() const { return internal::Awaiter<T>{&state()}; }
 
@@ -301,14 +354,18 @@ class CompletionQueue {
 };
 inline Deadline to_deadline(std::optional<std::chrono::nanoseconds> timeout) {
   if (!timeout) return std::nullopt;
-  return std::chrono::steady_clock::now() + *timeout;
+  return deadline_after(*timeout);
 }
-}  // namespace internal
 
-/// Waits for several futures: a range of futures of one type. A future given twice counts once.
-/// Blocks: until the condition holds or the timeout passes; it does not throw then, the rest is in `not_done`.
+/// A range of futures. So that `wait(&status)` stays the system's where all names of kindred are used.
 template <class Range>
-auto wait(Range&& futures, ReturnWhen when = ReturnWhen::all_completed, std::optional<std::chrono::nanoseconds> timeout = {}) {
+concept FutureRange = requires(Range& range) {
+  requires std::derived_from<std::remove_cvref_t<decltype(*std::begin(range))>, FutureBase>;
+  std::end(range);
+};
+
+template <class Range>
+auto wait_before(Range& futures, ReturnWhen when, Deadline deadline) {
   using F = std::remove_reference_t<decltype(*std::begin(futures))>;
   std::vector<internal::FutureState*> states;
   std::vector<F*> distinct;
@@ -319,10 +376,23 @@ auto wait(Range&& futures, ReturnWhen when = ReturnWhen::all_completed, std::opt
     states.push_back(&state);
     distinct.push_back(&future);
   }
-  internal::wait_for_states(states, when, internal::to_deadline(timeout));
+  wait_for_states(states, when, deadline);
   WaitResult<F> result;
   for (std::size_t i = 0; i < states.size(); ++i) (states[i]->finished() ? result.done : result.not_done).push_back(distinct[i]);
   return result;
+}
+}  // namespace internal
+
+/// Waits for several futures: a range of futures of one type. A future given twice counts once.
+/// Blocks: until the condition holds or the timeout passes; it does not throw then, the rest is in `not_done`.
+template <internal::FutureRange Range>
+auto wait(Range&& futures, ReturnWhen when = ReturnWhen::all_completed, std::optional<std::chrono::nanoseconds> timeout = {}) {
+  return internal::wait_before(futures, when, internal::to_deadline(timeout));
+}
+/// The same with a time of any unit, also a fraction or the longest there is.
+template <internal::FutureRange Range, class Rep, class Period>
+auto wait(Range&& futures, ReturnWhen when, std::chrono::duration<Rep, Period> timeout) {
+  return internal::wait_before(futures, when, internal::deadline_after(timeout));
 }
 
 /// The futures of a range, in the order in which they finish. An input range: made by `as_completed`, read once.
@@ -377,14 +447,9 @@ class CompletionRange {
   bool begun_ = false;
 };
 
-/// Gives the futures of a range in the order in which they finish, each once, those that are finished already first.
-///
-///     for (auto& future : kindred::as_completed(futures, 10s)) use(future.get());
-///
-/// Errors: `TimeoutError` from the loop when `timeout`, counted from this call, passes. A value belongs to its future: whoever drops the
-/// future frees it.
+namespace internal {
 template <class Range>
-auto as_completed(Range&& futures, std::optional<std::chrono::nanoseconds> timeout = {}) {
+auto completions(Range& futures, Deadline deadline) {
   using F = std::remove_reference_t<decltype(*std::begin(futures))>;
   std::vector<F*> distinct;
   std::vector<internal::FutureState*> states;
@@ -395,7 +460,23 @@ auto as_completed(Range&& futures, std::optional<std::chrono::nanoseconds> timeo
     states.push_back(&state);
     distinct.push_back(&future);
   }
-  return CompletionRange<F>{std::move(distinct), states, internal::to_deadline(timeout)};
+  return CompletionRange<F>{std::move(distinct), states, deadline};
+}
+}  // namespace internal
+
+/// Gives the futures of a range in the order in which they finish, each once, those that are finished already first.
+///
+///     for (auto& future : kindred::as_completed(futures, 10s)) use(future.get());
+///
+/// Errors: `TimeoutError` from the loop when `timeout`, counted from this call, passes. A value belongs to its future: whoever drops the
+/// future frees it.
+template <internal::FutureRange Range>
+auto as_completed(Range&& futures, std::optional<std::chrono::nanoseconds> timeout = {}) {
+  return internal::completions(futures, internal::to_deadline(timeout));
+}
+template <internal::FutureRange Range, class Rep, class Period>
+auto as_completed(Range&& futures, std::chrono::duration<Rep, Period> timeout) {
+  return internal::completions(futures, internal::deadline_after(timeout));
 }
 
 }  // namespace kindred

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "kindred/codec.hpp"
+#include "kindred/count.hpp"
 #include "kindred/error.hpp"
 #include "kindred/future.hpp"
 #include "kindred/internal/exception_codec.hpp"
@@ -28,10 +29,10 @@ namespace kindred {
 /// How `map` works. An aggregate for designated initialisers.
 struct MapOptions {
   /// Items per task; 0: adapted while it runs, so that a task takes about a millisecond. Negative: `UsageError`.
-  std::ptrdiff_t chunk_size = 0;
+  Count chunk_size = 0;
   /// Most items that are fetched from the input and not yet taken from the output; 0: enough to keep all workers busy.
   /// With n, at most n items are fetched before the first result is taken, and one more for each taken.
-  std::ptrdiff_t buffer_size = 0;
+  Count buffer_size = 0;
   /// For the whole map, counted from the call; over it the loop throws `TimeoutError`, and what has not begun is cancelled.
   std::optional<std::chrono::nanoseconds> timeout = {};
   /// Results in the order of the items; false: as they come.
@@ -99,6 +100,34 @@ inline constexpr EntryInfo chunk_entry_info{&ChunkEntry<F, Args...>::run, type_n
 [[nodiscard]] std::size_t pool_workers(PoolCore& pool) noexcept;
 void require_open(PoolCore& pool);
 
+/// Keeps a pool's core, so that what outlives the executor finds it shut down and not gone.
+class PoolReference {
+ public:
+  explicit PoolReference(PoolCore& pool) noexcept;
+  PoolReference(PoolReference&& other) noexcept : pool_{std::exchange(other.pool_, nullptr)} {}
+  PoolReference& operator=(PoolReference&&) = delete;
+  ~PoolReference();
+  [[nodiscard]] PoolCore& operator*() const noexcept { return *pool_; }
+
+ private:
+  PoolCore* pool_;
+};
+
+/// What a range's items are, as arguments of a call: the value where an iterator gives a stand-in for it (`std::vector<bool>`).
+template <class Iterator>
+struct MappedItem {
+  using type = std::decay_t<decltype(*std::declval<Iterator&>())>;
+};
+template <class Iterator>
+  requires(std::is_class_v<std::decay_t<decltype(*std::declval<Iterator&>())>> && !std::is_reference_v<decltype(*std::declval<Iterator&>())> &&
+           requires { typename std::iterator_traits<Iterator>::value_type; } &&
+           std::is_convertible_v<decltype(*std::declval<Iterator&>()), typename std::iterator_traits<Iterator>::value_type>)
+struct MappedItem<Iterator> {
+  using type = typename std::iterator_traits<Iterator>::value_type;
+};
+template <class Range>
+using mapped_item_t = typename MappedItem<decltype(std::begin(std::declval<Range&>()))>::type;
+
 }  // namespace internal
 
 /// What `ProcessPoolExecutor::map` returns: a lazy input range of results. Items are fetched from the inputs and submitted while results are
@@ -112,7 +141,7 @@ void require_open(PoolCore& pool);
 template <class F, class... Ranges>
 class [[nodiscard]] MapRange {
   using Cursor = std::tuple<decltype(std::begin(std::declval<Ranges&>()))...>;
-  using Entry = internal::ChunkEntry<F, std::decay_t<decltype(*std::begin(std::declval<Ranges&>()))>...>;
+  using Entry = internal::ChunkEntry<F, internal::mapped_item_t<Ranges>...>;
   using Result = typename Entry::Result;
   using Stored = std::conditional_t<std::is_void_v<Result>, std::monostate, Result>;
 
@@ -139,27 +168,34 @@ class [[nodiscard]] MapRange {
 
   template <class... Given>
   MapRange(internal::PoolCore& pool, F function, MapOptions options, Given&&... ranges)
-      : pool_{&pool},
+      : pool_{pool},
         function_{std::move(function)},
         options_{std::move(options)},
         ranges_{std::make_unique<std::tuple<Ranges...>>(std::forward<Given>(ranges)...)} {
-    if (options_.chunk_size < 0) {
-      throw UsageError{"MapOptions::chunk_size is " + std::to_string(options_.chunk_size) + ". Use 1 or more, or 0 for a size that adapts."};
+    if (options_.chunk_size.value() < 0) {
+      throw UsageError{"MapOptions::chunk_size is " + std::to_string(options_.chunk_size.value()) + ". Use 1 or more, or 0 for a size that adapts."};
     }
-    if (options_.buffer_size < 0) {
-      throw UsageError{"MapOptions::buffer_size is " + std::to_string(options_.buffer_size) + ". Use 1 or more, or 0 for one that suits the pool."};
+    if (options_.buffer_size.value() < 0) {
+      throw UsageError{"MapOptions::buffer_size is " + std::to_string(options_.buffer_size.value()) + ". Use 1 or more, or 0 for one that suits the pool."};
     }
     if (options_.timeout && options_.timeout->count() < 0) {
       throw UsageError{"MapOptions::timeout is " + std::to_string(options_.timeout->count()) + " ns. Use 0 or more, or none."};
     }
     internal::require_open(pool);
     deadline_ = internal::to_deadline(options_.timeout);
-    chunk_ = options_.chunk_size == 0 ? 1 : static_cast<std::size_t>(options_.chunk_size);
+    chunk_ = options_.chunk_size == 0 ? 1 : static_cast<std::size_t>(options_.chunk_size.value());
     std::apply([&](auto&... each) { cursor_.emplace(std::begin(each)...); }, *ranges_);
     fetch();
   }
   MapRange(MapRange&&) noexcept = default;
-  MapRange& operator=(MapRange&&) = delete;
+  /// `std::views` ask for it, of a range that they are to own: `pool.map(...) | std::views::take(3)`.
+  MapRange& operator=(MapRange&& other) noexcept {
+    if (this != &other) {
+      std::destroy_at(this);
+      std::construct_at(this, std::move(other));
+    }
+    return *this;
+  }
   ~MapRange() { cancel_rest(); }
 
   Iterator begin() {
@@ -191,7 +227,7 @@ class [[nodiscard]] MapRange {
   }
 
   [[nodiscard]] std::size_t buffer() const noexcept {
-    if (options_.buffer_size > 0) return static_cast<std::size_t>(options_.buffer_size);
+    if (options_.buffer_size.value() > 0) return static_cast<std::size_t>(options_.buffer_size.value());
     return 4 * internal::pool_workers(*pool_) * std::max<std::size_t>(chunk_, 1);
   }
 
@@ -219,7 +255,7 @@ class [[nodiscard]] MapRange {
       encoder.reserve(std::min<std::size_t>(most * item_bytes_, std::size_t{1} << 20U));  // room as the last chunk took it, instead of growing into it
       while (count < most && !at_end()) {
         [&]<std::size_t... I>(std::index_sequence<I...>) {
-          Entry::Types::encode_arguments(encoder, std::decay_t<decltype(*std::get<I>(*cursor_))>(*std::get<I>(*cursor_))...);
+          Entry::Types::encode_arguments(encoder, internal::mapped_item_t<Ranges>(*std::get<I>(*cursor_))...);
           (++std::get<I>(*cursor_), ...);
         }(std::index_sequence_for<Ranges...>{});
         ++count;
@@ -232,7 +268,7 @@ class [[nodiscard]] MapRange {
       submission.arguments_failed();
       count = std::max<std::uint64_t>(count, 1);
     }
-    auto state = submission.submit(internal::chunk_entry_info<F, std::decay_t<decltype(*std::begin(std::declval<Ranges&>()))>...>,
+    auto state = submission.submit(internal::chunk_entry_info<F, internal::mapped_item_t<Ranges>...>,
                                    internal::function_address(function_), nullptr);
     chunks_.push_back({std::move(state), static_cast<std::size_t>(count)});
   }
@@ -268,7 +304,7 @@ class [[nodiscard]] MapRange {
       ++given_;
       ++taken_;
       if (options_.progress) options_.progress(given_, fetched_);
-      if (options_.buffer_size > 0) fetch();  // one more for each that is taken
+      if (options_.buffer_size.value() > 0) fetch();  // one more for each that is taken
     }
     while (!reading_ || reading_->left == 0) {
       if (reading_) end_chunk();
@@ -358,7 +394,7 @@ class [[nodiscard]] MapRange {
     chunks_.clear();
   }
 
-  internal::PoolCore* pool_;
+  internal::PoolReference pool_;
   F function_;
   MapOptions options_;
   std::unique_ptr<std::tuple<Ranges...>> ranges_;  // apart, so that the cursors stay valid when the range is moved

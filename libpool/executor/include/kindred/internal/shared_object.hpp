@@ -1,13 +1,12 @@
 #pragma once
 
-#include <chrono>
 #include <concepts>
 #include <cstdint>
 #include <memory>
 #include <utility>
 
 #include "kindred/internal/codec_traits.hpp"
-#include "kindred/internal/wakeup.hpp"
+#include "kindred/internal/deadline.hpp"
 
 namespace kindred::internal {
 
@@ -63,23 +62,5 @@ struct CodecTraits<Handle> {
   static void encode(Encoder& encoder, const Handle& handle) { encode_shared_object(encoder, Handle::shared_kind, handle.object_); }
   [[nodiscard]] static Handle decode(Decoder& decoder) { return Handle::adopt(decode_shared_object(decoder, Handle::shared_kind)); }
 };
-
-/// A wait this long is a wait for ever: it would overflow the clock.
-inline constexpr std::chrono::hours longest_wait{24 * 365 * 100};
-
-template <class Rep, class Period>
-[[nodiscard]] Deadline deadline_after(const std::chrono::duration<Rep, Period>& duration) {
-  if (duration > longest_wait) return {};
-  if (duration <= duration.zero()) return std::chrono::steady_clock::now();
-  return std::chrono::steady_clock::now() + std::chrono::ceil<std::chrono::steady_clock::duration>(duration);
-}
-
-/// A time of another clock is translated once, when the wait begins.
-template <class Clock, class Duration>
-[[nodiscard]] Deadline deadline_at(const std::chrono::time_point<Clock, Duration>& time) {
-  const auto now = Clock::now();
-  if (time <= now) return std::chrono::steady_clock::now();  // before the difference, which could overflow
-  return deadline_after(time - now);
-}
 
 }  // namespace kindred::internal

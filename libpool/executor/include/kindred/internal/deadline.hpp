@@ -1,0 +1,27 @@
+#pragma once
+
+#include <chrono>
+
+#include "kindred/internal/wakeup.hpp"
+
+namespace kindred::internal {
+
+/// A wait this long is a wait for ever: it would overflow the clock.
+inline constexpr std::chrono::hours longest_wait{24 * 365 * 100};
+
+template <class Rep, class Period>
+[[nodiscard]] Deadline deadline_after(const std::chrono::duration<Rep, Period>& duration) {
+  if (duration > longest_wait) return {};
+  if (duration <= duration.zero()) return std::chrono::steady_clock::now();
+  return std::chrono::steady_clock::now() + std::chrono::ceil<std::chrono::steady_clock::duration>(duration);
+}
+
+/// A time of another clock is translated once, when the wait begins.
+template <class Clock, class Duration>
+[[nodiscard]] Deadline deadline_at(const std::chrono::time_point<Clock, Duration>& time) {
+  const auto now = Clock::now();
+  if (time <= now) return std::chrono::steady_clock::now();  // before the difference, which could overflow
+  return deadline_after(time - now);
+}
+
+}  // namespace kindred::internal
