@@ -14,8 +14,6 @@
 #include <variant>
 
 #include <kindred/kindred.hpp>
-#include <kindred/log_range.hpp>
-#include <kindred/read_log.hpp>
 
 void pay(int order, double amount) {
   static const kindred::Logger log{"orders"};

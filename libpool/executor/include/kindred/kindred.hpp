@@ -25,9 +25,11 @@
 // The log.
 #include "kindred/executor_logger.hpp"
 #include "kindred/log.hpp"
+#include "kindred/log_range.hpp"
 #include "kindred/log_record.hpp"
 #include "kindred/log_scope.hpp"
 #include "kindred/logger.hpp"
+#include "kindred/read_log.hpp"
 #include "kindred/sinks.hpp"
 // Errors.
 #include "kindred/error.hpp"
