@@ -1,11 +1,14 @@
 // What a task throws, as it arrives in the parent.
 #include <exception>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <new>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <system_error>
+#include <vector>
 
 #include <pthread.h>
 #include <unistd.h>
@@ -20,7 +23,7 @@ namespace {
 
 int number(int value) { return value; }
 
-int throw_nested() {
+[[gnu::noinline]] int throw_nested() {
   try {
     try {
       throw std::out_of_range{"row 7"};
@@ -72,6 +75,16 @@ struct ParseError : std::runtime_error {
 const bool parse_error_registered = register_exception<ParseError>();
 int throw_parse_error() { throw ParseError{12, 34}; }
 
+struct Unwritable {
+  template <class Archive>
+  void save(Archive&) const {
+    throw std::runtime_error{"cannot be written"};
+  }
+  template <class Archive>
+  void load(Archive&) {}
+};
+void take_unwritable(const Unwritable&) {}
+
 int throw_int() { throw 5; }
 int throw_text() { throw std::string{"a bare string"}; }
 int end_thread() { ::pthread_exit(nullptr); }
@@ -86,6 +99,59 @@ int throw_standard(int which) {
 }
 std::invalid_argument give_exception() { return std::invalid_argument{"I am a value"}; }
 void throw_runtime_error(const char* text) { throw std::runtime_error{text}; }
+
+// Each calls the next, and has something left to do when it returns, so that all of them have frames.
+[[gnu::noinline]] int read_row(int row) {
+  if (row >= 0) throw std::out_of_range{"row " + std::to_string(row)};
+  return row;
+}
+[[gnu::noinline]] int read_table(int row) { return 1 + read_row(row); }
+[[gnu::noinline]] int write_report(int row) { return 1 + read_table(row); }
+[[gnu::noinline]] int write_report_after_a_mishap(int row) {
+  struct Last {
+    ~Last() {
+      try {
+        read_row(0);
+      } catch (const std::out_of_range&) {
+      }
+    }
+  };
+  const Last last;
+  try {
+    read_table(row + 1);
+  } catch (const std::out_of_range&) {
+  }
+  return write_report(row);
+}
+[[gnu::noinline]] int descend(int steps) { return steps == 0 ? read_row(0) : 1 + descend(steps - 1); }
+int try_again(int row) {
+  try {
+    return read_table(row);
+  } catch (const std::out_of_range&) {
+    throw;
+  }
+}
+void initialise_badly() { (void)read_table(3); }
+ParseError throw_nothing_to_throw_with(int line) { return ParseError{line, 0}; }
+[[gnu::noinline]] int throw_member_later() { throw throw_nothing_to_throw_with(7); }
+
+std::vector<std::string> lines_of(const std::string& text) {
+  std::istringstream in{text};
+  std::vector<std::string> lines;
+  for (std::string line; std::getline(in, line);) lines.push_back(line);
+  return lines;
+}
+/// The stack of the error that `get` throws.
+std::vector<std::string> stack_of(const std::function<void()>& get) {
+  try {
+    get();
+    FAIL("no error");
+  } catch (const TaskError& error) {
+    return lines_of(error.backtrace());
+  }
+  return {};
+}
+
 void terminate_by_noexcept() noexcept { throw_runtime_error("nobody may catch this"); }
 
 template <class E>
@@ -126,7 +192,64 @@ TEST_CASE_EACH_START_METHOD("nested exceptions arrive with type, text, chain, wo
       CHECK_CONTAINS(cause.what(), "table 'users'");
       CHECK_THROWS_AS(std::rethrow_if_nested(cause), std::out_of_range);
     }
+    CHECK_CONTAINS(error.backtrace(), "throw_nested");
+    CHECK_FALSE(contains(error.what(), "\n"));
   }
+}
+
+TEST_CASE_EACH_START_METHOD("the stack that an exception was thrown on arrives, from the throw out to the task (B51)") {
+  ResourceAudit audit;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  const std::vector<std::string> report{"(anonymous namespace)::read_row", "(anonymous namespace)::read_table", "(anonymous namespace)::write_report"};
+  CHECK(stack_of([&] { (void)pool.submit(write_report, 7).get(); }) == report);
+  SUBCASE("what was thrown and caught before it, and on its way, is not in it") {
+    const auto stack = stack_of([&] { (void)pool.submit(write_report_after_a_mishap, 7).get(); });
+    REQUIRE(stack.size() == 4);
+    CHECK(std::vector(stack.begin(), stack.begin() + 3) == report);
+    CHECK_CONTAINS(stack[3], "write_report_after_a_mishap");
+  }
+  SUBCASE("each task has its own, also where a number, a registered class or nothing of C++ was thrown") {
+    CHECK(stack_of([&] { (void)pool.submit(throw_int).get(); }) == std::vector<std::string>{"(anonymous namespace)::throw_int"});
+    CHECK(stack_of([&] { (void)pool.submit(throw_member_later).get(); }) == std::vector<std::string>{"(anonymous namespace)::throw_member_later"});
+    CHECK(stack_of([&] { (void)pool.submit(end_thread).get(); }).empty());
+    CHECK(pool.submit(number, 5).get() == 5);
+  }
+  SUBCASE("what is thrown again has the stack of the last throw") {
+    CHECK(stack_of([&] { (void)pool.submit(try_again, 7).get(); }) == std::vector<std::string>{"(anonymous namespace)::try_again"});
+  }
+  SUBCASE("of a deep one the innermost 32 frames") {
+    const auto stack = stack_of([&] { (void)pool.submit(descend, 200).get(); });
+    REQUIRE(stack.size() == 32);
+    CHECK_CONTAINS(stack.front(), "read_row");
+    CHECK_CONTAINS(stack.back(), "descend");
+  }
+  SUBCASE("an item of a map, and a lambda, which may be part of what calls it") {
+    CHECK(stack_of([&] { for (const int row : pool.map(write_report, std::vector{-1, -2, 3})) (void)row; }) == report);
+    const auto stack = stack_of([&] { (void)pool.submit([](int row) -> int { throw std::out_of_range{std::to_string(row)}; }, 7).get(); });
+    REQUIRE(stack.size() == 1);
+    CHECK_CONTAINS(stack.front(), "lambda");
+  }
+  SUBCASE("none where the parent threw: its own stack is the reader's") {
+    CHECK(stack_of([&] { (void)pool.submit(take_unwritable, Unwritable{}).get(); }).empty());
+  }
+}
+
+TEST_CASE_EACH_START_METHOD("the stack of a failed initializer is in the cause, and outlives the pool") {
+  ResourceAudit audit;
+  std::exception_ptr kept;
+  {
+    ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1, .initializer = {initialise_badly}}};
+    try {
+      (void)pool.submit(number, 5).get();
+    } catch (const BrokenProcessPool& error) {
+      kept = error.cause();
+    }
+  }
+  REQUIRE(kept);
+  const auto stack = stack_of([&] { std::rethrow_exception(kept); });
+  REQUIRE(stack.size() == 3);
+  CHECK_CONTAINS(stack[1], "read_table");
+  CHECK_CONTAINS(stack[2], "initialise_badly");
 }
 
 TEST_CASE_EACH_START_METHOD("an exception that cannot be copied or read back arrives with its type and text (B52)") {

@@ -250,6 +250,13 @@ TEST_CASE_EACH_START_METHOD("a function of a library that only the parent has lo
     CHECK(program.wait().code == 0);
   }
   {
+    Program program{parts.program(), {name, "plugin_throw", parts.plugin()}};
+    CHECK(program.read_line() == "stack throw_part in " + parts.plugin());
+    CHECK(program.read_line() == "ready");
+    program.write("go\n");
+    CHECK(program.wait().code == 0);
+  }
+  {
     Program program{parts.program(), {name, "plugin_early", parts.plugin()}};
     CHECK(program.read_line() == "ready");
     program.write("go\n");

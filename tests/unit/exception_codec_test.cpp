@@ -584,6 +584,49 @@ TEST_CASE("what a task throws replaces its result, in whatever phase") {
   check(run([] { return ThrowsWhenWritten{}; }), TaskPhase::writing_result, "while writing the result, std::runtime_error: unwritable");
 }
 
+TEST_CASE("the stack of a throw is noted where it comes to the worker's loop, and nowhere else (B51)") {
+  (void)take_throw_stack();
+  const auto caught_inside = [] {
+    try {
+      throw std::out_of_range{"inside"};
+    } catch (const std::exception&) {
+      return 1;
+    }
+  };
+  CHECK(run(caught_inside).end == TaskEnd::value);
+  CHECK(take_throw_stack().empty());
+  const auto stack_sent = [](const Ran& ran) {
+    Decoder decoder{ContextId{}, ran.out};
+    return decode_description(decoder).stack;
+  };
+  CHECK(stack_sent(run([]() -> int { throw std::out_of_range{"in the task"}; })).size() > 2);
+  CHECK(take_throw_stack().empty());  // it went with the description
+  CHECK(stack_sent(run([] { throw 5; })).size() > 2);
+  CHECK(stack_sent(run([](const ThrowsWhenRead&) {}, ThrowsWhenRead{})).size() > 2);
+  const auto stack = stack_sent(run([]() -> int {
+    struct Last {
+      ~Last() {
+        try {
+          throw 5;
+        } catch (int) {
+        }
+      }
+    } last;
+    throw std::runtime_error{"with a throw on its way out"};
+  }));
+  CHECK(stack.size() > 2);
+  CHECK(stack.size() <= throw_stack_limit);
+}
+
+TEST_CASE("a stack that is too long is no message (B51)") {
+  Bytes bytes;
+  Encoder encoder{ContextId{}, bytes.memory, &Bytes::grow, &bytes};
+  encode_exception(encoder, thrown_by([] { throw 5; }), TaskPhase::running);
+  encoder.truncate(encoder.size() - sizeof(std::uint64_t));
+  encode(encoder, std::vector<CodeReference>(throw_stack_limit + 1));
+  CHECK_CONTAINS(what_of(read(encoder.written())), "stack that is too long");
+}
+
 TEST_CASE("a task that ends its thread is reported, and its thread ends") {
   Bytes in;
   Bytes result;

@@ -4,6 +4,7 @@
 //   fail     a function and a lambda that throw  stack    one that crashes
 //   plugin, plugin_load   a function of LIBRARY, loaded when the first worker runs already; the second with load_libraries
 //   plugin_early          the same, loaded before there is a pool
+//   plugin_throw          as plugin_load, another function, which throws: says "stack TEXT"
 #include <csignal>
 #include <cstdio>
 #include <stdexcept>
@@ -34,10 +35,10 @@ void wait_for_a_line() {
   if (std::fgets(line, sizeof line, stdin) == nullptr) std::_Exit(3);
 }
 using Function = int (*)(int);
-Function load(const char* path) {
+Function load(const char* path, const char* function = "times_part") {
   void* const library = ::dlopen(path, RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) throw std::runtime_error{::dlerror()};
-  return reinterpret_cast<Function>(::dlsym(library, "times_part"));
+  return reinterpret_cast<Function>(::dlsym(library, function));
 }
 
 template <class... Args>
@@ -60,11 +61,19 @@ int main(int argc, char** argv) {
   Function function = nullptr;
   if (what == "plugin_early") function = load(argv[3]);
   kindred::ProcessPoolExecutor pool{
-      entry, {.start_method = kindred::parse_start_method(argv[1]), .max_workers = 1, .worker = {.load_libraries = what == "plugin_load"}}};
+      entry, {.start_method = kindred::parse_start_method(argv[1]), .max_workers = 1, .worker = {.load_libraries = what == "plugin_load" || what == "plugin_throw"}}};
   pool.logger().add_sink([](const kindred::LogRecord&) {});
   if (what == "plugin" || what == "plugin_load") {
     pool.submit(twice, 1).get();
     function = load(argv[3]);
+  }
+  if (what == "plugin_throw") {
+    pool.submit(twice, 1).get();
+    try {
+      pool.submit(load(argv[3], "throw_part"), 21).get();
+    } catch (const kindred::TaskError& error) {
+      say("stack " + error.backtrace());
+    }
   }
   say("ready");
   wait_for_a_line();

@@ -38,8 +38,8 @@ const Doorbell& Context::bell(std::unique_ptr<Doorbell>& place) {
 StartedWorker Context::start_worker(int index, std::uint32_t incarnation, std::uint32_t owner, const Segment& segment,
                                     int collector_bell, std::span<const int> capture_fds, CodeReference main) {
   if (!setup_memory_) {
-    for (std::size_t i = 0; i < code_.size(); ++i) {
-      if (i >= setup_.modules.size()) setup_.modules.push_back(code_.module(i));
+    for (std::size_t i = 0; i < code_->size(); ++i) {
+      if (i >= setup_.modules.size()) setup_.modules.push_back(code_->module(i));
     }
     setup_memory_ = write_setup(setup_, &setup_bytes_);
   }

@@ -389,6 +389,7 @@ std::exception_ptr make_exception(const ExceptionDescription& description, const
     details->text = thrown.text;
     for (std::size_t i = 1; i != description.chain.size(); ++i) details->causes.push_back({description.chain[i].type, description.chain[i].text});
     details->message = message_of(description, facts);
+    if (!description.stack.empty() && facts.code) details->stack = std::make_shared<const RemoteStack>(description.stack, facts.code);
     const auto cause = make_causes(description.chain);
     const std::shared_ptr<const TaskErrorDetails> shared = std::move(details);
 
@@ -427,6 +428,7 @@ void put_description(Encoder& encoder, const ExceptionDescription& description) 
   encode(encoder, description.chain);
   encode(encoder, description.registered);
   encode(encoder, description.object);
+  encode(encoder, description.stack);
 }
 
 /// What is written where memory is too short for a description, without allocating.
@@ -442,6 +444,7 @@ void put_short_description(Encoder& encoder, TaskPhase phase, std::string_view t
   encoder.write_value(std::uint64_t{0});  // paths
   encoder.write_value(std::uint64_t{0});  // registered
   encoder.write_value(std::uint64_t{0});  // object
+  encoder.write_value(std::uint64_t{0});  // stack
 }
 
 }  // namespace
@@ -449,7 +452,9 @@ void put_short_description(Encoder& encoder, TaskPhase phase, std::string_view t
 void encode_exception(Encoder& encoder, const std::exception_ptr& exception, TaskPhase phase) {
   const auto start = encoder.size();
   try {
-    put_description(encoder, describe(exception, phase, encoder.context()));
+    auto description = describe(exception, phase, encoder.context());
+    description.stack = take_throw_stack();
+    put_description(encoder, description);
   } catch (...) {
     encoder.truncate(start);
     put_short_description(encoder, phase, "an exception", "there was no memory to say which");
@@ -475,6 +480,8 @@ ExceptionDescription decode_description(Decoder& decoder) {
   description.chain = decode<std::vector<Link>>(decoder);
   description.registered = decode<std::string>(decoder);
   description.object = decode<std::vector<std::byte>>(decoder);
+  description.stack = decode<std::vector<CodeReference>>(decoder);
+  if (description.stack.size() > throw_stack_limit) throw DecodeError{"the message holds a failure with a stack that is too long"};
   if (description.chain.empty() || description.chain.size() > longest_chain) throw DecodeError{"the message holds a failure without an exception"};
   for (const auto& link : description.chain) {
     if (static_cast<int>(link.standard) >= standard_exceptions || link.category > unknown_category) {

@@ -54,6 +54,7 @@ TaskFacts PoolCore::facts(const TaskState& task, const WorkerSlot* slot) const {
   facts.task_id = task.id;
   facts.task_name = task_name(task);
   facts.attempt = task.attempts;
+  facts.code = context_.shared_code();
   if (slot != nullptr) {
     facts.worker = slot->index;
     facts.pid = slot->worker.process.pid();

@@ -697,6 +697,7 @@ void PoolCore::bury(Lock& lock, WorkerSlot& slot) {
     who.worker = slot.index;
     who.pid = slot.worker.process.pid();
     who.incarnation = slot.incarnation;
+    who.code = context_.shared_code();
     Decoder decoder{context_.id(), slot.failure_bytes};
     initializer_failure = decode_exception(decoder, who);
     why = "the initializer failed in worker " + std::to_string(slot.index);

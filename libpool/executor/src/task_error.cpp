@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
+#include <span>
 
+#include "kindred/internal/code_reference.hpp"
 #include "kindred/internal/exception_codec.hpp"
 
 namespace kindred {
@@ -120,11 +122,35 @@ std::string to_string(const TaskFacts& facts) {
   return text;
 }
 
+RemoteStack::RemoteStack(std::vector<std::uint64_t> frames, std::shared_ptr<const CodeBook> code) : frames_{std::move(frames)}, code_{std::move(code)} {}
+
+const std::string& RemoteStack::text() const {
+  std::call_once(named_, [&] {
+    constexpr std::size_t most = 32;
+    constexpr std::size_t runtime_frames = 12;  // within which the C++ runtime's own frames are, sanitizers' among them
+    std::span<const CodeReference> frames{frames_};
+    for (std::size_t i = std::min(runtime_frames, frames.size()); i-- > 0;) {
+      const void* const at = code_->address(frames[i]);
+      const std::string name = at == nullptr ? std::string{} : function_name(at);
+      if (!name.ends_with("__cxa_throw") && !name.ends_with("__cxa_rethrow") && !name.ends_with("rethrow_exception")) continue;
+      frames = frames.subspan(i + 1);
+      break;
+    }
+    text_ = name_frames(frames.first(std::min(most, frames.size())), *code_);
+  });
+  return text_;
+}
+
 }  // namespace internal
 
 TaskError::TaskError(std::shared_ptr<const internal::TaskErrorDetails> details) noexcept
     : Error{ErrorKind::task}, AboutTask{std::shared_ptr<const internal::TaskFacts>{details, &details->facts}}, details_{std::move(details)} {}
 TaskError::~TaskError() = default;
+
+const std::string& TaskError::backtrace() const {
+  static const std::string none;
+  return details_->stack ? details_->stack->text() : none;
+}
 
 WorkerLost::WorkerLost(Details details)
     : WorkerLost{[&] {

@@ -16,6 +16,7 @@
 #include "kindred/internal/injection.hpp"
 #include "kindred/internal/log_front.hpp"
 #include "kindred/internal/process.hpp"
+#include "kindred/internal/throw_stack.hpp"
 #include "kindred/shared_array.hpp"
 #include "memory_blocks.hpp"
 #include "nesting.hpp"
@@ -152,6 +153,11 @@ void* WorkerProcess::resolve(CodeReference reference) {
   if (reference == last_reference_) return last_address_;
   while (!boot_.code.knows(reference)) receive_message(true);
   void* const address = boot_.code.resolve(reference);
+  if (reference >> code_module_shift > modules_noted_) {
+    // A library of which we were told after the start: places in it have names from now on.
+    modules_noted_ = boot_.setup.modules.size();
+    note_modules(boot_.setup.modules);
+  }
   last_reference_ = reference;
   last_address_ = address;
   return address;
@@ -183,6 +189,7 @@ bool WorkerProcess::receive_message(bool wait) {
       Module module;
       module.path.assign(text, std::min<std::size_t>(notice.bytes, text_bytes));
       if (text_bytes > notice.bytes + 1) module.build_id.assign(text + notice.bytes + 1, text_bytes - notice.bytes - 1);
+      if (notice.memory_id == boot_.setup.modules.size()) boot_.setup.modules.push_back(module);
       boot_.code.add(notice.memory_id, std::move(module), boot_.setup.options.load_libraries);
       break;
     }
@@ -313,6 +320,8 @@ __attribute__((no_sanitize("null"))) void WorkerProcess::run_call(CallHeader& ca
     TaskFrame frame{in, out, worker_, call.function == 0 ? nullptr : resolve(call.function), phase};
     try {
       entry->run(frame);
+    } catch (const ThrowWitness&) {  // never: it notes the stack
+      throw;
     } catch (...) {
       phase = frame.phase;
       throw;
@@ -480,6 +489,8 @@ __attribute__((no_sanitize("null"))) bool WorkerProcess::run_start_call(const Wr
     TaskFrame frame{in, out, worker_, call.function == 0 ? nullptr : resolve(call.function), phase};
     try {
       entry->run(frame);
+    } catch (const ThrowWitness&) {  // never: it notes the stack
+      throw;
     } catch (...) {
       phase = frame.phase;
       throw;
@@ -542,6 +553,7 @@ int WorkerProcess::start() {
   if (part_.bridge_spdlog) bridge_spdlog();
   set_nesting_depth(part_.depth);
   install_crash_handlers(boot_.segment.crash_page(), header_.begun_task, boot_.setup.modules);
+  modules_noted_ = boot_.setup.modules.size();
   if (boot_.captured_stdout) capture_ = std::make_unique<OutputCapture>(std::move(boot_.captured_stdout), std::move(boot_.captured_stderr), boot_.segment.crash_page());
   KINDRED_INJECTION_POINT("worker.start.before_initializer");
   header_.phase.store(1, std::memory_order_relaxed);

@@ -97,6 +97,7 @@ class WorkerProcess {
   std::uint64_t rss_checked_ = 0;            // ticks
   CodeReference last_reference_ = 0;
   void* last_address_ = nullptr;
+  std::size_t modules_noted_ = 0;            // how many libraries' places a stack can name
   std::unique_ptr<OutputCapture> capture_;
   std::mutex stop_mutex_;
   std::optional<std::stop_source> stop_source_;

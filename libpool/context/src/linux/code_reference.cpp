@@ -327,6 +327,27 @@ std::string function_name(const void* address) {
   return {};
 }
 
+std::string name_frames(std::span<const CodeReference> frames, const CodeBook& code) {
+  std::string text;
+  for (const CodeReference frame : frames) {
+    const void* const at = code.address(frame);
+    std::string name = at == nullptr ? std::string{} : function_name(at);
+    const bool ours = name.starts_with("kindred::internal::EntryOf") || name.starts_with("kindred::internal::ChunkEntry");
+    if (ours && !text.empty()) break;  // from here on out; as the first, it is a task that was inlined into it
+    if (!text.empty()) text += '\n';
+    if (name.empty()) {
+      std::array<char, 32> offset{};
+      std::snprintf(offset.data(), offset.size(), "0x%llx", static_cast<unsigned long long>(frame & offset_mask));
+      name = offset.data();
+    }
+    text += name;
+    const std::size_t module = frame >> code_module_shift;
+    if (module > 1 && module <= code.size()) text += " in " + code.module(module - 1).path;
+    if (ours) break;
+  }
+  return text;
+}
+
 std::string place_name(const void* address) {
   const auto at = reinterpret_cast<std::uintptr_t>(address);
   for (const Module& module : loaded_modules()) {

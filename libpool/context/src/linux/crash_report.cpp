@@ -27,17 +27,9 @@ struct Prepared {
     std::uint64_t index;
   };
   std::array<Range, 128> ranges{};
-  std::size_t count = 0;
+  std::atomic<std::size_t> count = 0;
 };
 Prepared prepared;
-
-CodeReference reference_of(std::uintptr_t at) noexcept {
-  for (std::size_t i = 0; i < prepared.count; ++i) {
-    const auto& range = prepared.ranges[i];
-    if (at >= range.begin && at < range.end) return (range.index + 1) << code_module_shift | (at - range.base);
-  }
-  return at & 0xffff'ffff'ffffU;
-}
 
 // Async-signal-safe. backtrace() was called once before, so that it loads nothing now.
 void on_crash(int number, siginfo_t* info, void*) {
@@ -52,7 +44,7 @@ void on_crash(int number, siginfo_t* info, void*) {
     page->state.store(CrashPage::complete, std::memory_order_release);
     std::array<void*, CrashPage::frames_limit> frames{};
     const int count = ::backtrace(frames.data(), static_cast<int>(frames.size()));
-    for (int i = 0; i < count; ++i) page->frames[i] = reference_of(reinterpret_cast<std::uintptr_t>(frames[static_cast<std::size_t>(i)]));
+    for (int i = 0; i < count; ++i) page->frames[i] = reference_in_parent(reinterpret_cast<std::uintptr_t>(frames[static_cast<std::size_t>(i)]));
     page->frame_count = static_cast<std::uint32_t>(count);
   }
   // SA_RESETHAND has put the default action back: it happens when the signal, raised anew, is delivered at our return.
@@ -63,19 +55,34 @@ void on_crash(int number, siginfo_t* info, void*) {
 
 }  // namespace
 
+CodeReference reference_in_parent(std::uintptr_t at) noexcept {
+  const std::size_t count = prepared.count.load(std::memory_order_acquire);
+  for (std::size_t i = 0; i < count; ++i) {
+    const auto& range = prepared.ranges[i];
+    if (at >= range.begin && at < range.end) return (range.index + 1) << code_module_shift | (at - range.base);
+  }
+  return at & 0xffff'ffff'ffffU;
+}
+
+void note_modules(const std::vector<Module>& modules) {
+  std::size_t count = 0;
+  prepared.count.store(0, std::memory_order_relaxed);  // a thread that crashes meanwhile writes addresses
+  const auto mine = loaded_modules();
+  for (std::size_t i = 0; i < mine.size() && count < prepared.ranges.size(); ++i) {
+    for (std::size_t j = 0; j < modules.size(); ++j) {
+      if ((i == 0) != (j == 0) || (i != 0 && mine[i].path != modules[j].path)) continue;
+      prepared.ranges[count++] = {mine[i].begin, mine[i].end, mine[i].base, j};
+      break;
+    }
+  }
+  prepared.count.store(count, std::memory_order_release);
+}
+
 void install_crash_handlers(std::span<std::byte> page, const std::atomic<std::uint64_t>& task, const std::vector<Module>& modules) {
   static_assert(sizeof(CrashPage) <= 4096);
   prepared.page = reinterpret_cast<CrashPage*>(page.data());
   prepared.task = &task;
-  prepared.count = 0;
-  const auto mine = loaded_modules();
-  for (std::size_t i = 0; i < mine.size() && prepared.count < prepared.ranges.size(); ++i) {
-    for (std::size_t j = 0; j < modules.size(); ++j) {
-      if ((i == 0) != (j == 0) || (i != 0 && mine[i].path != modules[j].path)) continue;
-      prepared.ranges[prepared.count++] = {mine[i].begin, mine[i].end, mine[i].base, j};
-      break;
-    }
-  }
+  note_modules(modules);
   std::array<void*, 4> warm{};
   (void)::backtrace(warm.data(), static_cast<int>(warm.size()));
 
@@ -105,22 +112,13 @@ CrashReport read_crash_report(std::span<const std::byte> bytes, const CodeBook& 
   report.summary = signal_name(static_cast<int>(number & 0x7fU));
   if (number != SIGABRT) report.summary += std::string{" at address "} + place.data();
   // The first two are our handler, and the kernel's step into it.
+  std::vector<CodeReference> frames;
   for (std::size_t i = 2; i < count; ++i) {
     const CodeReference reference = page->frames[i];
     // A return address is behind its call, which may be the last instruction of the function.
-    const void* const at = code.address(reference >> code_module_shift == 0 ? 0 : reference - (i == 2 ? 0 : 1));
-    std::string name = at == nullptr ? std::string{} : function_name(at);
-    if (name.starts_with("kindred::internal::EntryOf") || name.starts_with("kindred::internal::ChunkEntry")) break;  // ours, from here on out
-    if (i != 2) report.frames += '\n';
-    std::array<char, 96> line{};
-    if (name.empty()) {
-      std::snprintf(line.data(), line.size(), "0x%llx", static_cast<unsigned long long>(reference & 0xffff'ffff'ffffU));
-      name = line.data();
-    }
-    report.frames += name;
-    const std::size_t module = reference >> code_module_shift;
-    if (module > 1 && module <= code.size()) report.frames += " in " + code.module(module - 1).path;
+    frames.push_back(i == 2 || (reference & 0xffff'ffff'ffffU) == 0 ? reference : reference - 1);
   }
+  report.frames = name_frames(frames, code);
   return report;
 }
 

@@ -80,6 +80,8 @@ struct ChunkEntry {
         }
       } catch (abi::__forced_unwind&) {
         throw;
+      } catch (const ThrowWitness&) {  // never: it notes the stack
+        throw;
       } catch (...) {
         frame.result.truncate(before);
         const std::uint8_t failed = 1;

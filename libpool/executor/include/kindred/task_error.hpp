@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <exception>
 #include <memory>
+#include <mutex>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -39,6 +40,8 @@ enum class TaskPhase : unsigned char {
 
 namespace internal {
 
+class CodeBook;
+
 /// Which task, where. As far as it is known.
 struct TaskFacts {
   std::uint64_t task_id = 0;  ///< 0: none
@@ -47,6 +50,20 @@ struct TaskFacts {
   std::uint32_t pid = 0;
   std::uint32_t incarnation = 0;
   std::uint32_t attempt = 1;
+  std::shared_ptr<const CodeBook> code = {};  ///< by which the worker's places in the code have names; null: they have none
+};
+
+/// The stack of a throw as it came from the worker; it gets its names when somebody asks.
+class RemoteStack {
+ public:
+  RemoteStack(std::vector<std::uint64_t> frames, std::shared_ptr<const CodeBook> code);
+  [[nodiscard]] const std::string& text() const;
+
+ private:
+  std::vector<std::uint64_t> frames_;
+  std::shared_ptr<const CodeBook> code_;
+  mutable std::once_flag named_;
+  mutable std::string text_;
 };
 
 /// Returns "task 'area' #41".
@@ -60,6 +77,7 @@ struct TaskErrorDetails {
   std::string text;
   std::vector<Cause> causes;
   std::string message;
+  std::shared_ptr<const RemoteStack> stack = {};
 };
 
 /// The facts that several errors tell in the same words.
@@ -103,6 +121,11 @@ class TaskError : public Error, public internal::AboutTask {
   /// Returns the exceptions nested in the one thrown, from the outside in.
   [[nodiscard]] const std::vector<Cause>& causes() const noexcept { return details_->causes; }
   [[nodiscard]] TaskPhase phase() const noexcept { return details_->phase; }
+  /// Returns the stack in the worker that the exception was thrown on, a line a frame, innermost first, at most 32 of them; empty where none was
+  /// noted: for what was thrown in the parent. An exception that was caught and thrown again on its way (`throw;`, `std::rethrow_exception`, from
+  /// a coroutine) has the stack of the last time. The names are looked up at the first call, which takes milliseconds; a program that is stripped
+  /// has offsets in their place.
+  [[nodiscard]] const std::string& backtrace() const;
 
  protected:
   explicit TaskError(std::shared_ptr<const internal::TaskErrorDetails> details) noexcept;

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -84,6 +85,8 @@ void compare_builds(const std::vector<Module>& parents);
 
 /// The name of the function at the address, demangled, without parameters; empty where no symbol table tells.
 [[nodiscard]] std::string function_name(const void* address);
+/// A stack for people, a line a frame, up to where the task was called: "parse in /usr/lib/libfilters.so". Somebody else's word: all is checked.
+[[nodiscard]] std::string name_frames(std::span<const CodeReference> frames, const CodeBook& code);
 /// The same as file and offset, which addr2line takes: `libfilters.so+0x1a30`; empty where nothing is loaded there.
 [[nodiscard]] std::string place_name(const void* address);
 

@@ -40,8 +40,9 @@ class Context {
   [[nodiscard]] ContextId id() const noexcept { return life_->id; }
   [[nodiscard]] StartMethod start_method() const noexcept { return id().start_method(); }
   [[nodiscard]] const std::shared_ptr<ContextLife>& life() const noexcept { return life_; }
-  [[nodiscard]] CodeBook& code() noexcept { return code_; }
-  [[nodiscard]] const CodeBook& code() const noexcept { return code_; }
+  [[nodiscard]] CodeBook& code() noexcept { return *code_; }
+  [[nodiscard]] const CodeBook& code() const noexcept { return *code_; }
+  [[nodiscard]] std::shared_ptr<const CodeBook> shared_code() const noexcept { return code_; }  ///< for errors, which outlive the context
 
   // The bells are made at the first call, so that an executor that never works opens nothing.
   [[nodiscard]] const Doorbell& waiter_bell() { return bell(waiter_bell_); }
@@ -62,7 +63,7 @@ class Context {
   const Doorbell& bell(std::unique_ptr<Doorbell>& place);
 
   std::shared_ptr<ContextLife> life_;
-  CodeBook code_;
+  std::shared_ptr<CodeBook> code_ = std::make_shared<CodeBook>();
   std::mutex bells_mutex_;
   std::unique_ptr<Doorbell> waiter_bell_;
   std::unique_ptr<Doorbell> service_bell_;

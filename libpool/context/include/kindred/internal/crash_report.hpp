@@ -29,6 +29,11 @@ struct CrashPage {
 /// parent's, by index.
 void install_crash_handlers(std::span<std::byte> page, const std::atomic<std::uint64_t>& task, const std::vector<Module>& modules);
 
+/// Tells of modules that are loaded here now, anew where a library came: places in them get references. Worker, one thread.
+void note_modules(const std::vector<Module>& modules);
+/// What the place is in the parent; without a module where it is in none that the parent knows. Async-signal-safe.
+[[nodiscard]] CodeReference reference_in_parent(std::uintptr_t address) noexcept;
+
 /// A report for people; empty where there is none. The page is the worker's word: every value is read once and checked.
 struct CrashReport {
   std::string summary;  ///< "SIGSEGV at address 0x10"

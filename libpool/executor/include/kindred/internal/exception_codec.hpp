@@ -9,7 +9,9 @@
 
 #include <cxxabi.h>
 
+#include "kindred/internal/code_reference.hpp"
 #include "kindred/internal/codec_task.hpp"
+#include "kindred/internal/throw_stack.hpp"
 #include "kindred/task_error.hpp"
 
 // How an exception comes from a task to the future's readers: it is described in the worker, the description travels, and each reader gets an
@@ -41,6 +43,7 @@ struct ExceptionDescription {
   std::vector<Link> chain;  ///< what was thrown, then what is nested in it; never empty
   std::string registered;   ///< the registered type's mangled name; empty: none
   std::vector<std::byte> object;  ///< of the registered type
+  std::vector<CodeReference> stack;  ///< that it was thrown on, the runtime's own frames first; empty: not noted
 };
 
 /// Describes an exception; null stands for one that C++ does not know (a foreign one). Long texts are cut at 64 KiB, chains at 32.
@@ -53,7 +56,7 @@ struct ExceptionDescription {
 /// Returns "std::out_of_range: vector::at", with what is nested in it, for messages and log lines.
 [[nodiscard]] std::string describe_exception(const std::exception_ptr& exception);
 
-/// Appends a description of `exception`; where memory is short, a short one. Errors: only where the encoder finds no room for 200 bytes.
+/// Appends a description of `exception`, with the stack that a `ThrowWitness` noted; where memory is short, a short one. Errors: only where the encoder finds no room for 200 bytes.
 void encode_exception(Encoder& encoder, const std::exception_ptr& exception, TaskPhase phase);
 /// The same for a task that ended its thread: what `catch (abi::__forced_unwind&)` catches.
 void encode_forced_unwind(Encoder& encoder);
@@ -97,6 +100,8 @@ TaskEnd run_task(F& function, Worker& worker, Decoder& in, Encoder& out, Publish
   } catch (abi::__forced_unwind&) {
     replace_by_failure(out, start, attachments, phase, true);
     publish();
+    throw;
+  } catch (const ThrowWitness&) {  // never: it notes the stack
     throw;
   } catch (...) {
     replace_by_failure(out, start, attachments, phase, false);
