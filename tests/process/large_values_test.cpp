@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -11,6 +12,7 @@
 #include <unistd.h>
 
 #include "kindred/kindred.hpp"
+#include "memory_blocks.hpp"
 #include "support/test.hpp"
 
 using namespace kindred;
@@ -36,6 +38,10 @@ std::size_t die_with(const Bytes& bytes) {
   return bytes.size();
 }
 void wait_for(Event go) { go.wait(); }
+std::size_t wait_with(Event go, const Bytes& bytes) {
+  go.wait();
+  return bytes.size();
+}
 
 std::vector<std::string> mappings(const std::string& process, const std::string& name) {
   std::vector<std::string> found;
@@ -142,6 +148,45 @@ TEST_CASE_EACH_START_METHOD("a large result that breaks off while it is written 
     CHECK_THROWS_CONTAINS((void)pool.submit(break_off).get(), TaskError, "no more of it");
     CHECK(is_pattern(pool.submit(make, std::size_t{250'000}, i).get(), 250'000, i));
   }
+}
+
+TEST_CASE_EACH_START_METHOD("a fork of the user's own lets go of large arguments and results, and the parent's stay as they are") {
+  ResourceAudit audit;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  constexpr std::size_t size = 1'000'000;
+  const auto go = pool.make_event();
+  std::vector<Future<Bytes>> done;
+  for (unsigned seed = 0; seed < 4; ++seed) done.push_back(pool.submit(make, size, seed));
+  wait(done);
+  auto running = std::make_optional(pool.submit(wait_with, go, pattern(size, 5)));
+  auto pending = std::make_optional(pool.submit(echo, pattern(size, 6)));
+  const auto outcome = run_forked([&] {
+    running.reset();
+    pending.reset();
+    if (!is_pattern(done[0].get(), size, 0)) throw std::runtime_error{"what the child has a view of"};
+    done.clear();
+  });
+  CHECK_MESSAGE(outcome.code == 0, to_string(outcome));
+  go.set();
+  CHECK(running->get() == size);
+  CHECK(is_pattern(pending->get(), size, 6));
+  for (unsigned seed = 0; seed < 4; ++seed) CHECK(is_pattern(pool.submit(make, size, seed + 10).get(), size, seed + 10));
+  for (unsigned seed = 0; seed < 4; ++seed) CHECK(is_pattern(done[seed].get(), size, seed));  // nothing was written over them
+}
+
+TEST_CASE("a fork of the user's own takes no lock for a large argument that it lets go of: another thread may have held it") {
+  ResourceAudit audit;
+  int freed = 0;
+  kindred::internal::CallBlocks blocks{[&] { ++freed; }};
+  auto block = blocks.take(100'000);
+  const auto outcome = run_forked([&] {
+    block.reset();
+    if (freed != 0 || blocks.any_free()) throw std::runtime_error{"it was given back here"};
+  });
+  CHECK_MESSAGE(outcome.code == 0, to_string(outcome));
+  block.reset();
+  CHECK(freed == 1);
+  CHECK(blocks.any_free());
 }
 
 TEST_CASE_EACH_START_METHOD("where no descriptor is left, large results fail with the limit to raise, and their worker lives") {

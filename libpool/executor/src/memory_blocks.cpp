@@ -60,6 +60,7 @@ std::shared_ptr<CallBlock> CallBlocks::take_if_few(std::size_t bytes) {
 }
 
 void CallBlocks::give_back(std::unique_ptr<CallBlock> block) {
+  if (process_id() != pid_) return;
   const bool kept = block->kept;
   if (kept && block->size() > KeptBlocks::stays_mapped_bytes) block->unmap_pages();
   {
@@ -94,6 +95,7 @@ std::shared_ptr<SharedMemory> ResultBlocks::lend(std::size_t place) {
   if (place >= most || !blocks_[place]) return nullptr;
   SharedMemory* const memory = blocks_[place].get();
   return {memory, [shared = shared_, kept = blocks_[place], place](SharedMemory*) {
+            if (process_id() != shared->pid) return;  // whose segment is not mapped here
             if (kept->size() > KeptBlocks::stays_mapped_bytes) kept->unmap_pages();
             // Order: release, pairs with the acquire of who clears the bit: our reading is over.
             shared->segment->header().free_result_blocks.fetch_or(std::uint64_t{1} << place, std::memory_order_release);

@@ -11,6 +11,7 @@
 
 #include "kindred/internal/segment.hpp"
 #include "kindred/internal/shared_memory.hpp"
+#include "kindred/internal/wakeup.hpp"
 
 namespace kindred::internal {
 
@@ -59,7 +60,8 @@ struct CallBlock : SharedMemory {
   std::chrono::steady_clock::time_point free_since{};
 };
 
-/// The call blocks of an executor. A block in use belongs to a submission or a task, and comes back when that lets go of it. Any thread.
+/// The call blocks of an executor. A block in use belongs to a submission or a task, and comes back when that lets go of it. Any thread. In a fork of the
+/// user's own it does not come back: there another thread may have held the lock for ever.
 class CallBlocks {
  public:
   /// Beyond so many in use, arguments wait in ordinary memory: each block is a descriptor.
@@ -82,6 +84,7 @@ class CallBlocks {
   void give_back(std::unique_ptr<CallBlock> block);
 
   const BlockFreed freed_;
+  const std::uint32_t pid_ = process_id();
   mutable std::mutex mutex_;
   std::vector<std::unique_ptr<CallBlock>> free_;
   KeptBlocks kept_;
@@ -111,6 +114,7 @@ class ResultBlocks {
     Shared(std::shared_ptr<Segment> of, BlockFreed then) : segment{std::move(of)}, freed{std::move(then)} {}
     std::shared_ptr<Segment> segment;
     BlockFreed freed;
+    std::uint32_t pid = process_id();  // a fork of the user's own has futures that are copies: the parent's still read the block
     std::atomic<std::uint32_t> times{0};
   };
   std::shared_ptr<Shared> shared_;
