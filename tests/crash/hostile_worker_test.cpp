@@ -347,6 +347,53 @@ TEST_CASE_EACH_START_METHOD("a worker that writes one piece of nonsense is kille
   CHECK(slowest < 1'000'000'000 * std::int64_t{slowness()});
 }
 
+namespace {
+std::int64_t work_for_200_us(std::int64_t x) {
+  const auto until = std::chrono::steady_clock::now() + 200us;
+  while (std::chrono::steady_clock::now() < until) {
+  }
+  return 3 * x;
+}
+}  // namespace
+
+TEST_CASE_EACH_START_METHOD("a worker beside one that lies all the time works as fast as alone (row 25)") {
+  ResourceAudit audit;
+  const ExecutorOptions options{.start_method = method, .max_workers = 1, .restart_limit = {.count = 1'000'000, .period = 1s}, .start_all = true};
+  auto with_liar = options;
+  with_liar.max_workers = 2;
+  ProcessPoolExecutor alone{entry(), options}, pool{entry(), with_liar};
+  for (auto* const each : {&alone, &pool}) each->logger().add_sink([](const LogRecord&) {});
+  const auto told_at = pool.make_counter();
+  std::int64_t liars = 0, wrong = 0;
+  const auto tasks_a_second = [&](ProcessPoolExecutor& where, bool lies_too) {
+    std::optional<Future<int>> liar;
+    std::int64_t tasks = 0;
+    const auto since = std::chrono::steady_clock::now();
+    const auto until = since + (long_run() ? 1s : 250ms);
+    do {
+      if (lies_too && (!liar || liar->done())) liar = pool.submit({.name = "a liar"}, tell, static_cast<int>(liars++ % 12), told_at);
+      std::vector<Future<std::int64_t>> honest;
+      for (int i = 0; i < 40; ++i) honest.push_back(where.submit(work_for_200_us, i));
+      for (int i = 0; i < 40; ++i) wrong += honest[static_cast<std::size_t>(i)].get() == 3 * i ? 0 : 1;
+      tasks += 40;
+    } while (std::chrono::steady_clock::now() < until);
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - since).count();
+    if (liar) CHECK_THROWS_AS(liar->get(), WorkerLost);
+    return static_cast<double>(tasks) / seconds;
+  };
+  std::vector<double> parts;
+  for (int round = 0; round < (long_run() ? 9 : 5); ++round) {
+    const double without = tasks_a_second(alone, false);
+    parts.push_back(tasks_a_second(pool, true) / without);
+  }
+  std::sort(parts.begin(), parts.end());
+  const double part = parts[parts.size() / 2];
+  CHECK(wrong == 0);
+  CHECK(liars >= static_cast<std::int64_t>(parts.size()));
+  CHECK(part > 0.3);  // nearly 1 on a quiet machine, or more where the liar's place works too
+  scorecard(25, fmt::format("beside {} liars, one after the other, the other worker keeps {:.0f} % of its throughput alone", liars, 100 * part), part >= 0.9);
+}
+
 TEST_CASE("random nonsense harms the worker that writes it, and no other (row 25)") {
   const test::Deadline deadline{long_run() ? 2400s : 120s};
   ResourceAudit audit;

@@ -1,4 +1,5 @@
 // The log of a whole pool: what workers say, what they leave when they die, and in which order it arrives.
+#include <algorithm>
 #include <atomic>
 #include <csignal>
 #include <cstdio>
@@ -12,8 +13,10 @@
 #include <vector>
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <spdlog/sinks/basic_file_sink.h>
 #include <spdlog/spdlog.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "kindred/kindred.hpp"
@@ -378,6 +381,163 @@ TEST_CASE_EACH_START_METHOD("a sink that takes nothing stops neither tasks, wher
     CHECK(std::chrono::steady_clock::now() - since < 10s);
     hold.unlock();
   }
+}
+
+namespace {
+constexpr int lines_a_task = 3;
+int log_and_work(int value) {
+  for (int i = 0; i < lines_a_task; ++i) log_info("line {} of {}", i, value);
+  const auto until = std::chrono::steady_clock::now() + 100us;
+  while (std::chrono::steady_clock::now() < until) {
+  }
+  return value;
+}
+// Tasks a second in `failing`, as a part of those in `healthy`, which runs the same in turn with it: whatever else the machine does, it does to both.
+double throughput_beside(ProcessPoolExecutor& healthy, ProcessPoolExecutor& failing, std::uint64_t& lines) {
+  const auto measure = [](ProcessPoolExecutor& pool) {
+    const auto since = std::chrono::steady_clock::now();
+    std::vector<Future<int>> futures;
+    for (int i = 0; i < 600; ++i) futures.push_back(pool.submit(log_and_work, i));
+    for (auto& future : futures) future.get();
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - since).count();
+  };
+  std::vector<double> parts;
+  for (int round = 0; round < (long_run() ? 31 : 9); ++round) {
+    const double time = measure(healthy);
+    parts.push_back(time / measure(failing));
+    lines += 600 * lines_a_task;
+  }
+  std::ranges::sort(parts);
+  return parts[parts.size() / 2];
+}
+/// Files may not grow beyond this: a full disk without a disk.
+class FileSizeLimit {
+ public:
+  explicit FileSizeLimit(rlim_t bytes) {
+    ::getrlimit(RLIMIT_FSIZE, &before_);
+    rlimit limit = before_;
+    limit.rlim_cur = bytes;
+    ::setrlimit(RLIMIT_FSIZE, &limit);
+  }
+  ~FileSizeLimit() { ::setrlimit(RLIMIT_FSIZE, &before_); }
+
+ private:
+  rlimit before_{};
+};
+/// Standard output is a pipe that nobody reads, until `read`.
+class HungPipe {
+ public:
+  HungPipe() : before_{::fcntl(1, F_DUPFD_CLOEXEC, 3)} {
+    std::fflush(stdout);
+    int ends[2];
+    REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);
+    ::fcntl(ends[1], F_SETPIPE_SZ, 4096);
+    ::dup2(ends[1], 1);
+    ::close(ends[1]);
+    end_ = ends[0];
+  }
+  ~HungPipe() { (void)finish(); }
+  void read() {
+    reader_ = std::thread{[this] {
+      char bytes[65536];
+      for (ssize_t got = 0; (got = ::read(end_, bytes, sizeof bytes)) > 0;) text_.append(bytes, static_cast<std::size_t>(got));
+    }};
+  }
+  /// Once nobody has the pipe any more: what came through it.
+  const std::string& finish() {
+    if (before_ >= 0) {
+      ::dup2(before_, 1);
+      ::close(before_);
+      if (reader_.joinable()) reader_.join();
+      ::close(end_);
+      before_ = -1;
+    }
+    return text_;
+  }
+
+ private:
+  int before_, end_ = -1;
+  std::string text_;
+  std::thread reader_;
+};
+std::size_t occurrences(const std::string& text, const std::string& part) {
+  std::size_t times = 0;
+  for (auto at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++times;
+  return times;
+}
+}  // namespace
+
+TEST_CASE_EACH_START_METHOD("a full disk, /dev/full and a hung pipe slow no task, what they lose is counted exactly, and the log recovers by itself (row 33)") {
+  ResourceAudit audit;
+  TemporaryFolder folder;
+  double full_disk = 0, dev_full = 0, hung = 0;
+  std::uint64_t lost_in_all = 0, lines_in_all = 0;
+  const auto options = [&](WhenFull when_full) { return ExecutorOptions{.start_method = method, .max_workers = 2, .log = {.when_full = when_full, .lane_bytes = 32 * 1024}, .start_all = true}; };
+  ProcessPoolExecutor healthy{entry(), options(WhenFull::block)};
+  healthy.logger().add_sink(sinks::file("/dev/null"));
+  {
+    ProcessPoolExecutor pool{entry(), options(WhenFull::block)};
+    pool.logger().add_sink(sinks::file(folder / "app.log"));
+    pool.submit(log_and_work, 0).get();
+    std::uint64_t lines = lines_a_task;
+    {
+      const FileSizeLimit full{20'011};
+      full_disk = throughput_beside(healthy, pool, lines);
+      (void)pool.logger().flush();
+    }
+    // Room again: nobody tells the log.
+    for (int i = 0; i < 50; ++i) pool.submit(log_and_work, i).get();
+    lines += 50 * lines_a_task;
+    CHECK(pool.logger().flush());
+    const auto stats = pool.stats().log;
+    const auto lost = stats.sinks.at(0).lost + stats.dropped;
+    std::uint64_t found = 0;
+    auto file = read_log(folder / "app.log");
+    for (const auto& record : file) found += record.origin == Origin::log ? 1 : 0;
+    CHECK(file.bad_lines() == 0);
+    CHECK(lost > 0);
+    CHECK(found > 50 * lines_a_task);
+    CHECK(found + lost == lines);
+    lost_in_all += lost;
+    lines_in_all += lines;
+  }
+  {
+    ProcessPoolExecutor pool{entry(), options(WhenFull::block)};
+    pool.logger().add_sink(sinks::file("/dev/full"));
+    std::uint64_t lines = 0;
+    dev_full = throughput_beside(healthy, pool, lines);
+    CHECK(pool.logger().flush());
+    const auto stats = pool.stats().log;
+    CHECK(stats.sinks.at(0).lost + stats.dropped <= lines);
+    CHECK(stats.sinks.at(0).lost + stats.dropped > lines - 2000);  // the last ones wait in the sink's buffer
+  }
+  {
+    HungPipe pipe;
+    std::uint64_t lines = 0, dropped = 0, lost = 0;
+    {
+      ProcessPoolExecutor pool{entry(), options(WhenFull::drop_newest)};
+      pool.logger().add_sink(sinks::stdout_color());
+      hung = throughput_beside(healthy, pool, lines);
+      pipe.read();
+      CHECK(pool.logger().flush());
+      for (int i = 0; i < 50; ++i) pool.submit(log_and_work, 1'000'000 + i).get();
+      lines += 50 * lines_a_task;
+      CHECK(pool.logger().flush());
+      const auto stats = pool.stats().log;
+      dropped = stats.dropped;
+      lost = stats.sinks.at(0).lost;
+    }
+    const auto& text = pipe.finish();
+    CHECK(dropped > 0);
+    CHECK(occurrences(text, " of 10000") == 50 * lines_a_task);
+    CHECK(occurrences(text, "] line ") + dropped + lost == lines);
+    lost_in_all += dropped + lost;
+    lines_in_all += lines;
+  }
+  for (const double part : {full_disk, dev_full, hung}) CHECK(part > 0.3);  // nearly 1 on a quiet machine
+  scorecard(33, fmt::format("tasks keep {:.0f} % on a full disk, {:.0f} % with /dev/full, {:.0f} % with a hung pipe; {} of {} records lost, all counted; all come again after it",
+                            100 * full_disk, 100 * dev_full, 100 * hung, lost_in_all, lines_in_all),
+            std::min({full_disk, dev_full, hung}) >= 0.95);
 }
 
 TEST_CASE_EACH_START_METHOD("a level set in the parent holds in a running worker at its next call (G131)") {

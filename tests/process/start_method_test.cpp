@@ -12,9 +12,13 @@
 #include <vector>
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sched.h>
 #include <sys/resource.h>
 #include <unistd.h>
+
+#include <spdlog/sinks/basic_file_sink.h>
+#include <spdlog/spdlog.h>
 
 #include "kindred/kindred.hpp"
 #include "support/test.hpp"
@@ -87,6 +91,51 @@ void leave_thread_behind() {
   }}.detach();
 }
 void count(Counter counter) { ++counter; }
+// With everything whose locks a thread of the parent may have held at the fork.
+std::size_t use_everything(Barrier all) {
+  all.arrive_and_wait();  // so that each worker has one
+  std::vector<std::string> texts;
+  for (std::size_t i = 1; i < 200; ++i) texts.emplace_back(i * 37 % 5000, 'z');
+  std::printf("%s", "");
+  std::fflush(nullptr);
+  spdlog::info("by spdlog");
+  if (const auto busy = spdlog::get("busy")) busy->info("by the busy logger");
+  log_info("by kindred");
+  return texts.size();
+}
+// Eight threads that hold, most of the time, one of the locks of malloc, stdio, spdlog and our logger.
+class BusyThreads {
+ public:
+  explicit BusyThreads(ProcessPoolExecutor& pool) : file_{std::fopen("/dev/null", "w")} {
+    spdlog::create<spdlog::sinks::basic_file_sink_mt>("busy", "/dev/null");
+    for (int i = 0; i < 2; ++i) {
+      run([] { std::vector<std::string>(50, std::string(700, 'y')); });
+      run([this] { std::fprintf(file_, "%d %s\n", 5, "and a word"); std::fflush(nullptr); });
+      run([] { spdlog::get("busy")->info("a line"); });
+      run([&pool] { pool.logger().info("a record {}", 1); });
+    }
+  }
+  ~BusyThreads() {
+    stop_ = true;
+    for (auto& thread : threads_) thread.join();
+    spdlog::drop("busy");
+    std::fclose(file_);
+  }
+
+ private:
+  template <class F>
+  void run(F work) {
+    threads_.emplace_back([this, work]() mutable {
+      while (!stop_) {
+        for (int i = 0; i < 100; ++i) work();
+        std::this_thread::sleep_for(100us);  // or the workers would hardly be given a CPU
+      }
+    });
+  }
+  std::FILE* file_;
+  std::atomic<bool> stop_{false};
+  std::vector<std::thread> threads_;
+};
 int preloaded = 0;
 void preload(int value) { preloaded = value; }
 int what_was_preloaded() { return preloaded; }
@@ -209,6 +258,31 @@ TEST_CASE_EACH_START_METHOD("workers start and are replaced while other threads 
   stop = true;
   allocates.join();
   prints.join();
+}
+
+TEST_CASE_EACH_START_METHOD("pools made while eight threads are busy with malloc, stdio, spdlog and the logger start workers that do all this (row 21)") {
+  KINDRED_SKIP_UNDER_TSAN("it ends forks of a program with threads");
+  const Deadline deadline{long_run() ? 900s : 120s};
+  ResourceAudit audit;
+  constexpr int workers = 5;
+  const int pools = long_run() ? 200 : 20;
+  int ran = 0;
+  {
+    ProcessPoolExecutor host{entry(), {.start_method = method, .max_workers = 1}};
+    host.logger().add_sink([](const LogRecord&) {});
+    const BusyThreads busy{host};
+    for (int i = 0; i < pools; ++i) {
+      ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = workers, .start_all = true}};  // under fork, here the busy program is forked
+      pool.logger().add_sink([](const LogRecord&) {});
+      const auto all = pool.make_barrier(workers);
+      std::vector<Future<std::size_t>> futures;
+      for (int k = 0; k < workers; ++k) futures.push_back(pool.submit(use_everything, all));
+      for (auto& future : futures) ran += future.get() == 199 ? 1 : 0;
+    }
+  }
+  CHECK(ran == pools * workers);
+  audit.finish();
+  scorecard(21, fmt::format("{} workers of {} pools made beside 8 busy threads, 0 hangs", ran, pools));
 }
 
 TEST_CASE_EACH_START_METHOD("a thread that a task leaves behind does not keep its worker from ending (D105)") {

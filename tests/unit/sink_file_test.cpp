@@ -562,7 +562,7 @@ TEST_CASE("a process killed anywhere in rotating and packing loses nothing that 
   CHECK(messages_in(path, true) == numbered_messages(0, next));
 }
 
-TEST_CASE("what stands in a log file's place is refused, and never followed") {
+TEST_CASE("what stands in a log file's place is refused, and never followed (row 34)") {
   const test::TemporaryFolder folder;
   const auto path = folder / "app.log";
   const auto victim = folder / "victim";
@@ -623,6 +623,7 @@ TEST_CASE("what stands in a log file's place is refused, and never followed") {
     CHECK(fs::is_symlink(folder / "app.20260101T000000.000001Z.log"));
   }
   CHECK(test::read_file(victim) == "precious\n");
+  test::scorecard(34, "links of three kinds, FIFOs, a directory, a socket, put there before and while the log runs: each refused by name, 0 followed");
 }
 
 TEST_CASE("paths and options that mean nothing are refused before anything is opened") {
