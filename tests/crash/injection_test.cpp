@@ -1,13 +1,15 @@
 // Every named place of the protocol, times what may happen there: the process is killed, stopped (and then killed or continued), delayed, or the
 // system call fails. The names are read out of the sources; one that no run comes by is an error. Row 7's and 13's deterministic half.
-// ctest: TIMEOUT 3000
+// ctest: TIMEOUT 6000 COST 500
 #include <algorithm>
 #include <atomic>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <map>
+#include <new>
 #include <numeric>
 #include <random>
 #include <regex>
@@ -17,8 +19,12 @@
 #include <vector>
 
 #include <fmt/format.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "kindred/internal/injection.hpp"
+#include "kindred/internal/lane.hpp"
 #include "kindred/internal/wakeup.hpp"
 #include "kindred/kindred.hpp"
 #include "support/test.hpp"
@@ -74,9 +80,11 @@ class Injection {
   }
   static InjectionControl& control() { return *kindred::internal::injection_control; }
 
-  void arm(const std::string& name, InjectedAction action, std::uint32_t hit, std::uint32_t value, bool kill_after) {
+  /// `meanwhile`: done by the warden while the process is stopped.
+  void arm(const std::string& name, InjectedAction action, std::uint32_t hit, std::uint32_t value, bool kill_after, std::function<void()> meanwhile = {}) {
     control().armed = 0;
     kill_after_ = kill_after;
+    meanwhile_ = std::move(meanwhile);
     name.copy(control().name, InjectionControl::name_bytes - 1);
     control().name[name.size()] = '\0';
     control().action = action;
@@ -111,6 +119,7 @@ class Injection {
       const auto action = control().action.load();
       if (action == InjectedAction::stop) {
         while (state_of(pid) == 'R' || state_of(pid) == 'S') std::this_thread::yield();
+        if (meanwhile_) meanwhile_();
         if (kill_after_) ++killed_;
         ::kill(pid, kill_after_ ? SIGKILL : SIGCONT);
       } else if (action == InjectedAction::sleep && kill_after_) {
@@ -136,6 +145,7 @@ class Injection {
   std::atomic<bool> done_{false};
   std::atomic<bool> kill_after_{false};
   std::atomic<int> killed_{0};
+  std::function<void()> meanwhile_;  ///< set before anything is armed, which publishes it
   std::uint32_t base_ = 0;
 };
 
@@ -397,6 +407,63 @@ TEST_CASE("a worker whose parent died before it was bound to its life ends at on
     CHECK(gone);
     injection.disarm();
   }
+}
+
+TEST_CASE("a writer that finds its lane full gives nothing up that the collector takes before it comes to that (row 4)") {
+  using namespace kindred::internal;
+  struct Shared {
+    LaneLines<> lines;
+    alignas(8) std::byte room[4096];
+  };
+  Injection injection;
+  ResourceAudit audit;
+  void* const memory = ::mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  REQUIRE(memory != MAP_FAILED);
+  Shared& shared = *::new (memory) Shared{};
+  constexpr std::uint32_t bytes = 64;
+  constexpr int before = sizeof shared.room / bytes;  // as many as there is room for, and one more
+  std::vector<std::uint64_t> taken;
+  auto drain = [&, reader = LaneReader<>{shared.room, shared.lines, true}]() mutable {
+    (void)reader.look();
+    for (RecordHead head; reader.peek(head);) {
+      alignas(8) std::byte record[bytes];
+      if (!reader.take(head, record)) continue;
+      std::uint64_t number = 0;
+      std::memcpy(&number, record + record_head_bytes, sizeof number);
+      taken.push_back(number);
+    }
+    reader.release();
+    REQUIRE_FALSE(reader.corrupt());
+  };
+  injection.arm("log.lane_full.before_giving_up", InjectedAction::stop, 1, 0, false, std::ref(drain));
+  const pid_t writing = ::fork();
+  if (writing == 0) {
+    ::alarm(20);  // for a writer that does not come back
+    LaneWriter<> writer{shared.room, shared.lines, true, true};
+    for (std::uint64_t number = 0; number <= before; ++number) {
+      std::byte* const at = writer.reserve(bytes);
+      if (at == nullptr) ::_exit(2);
+      const std::uint32_t head[2] = {bytes, 1};
+      const auto ticks = writer.enter();
+      std::memcpy(at, head, sizeof head);
+      std::memcpy(at + control_head_bytes, &ticks, sizeof ticks);
+      std::memcpy(at + record_head_bytes, &number, sizeof number);
+      writer.commit(bytes);
+    }
+    ::_exit(0);
+  }
+  int status = -1;
+  REQUIRE(::waitpid(writing, &status, 0) == writing);
+  CHECK(status == 0);
+  CHECK(injection.disarm());
+  CHECK(taken.size() == before);  // by the warden, while it stood between its two looks
+  drain();
+  CHECK(taken.size() == before + 1);
+  CHECK(std::is_sorted(taken.begin(), taken.end()));
+  CHECK(shared.lines.dropped.load() == 0);
+  CHECK(shared.lines.consumed.load() == (before + 1) * bytes);
+  reached_by_any.merge(Injection::reached());
+  ::munmap(memory, sizeof(Shared));
 }
 
 TEST_CASE("no injection point is left out") {

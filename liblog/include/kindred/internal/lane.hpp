@@ -208,6 +208,7 @@ class LaneWriter {
       refresh();
       if (free() < needed) {
         if (!overwrite_ || keep_unread_) return false;
+        KINDRED_INJECTION_POINT("log.lane_full.before_giving_up");  // the collector may drain the lane here
         give_up_oldest_block();
         continue;
       }
