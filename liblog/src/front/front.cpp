@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kindred/error.hpp"
+#include "kindred/internal/injection.hpp"
 #include "kindred/sink_options.hpp"
 #include "record/level_table.hpp"
 
@@ -201,6 +202,7 @@ std::uint32_t LogFront::find_site(const SiteKey& key, const SiteFacts& facts) no
   try {
     const std::lock_guard hold{lock_};
     if (const auto known = sites_.find(key); known != sites_.end()) return known->second;
+    KINDRED_INJECTION_POINT("log.site.unknown");
     std::vector<std::byte> bytes;
     encode_site(bytes, facts);
     auto& used = control().site_bytes_used;
@@ -208,9 +210,11 @@ std::uint32_t LogFront::find_site(const SiteKey& key, const SiteFacts& facts) no
     std::uint32_t id = record_site::inlined;
     if (shape_.site_bytes - at >= bytes.size()) {
       std::memcpy(area_.data() + LogAreaShape::control_bytes + shape_.lines_bytes() + at, bytes.data(), bytes.size());
+      KINDRED_INJECTION_POINT("log.site.before_commit");
       // Order: release: a record with this id is committed later, so who sees the record sees the site.
       // Crash: before this store the site does not exist, and no record names it.
       used.store(at + bytes.size(), std::memory_order_release);
+      KINDRED_INJECTION_POINT("log.site.committed");
       id = site_count_++;
     }
     sites_.emplace(key, id);

@@ -13,6 +13,7 @@
 #include "front/front.hpp"
 #include "front/place.hpp"
 #include "front/scope.hpp"
+#include "kindred/internal/injection.hpp"
 #include "kindred/internal/log_call.hpp"
 #include "record/fields.hpp"
 #include "record/level_table.hpp"
@@ -351,6 +352,7 @@ std::uint32_t find_site(LaneState& lane, const SiteKey& key, const CallSite& sit
 }
 
 bool announce(LaneState& lane) noexcept {
+  KINDRED_INJECTION_POINT("log.lane.announcing");
   for (;;) {
     Put put;
     if (lane.stale || lane.ring.begun_block()) put = put_thread(lane);

@@ -63,7 +63,10 @@ void say_fired(InjectionControl& control) noexcept {
 
 void reach_injection_point(const char* name) noexcept {
   InjectionControl& control = *injection_control;
-  if (control.armed.load(std::memory_order_relaxed) == InjectionControl::quiet) return;
+  if (control.armed.load(std::memory_order_relaxed) == InjectionControl::quiet) {
+    if (static_cast<std::uint32_t>(::getpid()) == control.pid.load(std::memory_order_relaxed)) control.passed.fetch_add(1, std::memory_order_relaxed);
+    return;
+  }
   const int saved = errno;
   if (strikes(control, name)) {
     say_fired(control);

@@ -32,6 +32,7 @@ struct InjectionControl {
   std::atomic<std::uint32_t> hits;     ///< of the point named
   std::atomic<std::uint32_t> fired;    ///< raised when it happens; a futex
   std::atomic<std::uint32_t> pid;      ///< whom it happened to
+  std::atomic<std::uint32_t> passed;   ///< points that `pid` came by while it was quiet
   std::atomic<std::uint32_t> points;   ///< of these, in the order in which they were reached first
   struct Point {
     std::atomic<std::uint32_t> known;
