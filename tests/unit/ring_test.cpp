@@ -165,6 +165,7 @@ TEST_CASE("a size or a cursor that lies is called corrupt, and nothing is read o
       REQUIRE(message.data() + message.size() <= ring.room.data() + ring.room.size());
       REQUIRE(message.size() >= ring_alignment);
       REQUIRE(handed_out <= claimed);
+      REQUIRE(handed_out <= ring.room.size());  // nothing is released here
     }
     called_corrupt += ring.reader.corrupt() ? 1 : 0;
     if (claimed > 128) CHECK(ring.reader.corrupt());
