@@ -2,7 +2,7 @@
 // the call and its errno; nothing hangs, and nothing is left. Rows 22 to 24 of the reliability table (B56, B57, B58, C67).
 //
 // The calls are caught where the libraries leave for the C library: this program has functions of the same names.
-// ctest: TIMEOUT 3000
+// ctest: TIMEOUT 5000 COST 200
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
