@@ -69,7 +69,7 @@ int main(int argc, char** argv) {
   pool.logger().info("consumed {}", consumed.get());
 
   const auto mutex = pool.make_mutex();
-  const auto account = pool.make_array<int>(1);
+  const auto account = pool.make_array<int>(1, kindred::ArrayAccess::all_write);
   (void)pool.submit(die_holding, mutex).exception();
   pool.logger().info("the mutex was abandoned: {}", pool.submit(repair, mutex, account).get());
 }

@@ -55,7 +55,7 @@ void tell_and_arrive(Barrier barrier, Event ready) {
 
 long sum(const SharedArray<long>& array) { return std::accumulate(array.begin(), array.end(), 0L); }
 SharedArray<long> squares(std::size_t size) {
-  auto made = make_shared_array<long>(size, ArrayAccess::maker_writes);
+  auto made = make_shared_array<long>(size);
   const auto cells = made.mutable_span();
   for (std::size_t i = 0; i < size; ++i) cells[i] = static_cast<long>(i * i);
   return made;
@@ -146,7 +146,7 @@ TEST_CASE_EACH_START_METHOD("a worker that dies with a Barrier does not leave th
 TEST_CASE_EACH_START_METHOD("an array is written in place, through an index or a loop, by the parent and by workers") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
-  auto array = pool.make_array<long>(1000);
+  auto array = pool.make_array<long>(1000, ArrayAccess::all_write);
   for (std::size_t i = 0; i < array.size(); ++i) array[i] = static_cast<long>(i);
   auto low = pool.submit(add_to_each, array, std::size_t{0}, std::size_t{500}, 1L);
   auto high = pool.submit(add_to_each, array, std::size_t{500}, std::size_t{1000}, 2L);
@@ -161,11 +161,11 @@ TEST_CASE_EACH_START_METHOD("an array is written in place, through an index or a
   CHECK(counter == 7);
 }
 
-TEST_CASE_EACH_START_METHOD("arrays pass both ways without a copy, are sealed for receivers where that was asked for, and go when nobody has them") {
+TEST_CASE_EACH_START_METHOD("arrays pass both ways without a copy, are sealed for receivers, and go when nobody has them") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
   {
-    auto array = pool.make_array<long>(1'000'000, ArrayAccess::maker_writes);
+    auto array = pool.make_array<long>(1'000'000);
     std::iota(array.mutable_span().begin(), array.mutable_span().end(), 0L);
     CHECK(pool.submit(sum, array).get() == 499'999'500'000L);
     CHECK_FALSE(pool.submit(writable_in_worker, array).get());
@@ -178,6 +178,10 @@ TEST_CASE_EACH_START_METHOD("arrays pass both ways without a copy, are sealed fo
     std::vector<Future<long>> futures;
     for (int i = 0; i < 300; ++i) futures.push_back(pool.submit(sum, made));
     for (auto& future : futures) CHECK(future.get() == 332'833'500);
+    // Who writes all the same is stopped by the kernel, and nothing is written.
+    auto stopped = pool.submit(add_to_each, array, std::size_t{0}, std::size_t{1}, 7L);
+    CHECK_THROWS_AS(stopped.get(), WorkerLost);
+    CHECK(array[0] == 0);
   }
   SharedArray<long> kept = pool.submit(squares, std::size_t{10}).get();
   pool.shutdown();

@@ -51,9 +51,9 @@ Message take_back(Common<Returned>& back, pid_t worker) {
 
 }  // namespace
 
-TEST_CASE("a SharedArray is read in place by a worker, and only its maker may write where that was asked for") {
+TEST_CASE("a SharedArray is read in place by a worker, and only its maker may write") {
   Pool pool;
-  auto array = pool.registry.make_array<Point>(1000, ArrayAccess::maker_writes);
+  auto array = pool.registry.make_array<Point>(1000);
   CHECK(array.writable());
   CHECK(array[999].z == 0);
   for (std::size_t i = 0; i < array.size(); ++i) array.mutable_span()[i] = {1.0 * static_cast<double>(i), 0, 1};
@@ -87,9 +87,9 @@ TEST_CASE("a SharedArray is read in place by a worker, and only its maker may wr
   CHECK_THROWS_CONTAINS(array.at(1000), UsageError, "element 1000 was asked of a SharedArray of 1000");
 }
 
-TEST_CASE("a SharedArray is written by all who have it") {
+TEST_CASE("a SharedArray made for all is written by all") {
   Pool pool;
-  auto array = pool.registry.make_array<int>(100);
+  auto array = pool.registry.make_array<int>(100, ArrayAccess::all_write);
   const Message message = pack(pool.id, array);
   Worker worker{pool, [&] {
                   auto mine = unpack<SharedArray<int>>(pool.id, message);
@@ -111,7 +111,7 @@ TEST_CASE("a SharedArray made in a worker is read by the parent, although the wo
   SharedArray<long> array;
   {
     Worker worker{pool, [&] {
-                    auto made = make_shared_array<long>(5000, ArrayAccess::maker_writes);
+                    auto made = make_shared_array<long>(5000);
                     std::iota(made.mutable_span().begin(), made.mutable_span().end(), 0);
                     give_back(back, pool.id, made);
                   }};

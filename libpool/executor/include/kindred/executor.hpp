@@ -175,7 +175,7 @@ class ProcessPoolExecutor {
     return shared().template make_channel<T>(capacity, bytes);
   }
   template <class T>
-  [[nodiscard]] SharedArray<T> make_array(std::size_t size, ArrayAccess access = ArrayAccess::all_write) {
+  [[nodiscard]] SharedArray<T> make_array(std::size_t size, ArrayAccess access = ArrayAccess::maker_writes) {
     return shared().template make_array<T>(size, access);
   }
 

@@ -13,8 +13,8 @@ namespace kindred {
 
 /// Who may write to a `SharedArray`.
 enum class ArrayAccess : unsigned char {
-  maker_writes,  ///< the process that made it; everybody else's mapping is read-only, by the kernel
-  all_write      ///< every process that has it (the default); who writes what is for the program to settle (a `Mutex`, disjoint parts)
+  maker_writes,  ///< the process that made it (the default); everybody else's mapping is read-only, by the kernel
+  all_write      ///< every process that has it; who writes what is for the program to settle (a `Mutex`, disjoint parts)
 };
 
 namespace internal {
@@ -46,8 +46,8 @@ class SharedObjectRegistry;
 /// It is read and written in place, as a `std::vector` of fixed size: `array[i] = x`, `for (T& each : array)`; a const handle only reads. What
 /// one process writes while others read is seen by them, sooner or later: fill it first, then pass it, or settle it with a `Mutex`.
 ///
-/// Made with `ArrayAccess::maker_writes`, it is sealed by the kernel (`F_SEAL_FUTURE_WRITE`) when it first crosses. Then `mutable_span()` refuses
-/// elsewhere than in the maker, and who writes there all the same, through an index or an iterator, is ended by SIGSEGV.
+/// The maker writes. For all others it is sealed by the kernel (`F_SEAL_FUTURE_WRITE`) when it first crosses, unless it was made with
+/// `ArrayAccess::all_write`: `mutable_span()` refuses there, and who writes all the same, through an index or an iterator, is ended by SIGSEGV.
 ///
 /// A handle is a share in the array, as `std::shared_ptr` is. The memory is freed when the last one goes, in whatever process, and a process's
 /// death lets go of all of its. A handle may be read after its pool has ended, but crosses only to workers of the executor that it belongs to.
@@ -131,7 +131,7 @@ class SharedArray {
 /// `executor.make_array<T>(size)`.) All of its memory is allocated now. Errors: `SystemError` where memory is short, `UsageError` elsewhere
 /// than in a worker.
 template <class T>
-[[nodiscard]] SharedArray<T> make_shared_array(std::size_t size, ArrayAccess access = ArrayAccess::all_write) {
+[[nodiscard]] SharedArray<T> make_shared_array(std::size_t size, ArrayAccess access = ArrayAccess::maker_writes) {
   return SharedArray<T>{internal::make_array_block_here(size, sizeof(T), access), size};
 }
 

@@ -46,7 +46,7 @@ class SharedObjectRegistry {
     return Channel<T>{make_channel_object(capacity, bytes, Channel<T>::encoded_bytes())};
   }
   template <class T>
-  [[nodiscard]] SharedArray<T> make_array(std::size_t size, ArrayAccess access = ArrayAccess::all_write) {
+  [[nodiscard]] SharedArray<T> make_array(std::size_t size, ArrayAccess access = ArrayAccess::maker_writes) {
     return SharedArray<T>{make_array_block(life_, size, sizeof(T), access), size};
   }
 
