@@ -91,6 +91,7 @@ class Injection {
     control().hit = hit;
     control().value = value;
     control().hits = 0;
+    control().pid = 0;
     base_ = control().fired.load();
     control().armed.store(1, std::memory_order_release);
   }
@@ -345,7 +346,7 @@ TEST_CASE_EACH_START_METHOD("a worker that is killed right after the commit has 
       injection.arm("worker.result.published", InjectedAction::kill, 1, 0, false);
       auto future = pool.submit(triple, std::int64_t{round});
       // Nobody asks for the result before the worker has been found dead: what it committed is taken in by the burial.
-      while (Injection::control().hits == 0) std::this_thread::sleep_for(100us);
+      while (Injection::control().pid == 0) std::this_thread::sleep_for(100us);  // told after the hit is counted
       const auto pid = Injection::control().pid.load();
       const auto lives = [&] {
         const auto pids = pool.worker_pids();
