@@ -238,7 +238,7 @@ void PoolCore::wake_worker(WorkerSlot& slot) noexcept {
   // Taken back by us, so that it is woken once: until it runs again, it would cost a system call for each further call.
   if (header.sleeps.load(std::memory_order_relaxed) == 0 || header.sleeps.exchange(0, std::memory_order_relaxed) == 0) return;
   woke_somebody_ = true;
-  header.parent_cpu.store(static_cast<std::uint32_t>(current_cpu()) + 1, std::memory_order_relaxed);
+  header.parent_cpu.store(static_cast<std::uint32_t>(tell_cpu()) + 1, std::memory_order_relaxed);
   KINDRED_INJECTION_POINT("parent.wake.before_raise");
   header.wake.fetch_add(1, std::memory_order_relaxed);
   futex_wake(header.wake, 1);
@@ -257,6 +257,7 @@ void PoolCore::place(TaskState& task, std::uint64_t now) {
   }
   if (waiting_.empty()) {
     WorkerSlot* const slot = choose_slot(now);
+    (void)tell_cpu();
     if (slot != nullptr && hand(task, *slot, now)) {
       const bool was_idle = slot->in_flight.size() == 1;
       wake_worker(*slot);

@@ -178,7 +178,9 @@ class PoolCore {
   bool condemn_task(WorkerSlot& slot, InFlight& entry, TaskState::Condemned why, int signal);
   static void ask_to_stop(WorkerSlot& slot, const TaskState& task) noexcept;
   [[nodiscard]] bool lead(Lock& lock, const std::function<bool()>& ready, Waiter& waiter, Deadline deadline);
-  [[nodiscard]] bool runs_here(int cpu) const noexcept;
+  int tell_cpu() noexcept;  ///< returns where this thread runs, and tells the workers, who yield to it only if they run there
+  enum class Neighbour : std::uint8_t { none, short_task, long_task };
+  [[nodiscard]] Neighbour neighbour_on(int cpu) const noexcept;  ///< the worker that has calls and ran on that core last
   [[nodiscard]] bool saturated() const noexcept;
   void ask_to_leave(WorkerSlot& slot);
   void note(Level level, std::string message, const WorkerSlot* slot = nullptr, const TaskState* task = nullptr, std::uint32_t attempt = 0);
@@ -238,6 +240,7 @@ class PoolCore {
   // Waiting threads: one leads (spins, or sleeps on the waiter bell), the others follow it.
   Waiter* leader_ = nullptr;
   bool leader_sleeps_ = false;      // until it is rung for a result
+  int told_cpu_ = -1;
   bool woke_somebody_ = false;      // since a leader last looked
   bool leader_naps_ = false;        // for a moment; it is rung only if its own wait is over
   std::vector<Waiter*> followers_;

@@ -96,11 +96,13 @@ bool PoolCore::lead(Lock& lock, const std::function<bool()>& ready, Waiter& wait
     auto since = ticks();
     for (unsigned round = 1; options_.spin && in_flight_ != 0; ++round) {
       // One look at each ring costs less than giving the lock away; the lock is open in between for those that submit.
-      const bool same_cpu = runs_here(current_cpu());
+      const auto neighbour = neighbour_on(tell_cpu());
       const bool woke_somebody = std::exchange(woke_somebody_, false);
       flush_afterwards(lock);
-      if (same_cpu || woke_somebody || round % 16 == 0) {
-        yield_cpu();  // the worker may be queued behind us on this core, as one that was just woken mostly is
+      // The worker may be queued behind us on this core, as one that was just woken mostly is. But who yields to a long task gets the core back when the
+      // kernel takes it from that, some milliseconds later; who sleeps then is woken elsewhere.
+      if (neighbour == Neighbour::short_task || (neighbour == Neighbour::none && (woke_somebody || round % 16 == 0))) {
+        yield_cpu();
       } else {
         for (int i = 0; i < 8; ++i) cpu_relax();
       }
@@ -146,11 +148,30 @@ bool PoolCore::saturated() const noexcept {
   return busy >= usable_cpus_;
 }
 
-bool PoolCore::runs_here(int cpu) const noexcept {
-  for (const auto& slot : slots_) {
-    if (slot->segment && !slot->in_flight.empty() && slot->header().cpu.load(std::memory_order_relaxed) == static_cast<std::uint32_t>(cpu) + 1) return true;
+int PoolCore::tell_cpu() noexcept {
+  const int cpu = current_cpu();
+  if (cpu != told_cpu_) {
+    told_cpu_ = cpu;
+    for (const auto& slot : slots_) {
+      if (slot->segment) slot->header().parent_cpu.store(static_cast<std::uint32_t>(cpu) + 1, std::memory_order_relaxed);
+    }
   }
-  return false;
+  return cpu;
+}
+
+PoolCore::Neighbour PoolCore::neighbour_on(int cpu) const noexcept {
+  auto found = Neighbour::none;
+  for (const auto& place : slots_) {
+    WorkerSlot& slot = *place;
+    if (!slot.segment || slot.in_flight.empty() || slot.header().cpu.load(std::memory_order_relaxed) != static_cast<std::uint32_t>(cpu) + 1) continue;
+    const auto begun = slot.header().begun_ticks.load(std::memory_order_relaxed);
+    const auto now = ticks();
+    const double average = slot.average_ticks > 0 ? slot.average_ticks : average_ticks_;
+    const bool runs = slot.header().begun_task.load(std::memory_order_relaxed) == slot.in_flight.front().task->id;
+    if (!runs || now <= begun || static_cast<double>(now - begun) < 8 * average + ticks_of(10'000)) return Neighbour::short_task;
+    found = Neighbour::long_task;
+  }
+  return found;
 }
 
 void PoolCore::add_continuation(FutureState& state, std::function<void()> action, bool in_line) {

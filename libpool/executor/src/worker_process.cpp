@@ -118,7 +118,8 @@ bool WorkerProcess::sleep_until(bool (WorkerProcess::*ready)()) {
     for (unsigned round = 1; ticks() - since < limit; ++round) {
       if ((this->*ready)()) return true;
       if (round % 64 == 0) {
-        yield_cpu();  // the parent may be queued behind us on this core
+        // The parent may be queued behind us on this core. Whoever else is gets it by the kernel's rules: a long task would not give it back soon.
+        if (shares_core()) yield_cpu();
         header_.cpu.store(static_cast<std::uint32_t>(current_cpu()) + 1, std::memory_order_relaxed);
       } else {
         for (int i = 0; i < 4; ++i) cpu_relax();
@@ -135,8 +136,13 @@ bool WorkerProcess::sleep_until(bool (WorkerProcess::*ready)()) {
     KINDRED_INJECTION_POINT("worker.sleep.woken");
   }
   header_.sleeps.store(0, std::memory_order_relaxed);
-  shares_core_ = header_.parent_cpu.load(std::memory_order_relaxed) == static_cast<std::uint32_t>(current_cpu()) + 1;
+  header_.cpu.store(static_cast<std::uint32_t>(current_cpu()) + 1, std::memory_order_relaxed);
+  shares_core_ = shares_core();
   return true;
+}
+
+bool WorkerProcess::shares_core() const noexcept {
+  return header_.parent_cpu.load(std::memory_order_relaxed) == static_cast<std::uint32_t>(current_cpu()) + 1;
 }
 
 // Returns when to look again though nobody has woken us: never, but where the kernel refuses the barrier to this process (a filter of system calls that

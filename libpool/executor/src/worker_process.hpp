@@ -47,6 +47,7 @@ class WorkerProcess {
   [[nodiscard]] int run();
   [[nodiscard]] bool wait_for_call();
   [[nodiscard]] Deadline say_that_it_sleeps() noexcept;
+  [[nodiscard]] bool shares_core() const noexcept;  ///< with the parent, by its latest word
   [[nodiscard]] bool sleep_until(bool (WorkerProcess::*ready)());
   [[nodiscard]] bool call_or_command();
   [[nodiscard]] bool room_for_result();

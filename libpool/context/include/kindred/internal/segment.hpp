@@ -44,7 +44,7 @@ struct SegmentHeader {
   std::atomic<std::uint32_t> command;  ///< `Command` bits
   /// May the worker spin before it sleeps? Nanoseconds; 0: sleep at once. The parent lets as many spin as there are spare cores.
   std::atomic<std::uint32_t> spin_nanoseconds;
-  std::atomic<std::uint32_t> parent_cpu;  ///< where the parent was when it last woke the worker, +1
+  std::atomic<std::uint32_t> parent_cpu;  ///< where the thread that submits or waits runs, +1
   std::atomic<std::uint32_t> mail;        ///< raised where an idle worker is to read its socket
 
   /// When the worker is to ring: see `Armed`.
