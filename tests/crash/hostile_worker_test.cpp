@@ -6,6 +6,7 @@
 #include <atomic>
 #include <chrono>
 #include <csignal>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -157,7 +158,7 @@ std::string tell_lies(std::uint64_t seed, int count, End end, Counter told) {
   ring_all();
   switch (end) {
     case End::killed: ::raise(SIGKILL); break;
-    case End::crashes: *static_cast<volatile int*>(nullptr) = 1; break;
+    case End::crashes: *reinterpret_cast<volatile int*>(std::uintptr_t{16}) = 1; break;  // UBSan would see a null pointer before the CPU does
     case End::exits: ::_exit(0);
     case End::waits:
       for (;;) ::pause();
