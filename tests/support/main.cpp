@@ -10,9 +10,27 @@
 #include <thread>
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <unistd.h>
 
 #include "kindred/entry.hpp"
+
+// A fork copies the locks of AddressSanitizer's allocator too, and one that another thread held is held in the child for ever. As malloc does it, they
+// are taken over the fork; the sanitizers of g++ 14 and clang 17 do that themselves.
+#if defined(__SANITIZE_ADDRESS__) && !defined(__clang__) && __GNUC__ < 14
+namespace __lsan {  // NOLINT: libasan's name
+[[gnu::weak]] void LockAllocator();
+[[gnu::weak]] void UnlockAllocator();
+}  // namespace __lsan
+namespace {
+// Before everybody's: the first handler that was registered is the last to run before the fork, and the first after it.
+[[gnu::constructor(101)]] void hold_allocator_over_forks() {
+  if (__lsan::LockAllocator != nullptr && __lsan::UnlockAllocator != nullptr) {
+    ::pthread_atfork(__lsan::LockAllocator, __lsan::UnlockAllocator, __lsan::UnlockAllocator);
+  }
+}
+}  // namespace
+#endif
 
 namespace kindred::test {
 namespace {
