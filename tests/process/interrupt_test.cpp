@@ -107,6 +107,7 @@ TEST_CASE("a parent that was stopped for a while, five seconds too, finds its ta
 }
 
 TEST_CASE_EACH_START_METHOD("a wall clock that is set, forth and back, ends no task and no wait (F125, row 31)") {
+  if (slowness() > 1) KINDRED_SKIP("a sanitizer wants to come before all other libraries");
   ResourceAudit audit;
   Program program{victim("interrupted"), {std::string{to_string(method)}, "timed"}, {.environment = {"LD_PRELOAD=" + victim("stepped_clock.so")}}};
   CHECK(program.read_line() == "ready");
