@@ -28,7 +28,7 @@ namespace kindred {
 
 /// How `map` works. An aggregate for designated initialisers.
 struct MapOptions {
-  /// Items per task; 0: adapted while it runs, so that a task takes about a millisecond. Negative: `UsageError`.
+  /// Items per task; 0: adapted while it runs, so that a task takes some 50 microseconds. Negative: `UsageError`.
   Count chunk_size = 0;
   /// Most items that are fetched from the input and not yet taken from the output; 0: enough to keep all workers busy.
   /// With n, at most n items are fetched before the first result is taken, and one more for each taken.
