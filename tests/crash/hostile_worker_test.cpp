@@ -295,6 +295,12 @@ const Lie lies[] = {
 std::int64_t now_ns() { return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 std::int64_t thrice(std::int64_t x) { return 3 * x; }
+std::int64_t claim_the_next(Event told, Event handed) {
+  handed.wait();
+  ++mine().header().begun_task;
+  told.set();
+  for (;;) ::pause();
+}
 int tell(int which, Counter told_at) {
   (void)mine();
   told_at.store(now_ns());
@@ -393,6 +399,26 @@ TEST_CASE_EACH_START_METHOD("a worker beside one that lies all the time works as
   CHECK(liars >= static_cast<std::int64_t>(parts.size()));
   CHECK(part > 0.3);  // nearly 1 on a quiet machine, or more where the liar's place works too
   scorecard(25, fmt::format("beside {} liars, one after the other, the other worker keeps {:.0f} % of its throughput alone", liars, 100 * part), part >= 0.9);
+}
+
+TEST_CASE_EACH_START_METHOD("a worker that says that it runs the call behind its own holds up neither kill_workers nor the end of the pool (row 25)") {
+  ResourceAudit audit;
+  std::vector<Future<std::int64_t>> behind;
+  Future<std::int64_t> liar;
+  {
+    ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+    pool.logger().add_sink([](const LogRecord&) {});
+    (void)pool.submit(thrice, 1).get();
+    const auto told = pool.make_event();
+    const auto handed = pool.make_event();
+    liar = pool.submit(claim_the_next, told, handed);
+    for (int i = 0; i < 3; ++i) behind.push_back(pool.submit(thrice, i));
+    handed.set();
+    told.wait();
+    pool.kill_workers();
+    for (auto& future : behind) CHECK_THROWS_AS(future.get(), BrokenProcessPool);
+  }
+  CHECK_THROWS_AS(liar.get(), WorkerLost);
 }
 
 TEST_CASE("random nonsense harms the worker that writes it, and no other (row 25)") {

@@ -671,6 +671,8 @@ void PoolCore::bury(Lock& lock, WorkerSlot& slot) {
       waiting_.push_front(task);
     }
   }
+  // Whoever ended the pool could not take them back: the worker claimed, falsely, that it had begun one.
+  if (broken_) fail_waiting([this] { return std::make_unique<SharedFailure>(broken_->make()); });
   if (lost != nullptr) ++slot.stats.tasks_lost;
   slot.stats.records += end.records;
   slot.stats.dropped_records += end.dropped;
