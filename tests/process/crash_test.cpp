@@ -426,7 +426,7 @@ TEST_CASE_EACH_START_METHOD("a death is told soon, and a kill and the pool's end
     ends.push_back(now_ns() - since);
   }
   const double told = milliseconds_at(deaths_told, 0.5), ended = milliseconds_at(ends, 0.99);
-  scorecard(15, fmt::format("p50 {:.1f} ms, p99 {:.1f} ms of {}", milliseconds_at(ends, 0.5), ended, ends.size()), ended <= 200);
+  scorecard(15, fmt::format("p50 {:.1f} ms, p99 {:.1f} ms of {} pools", milliseconds_at(ends, 0.5), ended, ends.size()), ended <= 200);
   CHECK(told < 500 * slowness());  // some hundred microseconds on a quiet machine (figures_test): this one may be busy with other tests
   CHECK(ended < 5000 * slowness());
 }

@@ -238,13 +238,17 @@ TEST_CASE_EACH_START_METHOD("a limit of a second fires soon after it, not before
       futures.push_back(pool.submit({.timeout = 1s}, note_time_and_stay, begun, i, i % 2 == 1));
       futures.back().on_done([&ended, i] { ended[i] = now_ns(); });
     }
-    for (auto& future : futures) CHECK_THROWS_AS(future.get(), TaskTimeout);
-    pool.shutdown();  // all callbacks have run
-    std::pair<double, double> seconds{1e9, 0};
-    for (std::size_t i = 0; i < tasks; ++i) {
-      const double took = static_cast<double>(ended[i] - begun[i]) / 1e9;
-      seconds = {std::min(seconds.first, took), std::max(seconds.second, took)};
+    std::pair<double, double> seconds{1e9, 0};  // the shortest by the pool's clock, the longest by that of the task
+    for (auto& future : futures) {
+      try {
+        future.get();
+        FAIL_CHECK("no error");
+      } catch (const TaskTimeout& error) {
+        seconds.first = std::min(seconds.first, std::chrono::duration<double>(error.ran_for()).count());
+      }
     }
+    pool.shutdown();  // all callbacks have run
+    for (std::size_t i = 0; i < tasks; ++i) seconds.second = std::max(seconds.second, static_cast<double>(ended[i] - begun[i]) / 1e9);
     CHECK(seconds.first >= 1.0);
     CHECK(seconds.second < 10.0 * slowness());  // a few ms on a quiet machine: this one may be busy with other tests
     return seconds;
@@ -260,7 +264,7 @@ TEST_CASE_EACH_START_METHOD("a limit of a second fires soon after it, not before
     ProcessPoolExecutor pool{entry(), options};
     loaded = measure(pool);
   }
-  scorecard(16, fmt::format("{} tasks, half of them deaf: after {:.3f} to {:.3f} s; under 4 x load {:.3f} to {:.3f} s", tasks, idle.first, idle.second, loaded.first, loaded.second),
+  scorecard(16, fmt::format("{} tasks, half of them with all signals blocked: {:.3f} to {:.3f} s; under 4 x load {:.3f} to {:.3f} s", tasks, idle.first, idle.second, loaded.first, loaded.second),
             idle.second <= 1.1 && loaded.second < 2);
 }
 

@@ -93,7 +93,7 @@ TEST_CASE("a ring keeps every message, once and in order, while its cursor turns
   kindred::test::scorecard(27, std::to_string(operations) + " operations with cursors of 8 bits, as many with 16: " + std::to_string(wrong) + " errors");
 }
 
-TEST_CASE("one thread writes and another reads, and every message arrives whole (row 29)") {
+TEST_CASE("one thread writes and another reads, and every message arrives whole") {
   const std::uint32_t messages = asked_for_long() ? 5'000'000 : 5'000;
   Ring<std::uint16_t> ring{1024};
   std::thread producer{[&] {
