@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <fcntl.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -22,6 +23,7 @@ using namespace std::chrono_literals;
 
 namespace {
 
+constexpr int cannot_be_tried = 77;
 void meet(const Barrier& barrier) { (void)barrier.arrive_and_wait(); }
 
 int count(const std::string& text, const std::string& part) {
@@ -136,6 +138,20 @@ TEST_CASE("what only looks like a worker never runs a task, and says why (row 36
     CHECK_CONTAINS(outcome.err, "which is not its parent");
     CHECK(count(outcome.out, "in main\n") == 0);
   }
+}
+
+TEST_CASE_EACH_START_METHOD("a program that gave up its privileges, and whose file its workers may not look at, has workers (D90)") {
+  const auto outcome = run_forked([method] {
+    if (::getuid() == 0 && (::setgid(65534) != 0 || ::setuid(65534) != 0)) ::_exit(cannot_be_tried);
+    ::prctl(PR_SET_DUMPABLE, 0);
+    ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
+    const auto met = pool.make_barrier(2);
+    auto first = pool.submit(meet, met), second = pool.submit(meet, met);
+    first.get();
+    second.get();
+  });
+  if (outcome.code == cannot_be_tried) KINDRED_SKIP("root of this machine may not become nobody");
+  CHECK_MESSAGE(outcome.code == 0, to_string(outcome));
 }
 
 TEST_CASE_EACH_START_METHOD("nobody can connect to the fork server or to a worker: nothing listens, and nothing has a name (D95)") {

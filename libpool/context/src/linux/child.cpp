@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdio_ext.h>
+#include <sys/auxv.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -167,7 +168,12 @@ bool same_program(std::uint32_t pid) noexcept {
   std::snprintf(path.data(), path.size(), "/proc/%u/exe", pid);
   struct stat theirs{};
   struct stat mine{};
-  if (::stat(path.data(), &theirs) != 0 || ::stat("/proc/self/exe", &mine) != 0) return false;
+  if (::stat("/proc/self/exe", &mine) != 0) return false;
+  if (::stat(path.data(), &theirs) != 0) {
+    // Not for us to see: the parent gave up privileges (setuid), or is not dumpable. It gains nothing by lying, unless our own exec gave us
+    // privileges that it has not (a set-uid program, file capabilities); and build ids are compared in the handshake.
+    return (errno == EACCES || errno == EPERM) && ::getauxval(AT_SECURE) == 0;
+  }
   return theirs.st_dev == mine.st_dev && theirs.st_ino == mine.st_ino;
 }
 

@@ -43,7 +43,7 @@ void flush_output() noexcept;
 void unbuffer_output() noexcept;
 void redirect(int from, int to) noexcept;             ///< dup2
 [[nodiscard]] std::uint32_t parent_process_id() noexcept;
-[[nodiscard]] bool same_program(std::uint32_t pid) noexcept;  ///< does it run the same file as this process?
+[[nodiscard]] bool same_program(std::uint32_t pid) noexcept;  ///< does it run the same file as this process, as far as this one may see?
 [[nodiscard]] bool is_message_socket(int fd) noexcept;
 void complain(const char* text) noexcept;             ///< to stderr, raw
 
