@@ -111,7 +111,10 @@ class BusyThreads {
     for (int i = 0; i < 2; ++i) {
       run([] { std::vector<std::string>(50, std::string(700, 'y')); });
       run([this] { std::fprintf(file_, "%d %s\n", 5, "and a word"); std::fflush(nullptr); });
-      run([] { spdlog::get("busy")->info("a line"); });
+      run([] {
+        for (int k = 0; k < 100; ++k) (void)spdlog::get("busy");  // under the registry's lock
+        spdlog::get("busy")->info("a line");
+      });
       run([&pool] { pool.logger().info("a record {}", 1); });
     }
   }
