@@ -190,9 +190,10 @@ std::vector<Pool> find_pools() {
 class Answers {
  public:
   explicit Answers(const Descriptor& socket) : socket_{socket} {}
-  /// Nothing: the pool has closed the connection, or the deadline has passed. `idle` is called before there is a wait.
+  /// A view into this object, until the next call. Nothing: the pool has closed the connection, or the deadline has passed. `idle` is called before there
+  /// is a wait.
   template <class Idle>
-  std::optional<std::string_view> next(Deadline deadline, Idle&& idle) {
+  std::optional<std::string_view> next(Deadline deadline, Idle&& idle) & {
     for (;;) {
       if (const auto end = text_.find('\n', searched_); end != std::string::npos) {
         const std::string_view line = std::string_view{text_}.substr(begin_, end - begin_);
@@ -240,7 +241,8 @@ int list(std::vector<Pool>& pools) {
   TextBuffer out;
   out.append("    PID    N  START METHOD  WORKERS  SINCE                PROGRAM\n");
   for (const auto& pool : pools) {
-    const auto line = Answers{pool.socket}.next(until, [] {});
+    Answers answers{pool.socket};
+    const auto line = answers.next(until, [] {});
     if (!line || line->empty() || line->front() != tail_answer::info) {
       out.append(fmt::format("{:7} {:>4}  {}\n", pool.pid, pool.serial, "does not answer"));
       continue;
