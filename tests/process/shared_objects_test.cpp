@@ -3,6 +3,7 @@
 #include <mutex>
 #include <numeric>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kindred/kindred.hpp"
@@ -155,6 +156,9 @@ TEST_CASE_EACH_START_METHOD("an array is written in place, through an index or a
   CHECK(array[0] == 1);
   CHECK(array[499] == 500);
   CHECK(array[999] == 1001);
+  CHECK(array.front() == 1);
+  array.back() = 5;
+  CHECK(std::as_const(array).back() == 5);
   auto counter = pool.make_counter(7);
   const std::int64_t seen = counter;
   CHECK(seen == 7);

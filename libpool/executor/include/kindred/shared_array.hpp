@@ -91,6 +91,10 @@ class SharedArray {
   [[nodiscard]] T* end() noexcept { return data_ + size_; }
   [[nodiscard]] const T& operator[](std::size_t index) const noexcept { return data_[index]; }
   [[nodiscard]] T& operator[](std::size_t index) noexcept { return data_[index]; }
+  [[nodiscard]] const T& front() const noexcept { return data_[0]; }
+  [[nodiscard]] T& front() noexcept { return data_[0]; }
+  [[nodiscard]] const T& back() const noexcept { return data_[size_ - 1]; }
+  [[nodiscard]] T& back() noexcept { return data_[size_ - 1]; }
   /// Errors: `UsageError` where there is no such element.
   [[nodiscard]] const T& at(std::size_t index) const {
     if (index >= size_) internal::throw_array_index(index, size_);
