@@ -22,8 +22,9 @@ class ForkServer {
       : control_{std::move(control)}, lifeline_{std::move(lifeline)}, parent_pid_{parent_pid} {
     try {
       parent_ = open_pidfd(parent_pid);
-    } catch (const SystemError&) {
-      exit_now(0);  // it has died
+    } catch (const SystemError& error) {
+      if (error.code().value() == ESRCH) exit_now(0);  // it has died
+      fail("", error.code().value());
     }
   }
 
@@ -81,9 +82,9 @@ class ForkServer {
     }
   }
 
-  void fail(std::string_view text) const {
+  void fail(std::string_view text, int error_number = 0) const {
     std::vector<std::byte> bytes(sizeof(ServerReport) + std::min<std::size_t>(text.size(), 32 * 1024));
-    const ServerReport report{.what = ServerReport::What::failed};
+    const ServerReport report{.what = ServerReport::What::failed, .error_number = error_number};
     std::memcpy(bytes.data(), &report, sizeof report);
     std::memcpy(bytes.data() + sizeof report, text.data(), bytes.size() - sizeof report);
     control_.send(bytes);

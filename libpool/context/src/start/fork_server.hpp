@@ -17,7 +17,7 @@ struct ServerReport {
     started = 1,   // ticket, pid; its pidfd comes along; or error_number
     ended = 2,     // pid, wait_status
     ready = 3,     // preloaded
-    failed = 4,    // the text behind says why
+    failed = 4,    // the text behind says why; or error_number, of pidfd_open
     standby = 5    // template only: a socket to a sleeping copy of the template comes along (pid, pidfd too)
   };
   What what = What::started;

@@ -145,6 +145,7 @@ class ServedLauncher : public Launcher {
       case ServerReport::What::failed: {
         const auto* const text = reinterpret_cast<const char*>(message->bytes.data()) + sizeof report;
         failure_ = std::string{text, message->bytes.size() - sizeof report};
+        failure_number_ = report.error_number;
         break;
       }
       case ServerReport::What::standby: break;
@@ -159,6 +160,7 @@ class ServedLauncher : public Launcher {
   Descriptor lifeline_;
   std::optional<std::string> warning_;
   std::optional<std::string> failure_;
+  int failure_number_ = 0;
   ExitReason server_end_;
   bool ready_ = false;
 
@@ -230,6 +232,7 @@ class ForkServerLauncher final : public ServedLauncher {
       const bool heard = read_report(std::nullopt);
       if (failure_) {
         dismiss_server();
+        if (failure_number_ != 0) throw SystemError{"pidfd_open", failure_number_, "starting the fork server", "Raise the limit on open files (ulimit -n)."};
         throw UsageError{"the fork server could not be prepared: " + *failure_ + " No worker was started."};
       }
       if (!heard) {
