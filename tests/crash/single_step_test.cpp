@@ -225,7 +225,7 @@ pid_t stopped_at_point(const char* point, std::uint32_t fired) {
 constexpr const char* path[] = {"worker.sleep.woken", "worker.call.before_claim", "worker.call.claimed", "worker.task.entered", "log.site.unknown",
                                 "log.site.before_commit", "log.site.committed", "log.lane.announcing", "log.entered", "log.before_commit", "log.committed",
                                 "worker.result.before_done", "worker.result.before_publish", "worker.result.published", "worker.result.rung",
-                                "worker.call.before_release", "worker.sleep.said", "worker.sleep.before_futex"};
+                                "worker.call.before_release", "worker.sleep.before_saying", "worker.sleep.said", "worker.sleep.before_futex"};
 
 struct Walk {
   long runs = 0, instructions = 0, lost = 0, wrong = 0, delivered_after_commit = 0;

@@ -46,6 +46,7 @@ int main(int argc, char** argv) {
       entry, {.start_method = kindred::parse_start_method(argv[1]), .max_workers = 2, .restart_limit = {.count = 1'000'000'000}}};
   pool->logger().add_sink([](const kindred::LogRecord&) {});
   if (state == "starting") {
+    pool->set_initializer({stay});  // a worker says nothing more, so nothing but its lifeline tells it that its parent has died
     say_ready();
     auto one = pool->submit(stay), two = pool->submit(stay);
     one.wait();

@@ -148,6 +148,7 @@ bool WorkerProcess::shares_core() const noexcept {
 // Returns when to look again though nobody has woken us: never, but where the kernel refuses the barrier to this process (a filter of system calls that
 // an initializer set), because then the parent may have overlooked that we sleep.
 Deadline WorkerProcess::say_that_it_sleeps() noexcept {
+  KINDRED_INJECTION_POINT("worker.sleep.before_saying");
   header_.sleeps.store(1, std::memory_order_relaxed);
   KINDRED_INJECTION_POINT("worker.sleep.said");
   // Order: that we sleep before the look at the ring; pairs with the light side (or the fence) in PoolCore::wake_worker.
