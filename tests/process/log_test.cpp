@@ -200,7 +200,7 @@ TEST_CASE_EACH_START_METHOD("records know worker, pid, task, name and attempt, a
   CHECK(second.log().size() == 1);
 }
 
-TEST_CASE_EACH_START_METHOD("all that a task logged is in the log before its failure is seen, however it died (G126)") {
+TEST_CASE_EACH_START_METHOD("all that a task logged, and the line that tells of its death, is in the log before its failure is seen, however it died (G126)") {
   ResourceAudit audit;
   constexpr int lines = 500;
   for (const Way how : {Way::kills_itself, Way::segfaults, Way::exits, Way::throws}) {
@@ -213,6 +213,7 @@ TEST_CASE_EACH_START_METHOD("all that a task logged is in the log before its fai
     if (how == Way::throws) CHECK(pool.logger().flush());  // its worker lives: nothing is pressing
     CHECK(count(seen.all(), "last words") == lines);
     if (how == Way::throws) continue;
+    CHECK(count(seen.all(), "worker 0 (pid ") == 1);
     try {
       future.get();
       FAIL("no error");

@@ -687,6 +687,11 @@ void PoolCore::bury(Lock& lock, WorkerSlot& slot) {
     if (end.torn + end.dropped != 0) text += "; " + std::to_string(end.torn) + " log records torn, " + std::to_string(end.dropped) + " dropped";
     if (!crash.summary.empty()) text += "; " + crash.summary + "\n" + crash.frames;
     note(ours || for_cancelled ? Level::debug : Level::error, std::move(text), &slot, lost, attempt);
+    if (lost != nullptr && !ours && !for_cancelled) {  // the line that tells of the death is in the sinks, too, before its future fails
+      flush_afterwards(lock);
+      (void)collector_.flush(steady_clock::now() + options_.log.flush_limit);
+      lock.lock();
+    }
   } else {
     ++slot.stats.recycled;
   }
