@@ -20,7 +20,7 @@ void read_ring(Bytes& bytes) {
     const auto at = bytes.value<std::uint8_t>();
     const auto word = bytes.value<std::uint32_t>();
     std::memcpy(room.data() + at / 4 * 4, &word, sizeof word);
-    cursors.published.store(static_cast<Cursor>(cursors.published.load() + bytes.value<std::int16_t>()));
+    cursors.published.store(static_cast<Cursor>(cursors.published.load() + static_cast<Cursor>(bytes.value<std::int16_t>())));
     for (int i = 0; i < 40; ++i) {
       const auto message = reader.next();
       if (message.empty()) break;

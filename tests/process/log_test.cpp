@@ -126,7 +126,7 @@ void say_from_inner_pool(Worker& worker, StartMethod method, int lines) {
 /// Prints numbered lines until it is killed, and tells outside of the log how many it has printed.
 void print_for_ever(int task, Counter printed) {
   for (int i = 0;; ++i) {
-    const std::string line = std::to_string(task) + " " + std::to_string(i) + (i % 3 == 0 ? std::string(i % 1000, '.') : "") + "\n";
+    const std::string line = std::to_string(task) + " " + std::to_string(i) + (i % 3 == 0 ? std::string(static_cast<std::size_t>(i % 1000), '.') : "") + "\n";
     // In two pieces now and then: an unfinished line is kept in another place.
     const std::size_t half = i % 5 == 0 ? line.size() / 2 : 0;
     static_cast<void>(!::write(1, line.data(), half));
