@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdio>
 #include <cstdlib>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -91,7 +92,7 @@ class TestLog {
   /// What has arrived so far.
   [[nodiscard]] std::vector<LogRecord> seen() const {
     const std::lock_guard hold{lock_};
-    return records_;
+    return {records_.begin(), records_.end()};
   }
   /// All that was committed until now.
   [[nodiscard]] std::vector<LogRecord> records() {
@@ -109,7 +110,7 @@ class TestLog {
  private:
   LogOptions options_;
   mutable std::mutex lock_;
-  std::vector<LogRecord> records_;
+  std::deque<LogRecord> records_;  // moves nothing when it grows: a sink that takes longer than `block_limit` costs records
 
  public:
   kindred::internal::Collector collector;
