@@ -48,10 +48,15 @@ void stay() {
   sigset_t all;
   ::sigfillset(&all);
   siginfo_t info{};
-  // Whoever stops and continues all of the machine's processes from outside this space (its number there is 0) is not the pool.
-  while (::sigwaitinfo(&all, &info) < 0 || (info.si_signo == SIGCONT && info.si_pid == 0)) {
+  for (;;) {
+    if (::sigwaitinfo(&all, &info) < 0) continue;
+    if (info.si_signo == SIGRTMAX && info.si_code == SI_QUEUE && info.si_pid == parent) ::_exit(0);
+    // Whoever signals from outside this space (its number here is 0) is not the pool: other tests, which know some number of this machine, and whoever
+    // stops and continues all of its processes.
+    if (info.si_code <= 0 && info.si_pid == 0) continue;
+    ::dprintf(2, "process %d met signal %d (code %d) of process %d\n", static_cast<int>(::getpid()), info.si_signo, info.si_code, static_cast<int>(info.si_pid));
+    ::_exit(info.si_signo);
   }
-  ::_exit(info.si_signo == SIGRTMAX && info.si_code == SI_QUEUE && info.si_pid == parent ? 0 : info.si_signo);
 }
 
 /// The host of the pool: it waits for all children, as some programs do, so a worker of `spawn` is reaped before the pool knows of its death. Each number

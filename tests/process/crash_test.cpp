@@ -89,6 +89,10 @@ struct DiesWhenWritten {
   }
 };
 
+int meet(const Barrier& both) {
+  both.arrive_and_wait();
+  return 0;
+}
 int number(int value) { return value; }
 void take(const DiesWhenRead&) {}
 DiesWhenRead give_unreadable() { return {Death::throws, true}; }
@@ -257,6 +261,32 @@ TEST_CASE_EACH_START_METHOD("a worker killed from outside while it is idle fails
     for (int i = 0; i < 5; ++i) CHECK(futures[static_cast<std::size_t>(i)].get() == i);
     CHECK(pool.worker_pids().at(0) != pid);
   }
+}
+
+TEST_CASE_EACH_START_METHOD("what was handed to a worker that is stopped before it begins runs elsewhere, and it works again when it goes on") {
+  ResourceAudit audit;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2, .start_all = true}};
+  const auto numbers = [&](int count) {
+    std::vector<Future<int>> futures;
+    for (int i = 0; i < count; ++i) futures.push_back(pool.submit(number, i));
+    return futures;
+  };
+  const auto both = pool.make_barrier(2);
+  std::vector<Future<int>> met;
+  for (int i = 0; i < 2; ++i) met.push_back(pool.submit(meet, both));
+  for (auto& future : met) future.wait();  // both are ready
+  for (auto& future : numbers(50)) future.wait();
+  for (const auto pid : pool.worker_pids()) {
+    ::kill(static_cast<pid_t>(pid), SIGSTOP);
+    auto futures = numbers(100);
+    CHECK(wait(futures, ReturnWhen::all_completed, 20s).not_done.empty());
+    ::kill(static_cast<pid_t>(pid), SIGCONT);
+    for (auto& future : futures) (void)future.cancel(Running::kill);
+  }
+  std::vector<Future<int>> again;
+  for (int i = 0; i < 2; ++i) again.push_back(pool.submit(meet, both));  // takes both
+  CHECK(wait(again, ReturnWhen::all_completed, 20s).not_done.empty());
+  CHECK(pool.stats().restarts == 0);
 }
 
 TEST_CASE_EACH_START_METHOD("each failed future has an error object of its own (B50)") {

@@ -24,9 +24,12 @@ constexpr double unknown_nanoseconds = 1'000'000;
 constexpr double pack_nanoseconds = 8'000;
 // A call that has run for so long is worth taking the ones behind it away.
 constexpr double long_run_nanoseconds = 50'000;
+// A worker that gave no result for so long has its calls taken back by our clock alone, whatever it says of what it does: it lies, or is stopped.
+constexpr double silent_nanoseconds = 2'000'000;
 // Then it is looked at again, by whoever submits or waits; and by the supervisor, where nobody does.
 constexpr double rebalance_due_nanoseconds = 60'000;
 constexpr std::chrono::microseconds rebalance_after{500};
+constexpr std::chrono::milliseconds silent_again{10};
 
 // A task during which the kernel ran something else must not look like a change of what tasks take: that would wake workers which then take the core
 // from others. A real change is followed within some tasks.
@@ -61,6 +64,10 @@ WorkerSlot* PoolCore::choose_slot(std::uint64_t now) noexcept {
   for (const auto& place : slots_) {
     WorkerSlot& slot = *place;
     if (!slot.takes_calls()) continue;
+    if (slot.silent && still_silent(slot)) [[unlikely]] {
+      look_again_at(std::chrono::steady_clock::now() + silent_again);
+      continue;
+    }
     if (slot.in_flight.empty() && slot.ready) {
       // Not asleep: it spins, or is about to look.
       WorkerSlot*& idle = slot.header().sleeps.load(std::memory_order_relaxed) == 0 ? spinner : sleeper;
@@ -88,19 +95,45 @@ WorkerSlot* PoolCore::choose_slot(std::uint64_t now) noexcept {
   return best;
 }
 
+bool PoolCore::still_silent(WorkerSlot& slot) noexcept {
+  if (slot.calls.drained()) slot.silent = false;
+  return slot.silent;
+}
+
+bool PoolCore::gives_nothing(const WorkerSlot& slot, std::uint64_t now) const noexcept {
+  return slot.ready && static_cast<std::int64_t>(now - slot.progress_ticks) >= static_cast<std::int64_t>(ticks_of(silent_nanoseconds));
+}
+
 bool PoolCore::runs_long(WorkerSlot& slot, std::uint64_t now) const noexcept {
   const auto limit = static_cast<std::int64_t>(ticks_of(long_run_nanoseconds));
   if (!slot.ready || slot.in_flight.empty() || static_cast<std::int64_t>(now - slot.progress_ticks) < limit) return false;  // no look at what the worker writes
+  if (gives_nothing(slot, now)) return true;
   const SegmentHeader& header = slot.header();
   if (header.begun_task.load(std::memory_order_relaxed) != slot.in_flight.front().task->id) return false;
   const std::uint64_t begun = header.begun_ticks.load(std::memory_order_relaxed);
   return now > begun && now - begun >= static_cast<std::uint64_t>(limit);
 }
 
+bool PoolCore::front_is_unbegun(WorkerSlot& slot) noexcept {
+  return slot.in_flight.front().header->state.load(std::memory_order_relaxed) == call_state::queued;
+}
+
+void PoolCore::look_at_unbegun_later() noexcept {
+  if (rebalance_due_ != 0 || live_workers() < 2) return;
+  if (std::ranges::any_of(slots_, [](const auto& slot) { return slot->segment && slot->ready && !slot->in_flight.empty() && front_is_unbegun(*slot); })) {
+    rebalance_due_ = ticks() + static_cast<std::uint64_t>(ticks_of(5 * silent_nanoseconds));
+  }
+}
+
 void PoolCore::look_again_soon() noexcept {
   if (rebalance_at_) return;
   rebalance_due_ = ticks() + static_cast<std::uint64_t>(ticks_of(rebalance_due_nanoseconds));
-  rebalance_at_ = std::chrono::steady_clock::now() + rebalance_after;
+  look_again_at(std::chrono::steady_clock::now() + rebalance_after);
+}
+
+void PoolCore::look_again_at(SteadyTime at) noexcept {
+  if (rebalance_at_) return;
+  rebalance_at_ = at;
   if (supervisor_runs_ && supervisor_sleeps_until_ > *rebalance_at_) kick();
 }
 
@@ -240,6 +273,11 @@ void PoolCore::wake_worker(WorkerSlot& slot) noexcept {
   woke_somebody_ = true;
   header.parent_cpu.store(static_cast<std::uint32_t>(tell_cpu()) + 1, std::memory_order_relaxed);
   KINDRED_INJECTION_POINT("parent.wake.before_raise");
+  raise_wake(slot);
+}
+
+void PoolCore::raise_wake(WorkerSlot& slot) noexcept {
+  SegmentHeader& header = slot.header();
   header.wake.fetch_add(1, std::memory_order_relaxed);
   futex_wake(header.wake, 1);
 }
@@ -301,11 +339,12 @@ void PoolCore::want_workers() {
 bool PoolCore::take_back(WorkerSlot& slot, std::size_t position, bool requeue) {
   InFlight& entry = slot.in_flight[position];
   // A call that runs, and wrote over its own state.
-  if (slot.header().begun_task.load(std::memory_order_relaxed) == entry.task->id) return false;
+  if ((position == 0 || slot.results.ready()) && slot.header().begun_task.load(std::memory_order_relaxed) == entry.task->id) return false;
   KINDRED_INJECTION_POINT("parent.revoke.before_swap");
   std::uint32_t expected = call_state::queued;
   if (!entry.header->state.compare_exchange_strong(expected, call_state::revoked, std::memory_order_acq_rel)) return false;
   TaskState& task = *entry.task;
+  if (slot.front_task == task.id) slot.front_task = 0;  // should it come to this worker again, its time begins anew
   slot.in_flight.erase(position);
   --in_flight_;
   --slot.handed;
@@ -326,18 +365,25 @@ void PoolCore::take_back_all(WorkerSlot& slot) {
 void PoolCore::rebalance() {
   rebalance_due_ = 0;
   rebalance_at_.reset();
-  if (!waiting_.empty() || in_flight_ < 2) return;
+  if (!waiting_.empty() || in_flight_ == 0) return;
   bool somebody_waits = false;
+  bool somebody_is_silent = false;
   const auto now = ticks();
   for (const auto& idle : slots_) {
     if (!idle->idle() || !idle->ready) continue;
+    if (idle->silent && still_silent(*idle)) {
+      somebody_is_silent = true;
+      continue;
+    }
     WorkerSlot* victim = nullptr;
     std::size_t most = 0;
     for (const auto& place : slots_) {
       WorkerSlot& slot = *place;
       const bool runs = slot.state == WorkerSlot::State::alive || slot.state == WorkerSlot::State::leaving;  // a leaving one finishes what it has
-      if (!runs || slot.in_flight.size() < (slot.ready ? 2U : 1U)) continue;
-      const std::size_t unbegun = slot.in_flight.size() - (slot.ready ? 1 : 0);
+      if (!runs || slot.in_flight.empty()) continue;
+      const bool begun = slot.ready && !(gives_nothing(slot, now) && front_is_unbegun(slot));
+      const std::size_t unbegun = slot.in_flight.size() - (begun ? 1 : 0);
+      if (unbegun == 0) continue;
       if (slot.ready && !runs_long(slot, now)) {
         somebody_waits = true;
         continue;
@@ -348,12 +394,18 @@ void PoolCore::rebalance() {
       }
     }
     if (victim == nullptr) break;
+    const bool silent = gives_nothing(*victim, now);
     take_back_all(*victim);  // whoever is free first gets them, this worker included
+    if (silent && victim->in_flight.empty()) {  // it began none of them: it is stopped, or waits for a processor, or has written over the word by which we know that it sleeps
+      victim->silent = true;
+      raise_wake(*victim);
+    }
     refill();
     if (!waiting_.empty()) break;
   }
   // The work behind a young call is not taken away: it may be done in no time. It is looked at again.
   if (somebody_waits) look_again_soon();
+  else if (somebody_is_silent) look_again_at(std::chrono::steady_clock::now() + silent_again);
 }
 
 void PoolCore::arm(WorkerSlot& slot, std::uint64_t bits, bool anew) noexcept {

@@ -117,12 +117,18 @@ class PoolCore {
   [[nodiscard]] double ticks_of(double nanoseconds) const noexcept { return nanoseconds * ticks_a_nanosecond_; }
   [[nodiscard]] bool has_enough_ahead(const WorkerSlot& slot, std::int64_t calls, double average) const noexcept;
   [[nodiscard]] WorkerSlot* choose_slot(std::uint64_t now) noexcept;
+  [[nodiscard]] static bool front_is_unbegun(WorkerSlot& slot) noexcept;
+  void look_at_unbegun_later() noexcept;  ///< for a waiter that is about to sleep: a worker that was handed something may be stopped
   void look_again_soon() noexcept;
+  void look_again_at(SteadyTime at) noexcept;
   [[nodiscard]] bool runs_long(WorkerSlot& slot, std::uint64_t now) const noexcept;  ///< the call at hand
+  [[nodiscard]] static bool still_silent(WorkerSlot& slot) noexcept;  ///< for a silent one: looks whether it has passed what was taken back
+  [[nodiscard]] bool gives_nothing(const WorkerSlot& slot, std::uint64_t now) const noexcept;  ///< neither a begin nor a result, by our clock
   bool hand(TaskState& task, WorkerSlot& slot, std::uint64_t now);  ///< false: no room
   void place(TaskState& task, std::uint64_t now);                   ///< to a worker, or to those that wait
   void refill();                                 ///< those that wait, to workers
   void wake_worker(WorkerSlot& slot) noexcept;
+  static void raise_wake(WorkerSlot& slot) noexcept;
   [[nodiscard]] std::size_t hand_ahead_limit(const WorkerSlot& slot) const noexcept;
   [[nodiscard]] bool send_attachments(WorkerSlot& slot, const TaskState& task, std::vector<std::uint64_t>& ids);
   bool send_modules(WorkerSlot& slot, CodeReference reference);  ///< all up to the one that it names; false: the socket takes no more

@@ -313,7 +313,7 @@ bool PoolCore::start_worker(Lock& lock, WorkerSlot& slot) {
   slot.handed = 0;
   slot.armed_bits = slot.armed_epoch = 0;
   slot.average_ticks = 0;
-  slot.ready = slot.initializer_failed = slot.finalizer_failed = slot.found_dead = slot.full = false;
+  slot.ready = slot.initializer_failed = slot.finalizer_failed = slot.found_dead = slot.silent = slot.full = false;
   slot.kill_reason = WorkerSlot::KillReason::none;
   slot.bootstrap_error.clear();
   slot.protocol_error.clear();
@@ -494,7 +494,6 @@ std::chrono::nanoseconds PoolCore::left_by_our_clock(WorkerSlot& slot, const Tas
     slot.front_since = now;
   }
   const auto grace = options_.terminate_grace.value_or(std::chrono::nanoseconds{0}) + std::chrono::seconds{1};
-  if (*task.options->timeout > std::chrono::hours{24 * 365}) return std::chrono::nanoseconds::max();
   return *task.options->timeout + grace - (now - slot.front_since);
 }
 
@@ -612,7 +611,8 @@ void PoolCore::bury(Lock& lock, WorkerSlot& slot) {
   const auto warning = context_.launcher().take_warning();
   const CrashReport crash = read_crash_report(slot.segment->crash_page(), context_.code());
   drain_captured(slot, begun);
-  const SourceEnd end = collector_.finish_source(slot.log_source, steady_clock::now() + options_.log.flush_limit);
+  const auto sinks_by = steady_clock::now() + options_.log.flush_limit;  // a sink that hangs holds the burial up once
+  const SourceEnd end = collector_.finish_source(slot.log_source, sinks_by);
   KINDRED_INJECTION_POINT("parent.bury.log_drained");
   if (shared_objects_) shared_objects_->owner_died(slot.owner, slot.index, slot.worker.process.pid());
   const std::uint64_t oom_now = reason.kind == ExitReason::Kind::signalled && reason.signal == 9 ? oom_kills() : 0;
@@ -689,7 +689,7 @@ void PoolCore::bury(Lock& lock, WorkerSlot& slot) {
     note(ours || for_cancelled ? Level::debug : Level::error, std::move(text), &slot, lost, attempt);
     if (lost != nullptr && !ours && !for_cancelled) {  // the line that tells of the death is in the sinks, too, before its future fails
       flush_afterwards(lock);
-      (void)collector_.flush(steady_clock::now() + options_.log.flush_limit);
+      (void)collector_.flush(sinks_by);
       lock.lock();
     }
   } else {

@@ -121,6 +121,7 @@ bool PoolCore::lead(Lock& lock, const std::function<bool()>& ready, Waiter& wait
     const bool came = pump();
     if (!came && !ready()) {
       auto until = deadline;
+      look_at_unbegun_later();
       if (rebalance_due_ != 0) {
         const auto now = ticks();
         const auto left = rebalance_due_ > now ? static_cast<double>(rebalance_due_ - now) / ticks_per_nanosecond() : 0;

@@ -79,6 +79,7 @@ struct WorkerSlot {
   bool initializer_failed = false;
   bool finalizer_failed = false;
   bool found_dead = false;     ///< by the poll; to be buried
+  bool silent = false;         ///< had calls, and neither began nor ended one for long: it gets no more until it has passed those that were taken back
   bool full = false;           ///< no room for another call until a result comes
   bool watched = false;        ///< its pidfd and socket are in the supervisor's poll
   std::uint32_t incarnation = 0;
