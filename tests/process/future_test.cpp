@@ -410,3 +410,20 @@ TEST_CASE_EACH_START_METHOD("the longest times there are mean for ever, and frac
   for (auto& future : as_completed(futures, std::chrono::nanoseconds::max())) count += future.done() ? 1 : 0;
   CHECK(count == 2);
 }
+
+TEST_CASE_EACH_START_METHOD("limits that are nearly the longest there are limit nothing, also while they are looked at") {
+  ResourceAudit audit;
+  constexpr auto nearly_the_longest = std::chrono::nanoseconds::max() - 1ns;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1, .initializer = {add, 1, 2}, .idle_timeout = nearly_the_longest,
+                                     .restart_limit = {.period = nearly_the_longest}, .initializer_timeout = nearly_the_longest,
+                                     .shutdown_grace = nearly_the_longest, .terminate_grace = nearly_the_longest}};
+  const auto begun = pool.make_event(), end = pool.make_event();
+  auto running = pool.submit({.timeout = nearly_the_longest, .soft_timeout = nearly_the_longest, .queue_timeout = nearly_the_longest}, begin_and_wait, begun, end);
+  begun.wait();
+  auto limited = pool.submit({.timeout = nearly_the_longest, .queue_timeout = 1ms}, add, 1, 2);  // its timer comes, and all that are due are looked at
+  CHECK_THROWS_AS(limited.get(), TaskTimeout);
+  CHECK(running.running());
+  end.set();
+  CHECK(running.wait_for(10s));
+  CHECK(pool.logger().flush(std::chrono::milliseconds::max()));
+}

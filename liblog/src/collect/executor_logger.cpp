@@ -2,6 +2,8 @@
 
 #include <chrono>
 
+#include "kindred/internal/deadline.hpp"
+
 namespace kindred {
 
 // Each call first makes sure that this process is the one whose log it is: `target()` throws otherwise.
@@ -45,7 +47,7 @@ Level ExecutorLogger::level() const {
 bool ExecutorLogger::flush(std::optional<std::chrono::milliseconds> limit) {
   static_cast<void>(target());
   internal::Deadline deadline;
-  if (limit) deadline = std::chrono::steady_clock::now() + *limit;
+  if (limit) deadline = internal::deadline_after(*limit);
   return collector_.flush(deadline);
 }
 

@@ -5,6 +5,7 @@
 #include "kindred/error.hpp"
 #include "kindred/internal/capture_pipe.hpp"
 #include "kindred/internal/clock.hpp"
+#include "kindred/internal/deadline.hpp"
 #include "kindred/internal/log_front.hpp"
 #include "kindred/log.hpp"
 #include "nesting.hpp"
@@ -21,6 +22,10 @@ using std::chrono::steady_clock;
 
 ExecutorOptions checked(ExecutorOptions options) {
   options.validate();
+  for (auto* const limit : {&options.idle_timeout, &options.initializer_timeout, &options.terminate_grace}) {
+    if (*limit) *limit = within_longest_wait(**limit);
+  }
+  for (auto* const limit : {&options.shutdown_grace, &options.restart_limit.period}) *limit = within_longest_wait(*limit);
   return options;
 }
 

@@ -2,6 +2,7 @@
 
 #include "kindred/error.hpp"
 #include "kindred/internal/clock.hpp"
+#include "kindred/internal/deadline.hpp"
 #include "kindred/internal/task_entry.hpp"
 #include "pool_core.hpp"
 
@@ -127,34 +128,51 @@ std::optional<StateHandle> PoolCore::submit(Submission& submission, const EntryI
   auto* const task = ::new (tasks_.take()) TaskState{this, next_task_id_++, entry_code, function_code};
   retain_for_task();
   StateHandle handle{task};
+  // The executor's own reference: it goes, too, where memory ends before the task is counted.
+  struct Unless {
+    TaskState* task;
+    ~Unless() {
+      if (task != nullptr) task->release();
+    }
+  } counted{task};
   task->submitted_ticks = now;
-  if (options != nullptr) task->options = std::make_unique<TaskOptions>(*options);
+  if (options != nullptr) {
+    task->options = std::make_unique<TaskOptions>(*options);
+    for (auto* const limit : {&task->options->timeout, &task->options->soft_timeout, &task->options->queue_timeout}) {
+      if (*limit) *limit = within_longest_wait(**limit);
+    }
+  }
+  std::unique_ptr<Failure> argument_failure;
+  if (submission.argument_error_) {
+    argument_failure = std::make_unique<SharedFailure>(make_task_error(submission.argument_error_, TaskPhase::writing_arguments, facts(*task, nullptr), context_.id()));
+  } else {
+    const auto bytes = submission.encoder_->written();
+    Attachments& attachments = submission.encoder_->attachments();
+    if (submission.block_ || !attachments.empty()) {
+      task->cargo = std::make_unique<Cargo>();
+      task->cargo->attachments = std::move(attachments);
+      if (submission.block_) {
+        task->cargo->block = submission.block_;
+        task->cargo->block_bytes = bytes.size();
+      }
+    }
+    if (submission.large_) {
+      task->store(std::move(submission.large_), bytes.size());
+    } else if (!submission.block_) {
+      task->store(bytes);
+    }
+    totals_.argument_bytes += bytes.size();
+    if (options != nullptr && options->queue_timeout) add_timer(std::chrono::steady_clock::now() + *task->options->queue_timeout, *task);
+  }
+  counted.task = nullptr;
   ++totals_.submitted;
   ++outstanding_;
-  if (submission.argument_error_) {
+  if (argument_failure) {
     ++totals_.failed;
-    finish(*task, Outcome::failure,
-           std::make_unique<SharedFailure>(make_task_error(submission.argument_error_, TaskPhase::writing_arguments, facts(*task, nullptr), context_.id())));
+    finish(*task, Outcome::failure, std::move(argument_failure));
     flush_afterwards(lock);
     return handle;
   }
-  const auto bytes = submission.encoder_->written();
-  Attachments& attachments = submission.encoder_->attachments();
-  if (submission.block_ || !attachments.empty()) {
-    task->cargo = std::make_unique<Cargo>();
-    task->cargo->attachments = std::move(attachments);
-    if (submission.block_) {
-      task->cargo->block = submission.block_;
-      task->cargo->block_bytes = bytes.size();
-    }
-  }
-  if (submission.large_) {
-    task->store(std::move(submission.large_), bytes.size());
-  } else if (!submission.block_) {
-    task->store(bytes);
-  }
-  totals_.argument_bytes += bytes.size();
-  if (options != nullptr && options->queue_timeout) add_timer(std::chrono::steady_clock::now() + *options->queue_timeout, *task);
   place(*task, now);
   if (++submits_since_pump_ >= 32) {  // what is done makes room, and tells who is free
     submits_since_pump_ = 0;
