@@ -332,7 +332,7 @@ TEST_CASE_EACH_START_METHOD("a worker that is stopped or killed at any instructi
 
   const char* const given = std::getenv("KINDRED_TEST_STRIDE");
   // The time is that of all steps before each place: it grows with the square of the instructions, and a sanitizer adds many.
-  const long stride = given != nullptr ? std::max(1L, std::stol(given)) : long_run() ? 1 : 499L * slowness() * slowness() * slowness();
+  const long stride = given != nullptr ? std::max(1L, std::stol(given)) : long_run() ? 1 : 499L * slowness() * slowness();
   const auto begun = steady_clock::now();
   Walk walk;
   {

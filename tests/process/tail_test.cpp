@@ -3,6 +3,7 @@
 #include <csignal>
 #include <memory>
 #include <regex>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -278,10 +279,16 @@ TEST_CASE("a stopped program is listed as one that does not answer") {
 TEST_CASE("other users are refused, the log says so once, and who knocks for ever shuts the door") {
   if (::geteuid() != 0) KINDRED_SKIP("needs root, to become another user");
   ResourceAudit audit;
-  std::vector<std::string> warnings;
+  std::mutex mutex;
+  std::vector<std::string> all_warnings;
+  const auto warnings_now = [&] {
+    const std::scoped_lock lock{mutex};
+    return all_warnings;
+  };
   ProcessPoolExecutor pool{entry(), {.start_method = StartMethod::fork, .max_workers = 1}};
   pool.logger().add_sink([&](const LogRecord& record) {
-    if (record.level >= Level::warn) warnings.push_back(record.message);
+    const std::scoped_lock lock{mutex};
+    if (record.level >= Level::warn) all_warnings.push_back(record.message);
   });
   pool.submit(number, 1).get();
   pool.logger().info("a secret");
@@ -292,6 +299,7 @@ TEST_CASE("other users are refused, the log says so once, and who knocks for eve
   CHECK(ask_as(somebody_else, names[0], request) == "r this pool is of user 0; only that user and root may follow it\n");
   CHECK(ask_as(somebody_else, names[0], kindred::internal::TailRequest{.follow = false}.to_line()) == "r this pool is of user 0; only that user and root may follow it\n");
   CHECK(pool.logger().flush());
+  auto warnings = warnings_now();
   REQUIRE(warnings.size() == 1);
   CHECK_CONTAINS(warnings[0], "kindred-tail of user 65534 (pid ");
   CHECK_CONTAINS(ask_as(0, names[0], kindred::internal::TailRequest{.follow = false}.to_line()), "start_method=fork workers=1");
@@ -309,6 +317,7 @@ TEST_CASE("other users are refused, the log says so once, and who knocks for eve
   while (kindred::internal::connect_locally(names[0])) std::this_thread::yield();
   CHECK(pool.submit(number, 2).get() == 2);
   CHECK(pool.logger().flush());
+  warnings = warnings_now();
   REQUIRE(warnings.size() == 2);
   CHECK_CONTAINS(warnings[1], "not offered any more");
 }

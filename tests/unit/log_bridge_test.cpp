@@ -45,6 +45,7 @@ std::vector<LogRecord> bridged(const std::function<void()>& body) {
 }  // namespace
 
 TEST_CASE("spdlog's default logger and every registered one write into the log, with names, levels, places and threads") {
+  KINDRED_SKIP_UNDER_TSAN("a forked process that starts threads is ended");
   const ProgramsLoggers loggers;
   auto net = std::make_shared<spdlog::logger>("net", std::make_shared<spdlog::sinks::stdout_color_sink_mt>());
   net->set_level(spdlog::level::warn);
@@ -110,6 +111,7 @@ TEST_CASE("loggers that are made after the bridge join it, once for each message
 }
 
 TEST_CASE("asynchronous loggers of the parent have no thread in a worker, and log all the same") {
+  KINDRED_SKIP_UNDER_TSAN("a forked process that starts threads is ended");
   const ProgramsLoggers loggers;
   auto held = spdlog::create_async<spdlog::sinks::stdout_color_sink_mt>("background");
   held->info("of the parent, so that its thread is busy");

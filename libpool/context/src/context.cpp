@@ -5,10 +5,13 @@
 #include <system_error>
 
 #include "kindred/error.hpp"
+#include "linux/child.hpp"
 
 namespace kindred::internal {
 
-Context::Context(Passkey<PoolCore>, StartMethod method) : life_{std::make_shared<ContextLife>(ContextId::make(method))} {}
+Context::Context(Passkey<PoolCore>, StartMethod method) : life_{std::make_shared<ContextLife>(ContextId::make(method))} {
+  keep_standard_places();  // before the first descriptor of ours
+}
 
 Context::~Context() { life_->open.store(false, std::memory_order_relaxed); }
 

@@ -96,6 +96,14 @@ std::pair<Descriptor, Descriptor> make_pipe() {
   return result;
 }
 
+void keep_standard_places() noexcept {
+  for (const int place : {0, 1, 2}) {
+    if (::fcntl(place, F_GETFD) >= 0) continue;
+    const int null = ::open("/dev/null", O_RDWR);
+    if (null > place) ::close(null);  // another thread was faster
+  }
+}
+
 std::uint32_t fork_process() {
   const pid_t pid = KINDRED_INJECTION_FAILS("fail.fork") ? -1 : ::fork();
   if (pid < 0) throw SystemError{"fork", errno, "starting a process", "Raise the limit on processes (ulimit -u, the cgroup's pids.max), or use fewer workers."};

@@ -175,6 +175,9 @@ unsigned thread_count() noexcept try {
   for (int field = 0; field < 18 && at != std::string::npos; ++field) at = text.find(' ', at + 1);
   unsigned count = 1;
   if (at != std::string::npos) std::from_chars(text.data() + at + 1, text.data() + text.size(), count);
+#ifdef __SANITIZE_THREAD__
+  if (count > 1) --count;  // ThreadSanitizer has one of its own
+#endif
   return count;
 } catch (...) {
   return 1;
