@@ -3,7 +3,8 @@
  * the work on private memory around it, and a worker may be killed before each. `tests/model/run` checks it in the sizes below, and that each mutant (M_...) is refused.
  *
  * Spin's memory is sequentially consistent: what a release store and the two fences forbid is written down as mutants in the order that a
- * weak machine would make of it.
+ * weak machine would make of it. With BUFFER the parent makes no fence behind the publish of a call, as where the kernel has membarrier: the store lies in
+ * the parent's store buffer until some later time, and at the latest until the worker's heavy barrier.
  *
  * Names are those of the code: PoolCore::hand, wake_worker, arm, arm_all, pump_slot, lead, wait_group, cancel, bury; WorkerProcess::run, sleep_until,
  * write_result, ring_if_armed. Left out: spinning, timers, large values, the worker's ready message (a worker is ready when it is started).
@@ -43,6 +44,11 @@
 #else
 #define CALLERS 1
 #endif
+#ifdef BUFFER
+#define stored(s) slot[s].calls_stored     /* what the parent has stored */
+#else
+#define stored(s) slot[s].calls_published
+#endif
 #define AHEAD 2      /* hand_ahead_limit */
 
 #define NOBODY 255
@@ -77,6 +83,9 @@
 typedef Slot {
   /* the segment */
   byte calls_published; byte calls_consumed;
+#ifdef BUFFER
+  byte calls_stored;
+#endif
   byte cell_task[CELLS]; byte cell_state[CELLS];
   byte results_published; byte results_consumed;
   byte result_task[ROOM];
@@ -147,6 +156,9 @@ inline sleep_until(s, ready) {
      fi;
 #else
      slot[s].sleeps = 1;
+#endif
+#if defined(BUFFER) && !defined(M_NO_HEAVY_BARRIER)
+     slot[s].calls_published = slot[s].calls_stored;
 #endif
      if
 #if !defined(M_SLEEP_STORE_LATE) && !defined(M_NO_RECHECK)
@@ -366,24 +378,24 @@ inline arm_for_sleeper(s) {  /* a waiter that fell asleep while this slot had no
 
 inline hand(t, s) {  /* there is a place in flight; `handed`: there was room, too */
   if
-  :: atomic { slot[s].calls_published - slot[s].known == CELLS && slot[s].flights == 0 -> slot[s].known = slot[s].calls_consumed }
+  :: atomic { stored(s) - slot[s].known == CELLS && slot[s].flights == 0 -> slot[s].known = slot[s].calls_consumed }
   :: else -> skip
   fi;
   if
-  :: slot[s].calls_published - slot[s].known == CELLS -> handed = 0
+  :: stored(s) - slot[s].known == CELLS -> handed = 0
   :: else ->
     atomic {
       handed = 1;
       slot[s].flight_task[slot[s].flights] = t;
-      slot[s].flight_cell[slot[s].flights] = slot[s].calls_published % CELLS;
-      slot[s].flight_end[slot[s].flights] = slot[s].calls_published + 1;
+      slot[s].flight_cell[slot[s].flights] = stored(s) % CELLS;
+      slot[s].flight_end[slot[s].flights] = stored(s) + 1;
       slot[s].flights++;
       place[t] = HANDED;
 #ifndef M_RELAXED_CALL
       /* the bytes: nobody looks at them yet */
-      slot[s].cell_task[slot[s].calls_published % CELLS] = t;
+      slot[s].cell_task[stored(s) % CELLS] = t;
 #endif
-      slot[s].cell_state[slot[s].calls_published % CELLS] = QUEUED;
+      slot[s].cell_state[stored(s) % CELLS] = QUEUED;
 #ifndef M_ARM_AFTER_PUBLISH
       arm_for_sleeper(s)
 #endif
@@ -391,15 +403,15 @@ inline hand(t, s) {  /* there is a place in flight; `handed`: there was room, to
 #ifdef M_WAKE_BEFORE_PUBLISH
     wake_worker(s);
 #endif
-    slot[s].calls_published++;
+    stored(s)++;
 #ifdef M_ARM_AFTER_PUBLISH
     atomic { arm_for_sleeper(s) }
 #endif
 #ifdef M_RELAXED_CALL
-    slot[s].cell_task[(slot[s].calls_published - 1) % CELLS] = t;
+    slot[s].cell_task[(stored(s) - 1) % CELLS] = t;
 #endif
     if
-    :: atomic { recycles_left > 0 && slot[s].state == ALIVE -> recycles_left--; slot[s].state = LEAVING; slot[s].command = 1 }
+    :: atomic { recycles_left > 0 && slot[s].state == ALIVE -> recycles_left--; slot[s].state = LEAVING; slot[s].calls_published = stored(s); slot[s].command = 1 }
     :: skip
     fi;
 #ifndef M_WAKE_BEFORE_PUBLISH
@@ -779,7 +791,7 @@ inline forget_slot(s) {  /* the segment goes; the next one is new */
   :: else -> break
   od;
   k = 0;
-  slot[s].calls_published = 0; slot[s].calls_consumed = 0; slot[s].results_published = 0; slot[s].results_consumed = 0;
+  slot[s].calls_published = 0; stored(s) = 0; slot[s].calls_consumed = 0; slot[s].results_published = 0; slot[s].results_consumed = 0;
   slot[s].armed = 0; slot[s].epoch = 0; slot[s].sleeps = 0; slot[s].command = 0; slot[s].wake_raised = 0; slot[s].lane_published = 0;
   slot[s].kill_pending = 0; slot[s].asleep = 0; slot[s].last_rung = 0; slot[s].seen_epoch = 0;
   slot[s].flights = 0; slot[s].known = 0; slot[s].results_read = 0; slot[s].armed_bits = 0; slot[s].lane_read = 0;
@@ -924,6 +936,16 @@ end:
 #if SLOTS > 1
   :: atomic { slot[1].state != EMPTY && slot[1].state != DYING -> take_record(1) }
 #endif
+  od
+}
+#endif
+
+#ifdef BUFFER
+active [SLOTS] proctype StoreBuffer() {
+  byte s = _pid % SLOTS;
+end:
+  do
+  :: atomic { slot[s].calls_published != slot[s].calls_stored -> slot[s].calls_published = slot[s].calls_stored }
   od
 }
 #endif
