@@ -153,7 +153,7 @@ struct alignas(64) LaneState {
 
   static constexpr std::uint64_t nothing_announced = ~std::uint64_t{0};  ///< for the two serials
   static constexpr std::size_t site_slots = 128;
-  struct SiteSlot {
+  struct alignas(32) SiteSlot {  // in one cache line
     const void* address = nullptr;
     const char* format = nullptr;
     std::uint64_t types_and_level = 0;
@@ -185,7 +185,7 @@ struct SiteKey {
 }
 
 /// A thread's latest lane, so that finding it costs two loads. Trivial, so that it lives as long as the thread, static destructors included.
-struct ThreadLane {
+struct alignas(32) ThreadLane {  // in one cache line
   LogFront* front = nullptr;
   LaneState* lane = nullptr;
   std::uint64_t scope_serial = 0;
@@ -235,7 +235,9 @@ void write_message(const LogTarget& target, LevelCode level, const CallSite& sit
 class LaneUse {
  public:
   explicit LaneUse(LogFront& front) noexcept
-      : lane_{thread_lane.front == &front ? thread_lane.lane : find_lane(front)} {}
+      : lane_{thread_lane.lane} {
+    if (thread_lane.front != &front) [[unlikely]] lane_ = find_lane(front);
+  }
   LaneUse(const LaneUse&) = delete;
   LaneUse& operator=(const LaneUse&) = delete;
   ~LaneUse() {

@@ -114,14 +114,16 @@ template <class S>
 
 /// Copies a text. Short ones, which most are, without the call of a function.
 inline void copy_text(std::byte* target, const char* source, std::size_t bytes) noexcept {
-  if (bytes > 32) [[unlikely]] {
+  if (bytes - 8 <= 24) [[likely]] {
+    if (bytes >= 16) {
+      std::memcpy(target, source, 16);
+      std::memcpy(target + bytes - 16, source + bytes - 16, 16);
+    } else {
+      std::memcpy(target, source, 8);
+      std::memcpy(target + bytes - 8, source + bytes - 8, 8);
+    }
+  } else if (bytes > 32) {
     std::memcpy(target, source, bytes);
-  } else if (bytes >= 16) {
-    std::memcpy(target, source, 16);
-    std::memcpy(target + bytes - 16, source + bytes - 16, 16);
-  } else if (bytes >= 8) {
-    std::memcpy(target, source, 8);
-    std::memcpy(target + bytes - 8, source + bytes - 8, 8);
   } else if (bytes >= 4) {
     std::memcpy(target, source, 4);
     std::memcpy(target + bytes - 4, source + bytes - 4, 4);
