@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "kindred/kindred.hpp"
+#include "support/tasks.hpp"
 #include "support/test.hpp"
 
 using namespace kindred;
@@ -125,7 +126,6 @@ struct AtExit {
   }
 } static_object;
 
-int number(int value) { return value; }
 int cell_read(const OnRead&) { return 1; }
 int cell_run(Death death) {
   die(death);

@@ -37,12 +37,6 @@ using namespace kindred;
 using namespace kindred::test;
 using namespace std::chrono_literals;
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define KINDRED_TEST_CATCHES_CALLS 0
-#else
-#define KINDRED_TEST_CATCHES_CALLS 1
-#endif
-
 namespace {
 
 struct Failing {

@@ -22,17 +22,12 @@
 #include <unistd.h>
 
 #include "kindred/kindred.hpp"
+#include "support/tasks.hpp"
 #include "support/test.hpp"
 
 using namespace kindred;
 using namespace kindred::test;
 using namespace std::chrono_literals;
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define KINDRED_TEST_CATCHES_CALLS 0
-#else
-#define KINDRED_TEST_CATCHES_CALLS 1
-#endif
 
 namespace {
 
@@ -99,21 +94,6 @@ extern "C" int pthread_cond_clockwait(pthread_cond_t* condition, pthread_mutex_t
   return next(condition, mutex, clock, until);
 }
 #endif
-
-namespace {
-
-std::int64_t now_ns() { return std::chrono::steady_clock::now().time_since_epoch() / 1ns; }
-int number(int value) { return value; }
-void note_time_and_die(Counter died_at) {
-  died_at.store(now_ns());
-  ::raise(SIGKILL);
-}
-double milliseconds_at(std::vector<std::int64_t>& times, double part) {
-  std::sort(times.begin(), times.end());
-  return static_cast<double>(times[static_cast<std::size_t>(part * static_cast<double>(times.size() - 1))]) / 1e6;
-}
-
-}  // namespace
 
 TEST_CASE_EACH_START_METHOD("the time from a death to its failed future, on an idle machine and beside four CPU hogs (row 8)") {
   const Deadline deadline{400s};

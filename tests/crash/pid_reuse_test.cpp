@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "kindred/kindred.hpp"
+#include "support/tasks.hpp"
 #include "support/test.hpp"
 
 using namespace kindred;
@@ -32,8 +33,6 @@ namespace {
 
 constexpr int cannot_be_done = 77;
 
-int pid_of_worker() { return static_cast<int>(::getpid()); }
-void die() { ::raise(SIGKILL); }
 void leave() { ::_exit(0); }
 void stay() {
   for (;;) ::pause();
@@ -166,11 +165,11 @@ void run(StartMethod method, int rounds) {
       std::optional<Future<void>> last;
       switch (round % 6) {
         case 0: ::kill(pid, SIGKILL); break;  // from outside, while it is idle
-        case 1: last = pool.submit(die); break;
+        case 1: last = pool.submit(kill_itself); break;
         case 2: last = pool.submit({.timeout = 5ms}, stay); break;  // ends by SIGTERM; its SIGKILL would come 30 ms later
         case 3: last = pool.submit(stay); break;                    // cancelled below
         case 4: last = pool.submit({.timeout = 20ms}, leave); break;
-        default: last = pool.submit({.timeout = 20ms}, die);        // its limit would come when it is dead
+        default: last = pool.submit({.timeout = 20ms}, kill_itself);        // its limit would come when it is dead
       }
       if (round % 6 == 3) {
         while (!last->running()) std::this_thread::sleep_for(100us);

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "kindred/kindred.hpp"
+#include "support/tasks.hpp"
 #include "support/test.hpp"
 
 using namespace kindred;
@@ -19,14 +20,7 @@ using namespace std::chrono_literals;
 
 namespace {
 
-int number(int value) { return value; }
 int die() {
-  ::raise(SIGKILL);
-  return 0;
-}
-int die_on(Event begun, Event go) {
-  begun.set();
-  go.wait();
   ::raise(SIGKILL);
   return 0;
 }

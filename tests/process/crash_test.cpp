@@ -17,6 +17,7 @@
 
 #include "kindred/internal/log_front.hpp"
 #include "kindred/kindred.hpp"
+#include "support/tasks.hpp"
 #include "support/test.hpp"
 
 using namespace kindred;
@@ -93,19 +94,12 @@ int meet(const Barrier& both) {
   both.arrive_and_wait();
   return 0;
 }
-int number(int value) { return value; }
 void take(const DiesWhenRead&) {}
 DiesWhenRead give_unreadable() { return {Death::throws, true}; }
 DiesWhenWritten give_unwritable(Death how) { return {how}; }
 int die_as_asked(Death how) {
   die(how);
   return 1;
-}
-int die_on(Event begun, Event go) {
-  begun.set();
-  go.wait();
-  ::raise(SIGKILL);
-  return 0;
 }
 
 // As a program's own crash handler does: a word, then what would have happened without it.
@@ -414,18 +408,6 @@ TEST_CASE_EACH_START_METHOD("whatever the host does about SIGCHLD and its childr
   }
   scorecard(18, fmt::format("80 of 80 deaths found in 4 kinds of host, {} of them said to be of unknown reason", unknown_in_all));
 }
-
-namespace {
-std::int64_t now_ns() { return std::chrono::steady_clock::now().time_since_epoch() / 1ns; }
-void note_time_and_die(Counter died_at) {
-  died_at.store(now_ns());
-  ::raise(SIGKILL);
-}
-double milliseconds_at(std::vector<std::int64_t>& times, double part) {
-  std::sort(times.begin(), times.end());
-  return static_cast<double>(times[static_cast<std::size_t>(part * static_cast<double>(times.size() - 1))]) / 1e6;
-}
-}  // namespace
 
 TEST_CASE_EACH_START_METHOD("a death is told soon, and a kill and the pool's end take little time (row 15)") {
   ResourceAudit audit;

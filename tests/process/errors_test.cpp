@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "kindred/kindred.hpp"
+#include "support/tasks.hpp"
 #include "support/test.hpp"
 
 using namespace kindred;
@@ -19,14 +20,7 @@ using namespace std::chrono_literals;
 
 namespace {
 
-int number(int value) { return value; }
-int begin_and_wait(Event begun, Event go) {
-  begun.set();
-  go.wait();
-  return 7;
-}
 void throws() { throw std::runtime_error{"thrown on purpose"}; }
-void die() { ::raise(SIGKILL); }
 void preload_nothing() {}
 void preload_in_a_worker(Worker&) {}
 std::vector<char> rest_and_log(const std::vector<char>& bytes, int records) {
@@ -179,7 +173,7 @@ TEST_CASE_EACH_START_METHOD("stats() counts what happened, for each worker and f
   for (int i = 0; i < 4; ++i) done.push_back(pool.submit(rest_and_log, std::vector<char>(bytes, 'a'), 5));
   for (auto& future : done) CHECK(future.get().size() == bytes / 2);
   CHECK_THROWS_AS(pool.submit(throws).get(), TaskError);
-  CHECK_THROWS_AS(pool.submit({.retries = 1}, die).get(), WorkerLost);
+  CHECK_THROWS_AS(pool.submit({.retries = 1}, kill_itself).get(), WorkerLost);
   {
     const auto begun = pool.make_event(), go = pool.make_event();
     auto running = pool.submit(begin_and_wait, begun, go);

@@ -14,14 +14,13 @@
 #include <unistd.h>
 
 #include "kindred/kindred.hpp"
+#include "support/tasks.hpp"
 #include "support/test.hpp"
 
 using namespace kindred;
 using namespace kindred::test;
 
 namespace {
-
-int number(int value) { return value; }
 
 [[gnu::noinline]] int throw_nested() {
   try {

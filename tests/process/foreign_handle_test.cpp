@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "kindred/kindred.hpp"
+#include "support/tasks.hpp"
 #include "support/test.hpp"
 
 using namespace kindred;
@@ -21,12 +22,6 @@ using namespace std::chrono_literals;
 
 namespace {
 
-int number(int value) { return value; }
-int begin_and_wait(Event begun, Event go) {
-  begun.set();
-  go.wait();
-  return 7;
-}
 int use_counter(Counter counter) { return static_cast<int>(++counter); }
 
 // One of everything, made by one pool. Its future `running` does not end before `go` is set.

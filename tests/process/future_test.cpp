@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "kindred/kindred.hpp"
+#include "support/tasks.hpp"
 #include "support/test.hpp"
 
 using namespace kindred;
@@ -20,13 +21,7 @@ using namespace std::chrono_literals;
 
 namespace {
 
-int add(int a, int b) { return a + b; }
 int fail(int code) { throw std::out_of_range{"no place " + std::to_string(code)}; }
-int begin_and_wait(Event begun, Event go) {
-  begun.set();
-  go.wait();
-  return 7;
-}
 void wait_for(Event go) { go.wait(); }
 void mark(SharedArray<int> ran, std::size_t place) { ran.mutable_span()[place] = 1; }
 std::string text_of(std::size_t size) { return std::string(size, 'x'); }

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "kindred/kindred.hpp"
+#include "support/tasks.hpp"
 #include "support/test.hpp"
 
 using namespace kindred;
@@ -25,7 +26,6 @@ struct Model {
 };
 void load(Worker& worker, const std::string& name) { worker.state<Model>().name = name; }
 std::string loaded() { return this_worker().state<Model>().name; }
-int number(int value) { return value; }
 int index_of_worker(Worker& worker) { return worker.index(); }
 void kill_worker() { ::raise(SIGKILL); }
 
@@ -42,10 +42,6 @@ void go_wrong(Way how) {
 }
 void go_wrong_after(Counter starts, int good, Way how) {
   if (starts.fetch_add(1) >= good) go_wrong(how);
-}
-int wait_for(Event go, int value) {
-  go.wait();
-  return value;
 }
 
 struct Log {
@@ -133,7 +129,7 @@ TEST_CASE_EACH_START_METHOD("an initializer that fails in the third worker only 
     const auto go = pool.make_event();
     pool.set_initializer({go_wrong_after, starts, 2, Way::throws});
     std::vector<Future<int>> futures;
-    for (int i = 0; i < 3; ++i) futures.push_back(pool.submit(wait_for, go, i));
+    for (int i = 0; i < 3; ++i) futures.push_back(pool.submit(wait_and_return, go, i));
     for (auto& future : futures) CHECK_THROWS_CONTAINS(future.get(), BrokenProcessPool, "model.bin is not there");
     CHECK_THROWS_AS(pool.submit(number, 1), BrokenProcessPool);
   }

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "kindred/kindred.hpp"
+#include "support/tasks.hpp"
 #include "support/test.hpp"
 
 using namespace kindred;
@@ -19,21 +20,6 @@ using namespace std::chrono_literals;
 
 namespace {
 
-int number(int value) { return value; }
-int pid_of_worker() { return static_cast<int>(::getpid()); }
-int wait_for(Event go, int value) {
-  go.wait();
-  return value;
-}
-int begin_and_wait(Event begun, Event go) {
-  begun.set();
-  go.wait();
-  return 7;
-}
-int pid_together(Barrier all) {
-  all.arrive_and_wait();
-  return static_cast<int>(::getpid());
-}
 int stay_deaf(Event begun) {
   ::signal(SIGTERM, SIG_IGN);
   begun.set();
@@ -106,7 +92,7 @@ TEST_CASE_EACH_START_METHOD("tasks that wait for each other get as many workers 
   }
   const auto go = pool.make_event();
   std::vector<Future<int>> many;
-  for (int i = 0; i < 60; ++i) many.push_back(pool.submit(wait_for, go, i));
+  for (int i = 0; i < 60; ++i) many.push_back(pool.submit(wait_and_return, go, i));
   go.set();
   for (auto& future : many) future.get();
   CHECK(pool.worker_pids().size() <= 4);
@@ -195,7 +181,7 @@ TEST_CASE_EACH_START_METHOD("shutdown without waiting returns at once, and the t
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   const auto go = pool.make_event();
   std::vector<Future<int>> futures;
-  for (int i = 0; i < 5; ++i) futures.push_back(pool.submit(wait_for, go, i));
+  for (int i = 0; i < 5; ++i) futures.push_back(pool.submit(wait_and_return, go, i));
   pool.shutdown({.wait = false});
   CHECK_FALSE(futures[0].done());
   go.set();

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "kindred/kindred.hpp"
+#include "support/tasks.hpp"
 #include "support/test.hpp"
 
 using namespace kindred;
@@ -19,8 +20,6 @@ using namespace std::chrono_literals;
 
 namespace {
 
-int number(int value) { return value; }
-int pid_of_worker() { return static_cast<int>(::getpid()); }
 void stay() {
   for (;;) ::pause();
 }
@@ -32,11 +31,6 @@ void stay_deaf() {
   ::sigfillset(&all);
   ::sigprocmask(SIG_BLOCK, &all, nullptr);
   for (;;) ::pause();
-}
-int begin_and_wait(Event begun, Event go) {
-  begun.set();
-  go.wait();
-  return 7;
 }
 int until_token(Worker& worker, Event begun) {
   std::atomic<bool> stopped{false};
@@ -70,7 +64,6 @@ void clean_up_on_term(SharedArray<int> told) {
   for (;;) ::pause();
 }
 
-std::int64_t now_ns() { return std::chrono::steady_clock::now().time_since_epoch() / 1ns; }
 void note_time_and_stay(SharedArray<std::int64_t> begun, std::size_t place, bool deaf) {
   begun.mutable_span()[place] = now_ns();
   deaf ? stay_deaf() : stay();

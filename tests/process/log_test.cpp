@@ -16,11 +16,12 @@
 #include <fmt/format.h>
 #include <spdlog/sinks/basic_file_sink.h>
 #include <spdlog/spdlog.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "kindred/kindred.hpp"
 #include "kindred/read_log.hpp"
+#include "support/file_size_limit.hpp"
+#include "support/tasks.hpp"
 #include "support/test.hpp"
 #include "unit/sink_records.hpp"
 
@@ -53,7 +54,6 @@ struct Seen {
   }
 };
 
-int number(int value) { return value; }
 void say(const std::string& text, int times) {
   for (int i = 0; i < times; ++i) log_info("{} {}", text, i);
 }
@@ -411,20 +411,6 @@ double throughput_beside(ProcessPoolExecutor& healthy, ProcessPoolExecutor& fail
   std::ranges::sort(parts);
   return parts[parts.size() / 2];
 }
-/// Files may not grow beyond this: a full disk without a disk.
-class FileSizeLimit {
- public:
-  explicit FileSizeLimit(rlim_t bytes) {
-    ::getrlimit(RLIMIT_FSIZE, &before_);
-    rlimit limit = before_;
-    limit.rlim_cur = bytes;
-    ::setrlimit(RLIMIT_FSIZE, &limit);
-  }
-  ~FileSizeLimit() { ::setrlimit(RLIMIT_FSIZE, &before_); }
-
- private:
-  rlimit before_{};
-};
 /// Standard output is a pipe that nobody reads, until `read`.
 class HungPipe {
  public:

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "kindred/kindred.hpp"
+#include "support/tasks.hpp"
 #include "support/test.hpp"
 
 using namespace kindred;
@@ -30,11 +31,6 @@ int wait_at_two(Event go, int value) {
 int time_out(int) { throw TimeoutError{"the function's own"}; }
 std::string join(const std::string& a, int b, char c) { return a + std::to_string(b) + c; }
 void count(Counter counter, int) { ++counter; }
-int wait_for(Event go, int value) {
-  go.wait();
-  return value;
-}
-int add(int a, int b) { return a + b; }
 int as_number(bool value) { return value ? 1 : 0; }
 std::vector<int> numbers(int size) {
   std::vector<int> values(static_cast<std::size_t>(size));
@@ -204,7 +200,7 @@ TEST_CASE_EACH_START_METHOD("a map that is left early cancels what it had not be
   after.set();
   std::vector<Event> waits{after, go};
   for (int i = 0; i < 30; ++i) waits.push_back(go);
-  for (const int value : pool.map(wait_for, waits, numbers(32), MapOptions{.chunk_size = 1, .buffer_size = 32})) {
+  for (const int value : pool.map(wait_and_return, waits, numbers(32), MapOptions{.chunk_size = 1, .buffer_size = 32})) {
     CHECK(value == 0);
     break;
   }
@@ -223,7 +219,7 @@ TEST_CASE_EACH_START_METHOD("an unordered map gives results as they come, each o
   std::vector<Event> waits(6, after);
   waits[0] = go;
   std::vector<int> seen;
-  for (const int value : pool.map(wait_for, waits, numbers(6), MapOptions{.chunk_size = 1, .ordered = false})) {
+  for (const int value : pool.map(wait_and_return, waits, numbers(6), MapOptions{.chunk_size = 1, .ordered = false})) {
     seen.push_back(value);
     if (seen.size() == 5) go.set();
   }

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "kindred/kindred.hpp"
+#include "support/tasks.hpp"
 #include "support/test.hpp"
 
 using namespace kindred;
@@ -17,12 +18,6 @@ namespace {
 int log_and_double(int value) {
   log_info("task {}", value);
   return 2 * value;
-}
-int number(int value) { return value; }
-int begin_and_wait(Event begun, Event go) {
-  begun.set();
-  go.wait();
-  return 7;
 }
 
 std::size_t resident_bytes() {

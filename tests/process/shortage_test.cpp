@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "kindred/kindred.hpp"
+#include "support/tasks.hpp"
 #include "support/test.hpp"
 
 using namespace kindred;
@@ -29,18 +30,6 @@ namespace {
 
 constexpr int cannot_be_tried = 77;  // exit code of a child that may not do what the test needs
 
-int number(int value) { return value; }
-int pid_together(Barrier all) {
-  all.arrive_and_wait();
-  return static_cast<int>(::getpid());
-}
-void die() { ::raise(SIGKILL); }
-int die_on(Event begun, Event go) {
-  begun.set();
-  go.wait();
-  ::raise(SIGKILL);
-  return 0;
-}
 std::size_t size_of(const std::vector<char>& bytes) { return bytes.size(); }
 std::vector<char> bytes_of(std::size_t size) { return std::vector<char>(size, 'b'); }
 std::size_t touch(std::size_t size) {
@@ -235,11 +224,11 @@ TEST_CASE_EACH_START_METHOD("a kill for want of memory is told by the cgroup's o
       write_file(file, count(5));
       ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
       pool.logger().add_sink([](const LogRecord&) {});
-      const auto before = text_of_loss(pool.submit(die));
+      const auto before = text_of_loss(pool.submit(kill_itself));
       if (!contains(before, "SIGKILL") || !contains(before, "see dmesg") || contains(before, "cgroup")) throw std::runtime_error{before};
       const auto at = text_of_loss(pool.submit(count_a_kill_and_die, file, count(6)));
       if (!contains(at, "SIGKILL") || !contains(at, "The kernel killed a process of this cgroup for want of memory just now")) throw std::runtime_error{at};
-      const auto after = text_of_loss(pool.submit(die));
+      const auto after = text_of_loss(pool.submit(kill_itself));
       if (!contains(after, "see dmesg") || contains(after, "cgroup")) throw std::runtime_error{after};
     });
     if (outcome.code == cannot_be_tried) continue;  // a machine has cgroups of one version, as a rule

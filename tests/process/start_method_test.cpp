@@ -21,6 +21,7 @@
 #include <spdlog/spdlog.h>
 
 #include "kindred/kindred.hpp"
+#include "support/tasks.hpp"
 #include "support/test.hpp"
 
 using namespace kindred;
@@ -29,12 +30,6 @@ using namespace std::chrono_literals;
 
 namespace {
 
-int number(int value) { return value; }
-int pid_of_worker() { return static_cast<int>(::getpid()); }
-int pid_together(Barrier all) {
-  all.arrive_and_wait();
-  return static_cast<int>(::getpid());
-}
 std::vector<std::string> open_files() {
   std::vector<std::string> files;
   for (const auto& entry : std::filesystem::directory_iterator{"/proc/self/fd"}) {

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "kindred/kindred.hpp"
+#include "support/tasks.hpp"
 #include "support/test.hpp"
 
 using namespace kindred;
@@ -20,13 +21,7 @@ using namespace std::chrono_literals;
 
 namespace {
 
-int add(int a, int b) { return a + b; }
 void nothing() {}
-int begin_and_wait(Event begun, Event go) {
-  begun.set();
-  go.wait();
-  return 7;
-}
 void note_order(Counter place, SharedArray<int> order, int value) { order.mutable_span()[static_cast<std::size_t>(place++)] = value; }
 std::string whom(Worker& worker, const std::string& text) {
   return text + " " + std::to_string(worker.index()) + " " + std::to_string(worker.pid() == static_cast<std::uint32_t>(::getpid())) + " " +

@@ -15,6 +15,7 @@
 #include "kindred/internal/local_socket.hpp"
 #include "kindred/kindred.hpp"
 #include "kindred/read_log.hpp"
+#include "support/tasks.hpp"
 #include "support/test.hpp"
 #include "tail/tail_request.hpp"
 
@@ -36,7 +37,6 @@ void say_all_kinds() {
   Logger{"net.http"}.info("named");
   log_info("two\nlines\x1b[31m {}", "\xff\u202e");
 }
-int number(int value) { return value; }
 // Sends from `pid`'s worker: only a task that has begun shows which worker it is.
 int index_of(Worker& worker) {
   worker.logger().info("in a worker");

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kindred/kindred.hpp"
+#include "support/tasks.hpp"
 #include "support/test.hpp"
 
 using namespace kindred;
@@ -15,15 +16,9 @@ using namespace std::chrono_literals;
 
 namespace {
 
-int number(int value) { return value; }
 int after(Event go, int value) {
   go.wait();
   return value;
-}
-int begin_and_wait(Event begun, Event go) {
-  begun.set();
-  go.wait();
-  return 7;
 }
 int fail(int) { throw std::runtime_error{"failed as asked"}; }
 int fail_after(Event go) {

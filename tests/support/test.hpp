@@ -66,6 +66,13 @@ void write_file(const std::string& path, std::string_view text);
     return;                          \
   } while (false)
 
+/// May a test define functions of the C library itself? A sanitizer does.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define KINDRED_TEST_CATCHES_CALLS 0
+#else
+#define KINDRED_TEST_CATCHES_CALLS 1
+#endif
+
 /// First thing in a case that ThreadSanitizer cannot run: it ends forked processes that start threads.
 #ifdef __SANITIZE_THREAD__
 #define KINDRED_SKIP_UNDER_TSAN(reason) KINDRED_SKIP("under ThreadSanitizer: " reason)

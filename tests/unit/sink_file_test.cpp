@@ -11,7 +11,6 @@
 #include <random>
 
 #include <fcntl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -26,6 +25,7 @@
 #include "kindred/internal/rotation.hpp"
 #include "kindred/read_log.hpp"
 #include "kindred/sinks.hpp"
+#include "support/file_size_limit.hpp"
 #include "support/test.hpp"
 #include "unit/sink_records.hpp"
 
@@ -98,21 +98,6 @@ class CentralEurope {
  private:
   std::string before_;
   bool none_ = false;
-};
-
-/// Files may not grow beyond this: a full disk without a disk.
-class FileSizeLimit {
- public:
-  explicit FileSizeLimit(rlim_t bytes) {
-    ::getrlimit(RLIMIT_FSIZE, &before_);
-    rlimit limit = before_;
-    limit.rlim_cur = bytes;
-    ::setrlimit(RLIMIT_FSIZE, &limit);
-  }
-  ~FileSizeLimit() { ::setrlimit(RLIMIT_FSIZE, &before_); }
-
- private:
-  rlimit before_{};
 };
 
 /// What is written to standard error meanwhile.
@@ -661,7 +646,7 @@ TEST_CASE("on a full disk whole lines are kept, losses counted exactly, and the 
     const CapturedErrors errors{folder / "errors"};
     FileSink sink{path, {.buffer_bytes = 4096}, text_lines()};
     {
-      const FileSizeLimit full{10'007};
+      const test::FileSizeLimit full{10'007};
       for (; written < 1000; ++written) sink.write(numbered(written));
       sink.flush();
       CHECK(sink.lost() > 500);
@@ -697,7 +682,7 @@ TEST_CASE("a sink that ends on a full disk leaves whole lines, and counts the re
   const auto path = folder / "app.log";
   const CapturedErrors errors{folder / "errors"};
   {
-    const FileSizeLimit full{10'007};
+    const test::FileSizeLimit full{10'007};
     FileSink sink{path, {.buffer_bytes = 4096}, text_lines()};
     for (std::uint64_t i = 0; i < 1000; ++i) sink.write(numbered(i));
   }
@@ -715,7 +700,7 @@ TEST_CASE("a line that a full disk cut is whole in the file that follows") {
   const Descriptor first = open_to_append(paths[0], 0600);
   writer.use(first.get(), 0, true);
   {
-    const FileSizeLimit full{10};
+    const test::FileSizeLimit full{10};
     writer.buffer().append("line 1\nline 2\nline 3\n");
     CHECK_FALSE(writer.drain());
     CHECK(test::read_file(paths[0]) == "line 1\nlin");
@@ -743,7 +728,7 @@ TEST_CASE("what is missing is said where it is missing, before the first line th
     writer.end_line(begin);
   };
   {
-    const FileSizeLimit full{10};
+    const test::FileSizeLimit full{10};
     while (writer.lost() < 3) write();
   }
   while (writer.failing()) write();  // until it tries again
