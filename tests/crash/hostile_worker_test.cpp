@@ -445,6 +445,41 @@ TEST_CASE_EACH_START_METHOD("whatever a worker says of the call that it runs, th
   }
 }
 
+TEST_CASE_EACH_START_METHOD("a task that writes over all words that say that it runs keeps no worker for ever (row 25)") {
+  ResourceAudit audit;
+  const auto hide = [](Event begun, Event handed) {
+    begun.set();
+    handed.wait();
+    auto& header = mine().header();
+    auto* const call = reinterpret_cast<CallHeader*>(mine().calls() + (header.calls.consumed.load() & (mine().call_bytes - 1)));
+    header.begun_task = 0;
+    call->state = call_state::queued;
+    for (;;) ::pause();
+  };
+  Future<void> hidden;
+  {
+    ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2, .start_all = true}};
+    pool.logger().add_sink([](const LogRecord&) {});
+    for (int i = 0; i < 50; ++i) CHECK(pool.submit(thrice, i).get() == 3 * i);
+    const auto begun = pool.make_event(), handed = pool.make_event();
+    hidden = pool.submit(hide, begun, handed);
+    begun.wait();
+    std::vector<Future<std::int64_t>> others;
+    for (int i = 0; i < 200; ++i) others.push_back(pool.submit(thrice, i));
+    handed.set();
+    CHECK(wait(others, ReturnWhen::all_completed, 20s).not_done.empty());
+    // It looks as if it had not begun, so the other worker runs it, too; and then neither has time for others, until one of them is replaced.
+    for (int round = 0; pool.stats().restarts == 0 && round < 10'000; ++round) {
+      std::vector<Future<std::int64_t>> more;
+      for (int i = 0; i < 4; ++i) more.push_back(pool.submit(thrice, i));
+      REQUIRE(wait(more, ReturnWhen::all_completed, 20s).not_done.empty());
+    }
+    CHECK(pool.stats().restarts >= 1);
+    pool.kill_workers();
+  }
+  CHECK_THROWS_AS(hidden.get(), Error);
+}
+
 TEST_CASE_EACH_START_METHOD("a worker that says that it runs the call behind its own holds up neither kill_workers nor the end of the pool (row 25)") {
   ResourceAudit audit;
   std::vector<Future<std::int64_t>> behind;

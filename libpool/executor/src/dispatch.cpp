@@ -115,7 +115,8 @@ bool PoolCore::runs_long(WorkerSlot& slot, std::uint64_t now) const noexcept {
 }
 
 bool PoolCore::front_is_unbegun(WorkerSlot& slot) noexcept {
-  return slot.in_flight.front().header->state.load(std::memory_order_relaxed) == call_state::queued;
+  const InFlight& front = slot.in_flight.front();
+  return front.header->state.load(std::memory_order_relaxed) == call_state::queued && front.task->deaths_before_it < TaskState::most_deaths_before_it;
 }
 
 void PoolCore::look_at_unbegun_later() noexcept {
@@ -358,8 +359,21 @@ bool PoolCore::take_back(WorkerSlot& slot, std::size_t position, bool requeue) {
   return true;
 }
 
-void PoolCore::take_back_all(WorkerSlot& slot) {
-  for (std::size_t i = slot.in_flight.size(); i-- > 0;) (void)take_back(slot, i, true);
+void PoolCore::take_back_all(WorkerSlot& slot, std::size_t but_first) {
+  for (std::size_t i = slot.in_flight.size(); i-- > but_first;) (void)take_back(slot, i, true);
+}
+
+// It began none of what it was given: it is stopped, or waits for a processor, or has written over the words by which we know that it sleeps or runs.
+void PoolCore::fall_silent(WorkerSlot& slot) {
+  TaskState& front = *slot.in_flight.front().task;
+  if (!take_back(slot, 0, false)) return;
+  ++totals_.taken_back;
+  ++front.deaths_before_it;
+  waiting_.push_back(front);  // behind the others: it may be what silenced the worker
+  if (!slot.in_flight.empty()) return;
+  slot.silent = true;
+  slot.silent_since = std::chrono::steady_clock::now();
+  raise_wake(slot);
 }
 
 void PoolCore::rebalance() {
@@ -394,12 +408,9 @@ void PoolCore::rebalance() {
       }
     }
     if (victim == nullptr) break;
-    const bool silent = gives_nothing(*victim, now);
-    take_back_all(*victim);  // whoever is free first gets them, this worker included
-    if (silent && victim->in_flight.empty()) {  // it began none of them: it is stopped, or waits for a processor, or has written over the word by which we know that it sleeps
-      victim->silent = true;
-      raise_wake(*victim);
-    }
+    const bool silent = victim->ready && gives_nothing(*victim, now) && front_is_unbegun(*victim);
+    take_back_all(*victim, victim->ready ? 1 : 0);  // whoever is free first gets them, this worker included
+    if (silent) fall_silent(*victim);
     refill();
     if (!waiting_.empty()) break;
   }

@@ -137,7 +137,8 @@ class PoolCore {
   void want_workers();                           ///< asks the supervisor for more where the work asks for it
   void rebalance();                              ///< takes calls back from a busy worker for an idle one
   bool take_back(WorkerSlot& slot, std::size_t position, bool requeue);  ///< false: it has begun
-  void take_back_all(WorkerSlot& slot);
+  void take_back_all(WorkerSlot& slot, std::size_t but_first = 0);
+  void fall_silent(WorkerSlot& slot);
   void arm(WorkerSlot& slot, std::uint64_t bits, bool anew) noexcept;
   void arm_all() noexcept;
   [[nodiscard]] bool pump();                     ///< takes in all results that are there; true: there were some

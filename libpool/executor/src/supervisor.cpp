@@ -30,8 +30,8 @@ std::uint64_t token_of(const WorkerSlot& slot, Watched what) noexcept {
 constexpr std::chrono::milliseconds start_retry{50};
 constexpr unsigned start_attempts = 4;
 constexpr std::chrono::milliseconds hand_retry{2};
-// So many workers may crash with a call first in their ring that none of them says it had begun.
-constexpr unsigned most_deaths_before_a_task = 8;
+// A silent worker is replaced after this, where tasks wait: one that runs what it says it does not would be silent for ever.
+constexpr std::chrono::seconds silence_limit{2};
 
 // How long memory for large arguments and results is kept for the next ones.
 constexpr std::chrono::milliseconds blocks_stay{50};
@@ -125,6 +125,10 @@ void PoolCore::check_slots(Lock& lock) {
     if (slot.state == WorkerSlot::State::leaving && slot.leave_by <= now && slot.in_flight.empty()) kill(slot, WorkerSlot::KillReason::shutdown);
     if (slot.state == WorkerSlot::State::alive && !slot.ready && options_.initializer_timeout && slot.started + *options_.initializer_timeout <= now) {
       kill(slot, WorkerSlot::KillReason::initializer_timeout);
+    }
+    if (slot.silent && slot.state == WorkerSlot::State::alive && still_silent(slot) && slot.silent_since + silence_limit <= now) {
+      const auto good = std::ranges::count_if(slots_, [](const auto& other) { return other->takes_calls() && !other->silent; });
+      if (waiting_.size() + in_flight_ > static_cast<std::size_t>(good)) kill(slot, WorkerSlot::KillReason::silence);
     }
     if (options_.idle_timeout && slot.idle() && slot.ready && slot.idle_since + *options_.idle_timeout <= now) ask_to_leave(slot);
     if (static_cast<std::size_t>(slot.index) >= max_workers() && slot.state == WorkerSlot::State::alive) {
@@ -653,7 +657,7 @@ void PoolCore::bury(Lock& lock, WorkerSlot& slot) {
     // Read once: their writer is dead, but not its subprocesses. Either word is enough: a task that wrote over one of them was begun.
     const bool begun_here = first && (entry.header->state.load(std::memory_order_acquire) != call_state::queued ||
                                       slot.header().begun_task.load(std::memory_order_acquire) == entry.task->id);
-    const bool suspect = first && was_ready && own_doing && ++entry.task->deaths_before_it >= most_deaths_before_a_task;
+    const bool suspect = first && was_ready && own_doing && ++entry.task->deaths_before_it >= TaskState::most_deaths_before_it;
     if (begun_here || suspect || (first && entry.task->condemned != TaskState::Condemned::no)) {
       lost = entry.task;
     } else {
@@ -684,6 +688,7 @@ void PoolCore::bury(Lock& lock, WorkerSlot& slot) {
     if (lost != nullptr) text += " while running '" + task_name(*lost) + "' #" + std::to_string(lost->id);
     if (for_cancelled) text += ", which was cancelled";
     if (!was_ready) text += " before it was ready";
+    if (slot.kill_reason == WorkerSlot::KillReason::silence) text += ": it began nothing of what it was given for 2 s while tasks waited (stopped, or a task has overwritten its memory), and is replaced";
     if (end.torn + end.dropped != 0) text += "; " + std::to_string(end.torn) + " log records torn, " + std::to_string(end.dropped) + " dropped";
     if (!crash.summary.empty()) text += "; " + crash.summary + "\n" + crash.frames;
     note(ours || for_cancelled ? Level::debug : Level::error, std::move(text), &slot, lost, attempt);

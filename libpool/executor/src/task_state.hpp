@@ -79,7 +79,9 @@ class TaskState final : public FutureState {
   std::uint16_t attempts = 0;                 // times handed to a worker that began it
   Place place = Place::nowhere;
   Condemned condemned : 2 = Condemned::no;
-  std::uint8_t deaths_before_it : 6 = 0;      // of workers that had it first in their ring, and had not begun it by their word
+  std::uint8_t deaths_before_it : 6 = 0;      // of workers that had it first in their ring, and had not begun it by their word; and how often one fell silent
+  // After so many it was begun, whatever the words say: one that writes over them must not run for ever.
+  static constexpr unsigned most_deaths_before_it = 8;
 
  private:
   ~TaskState() override;

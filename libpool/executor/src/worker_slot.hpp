@@ -70,7 +70,7 @@ struct WorkerSlot {
     leaving,   ///< was asked to finish; takes no more calls
     dying      ///< found dead; being buried
   };
-  enum class KillReason : std::uint8_t { none, task, protocol, shutdown, initializer_timeout };
+  enum class KillReason : std::uint8_t { none, task, protocol, silence, shutdown, initializer_timeout };
 
   int index = 0;
   State state = State::empty;
@@ -104,6 +104,7 @@ struct WorkerSlot {
   ResultBlocks result_blocks;
   std::chrono::steady_clock::time_point started{};
   std::chrono::steady_clock::time_point idle_since{};
+  std::chrono::steady_clock::time_point silent_since{};
   std::chrono::steady_clock::time_point leave_by{};  ///< leaving: killed when it passes
   std::string protocol_error;
   std::string bootstrap_error;              ///< what it said before it gave up
