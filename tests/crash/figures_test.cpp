@@ -194,3 +194,27 @@ TEST_CASE("calls and results are handed over where no wait has a time that would
   MESSAGE("hand-overs: ", text, "; ", now.had_a_time.load(), " waits had a time, which was taken away; ", now.supervisor_looked.load(), " looks by the supervisor's timer");
   scorecard(30, fmt::format("0 in {} hand-overs, which is what {} s had room for; the times of the waits in them were taken away, and none hung", handed_over.load(), time.count()));
 }
+
+TEST_CASE_EACH_START_METHOD("the parent's memory does not grow with the workers that it replaces (row 10)") {
+  if (slowness() > 1) KINDRED_SKIP("a sanitizer keeps what was freed");
+  const Deadline deadline{600s};
+  ResourceAudit audit;
+  const int all = long_run() ? 10'000 : 400;
+  // The log keeps its latest records up to a limit: a low one, so that it is soon reached.
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1, .restart_limit = {.count = 1'000'000}, .log = {.keep_bytes = 64 * 1024}}};
+  pool.logger().add_sink([](const LogRecord&) {});
+  std::int64_t early = 0;
+  int lost = 0;
+  for (int replaced = 1; replaced <= all; ++replaced) {
+    try {
+      pool.submit(kill_itself).get();
+    } catch (const WorkerLost&) {
+      ++lost;
+    }
+    if (replaced == 100) early = resident_kib();
+  }
+  const std::int64_t late = resident_kib();
+  CHECK(lost == all);
+  CHECK(late < early * 3 / 2);
+  scorecard(10, fmt::format("resident {} KiB after 100 replaced workers, {} KiB after {}", early, late, all), static_cast<double>(late) <= 1.05 * static_cast<double>(early));
+}

@@ -1,6 +1,6 @@
 // A worker that writes nonsense into all that it shares with its parent. The parent may lose that worker, and nothing else: it never crashes,
 // hangs or reads out of bounds, and other workers' tasks are all right. Row 25 of the reliability table, promise 7.
-// ctest: TIMEOUT 3000 COST 450
+// ctest: TIMEOUT 3000 COST 450 RUN_SERIAL ON
 #include <algorithm>
 #include <array>
 #include <atomic>

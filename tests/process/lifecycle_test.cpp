@@ -36,10 +36,6 @@ int grow(std::size_t bytes) {
 }
 std::vector<char> echo(std::vector<char> bytes) { return bytes; }
 
-std::size_t resident_kib(const std::string& pid) {
-  const auto text = read_file("/proc/" + pid + "/status");
-  return std::stoul(text.substr(text.find("VmRSS:") + 6));
-}
 std::size_t threads_of_this() {
   const auto text = read_file("/proc/self/status");
   return std::stoul(text.substr(text.find("Threads:") + 8));

@@ -1,4 +1,5 @@
 // The log of a whole pool: what workers say, what they leave when they die, and in which order it arrives.
+// ctest: RUN_SERIAL ON
 #include <algorithm>
 #include <atomic>
 #include <csignal>

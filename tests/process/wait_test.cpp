@@ -27,11 +27,6 @@ int fail_after(Event go) {
 }
 std::vector<char> bytes_of(std::size_t size) { return std::vector<char>(size, 'b'); }
 
-std::size_t resident_kib() {
-  const auto text = read_file("/proc/self/status");
-  return std::stoul(text.substr(text.find("VmRSS:") + 6));
-}
-
 }  // namespace
 
 TEST_CASE_EACH_START_METHOD("waiting for the first of several returns at once where one is done, the rest is in not_done (A10)") {
@@ -132,7 +127,8 @@ TEST_CASE_EACH_START_METHOD("a result belongs to its future: dropped while as_co
   for (int i = 0; i < 12; ++i) futures.push_back(pool.submit(bytes_of, size));
   (void)kindred::wait(futures);
   const auto before = resident_kib();
-  std::size_t count = 0, most = 0;
+  std::size_t count = 0;
+  std::int64_t most = 0;
   for (auto& future : as_completed(futures)) {
     CHECK(future.get().size() == size);
     future = {};

@@ -6,6 +6,8 @@
 #include <chrono>
 #include <csignal>
 #include <cstdint>
+#include <fstream>
+#include <string>
 #include <vector>
 
 #include <unistd.h>
@@ -41,6 +43,15 @@ inline int die_on(Event begun, Event go) {
 inline int pid_together(Barrier all) {
   all.arrive_and_wait();
   return static_cast<int>(::getpid());
+}
+
+/// Of the process of that number.
+[[nodiscard]] inline std::int64_t resident_kib(const std::string& pid = "self") {
+  std::ifstream file{"/proc/" + pid + "/status"};
+  for (std::string line; std::getline(file, line);) {
+    if (line.starts_with("VmRSS:")) return std::stoll(line.substr(6));
+  }
+  return 0;
 }
 
 [[nodiscard]] inline std::int64_t now_ns() { return std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds{1}; }
