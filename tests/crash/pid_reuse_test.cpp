@@ -133,15 +133,18 @@ class Host {
   }
   void wait_for_all() {
     while (!cease_) {
-      int status = 0;
-      const pid_t pid = ::waitpid(-1, &status, WNOHANG | __WALL);
-      if (pid <= 0) {
-        ::usleep(50);
-        continue;
+      {
+        // Under the lock already when the number becomes free: else the other thread may give it away before it is noted whose end this was.
+        const std::scoped_lock lock{mutex_};
+        int status = 0;
+        const pid_t pid = ::waitpid(-1, &status, WNOHANG | __WALL);
+        if (pid > 0) {
+          if (const auto place = foreign_.find(pid); place != foreign_.end()) place->second = status;
+          else if (pid == expected_) (void)make_foreign(pid);
+          continue;
+        }
       }
-      const std::scoped_lock lock{mutex_};
-      if (const auto place = foreign_.find(pid); place != foreign_.end()) place->second = status;
-      else if (pid == expected_) (void)make_foreign(pid);
+      ::usleep(50);
     }
   }
 
