@@ -66,7 +66,7 @@ class Injection {
     kindred::internal::injection_control = kindred::internal::map_injection(path_.c_str());
     REQUIRE(kindred::internal::injection_control != nullptr);
     control().parent_pid = static_cast<std::uint32_t>(::getpid());
-    warden_ = std::thread{[this] { watch(); }};
+    warden_ = std::thread{[this, seen = control().fired.load()] { watch(seen); }};  // read here: the thread may begin late
   }
   Injection(const Injection&) = delete;
   Injection& operator=(const Injection&) = delete;
@@ -110,8 +110,8 @@ class Injection {
 
  private:
   // Stopped processes go on or are killed; while the parent sleeps somewhere, a worker is killed.
-  void watch() {
-    for (auto seen = control().fired.load();;) {
+  void watch(std::uint32_t seen) {
+    for (;;) {
       kindred::internal::futex_wait(control().fired, seen);
       if (done_) return;
       if (control().fired.load() == seen) continue;
