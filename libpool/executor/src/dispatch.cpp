@@ -25,7 +25,7 @@ constexpr double pack_nanoseconds = 8'000;
 // A call that has run for so long is worth taking the ones behind it away.
 constexpr double long_run_nanoseconds = 50'000;
 // A worker that gave no result for so long has its calls taken back by our clock alone, whatever it says of what it does: it lies, or is stopped.
-constexpr double silent_nanoseconds = 2'000'000;
+constexpr double silent_nanoseconds = 10'000'000;
 // Then it is looked at again, by whoever submits or waits; and by the supervisor, where nobody does.
 constexpr double rebalance_due_nanoseconds = 60'000;
 constexpr std::chrono::microseconds rebalance_after{500};
@@ -122,7 +122,7 @@ bool PoolCore::front_is_unbegun(WorkerSlot& slot) noexcept {
 void PoolCore::look_at_unbegun_later() noexcept {
   if (rebalance_due_ != 0 || live_workers() < 2) return;
   if (std::ranges::any_of(slots_, [](const auto& slot) { return slot->segment && slot->ready && !slot->in_flight.empty() && front_is_unbegun(*slot); })) {
-    rebalance_due_ = ticks() + static_cast<std::uint64_t>(ticks_of(5 * silent_nanoseconds));
+    rebalance_due_ = ticks() + static_cast<std::uint64_t>(ticks_of(2 * silent_nanoseconds));
   }
 }
 
@@ -207,7 +207,10 @@ bool PoolCore::hand(TaskState& task, WorkerSlot& slot, std::uint64_t now) {
   const std::size_t size = sizeof(CallHeader) + round_to_ring(name.size()) + round_to_ring(argument_bytes) + attachments * sizeof(std::uint64_t);
   auto room = slot.calls.reserve_in_known(size);
   // What was taken back lies in the ring until the worker has passed it; with nothing in flight only it knows.
-  if (room.empty() && slot.in_flight.empty()) room = slot.calls.reserve(size);
+  if (room.empty() && slot.in_flight.empty()) {
+    room = slot.calls.reserve(size);
+    if (room.empty() && slot.ready && !slot.silent) begin_silence(slot);  // it may have written over the word by which it gives room back
+  }
   if (room.empty()) return false;
 
   if (std::max(task.entry, task.function) >> code_module_shift > slot.modules_known && !send_modules(slot, std::max(task.entry, task.function))) return false;
@@ -370,7 +373,10 @@ void PoolCore::fall_silent(WorkerSlot& slot) {
   ++totals_.taken_back;
   ++front.deaths_before_it;
   waiting_.push_back(front);  // behind the others: it may be what silenced the worker
-  if (!slot.in_flight.empty()) return;
+  if (slot.in_flight.empty()) begin_silence(slot);
+}
+
+void PoolCore::begin_silence(WorkerSlot& slot) noexcept {
   slot.silent = true;
   slot.silent_since = std::chrono::steady_clock::now();
   raise_wake(slot);

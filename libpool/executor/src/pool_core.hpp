@@ -139,6 +139,7 @@ class PoolCore {
   bool take_back(WorkerSlot& slot, std::size_t position, bool requeue);  ///< false: it has begun
   void take_back_all(WorkerSlot& slot, std::size_t but_first = 0);
   void fall_silent(WorkerSlot& slot);
+  static void begin_silence(WorkerSlot& slot) noexcept;
   void arm(WorkerSlot& slot, std::uint64_t bits, bool anew) noexcept;
   void arm_all() noexcept;
   [[nodiscard]] bool pump();                     ///< takes in all results that are there; true: there were some
