@@ -27,6 +27,7 @@ void CallbackRunner::run(std::function<void()> action) {
 }
 
 void CallbackRunner::loop() {
+  its_id_.store(std::this_thread::get_id(), std::memory_order_relaxed);
   settle_thread("kindred-calls");
   std::unique_lock lock{mutex_};
   for (;;) {
@@ -51,7 +52,7 @@ bool CallbackRunner::idle() const {
   return actions_.empty() && !busy_;
 }
 
-bool CallbackRunner::on_its_thread() const noexcept { return thread_.get_id() == std::this_thread::get_id(); }
+bool CallbackRunner::on_its_thread() const noexcept { return its_id_.load(std::memory_order_relaxed) == std::this_thread::get_id(); }
 
 void CallbackRunner::finish() {
   if (on_its_thread()) return;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -33,6 +34,7 @@ class CallbackRunner {
   std::condition_variable changed_;
   std::deque<std::function<void()>> actions_;
   std::thread thread_;
+  std::atomic<std::thread::id> its_id_{};  // `thread_` itself is written while others ask
   bool started_ = false;
   bool busy_ = false;
   bool finish_ = false;
