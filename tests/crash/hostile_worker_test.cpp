@@ -480,6 +480,30 @@ TEST_CASE_EACH_START_METHOD("a task that writes over all words that say that it 
   CHECK_THROWS_AS(hidden.get(), Error);
 }
 
+TEST_CASE_EACH_START_METHOD("a call that a task says was taken back is missed (row 25)") {
+  ResourceAudit audit;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  pool.logger().add_sink([](const LogRecord&) {});
+  for (int i = 0; i < 50; ++i) CHECK(pool.submit(thrice, i).get() == 3 * i);
+  const auto begun = pool.make_event(), handed = pool.make_event();
+  auto liar = pool.submit([](Event begun, Event handed) {
+    begun.set();
+    handed.wait();
+    const Mine& my = mine();
+    const auto here = my.header().calls.consumed.load();
+    std::uint32_t size = 0;
+    std::memcpy(&size, my.calls() + (here & (my.call_bytes - 1)), sizeof size);
+    reinterpret_cast<CallHeader*>(my.calls() + ((here + size) & (my.call_bytes - 1)))->state = call_state::revoked;
+  }, begun, handed);
+  begun.wait();
+  auto next = pool.submit(thrice, 5);
+  handed.set();
+  liar.get();
+  REQUIRE(next.wait_for(20s));
+  CHECK_THROWS_CONTAINS(next.get(), WorkerLost, "passed a call and gave no result");
+  CHECK(pool.submit(thrice, 6).get() == 18);
+}
+
 TEST_CASE_EACH_START_METHOD("a worker that says that it runs the call behind its own holds up neither kill_workers nor the end of the pool (row 25)") {
   ResourceAudit audit;
   std::vector<Future<std::int64_t>> behind;

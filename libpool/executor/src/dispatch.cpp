@@ -119,9 +119,17 @@ bool PoolCore::front_is_unbegun(WorkerSlot& slot) noexcept {
   return front.header->state.load(std::memory_order_relaxed) == call_state::queued && front.task->deaths_before_it < TaskState::most_deaths_before_it;
 }
 
+// A call is passed when its result is published, so a worker that has passed all has no call of ours: one whose word says that it was taken back, but not by us.
+bool PoolCore::has_lost_a_call(WorkerSlot& slot) noexcept {
+  return slot.segment && slot.ready && !slot.in_flight.empty() && slot.kill_reason == WorkerSlot::KillReason::none && slot.calls.drained() && !slot.results.ready();
+}
+
 void PoolCore::look_at_unbegun_later() noexcept {
-  if (rebalance_due_ != 0 || live_workers() < 2) return;
-  if (std::ranges::any_of(slots_, [](const auto& slot) { return slot->segment && slot->ready && !slot->in_flight.empty() && front_is_unbegun(*slot); })) {
+  if (rebalance_due_ != 0) return;
+  const bool several = live_workers() > 1;
+  if (std::ranges::any_of(slots_, [several](const auto& slot) {
+        return slot->segment && slot->ready && !slot->in_flight.empty() && ((several && front_is_unbegun(*slot)) || has_lost_a_call(*slot));
+      })) {
     rebalance_due_ = ticks() + static_cast<std::uint64_t>(ticks_of(2 * silent_nanoseconds));
   }
 }
@@ -389,6 +397,9 @@ void PoolCore::rebalance() {
   bool somebody_waits = false;
   bool somebody_is_silent = false;
   const auto now = ticks();
+  for (const auto& slot : slots_) {
+    if (slot->segment && !slot->in_flight.empty() && gives_nothing(*slot, now) && has_lost_a_call(*slot)) condemn(*slot, "it passed a call and gave no result");
+  }
   for (const auto& idle : slots_) {
     if (!idle->idle() || !idle->ready) continue;
     if (idle->silent && still_silent(*idle)) {

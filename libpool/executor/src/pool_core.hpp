@@ -118,6 +118,7 @@ class PoolCore {
   [[nodiscard]] bool has_enough_ahead(const WorkerSlot& slot, std::int64_t calls, double average) const noexcept;
   [[nodiscard]] WorkerSlot* choose_slot(std::uint64_t now) noexcept;
   [[nodiscard]] static bool front_is_unbegun(WorkerSlot& slot) noexcept;
+  [[nodiscard]] static bool has_lost_a_call(WorkerSlot& slot) noexcept;
   void look_at_unbegun_later() noexcept;  ///< for a waiter that is about to sleep: a worker that was handed something may be stopped
   void look_again_soon() noexcept;
   void look_again_at(SteadyTime at) noexcept;
