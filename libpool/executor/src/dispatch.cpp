@@ -224,10 +224,16 @@ bool PoolCore::hand(TaskState& task, WorkerSlot& slot, std::uint64_t now) {
   if (std::max(task.entry, task.function) >> code_module_shift > slot.modules_known && !send_modules(slot, std::max(task.entry, task.function))) return false;
   std::vector<std::uint64_t> ids;
   BlockReference block{};
-  if (task.cargo && !send_attachments(slot, task, ids)) return false;
+  // Its socket may be full of what belonged to calls that were taken back: it reads that when it is told to, or comes to a later call, which this one is.
+  const auto ask_to_read = [this, &slot] {
+    slot.header().mail.fetch_add(1, std::memory_order_release);
+    wake_worker(slot);
+    return false;
+  };
+  if (task.cargo && !send_attachments(slot, task, ids)) return ask_to_read();
   if (external) {
     block = {.memory_id = send_block(slot, static_cast<CallBlock&>(*task.cargo->block)), .bytes = task.cargo->block_bytes};
-    if (block.memory_id == 0) return false;
+    if (block.memory_id == 0) return ask_to_read();
   }
 
   auto* const header = ::new (room.data()) CallHeader;
