@@ -399,13 +399,14 @@ void PoolCore::begin_silence(WorkerSlot& slot) noexcept {
 void PoolCore::rebalance() {
   rebalance_due_ = 0;
   rebalance_at_.reset();
-  if (!waiting_.empty() || in_flight_ == 0) return;
-  bool somebody_waits = false;
-  bool somebody_is_silent = false;
+  if (in_flight_ == 0) return;
   const auto now = ticks();
   for (const auto& slot : slots_) {
     if (slot->segment && !slot->in_flight.empty() && gives_nothing(*slot, now) && has_lost_a_call(*slot)) condemn(*slot, "it passed a call and gave no result");
   }
+  if (!waiting_.empty()) return;
+  bool somebody_waits = false;
+  bool somebody_is_silent = false;
   for (const auto& idle : slots_) {
     if (!idle->idle() || !idle->ready) continue;
     if (idle->silent && still_silent(*idle)) {
