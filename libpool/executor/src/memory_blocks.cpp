@@ -62,7 +62,6 @@ std::shared_ptr<CallBlock> CallBlocks::take_if_few(std::size_t bytes) {
 void CallBlocks::give_back(std::unique_ptr<CallBlock> block) {
   if (process_id() != pid_) return;
   const bool kept = block->kept;
-  if (kept && block->size() > KeptBlocks::stays_mapped_bytes) block->unmap_pages();
   {
     const std::scoped_lock lock{mutex_};
     --in_use_;
@@ -96,7 +95,6 @@ std::shared_ptr<SharedMemory> ResultBlocks::lend(std::size_t place) {
   SharedMemory* const memory = blocks_[place].get();
   return {memory, [shared = shared_, kept = blocks_[place], place](SharedMemory*) {
             if (process_id() != shared->pid) return;  // whose segment is not mapped here
-            if (kept->size() > KeptBlocks::stays_mapped_bytes) kept->unmap_pages();
             // Order: release, pairs with the acquire of who clears the bit: our reading is over.
             shared->segment->header().free_result_blocks.fetch_or(std::uint64_t{1} << place, std::memory_order_release);
             shared->times.fetch_add(1, std::memory_order_relaxed);

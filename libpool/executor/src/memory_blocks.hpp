@@ -18,13 +18,12 @@ namespace kindred::internal {
 /// What fits into a ring without crowding it; larger arguments and results get a shared memory.
 inline constexpr std::size_t largest_in_ring = 16 * 1024;
 
-/// Which blocks are kept for the next value, of an executor's arguments or of a worker's results: few. Any other is made for one value.
+/// Which blocks are kept for the next value, of an executor's arguments or of a worker's results: few. Any other is made for one value. They stay mapped
+/// in both processes, as long as values follow each other: to map 64 MiB anew takes longer than to copy them.
 class KeptBlocks {
  public:
   static constexpr std::size_t most_small = 16;  // up to 1 MiB
-  static constexpr std::size_t most_large = 2;
-  /// Larger than this they are not left mapped between two values: memory that lies idle, be it for a moment, looks like a leak.
-  static constexpr std::size_t stays_mapped_bytes = std::size_t{9} << 20U;
+  static constexpr std::size_t most_large = 2;   // up to 9 MiB, and as many beyond
 
   bool keep(std::size_t bytes) noexcept {
     std::size_t& count = count_of(bytes);
@@ -36,7 +35,8 @@ class KeptBlocks {
 
  private:
   static constexpr std::size_t small_bytes = std::size_t{1} << 20U;
-  std::size_t& count_of(std::size_t bytes) noexcept { return bytes > stays_mapped_bytes ? huge_ : bytes > small_bytes ? large_ : small_; }
+  static constexpr std::size_t large_bytes = std::size_t{9} << 20U;
+  std::size_t& count_of(std::size_t bytes) noexcept { return bytes > large_bytes ? huge_ : bytes > small_bytes ? large_ : small_; }
 
   std::size_t small_ = 0;
   std::size_t large_ = 0;

@@ -343,7 +343,6 @@ __attribute__((no_sanitize("null"))) void WorkerProcess::run_call(CallHeader& ca
     kind = ResultKind::failure;
   }
   write_result(call, out, kind, begun);
-  if (block && block->size() > KeptBlocks::stays_mapped_bytes) block->unmap_pages();
 }
 
 void WorkerProcess::write_result(const CallHeader& call, Encoder& out, ResultKind kind, std::uint64_t begun) {
@@ -412,10 +411,7 @@ void WorkerProcess::write_result(const CallHeader& call, Encoder& out, ResultKin
   KINDRED_INJECTION_POINT("worker.result.published");
   ring_if_armed();
   KINDRED_INJECTION_POINT("worker.result.rung");
-  if (block_ != nullptr) {
-    if (block_ != &single_block_ && block_->size() > KeptBlocks::stays_mapped_bytes) block_->unmap_pages();
-    drop_unused_blocks();
-  }
+  if (block_ != nullptr) drop_unused_blocks();
 }
 
 void WorkerProcess::drop_unused_blocks() {
@@ -460,7 +456,11 @@ bool WorkerProcess::grown_too_large() {
   const auto now = ticks();
   if (static_cast<double>(now - rss_checked_) < 5e6 * ticks_per_nanosecond()) return false;
   rss_checked_ = now;
-  return resident_bytes(0) > part_.max_rss_bytes;
+  // What is kept for large values is no growth of the task's: it goes when no more of them come.
+  std::uint64_t kept = 0;
+  for (const auto& [id, memory] : call_blocks_) kept += memory->size();
+  for (const auto& block : result_blocks_) kept += block ? block->memory.size() : 0;
+  return resident_bytes(0) > part_.max_rss_bytes + kept;
 }
 
 void WorkerProcess::send(WorkerMessage message, std::span<const std::byte> bytes, int fd) {

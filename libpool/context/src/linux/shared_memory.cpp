@@ -123,11 +123,6 @@ void SharedMemory::map_pages(bool for_writing) const noexcept {
   ::madvise(region_.get_address(), region_.get_size(), for_writing ? populate_write : populate_read);
 }
 
-void SharedMemory::unmap_pages() const noexcept {
-  ::madvise(region_.get_address(), region_.get_size(), MADV_DONTNEED);  // of a shared mapping: the pages stay where they are
-  std::atomic_ref{pages_mapped_}.store(false, std::memory_order_relaxed);
-}
-
 void SharedMemory::keep_out_of_forks() const noexcept { ::madvise(region_.get_address(), region_.get_size(), MADV_DONTFORK); }
 
 void SharedMemory::seal_writes() {

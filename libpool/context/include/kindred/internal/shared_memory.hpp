@@ -32,7 +32,6 @@ class SharedMemory {
   void seal_writes();  ///< later mappings, in any process, are read-only (F_SEAL_FUTURE_WRITE); ours stays writable
   /// Maps all pages now, once, in one call, instead of one fault each (2 us) when they are touched. For memory that will be filled or read whole.
   void map_pages(bool for_writing) const noexcept;
-  void unmap_pages() const noexcept;  ///< until they are touched again: they no longer count as this process's
   void keep_out_of_forks() const noexcept;  ///< a plain fork of this process gets no copy of the mapping
   [[nodiscard]] bool writable() const noexcept { return region_.get_mode() == boost::interprocess::read_write; }  ///< our mapping
   explicit operator bool() const noexcept { return region_.get_size() != 0; }

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "kindred/internal/codec_refusal.hpp"
+#include "kindred/internal/large_pages.hpp"
 
 // How each kind of value is written and read. Reading is hardened: the writer may be hostile. Nothing that is read decides how much memory is
 // taken, beyond a multiple of the message's own size, nor how deep the stack grows.
@@ -57,6 +58,12 @@ void get_block(Decoder& decoder, Container& container, std::size_t count) {
   // Copied as elements where they are aligned: that is one copy into memory that nobody has cleared before. (`resize` would.)
   if (std::is_trivial_v<T> && reinterpret_cast<std::uintptr_t>(bytes.data()) % alignof(T) == 0) {
     const auto* first = reinterpret_cast<const T*>(bytes.data());
+    if constexpr (requires { container.reserve(count), container.data(); }) {
+      if (bytes.size() >= worth_large_pages) [[unlikely]] {
+        container.reserve(count);
+        prefer_large_pages_in(container.data(), bytes.size());
+      }
+    }
     container.assign(first, first + count);
     return;
   }
