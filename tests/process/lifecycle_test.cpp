@@ -279,6 +279,19 @@ TEST_CASE_EACH_START_METHOD("a worker that grew over its limit is replaced after
   CHECK(pool.stats().lost == 0);
 }
 
+TEST_CASE_EACH_START_METHOD("memory that the pool keeps for large values does not count as a worker's growth") {
+  if (slowness() > 1) KINDRED_SKIP("a sanitizer keeps memory that was freed");
+  ResourceAudit audit;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1, .max_rss_per_worker = 96U << 20U}};
+  const int before = pool.submit(pid_of_worker).get();
+  const auto bytes = std::vector<char>(32U << 20U, 'x');
+  for (int i = 0; i < 4; ++i) {
+    auto one = pool.submit(echo, bytes), other = pool.submit(echo, bytes);
+    CHECK(one.get().size() + other.get().size() == 2 * bytes.size());
+  }
+  CHECK(pool.submit(pid_of_worker).get() == before);
+}
+
 TEST_CASE_EACH_START_METHOD("memory of large arguments and results is free on both sides when they are done (C82)") {
   if (slowness() > 1) KINDRED_SKIP("a sanitizer keeps memory that was freed");
   ResourceAudit audit;

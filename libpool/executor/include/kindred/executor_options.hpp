@@ -40,7 +40,8 @@ struct ExecutorOptions {
   Call finalizer = {};
   /// A worker is replaced after so many tasks; 0: never. Stops leaks from growing.
   Count max_tasks_per_worker = 0;
-  /// A worker whose resident memory is larger after a task is replaced, in bytes; 0: no limit.
+  /// A worker whose resident memory is larger after a task is replaced, in bytes; 0: no limit. What the pool keeps mapped in it for large values
+  /// does not count.
   Count max_rss_per_worker = 0;
   /// A worker without work for so long ends; the next task starts another. Nothing: never.
   std::optional<std::chrono::nanoseconds> idle_timeout = {};
