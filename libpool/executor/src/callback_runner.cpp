@@ -1,8 +1,10 @@
 #include "callback_runner.hpp"
 
 #include <exception>
+#include <system_error>
 #include <utility>
 
+#include "kindred/error.hpp"
 #include "kindred/internal/event_poll.hpp"
 #include "kindred/log.hpp"
 
@@ -16,13 +18,19 @@ void run_callback(const std::function<void()>& action) noexcept {
   }
 }
 
-void CallbackRunner::run(std::function<void()> action) {
+void CallbackRunner::start() {
   const std::scoped_lock lock{mutex_};
-  actions_.push_back(std::move(action));
-  if (!started_) {
-    started_ = true;
+  if (thread_.joinable()) return;
+  try {
     thread_ = std::thread{[this] { loop(); }};
+  } catch (const std::system_error& error) {
+    throw SystemError{"pthread_create", error.code().value(), "starting the thread for callbacks of futures", "Raise the limit on processes (ulimit -u)."};
   }
+}
+
+void CallbackRunner::run(ContinuationQueue& callbacks) noexcept {
+  const std::scoped_lock lock{mutex_};
+  queue_.take_all(callbacks);
   changed_.notify_all();
 }
 
@@ -31,16 +39,17 @@ void CallbackRunner::loop() {
   settle_thread("kindred-calls");
   std::unique_lock lock{mutex_};
   for (;;) {
-    changed_.wait(lock, [&] { return !actions_.empty() || finish_; });
-    if (actions_.empty()) return;
-    auto action = std::move(actions_.front());
-    actions_.pop_front();
-    busy_ = true;
-    lock.unlock();
-    run_callback(std::exchange(action, {}));  // what it holds goes with it, before anybody hears that it is done
+    changed_.wait(lock, [&] { return !queue_.empty() || finish_; });
+    if (queue_.empty()) return;
+    {
+      const auto now = queue_.pop();
+      busy_ = true;
+      lock.unlock();
+      for (auto& callback : now->callbacks) run_callback(std::exchange(callback, {}));
+    }  // what they hold goes with them, before anybody hears that they are done
     lock.lock();
     busy_ = false;
-    if (!actions_.empty() || !on_idle_) continue;
+    if (!queue_.empty() || !on_idle_) continue;
     lock.unlock();
     on_idle_();
     lock.lock();
@@ -49,7 +58,7 @@ void CallbackRunner::loop() {
 
 bool CallbackRunner::idle() const {
   const std::scoped_lock lock{mutex_};
-  return actions_.empty() && !busy_;
+  return queue_.empty() && !busy_;
 }
 
 bool CallbackRunner::on_its_thread() const noexcept { return its_id_.load(std::memory_order_relaxed) == std::this_thread::get_id(); }

@@ -2,16 +2,50 @@
 
 #include <atomic>
 #include <condition_variable>
-#include <deque>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <thread>
 #include <utility>
 
+#include "kindred/internal/future_state.hpp"
+
 namespace kindred::internal {
 
+/// First in, first out, and nothing that could fail.
+class ContinuationQueue {
+ public:
+  ContinuationQueue() = default;
+  ContinuationQueue(const ContinuationQueue&) = delete;
+  ContinuationQueue& operator=(const ContinuationQueue&) = delete;
+  ~ContinuationQueue() {
+    while (!empty()) (void)pop();  // one by one: a chain of a million would be destroyed by as deep a recursion
+  }
+
+  [[nodiscard]] bool empty() const noexcept { return first_ == nullptr; }
+  void push(std::unique_ptr<Continuations> one) noexcept {
+    Continuations* const added = one.get();
+    (empty() ? first_ : last_->next) = std::move(one);
+    last_ = added;
+  }
+  [[nodiscard]] std::unique_ptr<Continuations> pop() noexcept {
+    auto one = std::move(first_);
+    first_ = std::move(one->next);
+    return one;
+  }
+  void take_all(ContinuationQueue& other) noexcept {
+    if (other.empty()) return;
+    (empty() ? first_ : last_->next) = std::move(other.first_);
+    last_ = other.last_;
+  }
+
+ private:
+  std::unique_ptr<Continuations> first_;
+  Continuations* last_ = nullptr;
+};
+
 /// Runs users' callbacks one after another on a thread of their own, so that whatever they do (wait for a future, block, throw) they never
-/// hold up supervision. The thread starts with the first callback.
+/// hold up supervision.
 class CallbackRunner {
  public:
   /// `on_idle` is called on the thread, without a lock, whenever the last action has run.
@@ -20,7 +54,8 @@ class CallbackRunner {
   CallbackRunner& operator=(const CallbackRunner&) = delete;
   ~CallbackRunner() { finish(); }
 
-  void run(std::function<void()> action);
+  void start();  ///< the thread, unless it runs. Call it before there is anything to run. Errors: `SystemError`
+  void run(ContinuationQueue& callbacks) noexcept;  ///< takes them all
   void finish();  ///< runs what is there, also what that adds, then ends the thread. From the thread itself: returns at once
   [[nodiscard]] bool idle() const;
   [[nodiscard]] bool on_its_thread() const noexcept;
@@ -32,10 +67,9 @@ class CallbackRunner {
   const std::function<void()> on_idle_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<std::function<void()>> actions_;
+  ContinuationQueue queue_;
   std::thread thread_;
   std::atomic<std::thread::id> its_id_{};  // `thread_` itself is written while others ask
-  bool started_ = false;
   bool busy_ = false;
   bool finish_ = false;
 };

@@ -199,11 +199,19 @@ void PoolCore::move_to_block(TaskState& task) {
 }
 
 bool PoolCore::hand(TaskState& task, WorkerSlot& slot, std::uint64_t now) {
+  try {
+    return hand_or_throw(task, slot, now);
+  } catch (const std::bad_alloc&) {
+    return false;  // before the call was published, so it waits, and memory may be had again
+  }
+}
+
+bool PoolCore::hand_or_throw(TaskState& task, WorkerSlot& slot, std::uint64_t now) {
   if (task.bytes().size() > largest_in_ring && (!task.cargo || !task.cargo->block)) {
     try {
       move_to_block(task);
     } catch (const SystemError& error) {
-      finish(task, Outcome::failure, std::make_unique<StoredFailure<SystemError>>(error));
+      finish_with(task, Outcome::failure, [&] { return std::make_unique<StoredFailure<SystemError>>(error); });
       return true;
     }
   }
@@ -236,6 +244,13 @@ bool PoolCore::hand(TaskState& task, WorkerSlot& slot, std::uint64_t now) {
     if (block.memory_id == 0) return ask_to_read();
   }
 
+  slot.in_flight.make_room();
+  if (task.options && (task.options->timeout || task.options->soft_timeout)) {
+    auto first = task.options->timeout.value_or(std::chrono::nanoseconds::max());
+    if (task.options->soft_timeout) first = std::min(first, *task.options->soft_timeout);
+    add_timer(std::chrono::steady_clock::now() + first, task);
+  }
+  // From here on nothing throws.
   auto* const header = ::new (room.data()) CallHeader;
   header->state.store(call_state::queued, std::memory_order_relaxed);
   header->task_id = task.id;
@@ -270,11 +285,6 @@ bool PoolCore::hand(TaskState& task, WorkerSlot& slot, std::uint64_t now) {
   task.place = TaskState::Place::handed;
   task.slot = &slot;
   task.header.store(header, std::memory_order_relaxed);
-  if (task.options && (task.options->timeout || task.options->soft_timeout)) {
-    auto first = task.options->timeout.value_or(std::chrono::nanoseconds::max());
-    if (task.options->soft_timeout) first = std::min(first, *task.options->soft_timeout);
-    add_timer(std::chrono::steady_clock::now() + first, task);
-  }
   if (const auto most = static_cast<std::uint64_t>(options_.max_tasks_per_worker.value()); most != 0 && slot.handed >= most) ask_to_leave(slot);
   return true;
 }
@@ -499,6 +509,41 @@ std::shared_ptr<SharedMemory> PoolCore::received_memory(WorkerSlot& slot, std::u
   return memory;
 }
 
+// What came with a result beside its bytes. False: the worker is condemned for it. `missing` is set where a memory of it could not be mapped here.
+bool PoolCore::take_cargo(WorkerSlot& slot, const ResultHeader& result, std::span<const std::byte> value, std::span<const std::byte> ids, std::unique_ptr<Cargo>& cargo,
+                          std::unique_ptr<Failure>& missing) {
+  const auto memory = [&](std::uint64_t id, std::size_t bytes) {
+    auto found = received_memory(slot, id, bytes);
+    if (found) return found;
+    if (slot.missing_memory) {
+      missing = std::make_unique<StoredFailure<SystemError>>(*std::exchange(slot.missing_memory, std::nullopt));
+    } else if (!missing) {
+      condemn(slot, "a result names a shared memory that did not come");
+    }
+    return found;
+  };
+  cargo = std::make_unique<Cargo>();
+  for (std::size_t i = 0; i < result.attachments; ++i) {
+    std::uint64_t id = 0;
+    std::memcpy(&id, ids.data() + i * sizeof id, sizeof id);
+    auto found = memory(id, 0);
+    if (!found && !missing) return false;
+    cargo->attachments.push_back(std::move(found));
+  }
+  if ((result.flags & result_is_external) == 0) return true;
+  BlockReference block;
+  if (value.size() != sizeof block) {
+    condemn(slot, "a result's reference to its memory is malformed");
+    return false;
+  }
+  std::memcpy(&block, value.data(), sizeof block);
+  cargo->block = memory(block.memory_id, block.bytes);
+  if (!cargo->block && !missing) return false;
+  if (cargo->block) cargo->block->close_descriptor();
+  cargo->block_bytes = block.bytes;
+  return true;
+}
+
 void PoolCore::take_result(WorkerSlot& slot, std::span<const std::byte> message) {
   ResultHeader result;
   if (message.size() < sizeof result) return condemn(slot, "a result is shorter than its header");
@@ -517,33 +562,13 @@ void PoolCore::take_result(WorkerSlot& slot, std::span<const std::byte> message)
 
   std::unique_ptr<Cargo> cargo;
   std::unique_ptr<Failure> missing;
-  const auto memory = [&](std::uint64_t id, std::size_t bytes) {
-    auto found = received_memory(slot, id, bytes);
-    if (found) return found;
-    if (slot.missing_memory) {
-      missing = std::make_unique<StoredFailure<SystemError>>(*std::exchange(slot.missing_memory, std::nullopt));
-    } else if (!missing) {
-      condemn(slot, "a result names a shared memory that did not come");
-    }
-    return found;
-  };
+  bool memory_ended = false;  // ours: the task fails with that, and its worker goes on
   if (id_bytes != 0 || (result.flags & result_is_external) != 0) {
-    cargo = std::make_unique<Cargo>();
-    for (std::size_t i = 0; i < result.attachments; ++i) {
-      std::uint64_t id = 0;
-      std::memcpy(&id, message.data() + sizeof result + value_room + i * sizeof id, sizeof id);
-      auto found = memory(id, 0);
-      if (!found && !missing) return;
-      cargo->attachments.push_back(std::move(found));
-    }
-    if ((result.flags & result_is_external) != 0) {
-      BlockReference block;
-      if (value.size() != sizeof block) return condemn(slot, "a result's reference to its memory is malformed");
-      std::memcpy(&block, value.data(), sizeof block);
-      cargo->block = memory(block.memory_id, block.bytes);
-      if (!cargo->block && !missing) return;
-      if (cargo->block) cargo->block->close_descriptor();
-      cargo->block_bytes = block.bytes;
+    try {
+      if (!take_cargo(slot, result, value, message.subspan(sizeof result + value_room, id_bytes), cargo, missing)) return;
+    } catch (const std::bad_alloc&) {
+      cargo.reset();
+      memory_ended = true;
     }
   }
 
@@ -573,18 +598,24 @@ void PoolCore::take_result(WorkerSlot& slot, std::span<const std::byte> message)
     ask_to_leave(slot);
   }
   if (task.finished()) return task.release();  // cancelled by killing, and faster than the kill
-  if (missing) {
+  if (result.kind == ResultKind::value && !missing && !memory_ended) {
+    try {
+      if (cargo && cargo->block) {
+        task.drop_bytes();
+      } else {
+        task.store(value);
+      }
+    } catch (const std::bad_alloc&) {
+      memory_ended = true;
+    }
+  }
+  if (missing || memory_ended) {
     ++slot.stats.tasks_failed;
     return finish(task, Outcome::failure, std::move(missing));
   }
 
   if (result.kind == ResultKind::value) {
     ++slot.stats.tasks_done;
-    if (cargo && cargo->block) {
-      task.drop_bytes();
-    } else {
-      task.store(value);
-    }
     task.cargo = std::move(cargo);
     if (!deaths_.empty()) deaths_.clear();  // it is no crash loop where tasks succeed
     return finish(task, Outcome::value);
@@ -593,9 +624,8 @@ void PoolCore::take_result(WorkerSlot& slot, std::span<const std::byte> message)
   task.attempts = static_cast<std::uint16_t>(task.attempts + 1);
   if (task.options && task.options->retry_exceptions && try_again(task)) return;
   const auto bytes = cargo && cargo->block ? std::span<const std::byte>{cargo->block->bytes().first(cargo->block_bytes)} : value;
-  auto failure = make_encoded_failure(bytes, context_.id(), facts(task, &slot));
   deaths_.clear();
-  finish(task, Outcome::failure, std::move(failure));
+  finish_with(task, Outcome::failure, [&] { return make_encoded_failure(bytes, context_.id(), facts(task, &slot)); });
 }
 
 bool PoolCore::pump_slot(WorkerSlot& slot) {

@@ -63,11 +63,19 @@ TaskFacts PoolCore::facts(const TaskState& task, const WorkerSlot* slot) const {
   return facts;
 }
 
+// Its records are let go once the lock is given back. Without memory to note that, they are lost.
+void PoolCore::note_flight(std::uint64_t task_id) noexcept {
+  try {
+    afterwards_.failed_tasks.push_back(task_id);
+  } catch (const std::bad_alloc&) {
+  }
+}
+
 void PoolCore::finish(TaskState& task, Outcome outcome, std::unique_ptr<Failure> failure) {
   if (outcome != Outcome::value) {
     task.drop_bytes();
     task.cargo.reset();
-    if (outcome == Outcome::failure && options_.log.flight_recorder) afterwards_.failed_tasks.push_back(task.id);
+    if (outcome == Outcome::failure && options_.log.flight_recorder) note_flight(task.id);
   }
   switch (outcome) {
     case Outcome::value: ++totals_.done; break;
@@ -85,14 +93,10 @@ void PoolCore::finish(TaskState& task, Outcome outcome, std::unique_ptr<Failure>
 void PoolCore::finished_bookkeeping(FutureState& state) {
   if (state.continuations_) {
     --with_continuations_;
-    const auto continuations = std::move(state.continuations_);
-    for (auto& continuation : *continuations) {
-      if (continuation.in_line) {
-        continuation.action();
-      } else {
-        afterwards_.callbacks.push_back(std::move(continuation.action));
-      }
-    }
+    auto continuations = std::move(state.continuations_);
+    for (auto& action : continuations->in_line) action();
+    continuations->in_line.clear();
+    if (!continuations->callbacks.empty()) afterwards_.callbacks.push(std::move(continuations));
   }
   if (leader_ != nullptr && leader_->target == &state) wake(*leader_);
   if (state.has_sleepers_) {
@@ -119,11 +123,11 @@ void PoolCore::flush_afterwards(Lock& lock) {
     lock.unlock();
     return;
   }
-  const Afterwards now = std::exchange(afterwards_, {});
   // Queued under the lock, so that callbacks of one future keep their order also where two threads finish things.
-  for (const auto& callback : now.callbacks) callbacks_.run(callback);
+  callbacks_.run(afterwards_.callbacks);
+  const auto failed_tasks = std::exchange(afterwards_.failed_tasks, {});
   lock.unlock();
-  for (const auto task : now.failed_tasks) collector_.release_flight(task);
+  for (const auto task : failed_tasks) collector_.release_flight(task);
 }
 
 bool PoolCore::try_again(TaskState& task) {
@@ -152,22 +156,21 @@ void PoolCore::cancel_waiting() {
 }
 
 void PoolCore::finish_cancelled(TaskState& task, std::string_view how) {
-  finish(task, Outcome::cancelled, std::make_unique<StoredFailure<Cancelled>>(Cancelled{facts(task, nullptr), how}));
+  finish_with(task, Outcome::cancelled, [&] { return std::make_unique<StoredFailure<Cancelled>>(Cancelled{facts(task, nullptr), how}); });
 }
 
 void PoolCore::fail_waiting(const std::function<std::unique_ptr<Failure>()>& make) {
   while (TaskState* const task = waiting_.front()) {
     waiting_.remove(*task);
     ++totals_.lost;
-    finish(*task, Outcome::failure, make());
+    finish_with(*task, Outcome::failure, make);
   }
 }
 
-void PoolCore::finish_local(FutureState& state, std::unique_ptr<Failure> failure) {
+void PoolCore::finish_local(FutureState& state, Outcome outcome, std::unique_ptr<Failure> failure) {
   Lock lock{mutex_};
-  const bool failed = failure != nullptr;
   state.failure_ = std::move(failure);
-  state.mark_finished(failed ? Outcome::failure : Outcome::value);
+  state.mark_finished(outcome);
   finished_bookkeeping(state);
   flush_afterwards(lock);
 }

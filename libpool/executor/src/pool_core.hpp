@@ -75,7 +75,7 @@ class PoolCore {
   void wake(Waiter& waiter) noexcept;  ///< under the lock
   void wake_from_outside(Waiter& waiter) noexcept;
   void add_continuation(FutureState& state, std::function<void()> action, bool in_line);
-  void finish_local(FutureState& state, std::unique_ptr<Failure> failure);
+  void finish_local(FutureState& state, Outcome outcome, std::unique_ptr<Failure> failure);
   [[nodiscard]] bool cancel(TaskState& task, Running how);
   [[nodiscard]] bool is_running(const TaskState& task) const;
 
@@ -107,7 +107,7 @@ class PoolCore {
 
   // What must happen once the lock is given back: users' objects are destroyed and callbacks queued outside of it.
   struct Afterwards {
-    std::vector<std::function<void()>> callbacks;
+    ContinuationQueue callbacks;
     std::vector<std::uint64_t> failed_tasks;  ///< whose flight records are to be let go
   };
 
@@ -125,7 +125,8 @@ class PoolCore {
   [[nodiscard]] bool runs_long(WorkerSlot& slot, std::uint64_t now) const noexcept;  ///< the call at hand
   [[nodiscard]] static bool still_silent(WorkerSlot& slot) noexcept;  ///< for a silent one: looks whether it has passed what was taken back
   [[nodiscard]] bool gives_nothing(const WorkerSlot& slot, std::uint64_t now) const noexcept;  ///< neither a begin nor a result, by our clock
-  bool hand(TaskState& task, WorkerSlot& slot, std::uint64_t now);  ///< false: no room
+  bool hand(TaskState& task, WorkerSlot& slot, std::uint64_t now);  ///< false: no room, in its ring, its socket or our memory
+  bool hand_or_throw(TaskState& task, WorkerSlot& slot, std::uint64_t now);
   void place(TaskState& task, std::uint64_t now);                   ///< to a worker, or to those that wait
   void refill();                                 ///< those that wait, to workers
   void wake_worker(WorkerSlot& slot) noexcept;
@@ -146,13 +147,26 @@ class PoolCore {
   [[nodiscard]] bool pump();                     ///< takes in all results that are there; true: there were some
   bool pump_slot(WorkerSlot& slot);
   void take_result(WorkerSlot& slot, std::span<const std::byte> message);
+  bool take_cargo(WorkerSlot& slot, const ResultHeader& result, std::span<const std::byte> value, std::span<const std::byte> ids, std::unique_ptr<Cargo>& cargo,
+                  std::unique_ptr<Failure>& missing);
   void take_messages(WorkerSlot& slot);          ///< from its socket
   [[nodiscard]] std::shared_ptr<SharedMemory> received_memory(WorkerSlot& slot, std::uint64_t id, std::size_t bytes);
   void release_idle_blocks();
   void condemn(WorkerSlot& slot, std::string why);  ///< it wrote nonsense
 
   // --- finishing tasks; under the lock
+  /// No failure where there should be one: memory ended, and its futures say so.
   void finish(TaskState& task, Outcome outcome, std::unique_ptr<Failure> failure = {});
+  template <class Make>
+  void finish_with(TaskState& task, Outcome outcome, const Make& make_failure) {
+    std::unique_ptr<Failure> failure;
+    try {
+      failure = make_failure();
+    } catch (const std::bad_alloc&) {
+    }
+    finish(task, outcome, std::move(failure));
+  }
+  void note_flight(std::uint64_t task_id) noexcept;
   void finished_bookkeeping(FutureState& state);
   void flush_afterwards(Lock& lock);             ///< gives the lock back
   void lose(TaskState& task, const WorkerSlot& slot, const ExitReason& reason, const SourceEnd& log, const std::string& backtrace);
@@ -169,6 +183,7 @@ class PoolCore {
   // --- supervisor.cpp
   void start_supervisor();                       ///< under the lock
   void supervise();
+  bool supervise_once(Lock& lock, std::vector<std::uint64_t>& tokens);  ///< false: it is over
   void kick() { context_.service_bell().ring(); }
   bool start_worker(Lock& lock, WorkerSlot& slot);  ///< gives the lock away meanwhile
   void start_failed(Lock& lock, const std::exception_ptr& failure, bool hopeless);

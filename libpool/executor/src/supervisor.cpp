@@ -35,6 +35,8 @@ constexpr std::chrono::seconds silence_limit{2};
 
 // How long memory for large arguments and results is kept for the next ones.
 constexpr std::chrono::milliseconds blocks_stay{50};
+// After memory ended while the supervisor did something.
+constexpr std::chrono::milliseconds memory_retry{10};
 
 std::chrono::nanoseconds duration_of(std::uint64_t ticks_count) {
   return std::chrono::nanoseconds{static_cast<std::int64_t>(static_cast<double>(ticks_count) / ticks_per_nanosecond())};
@@ -65,53 +67,65 @@ void PoolCore::supervise() {
   settle_thread("kindred-super");
   std::vector<std::uint64_t> tokens;
   Lock lock{mutex_};
-  for (;;) {
-    (void)pump();
-    check_timers();
-    check_slots(lock);
-    if (stop_supervisor_) break;
-    // While somebody submits, he takes results in himself, and a look now and then is enough: bells would wake us for each of them.
-    watched_by_timer_ = leader_ == nullptr && totals_.submitted != submitted_seen_ && with_continuations_ == 0 && bounded_waiting_ == 0 && !closed_;
-    submitted_seen_ = totals_.submitted;
-    if (watched_by_timer_) {
-      look_again_soon();
-    } else if (leader_ == nullptr) {
-      bells_stale_ = true;
-      arm_all();
-      if (pump()) continue;  // it came before the bell was armed
-    }
-    const Deadline deadline = next_deadline();
-    supervisor_sleeps_until_ = deadline ? *deadline : SteadyTime::max();
-    flush_afterwards(lock);
-    poll_->wait(tokens, deadline);
-    if (std::erase(tokens, token_tail) != 0 && !collector_.answer_tail()) {
-      poll_->remove(tail_fd_);
-      collector_.withdraw_tail();
-    }
-    lock.lock();
-    ++supervisor_wakeups_;
-    supervisor_sleeps_until_ = SteadyTime::min();
-    for (const auto token : tokens) {
-      if (token == token_bell) {
-        (void)context_.service_bell().clear();
-        continue;
-      }
-      if (token == token_interrupt) {
-        (void)interrupt_->bell().clear();
-        check_interrupt(lock);
-        continue;
-      }
-      if (token < token_slots) continue;
-      WorkerSlot& slot = *slots_[(token - token_slots) / 4];
-      if (!slot.watched) continue;
-      switch (static_cast<Watched>((token - token_slots) % 4)) {
-        case Watched::process: slot.found_dead = true; break;
-        case Watched::socket: take_messages(slot); break;
-        default: break;
-      }
+  for (bool goes_on = true; goes_on;) {
+    try {
+      goes_on = supervise_once(lock, tokens);
+    } catch (const std::bad_alloc&) {
+      // What it came to is still there to be done, once there is memory again: a bell or a descriptor says so until it is.
+      if (lock.owns_lock()) lock.unlock();
+      std::this_thread::sleep_for(memory_retry);
+      lock.lock();
     }
   }
   flush_afterwards(lock);
+}
+
+bool PoolCore::supervise_once(Lock& lock, std::vector<std::uint64_t>& tokens) {
+  (void)pump();
+  check_timers();
+  check_slots(lock);
+  if (stop_supervisor_) return false;
+  // While somebody submits, he takes results in himself, and a look now and then is enough: bells would wake us for each of them.
+  watched_by_timer_ = leader_ == nullptr && totals_.submitted != submitted_seen_ && with_continuations_ == 0 && bounded_waiting_ == 0 && !closed_;
+  submitted_seen_ = totals_.submitted;
+  if (watched_by_timer_) {
+    look_again_soon();
+  } else if (leader_ == nullptr) {
+    bells_stale_ = true;
+    arm_all();
+    if (pump()) return true;  // it came before the bell was armed
+  }
+  const Deadline deadline = next_deadline();
+  supervisor_sleeps_until_ = deadline ? *deadline : SteadyTime::max();
+  flush_afterwards(lock);
+  poll_->wait(tokens, deadline);
+  if (std::erase(tokens, token_tail) != 0 && !collector_.answer_tail()) {
+    poll_->remove(tail_fd_);
+    collector_.withdraw_tail();
+  }
+  lock.lock();
+  ++supervisor_wakeups_;
+  supervisor_sleeps_until_ = SteadyTime::min();
+  for (const auto token : tokens) {
+    if (token == token_bell) {
+      (void)context_.service_bell().clear();
+      continue;
+    }
+    if (token == token_interrupt) {
+      (void)interrupt_->bell().clear();
+      check_interrupt(lock);
+      continue;
+    }
+    if (token < token_slots) continue;
+    WorkerSlot& slot = *slots_[(token - token_slots) / 4];
+    if (!slot.watched) continue;
+    switch (static_cast<Watched>((token - token_slots) % 4)) {
+      case Watched::process: slot.found_dead = true; break;
+      case Watched::socket: take_messages(slot); break;
+      default: break;
+    }
+  }
+  return true;
 }
 
 void PoolCore::check_slots(Lock& lock) {
@@ -524,8 +538,9 @@ void PoolCore::check_timers() {
       }
       if (removed) {
         ++totals_.lost;
-        finish(task, Outcome::failure,
-               std::make_unique<StoredFailure<TaskTimeout>>(TaskTimeout{facts(task, nullptr), *options.queue_timeout, std::chrono::nanoseconds{0}}));
+        finish_with(task, Outcome::failure, [&] {
+          return std::make_unique<StoredFailure<TaskTimeout>>(TaskTimeout{facts(task, nullptr), *options.queue_timeout, std::chrono::nanoseconds{0}});
+        });
         continue;
       }
     }
@@ -580,11 +595,13 @@ void PoolCore::lose(TaskState& task, const WorkerSlot& slot, const ExitReason& r
   if (try_again(task)) return;
   ++totals_.lost;
   if (condemned == TaskState::Condemned::timed_out) {
-    finish(task, Outcome::failure,
-           std::make_unique<StoredFailure<TaskTimeout>>(TaskTimeout{facts(task, &slot), *task.options->timeout, std::max(*task.options->timeout, slot.last_ran)}));
-    return;
+    return finish_with(task, Outcome::failure, [&] {
+      return std::make_unique<StoredFailure<TaskTimeout>>(TaskTimeout{facts(task, &slot), *task.options->timeout, std::max(*task.options->timeout, slot.last_ran)});
+    });
   }
-  finish(task, Outcome::failure, std::make_unique<StoredFailure<WorkerLost>>(WorkerLost{{reason, facts(task, &slot), end.last_lines, backtrace, slot.loss_hint}}));
+  finish_with(task, Outcome::failure, [&] {
+    return std::make_unique<StoredFailure<WorkerLost>>(WorkerLost{{reason, facts(task, &slot), end.last_lines, backtrace, slot.loss_hint}});
+  });
 }
 
 void PoolCore::bury(Lock& lock, WorkerSlot& slot) {
@@ -810,7 +827,7 @@ void PoolCore::break_pool(Lock&, std::exception_ptr cause, const std::string& te
         task.release();
       } else {
         ++totals_.lost;
-        finish(task, Outcome::failure, failure());
+        finish_with(task, Outcome::failure, failure);
       }
     }
     kill(*slot, WorkerSlot::KillReason::shutdown);

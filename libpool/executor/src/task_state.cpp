@@ -37,7 +37,7 @@ void FutureState::require_value() const {
 
 std::exception_ptr FutureState::exception() const {
   if (outcome_ == Outcome::value) return nullptr;
-  return failure_->make();
+  return failure_ ? failure_->make() : std::make_exception_ptr(std::bad_alloc{});  // there was not even memory to say why
 }
 
 void FutureState::on_finished(std::function<void()> action) {
@@ -52,8 +52,15 @@ LocalState::LocalState(PoolCore* pool) : FutureState{true} {
   pool->retain();
 }
 LocalState::~LocalState() { pool_->release(); }
-void LocalState::fail(std::exception_ptr error) { pool_->finish_local(*this, std::make_unique<SharedFailure>(std::move(error))); }
-void LocalState::finish() { pool_->finish_local(*this, nullptr); }
+void LocalState::fail(std::exception_ptr error) {
+  std::unique_ptr<Failure> failure;
+  try {
+    failure = std::make_unique<SharedFailure>(std::move(error));
+  } catch (const std::bad_alloc&) {  // that is the failure, then
+  }
+  pool_->finish_local(*this, Outcome::failure, std::move(failure));
+}
+void LocalState::finish() { pool_->finish_local(*this, Outcome::value, nullptr); }
 
 PoolCore* pool_of(const FutureState& state) noexcept { return PoolCore::pool_of(state); }
 

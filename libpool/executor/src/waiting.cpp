@@ -180,11 +180,12 @@ void PoolCore::add_continuation(FutureState& state, std::function<void()> action
   {
     Lock lock{mutex_};
     if (!state.finished()) {
+      if (!in_line) callbacks_.start();
       if (!state.continuations_) {
-        state.continuations_ = std::make_unique<FutureState::Continuations>();
+        state.continuations_ = std::make_unique<Continuations>();
         ++with_continuations_;
       }
-      state.continuations_->push_back({std::move(action), in_line});
+      (in_line ? state.continuations_->in_line : state.continuations_->callbacks).push_back(std::move(action));
       if (leader_ == nullptr) {
         arm_all();
         if (pump()) arm_all();  // what came before the bell was armed

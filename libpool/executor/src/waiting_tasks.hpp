@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <map>
+#include <new>
 
 #include "task_state.hpp"
 
@@ -10,8 +11,8 @@ namespace kindred::internal {
 /// Tasks that no worker has: by priority, then in order. A list through the tasks themselves, so a million wait without further memory.
 class WaitingTasks {
  public:
-  void push_back(TaskState& task) { insert(list_of(task), task, false); }
-  void push_front(TaskState& task) { insert(list_of(task), task, true); }
+  void push_back(TaskState& task) noexcept { insert(list_for(task), task, false); }
+  void push_front(TaskState& task) noexcept { insert(list_for(task), task, true); }
 
   void remove(TaskState& task) noexcept {
     List& list = list_of(task);
@@ -39,6 +40,16 @@ class WaitingTasks {
   };
   static int priority_of(const TaskState& task) noexcept { return task.options ? task.options->priority : 0; }
   List& list_of(const TaskState& task) { return priority_of(task) == 0 ? usual_ : others_[-priority_of(task)]; }
+
+  // Without memory for the list of its priority it has none from now on, rather than be lost.
+  List& list_for(TaskState& task) noexcept {
+    try {
+      return list_of(task);
+    } catch (const std::bad_alloc&) {
+      task.options->priority = 0;
+      return usual_;
+    }
+  }
 
   void insert(List& list, TaskState& task, bool in_front) noexcept {
     task.place = TaskState::Place::waiting;

@@ -28,8 +28,12 @@ class CircularQueue {
   [[nodiscard]] T& operator[](std::size_t i) noexcept { return places_[(head_ + i) & mask_]; }
   void pop_front() noexcept { ++head_; }
   void pop_back() noexcept { --tail_; }
+  /// After this the next `push_back` takes no memory.
+  void make_room() {
+    if (size() == places_.size()) [[unlikely]] widen();
+  }
   void push_back(T value) {
-    if (size() == places_.size()) widen();
+    make_room();
     places_[tail_++ & mask_] = value;
   }
   void erase(std::size_t i) noexcept {

@@ -64,6 +64,13 @@ class SharedFailure final : public Failure {
 
 enum class Outcome : std::uint8_t { open, value, failure, cancelled };
 
+/// What shall be done when a state is finished. It moves on as a whole, so that to finish something takes no memory.
+struct Continuations {
+  std::vector<std::function<void()>> in_line;    ///< on the thread that finishes it
+  std::vector<std::function<void()>> callbacks;  ///< later, on the callback thread
+  std::unique_ptr<Continuations> next;           ///< in a queue of them
+};
+
 /// What futures share: it is open, then finished, once and for ever. Counted by reference.
 class FutureState {
  public:
@@ -98,12 +105,6 @@ class FutureState {
  protected:
   virtual ~FutureState() = default;
   virtual void destroy() noexcept { delete this; }
-  struct Continuation {
-    std::function<void()> action;
-    bool in_line;
-  };
-  using Continuations = std::vector<Continuation>;
-
   void mark_finished(Outcome outcome) noexcept {
     outcome_ = outcome;
     finished_.store(1, std::memory_order_release);
