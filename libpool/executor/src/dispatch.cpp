@@ -515,6 +515,7 @@ bool PoolCore::take_cargo(WorkerSlot& slot, const ResultHeader& result, std::spa
   const auto memory = [&](std::uint64_t id, std::size_t bytes) {
     auto found = received_memory(slot, id, bytes);
     if (found) return found;
+    if (std::exchange(slot.memory_ended, false)) throw std::bad_alloc{};
     if (slot.missing_memory) {
       missing = std::make_unique<StoredFailure<SystemError>>(*std::exchange(slot.missing_memory, std::nullopt));
     } else if (!missing) {

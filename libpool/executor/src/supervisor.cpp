@@ -337,6 +337,7 @@ bool PoolCore::start_worker(Lock& lock, WorkerSlot& slot) {
   slot.protocol_error.clear();
   slot.failure_bytes.clear();
   slot.received.clear();
+  slot.memory_ended = false;
   slot.missing_memory.reset();
   slot.result_blocks = ResultBlocks{slot.segment, [this] { block_freed(); }};
   slot.started = slot.idle_since = steady_clock::now();
@@ -449,6 +450,8 @@ void PoolCore::take_messages(WorkerSlot& slot) {
           return condemn(slot, error.what());
         } catch (const SystemError& error) {
           slot.missing_memory = error;
+        } catch (const std::bad_alloc&) {
+          slot.memory_ended = true;
         }
         break;
       }

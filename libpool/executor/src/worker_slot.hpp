@@ -104,6 +104,7 @@ struct WorkerSlot {
   std::size_t modules_known = 0;
   std::uint64_t memory_known = 0;   ///< next attachment number of this incarnation
   std::unordered_map<std::uint64_t, std::shared_ptr<SharedMemory>> received;  ///< attachments of results to come
+  bool memory_ended = false;                  ///< ours, when one that was announced came
   std::optional<SystemError> missing_memory;  ///< why one that was announced is not there: the task's error, not the worker's fault
   ResultBlocks result_blocks;
   std::chrono::steady_clock::time_point started{};

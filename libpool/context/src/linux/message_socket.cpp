@@ -66,7 +66,11 @@ MessageSocket::Sent MessageSocket::send(std::span<const std::byte> bytes, std::s
 std::optional<Message> MessageSocket::receive(Deadline deadline, bool* closed) const {
   if (closed != nullptr) *closed = false;
   for (;;) {
+    // Their memory first: what comes with descriptors is short, and once it has come nothing of it may be lost.
+    constexpr std::size_t short_message = 256;
     Message result;
+    result.bytes.reserve(short_message);
+    result.descriptors.reserve(descriptor_limit);
     std::array<std::byte, message_limit> room;  // not cleared: only the pages that a message fills are touched
     iovec part{.iov_base = room.data(), .iov_len = room.size()};
     alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int) * descriptor_limit)> control{};
