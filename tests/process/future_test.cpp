@@ -371,6 +371,23 @@ TEST_CASE_EACH_START_METHOD("a continuation that returns a future is that future
   CHECK_THROWS_CONTAINS(late.get(), UsageError, "this future is empty");
 }
 
+TEST_CASE_EACH_START_METHOD("a continuation that waits for another pool outlives its own: its callbacks run all the same") {
+  ResourceAudit audit;
+  std::promise<int> noted;
+  ProcessPoolExecutor other{entry(), {.start_method = method, .max_workers = 1}};
+  const auto go = other.make_event();
+  {
+    std::optional<ProcessPoolExecutor> pool{std::in_place, entry(), ExecutorOptions{.start_method = method, .max_workers = 1}};
+    auto both = pool->submit(add, 1, 2).then([&](int three) { return other.submit(wait_and_return, go, three); });
+    pool.reset();
+    both.on_done([&](Future<int> last) { noted.set_value(last.get()); });
+    go.set();
+  }
+  auto value = noted.get_future();
+  REQUIRE(value.wait_for(10s) == std::future_status::ready);
+  CHECK(value.get() == 3);
+}
+
 TEST_CASE_EACH_START_METHOD("shared futures have callbacks and continuations, and both kinds take callables that only move") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};

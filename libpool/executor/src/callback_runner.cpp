@@ -18,9 +18,13 @@ void run_callback(const std::function<void()>& action) noexcept {
   }
 }
 
+void run_callbacks(std::unique_ptr<Continuations> of_one) noexcept {
+  for (auto& callback : of_one->callbacks) run_callback(std::exchange(callback, {}));
+}
+
 void CallbackRunner::start() {
   const std::scoped_lock lock{mutex_};
-  if (thread_.joinable()) return;
+  if (thread_.joinable() || over_) return;
   try {
     thread_ = std::thread{[this] { loop(); }};
   } catch (const std::system_error& error) {
@@ -28,10 +32,12 @@ void CallbackRunner::start() {
   }
 }
 
-void CallbackRunner::run(ContinuationQueue& callbacks) noexcept {
+bool CallbackRunner::run(ContinuationQueue& callbacks) noexcept {
   const std::scoped_lock lock{mutex_};
+  if (over_) return false;
   queue_.take_all(callbacks);
   changed_.notify_all();
+  return true;
 }
 
 void CallbackRunner::loop() {
@@ -40,13 +46,14 @@ void CallbackRunner::loop() {
   std::unique_lock lock{mutex_};
   for (;;) {
     changed_.wait(lock, [&] { return !queue_.empty() || finish_; });
-    if (queue_.empty()) return;
-    {
-      const auto now = queue_.pop();
-      busy_ = true;
-      lock.unlock();
-      for (auto& callback : now->callbacks) run_callback(std::exchange(callback, {}));
-    }  // what they hold goes with them, before anybody hears that they are done
+    if (queue_.empty()) {
+      over_ = true;
+      return;
+    }
+    auto now = queue_.pop();
+    busy_ = true;
+    lock.unlock();
+    run_callbacks(std::move(now));  // what they hold goes with them, before anybody hears that they are done
     lock.lock();
     busy_ = false;
     if (!queue_.empty() || !on_idle_) continue;
@@ -68,6 +75,7 @@ void CallbackRunner::finish() {
   {
     const std::scoped_lock lock{mutex_};
     finish_ = true;
+    if (!thread_.joinable()) over_ = true;
     changed_.notify_all();
   }
   if (thread_.joinable()) thread_.join();

@@ -55,7 +55,8 @@ class CallbackRunner {
   ~CallbackRunner() { finish(); }
 
   void start();  ///< the thread, unless it runs. Call it before there is anything to run. Errors: `SystemError`
-  void run(ContinuationQueue& callbacks) noexcept;  ///< takes them all
+  /// Takes them all. False: it takes none any more, and whoever has them runs them.
+  [[nodiscard]] bool run(ContinuationQueue& callbacks) noexcept;
   void finish();  ///< runs what is there, also what that adds, then ends the thread. From the thread itself: returns at once
   [[nodiscard]] bool idle() const;
   [[nodiscard]] bool on_its_thread() const noexcept;
@@ -72,9 +73,11 @@ class CallbackRunner {
   std::atomic<std::thread::id> its_id_{};  // `thread_` itself is written while others ask
   bool busy_ = false;
   bool finish_ = false;
+  bool over_ = false;  // there is no thread any more, nor will be
 };
 
 /// Runs an action; what it throws is logged, never thrown on.
 void run_callback(const std::function<void()>& action) noexcept;
+void run_callbacks(std::unique_ptr<Continuations> of_one) noexcept;
 
 }  // namespace kindred::internal

@@ -124,9 +124,11 @@ void PoolCore::flush_afterwards(Lock& lock) {
     return;
   }
   // Queued under the lock, so that callbacks of one future keep their order also where two threads finish things.
-  callbacks_.run(afterwards_.callbacks);
+  ContinuationQueue here;  // of a future that outlived its executor
+  if (!callbacks_.run(afterwards_.callbacks)) here.take_all(afterwards_.callbacks);
   const auto failed_tasks = std::exchange(afterwards_.failed_tasks, {});
   lock.unlock();
+  while (!here.empty()) run_callbacks(here.pop());
   for (const auto task : failed_tasks) collector_.release_flight(task);
 }
 
