@@ -169,12 +169,13 @@ void attempt(Lived& outcome, F&& step) {
 Lived live(StartMethod method) {
   Lived outcome;
   std::mutex mutex;
+  std::string warnings;  // the collector's thread writes them
   attempt(outcome, [&] {
     ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
     attempt(outcome, [&] {
       pool.logger().add_sink([&](const LogRecord& record) {
         const std::scoped_lock lock{mutex};
-        if (record.level >= Level::warn) outcome.words += record.message + "\n";
+        if (record.level >= Level::warn) warnings += record.message + "\n";
       });
     });
     const auto check = [&](auto&& submitted, const auto& expected) {
@@ -204,6 +205,7 @@ Lived live(StartMethod method) {
     check([&] { return pool.submit({.timeout = 10s}, number, 3); }, 3);
     attempt(outcome, [&] { pool.shutdown(); });
   });
+  outcome.words += warnings;
   return outcome;
 }
 
