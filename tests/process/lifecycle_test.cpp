@@ -58,12 +58,16 @@ TEST_CASE_EACH_START_METHOD("the threads that made the pool and started its work
   ResourceAudit audit;
   std::optional<ProcessPoolExecutor> pool;
   std::thread{[&] { pool.emplace(entry(), ExecutorOptions{.start_method = method, .max_workers = 1}); }}.join();
+  std::atomic<int> servers_lost{0};
+  pool->logger().add_sink([&](const LogRecord& record) { servers_lost += contains(record.message, "takes its place") ? 1 : 0; });
   int first = 0;
   std::thread{[&] { first = pool->submit(pid_of_worker).get(); }}.join();
   for (int i = 0; i < 20; ++i) {
     std::thread{[&] { CHECK(pool->submit(pid_of_worker).get() == first); }}.join();
   }
   CHECK(pool->stats().restarts == 0);
+  CHECK(pool->logger().flush());
+  CHECK(servers_lost == 0);
   scorecard(12, "the same worker ran 20 tasks after the threads that had made it and the pool");
 }
 
