@@ -57,7 +57,10 @@ TEST_CASE_EACH_START_METHOD("construction starts no worker; under fork it starts
 TEST_CASE_EACH_START_METHOD("the threads that made the pool and started its workers end, and the workers live on (row 12)") {
   ResourceAudit audit;
   std::optional<ProcessPoolExecutor> pool;
-  std::thread{[&] { pool.emplace(entry(), ExecutorOptions{.start_method = method, .max_workers = 1}); }}.join();
+  std::thread{[&] {
+    pool.emplace(entry(), ExecutorOptions{.start_method = method, .max_workers = 1});
+    std::this_thread::sleep_for(50ms);  // a template that were bound to this thread is so by now
+  }}.join();
   std::atomic<int> servers_lost{0};
   pool->logger().add_sink([&](const LogRecord& record) { servers_lost += contains(record.message, "takes its place") ? 1 : 0; });
   int first = 0;
