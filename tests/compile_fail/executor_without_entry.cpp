@@ -1,4 +1,4 @@
-// expect: no matching function
+// expect: no matching function || no matching constructor
 // A program that forgets the gate does not compile, so it cannot fork without end.
 #include "kindred/kindred.hpp"
 
