@@ -269,7 +269,8 @@ class Future : public FutureBase {
   }
 
   /// Calls `callback(Future<T>&)` or `callback()` once when the task is finished, also by cancellation: on the pool's callback thread, in the
-  /// order of registration; or now and here where it is finished already. What it throws is logged, and harms nobody.
+  /// order of registration; or now and here where it is finished already. What it throws is logged, and harms nobody. A future that outlives its
+  /// executor, as one of `then` may, calls it where it is finished. Errors: `SystemError` where the first callback of a pool finds no thread to be had.
   template <class F>
   void on_done(F callback) {
     internal::call_when_done<Future<T>>(state(), std::move(callback));
@@ -277,7 +278,7 @@ class Future : public FutureBase {
 
   /// Runs `function` in this process when the task is finished, and returns the future of what it returns. It is called with the value, or
   /// with the finished `Future<T>&` where it takes one. In the first form an error of the task passes by it to the returned future.
-  /// Where it returns a future itself (of the next task, say), the returned future is that one's: its value, or its error.
+  /// Where it returns a future itself (of the next task, say), the returned future is that one's: its value, or its error. Errors: as `on_done`.
   template <class F>
   auto then(F function) {
     return internal::continue_with<Future<T>, T>(state(), std::move(function));
