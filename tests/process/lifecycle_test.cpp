@@ -1,4 +1,5 @@
 // A pool's life: how many workers it starts, when it replaces them, and every way to end it.
+#include <algorithm>
 #include <atomic>
 #include <csignal>
 #include <set>
@@ -59,7 +60,10 @@ TEST_CASE_EACH_START_METHOD("the threads that made the pool and started its work
   std::optional<ProcessPoolExecutor> pool;
   std::thread{[&] {
     pool.emplace(entry(), ExecutorOptions{.start_method = method, .max_workers = 1});
-    std::this_thread::sleep_for(50ms);  // a template that were bound to this thread is so by now
+    // A template that were bound to this thread is so by the time it has its name.
+    const auto is_bound = [](const ProcessInfo& one) { return one.name == "kindred-server"; };
+    const auto until = std::chrono::steady_clock::now() + 20s;
+    while (method == StartMethod::fork && std::ranges::none_of(descendants(::getpid()), is_bound) && std::chrono::steady_clock::now() < until) std::this_thread::yield();
   }}.join();
   std::atomic<int> servers_lost{0};
   pool->logger().add_sink([&](const LogRecord& record) { servers_lost += contains(record.message, "takes its place") ? 1 : 0; });
