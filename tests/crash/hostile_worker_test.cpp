@@ -486,9 +486,9 @@ TEST_CASE_EACH_START_METHOD("a call that a task says was taken back is missed (r
   pool.logger().add_sink([](const LogRecord&) {});
   for (int i = 0; i < 50; ++i) CHECK(pool.submit(thrice, i).get() == 3 * i);
   const auto begun = pool.make_event(), handed = pool.make_event();
-  auto liar = pool.submit([](Event begun, Event handed) {
-    begun.set();
-    handed.wait();
+  auto liar = pool.submit([](Event runs, Event go_on) {
+    runs.set();
+    go_on.wait();
     const Mine& my = mine();
     const auto here = my.header().calls.consumed.load();
     std::uint32_t size = 0;
