@@ -216,8 +216,9 @@ void ring_collector(LaneState& lane) noexcept;
 /// sides): either it sees the record before it sleeps, or we see that it sleeps.
 inline void wake_collector(LaneState& lane) noexcept {
   const auto state = lane.collector->load(std::memory_order_seq_cst);
-  if (state == static_cast<std::uint32_t>(CollectorState::awake)) [[likely]] return;
-  if (state >= static_cast<std::uint32_t>(CollectorState::sleeping) || lane.ring.half_full()) [[unlikely]] ring_collector(lane);
+  // Awake or napping, both are usual: what neither needs must not lie on their way, where the next log call would fetch it.
+  if (state >= static_cast<std::uint32_t>(CollectorState::sleeping)) [[unlikely]] return ring_collector(lane);
+  if (lane.ring.half_full() && state == static_cast<std::uint32_t>(CollectorState::napping)) [[unlikely]] ring_collector(lane);
 }
 /// The lane was closed. Was it opened again since? Then the record can be written.
 [[nodiscard]] bool lane_was_reopened(LaneState& lane) noexcept;
