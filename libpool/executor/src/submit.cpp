@@ -107,9 +107,9 @@ std::optional<StateHandle> PoolCore::submit(Submission& submission, const EntryI
                                             const TaskOptions* options, bool may_block) {
   const CodeReference entry_code = context_.code().reference(&entry);
   const CodeReference function_code = function == nullptr ? 0 : context_.code().reference(function);
-  const auto now = ticks();
 
   Lock lock{mutex_};
+  const auto now = ticks();  // here, where the lock has waited for what came before: the clock would, too
   require_accepting();
   start_supervisor();  // before the task exists: where that fails, there is none
   if (const auto limit = static_cast<std::size_t>(options_.max_pending.value()); limit != 0 && waiting_.size() + in_flight_ >= limit + live_workers()) {

@@ -80,7 +80,8 @@ class FutureState {
 
   void retain() noexcept { references_.fetch_add(1, std::memory_order_relaxed); }
   void release() noexcept {
-    if (references_.fetch_sub(1, std::memory_order_acq_rel) == 1) destroy();
+    // Order: acquire, pairs with the release of those that let go before: whoever holds the last reference is alone, and need not write that down.
+    if (references_.load(std::memory_order_acquire) == 1 || references_.fetch_sub(1, std::memory_order_acq_rel) == 1) destroy();
   }
 
   // Order: acquire, pairs with the release in `mark_finished`: value and failure are there.
