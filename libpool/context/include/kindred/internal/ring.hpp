@@ -88,7 +88,9 @@ class RingWriter {
   [[nodiscard]] Cursor published() const noexcept { return published_; }
   [[nodiscard]] std::size_t capacity() const noexcept { return room_.size(); }
   /// Has the peer consumed all? Reads its cursor.
-  [[nodiscard]] bool drained() noexcept { refresh(); return consumed_ == published_; }
+  [[nodiscard]] bool drained() noexcept { return unread() == 0; }
+  /// How many bytes has it not consumed? Reads its cursor.
+  [[nodiscard]] std::size_t unread() noexcept { refresh(); return static_cast<std::size_t>(static_cast<Cursor>(published_ - consumed_)); }
   [[nodiscard]] std::size_t free() const noexcept {
     return room_.size() - static_cast<std::size_t>(static_cast<Cursor>(published_ - consumed_));
   }
