@@ -145,7 +145,13 @@ bool PoolCore::saturated() const noexcept {
   if (average_ticks_ <= 0 || average_ticks_ >= nap_for_tasks_nanoseconds * ticks_per_nanosecond()) return false;
   unsigned busy = 0;
   const auto now = ticks();
-  for (const auto& slot : slots_) busy += slot->segment && slot->ready && !slot->in_flight.empty() && !runs_long(*slot, now) ? 1U : 0U;
+  const double nap = static_cast<double>(std::chrono::nanoseconds{nap_time}.count());
+  for (const auto& slot : slots_) {
+    if (!slot->segment || !slot->ready || slot->in_flight.empty() || runs_long(*slot, now)) continue;
+    const double average = slot->average_ticks > 0 ? slot->average_ticks : average_ticks_;
+    if (static_cast<double>(slot->in_flight.size()) * average < ticks_of(nap)) return false;  // it would run dry meanwhile
+    ++busy;
+  }
   return busy >= usable_cpus_;
 }
 
