@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstring>
 #include <new>
 #include <utility>
@@ -22,6 +23,8 @@ constexpr double wake_nanoseconds = 30'000;
 constexpr double unknown_nanoseconds = 1'000'000;
 // So little work is not worth another worker's turn: two that share short tasks take a core from each other and from whoever submits.
 constexpr double pack_nanoseconds = 8'000;
+// For so long the worker that was chosen last is not compared with the others anew.
+constexpr double favourite_nanoseconds = 2'000;
 // A call that has run for so long is worth taking the ones behind it away.
 constexpr double long_run_nanoseconds = 50'000;
 // A worker that gave no result for so long has its calls taken back by our clock alone, whatever it says of what it does: it lies, or is stopped.
@@ -30,12 +33,17 @@ constexpr double silent_nanoseconds = 10'000'000;
 constexpr double rebalance_due_nanoseconds = 60'000;
 constexpr std::chrono::microseconds rebalance_after{500};
 constexpr std::chrono::milliseconds silent_again{10};
+// No task is taken for longer, whatever its worker says.
+constexpr std::uint64_t longest_counted_ticks = std::uint64_t{1} << 50U;
 
-// A task during which the kernel ran something else must not look like a change of what tasks take: that would wake workers which then take the core
-// from others. A real change is followed within some tasks.
-double moved_average(double average, double latest, double ticks_a_microsecond) noexcept {
-  if (average == 0) return latest;
-  return average * 0.875 + std::min(latest, 16 * average + ticks_a_microsecond) * 0.125;
+// So much of one task's time counts.
+double most_of_one(double average, double ticks_a_microsecond) noexcept { return 16 * average + ticks_a_microsecond; }
+
+// An average moved by tasks that took `mean`; `kept` is the share of it that stays. A task during which the kernel ran something else must not look like
+// a change of what tasks take: that would wake workers which then take the core from others. A real change is followed within some tasks.
+double moved_average(double average, double mean, double kept, double ticks_a_microsecond) noexcept {
+  if (average == 0) return mean;
+  return average * kept + std::min(mean, most_of_one(average, ticks_a_microsecond)) * (1 - kept);
 }
 
 }  // namespace
@@ -93,6 +101,14 @@ WorkerSlot* PoolCore::choose_slot(std::uint64_t now) noexcept {
   if (best == nullptr || least >= ticks_of(wake_nanoseconds)) return sleeper;
   look_again_soon();  // the average may not be what the calls before it take
   return best;
+}
+
+// The one chosen a moment ago, if it still has so little to do that no other would be chosen: a burst of short tasks need not ask all for each.
+WorkerSlot* PoolCore::favourite(std::uint64_t now) const noexcept {
+  WorkerSlot* const slot = favourite_;
+  if (slot == nullptr || now >= favourite_until_ || !slot->takes_calls() || !slot->ready || slot->full || slot->silent || slot->in_flight.empty()) return nullptr;
+  const auto calls = static_cast<double>(slot->in_flight.size());
+  return slot->average_ticks > 0 && !uses_priorities_ && calls * slot->average_ticks < ticks_of(pack_nanoseconds) ? slot : nullptr;
 }
 
 bool PoolCore::still_silent(WorkerSlot& slot) noexcept {
@@ -200,10 +216,69 @@ void PoolCore::move_to_block(TaskState& task) {
 
 bool PoolCore::hand(TaskState& task, WorkerSlot& slot, std::uint64_t now) {
   try {
-    return hand_or_throw(task, slot, now);
+    const bool plain = !task.options && !task.cargo && task.bytes().size() <= largest_in_ring;
+    return plain && std::max(task.entry, task.function) >> code_module_shift <= slot.modules_known ? hand_plain(task, slot, now) : hand_or_throw(task, slot, now);
   } catch (const std::bad_alloc&) {
     return false;  // before the call was published, so it waits, and memory may be had again
   }
+}
+
+// What was taken back lies in the ring until the worker has passed it; with nothing in flight only it knows.
+std::span<std::byte> PoolCore::room_for_call(WorkerSlot& slot, std::size_t size) noexcept {
+  auto room = slot.calls.reserve_in_known(size);
+  if (room.empty() && slot.in_flight.empty()) [[unlikely]] {
+    room = slot.calls.reserve(size);
+    if (room.empty() && slot.ready && !slot.silent) begin_silence(slot);  // it may have written over the word by which it gives room back
+  }
+  return room;
+}
+
+// Most calls: arguments that fit into the ring, and nothing else.
+bool PoolCore::hand_plain(TaskState& task, WorkerSlot& slot, std::uint64_t now) {
+  const auto arguments = task.bytes();
+  const std::size_t size = sizeof(CallHeader) + round_to_ring(arguments.size());
+  const auto room = room_for_call(slot, size);
+  if (room.empty()) return false;
+  slot.in_flight.make_room();
+  // From here on nothing throws.
+  auto* const header = write_header(room.data(), task);
+  header->attachments = 0;
+  header->flags = 0;
+  header->name_bytes = 0;
+  header->argument_bytes = static_cast<std::uint32_t>(arguments.size());
+  slot.stats.argument_bytes += arguments.size();
+  if (!arguments.empty()) std::memcpy(room.data() + sizeof(CallHeader), arguments.data(), arguments.size());
+  publish_call(task, slot, *header, size, now);
+  return true;
+}
+
+CallHeader* PoolCore::write_header(std::byte* at, const TaskState& task) noexcept {
+  auto* const header = ::new (at) CallHeader;
+  header->state.store(call_state::queued, std::memory_order_relaxed);
+  header->task_id = task.id;
+  header->entry = task.entry;
+  header->function = task.function;
+  header->attempt = static_cast<std::uint16_t>(task.attempts + 1);
+  return header;
+}
+
+void PoolCore::publish_call(TaskState& task, WorkerSlot& slot, CallHeader& header, std::size_t size, std::uint64_t now) {
+  if (slot.in_flight.empty()) {
+    slot.progress_ticks = now;
+    // Before the call is published, so that the worker sees it with the call: a waiter that fell asleep while this slot had nothing to do.
+    if (leader_sleeps_) arm(slot, Armed::waiter, true);
+  }
+  KINDRED_INJECTION_POINT("parent.hand.before_publish");
+  slot.calls.publish(size);
+  KINDRED_INJECTION_POINT("parent.hand.published");
+
+  slot.in_flight.push_back({&task, &header, slot.calls.published()});
+  ++in_flight_;
+  ++slot.handed;
+  task.place = TaskState::Place::handed;
+  task.slot = &slot;
+  task.header.store(&header, std::memory_order_relaxed);
+  if (const auto most = static_cast<std::uint64_t>(options_.max_tasks_per_worker.value()); most != 0 && slot.handed >= most) ask_to_leave(slot);
 }
 
 bool PoolCore::hand_or_throw(TaskState& task, WorkerSlot& slot, std::uint64_t now) {
@@ -221,12 +296,7 @@ bool PoolCore::hand_or_throw(TaskState& task, WorkerSlot& slot, std::uint64_t no
   const std::size_t attachments = task.cargo ? task.cargo->attachments.size() : 0;
   const std::size_t argument_bytes = external ? sizeof(BlockReference) : arguments.size();
   const std::size_t size = sizeof(CallHeader) + round_to_ring(name.size()) + round_to_ring(argument_bytes) + attachments * sizeof(std::uint64_t);
-  auto room = slot.calls.reserve_in_known(size);
-  // What was taken back lies in the ring until the worker has passed it; with nothing in flight only it knows.
-  if (room.empty() && slot.in_flight.empty()) {
-    room = slot.calls.reserve(size);
-    if (room.empty() && slot.ready && !slot.silent) begin_silence(slot);  // it may have written over the word by which it gives room back
-  }
+  const auto room = room_for_call(slot, size);
   if (room.empty()) return false;
 
   if (std::max(task.entry, task.function) >> code_module_shift > slot.modules_known && !send_modules(slot, std::max(task.entry, task.function))) return false;
@@ -251,16 +321,12 @@ bool PoolCore::hand_or_throw(TaskState& task, WorkerSlot& slot, std::uint64_t no
     add_timer(std::chrono::steady_clock::now() + first, task);
   }
   // From here on nothing throws.
-  auto* const header = ::new (room.data()) CallHeader;
-  header->state.store(call_state::queued, std::memory_order_relaxed);
-  header->task_id = task.id;
-  header->entry = task.entry;
-  header->function = task.function;
-  header->attempt = static_cast<std::uint16_t>(task.attempts + 1);
+  auto* const header = write_header(room.data(), task);
   header->attachments = static_cast<std::uint16_t>(attachments);
   header->flags = external ? call_is_external : 0;
   header->name_bytes = static_cast<std::uint16_t>(name.size());
   header->argument_bytes = static_cast<std::uint32_t>(argument_bytes);
+  slot.stats.argument_bytes += argument_bytes;
   std::byte* at = room.data() + sizeof(CallHeader);
   if (!name.empty()) std::memcpy(at, name.data(), name.size());
   at += round_to_ring(name.size());
@@ -271,21 +337,7 @@ bool PoolCore::hand_or_throw(TaskState& task, WorkerSlot& slot, std::uint64_t no
   }
   at += round_to_ring(argument_bytes);
   if (!ids.empty()) std::memcpy(at, ids.data(), ids.size() * sizeof(std::uint64_t));
-  // Before the call is published, so that the worker sees it with the call: a waiter that fell asleep while this slot had nothing to do.
-  if (leader_sleeps_ && slot.in_flight.empty()) arm(slot, Armed::waiter, true);
-  KINDRED_INJECTION_POINT("parent.hand.before_publish");
-  slot.calls.publish(size);
-  KINDRED_INJECTION_POINT("parent.hand.published");
-
-  if (slot.in_flight.empty()) slot.progress_ticks = now;
-  slot.in_flight.push_back({&task, header, slot.calls.published()});
-  ++in_flight_;
-  ++slot.handed;
-  slot.stats.argument_bytes += argument_bytes;
-  task.place = TaskState::Place::handed;
-  task.slot = &slot;
-  task.header.store(header, std::memory_order_relaxed);
-  if (const auto most = static_cast<std::uint64_t>(options_.max_tasks_per_worker.value()); most != 0 && slot.handed >= most) ask_to_leave(slot);
+  publish_call(task, slot, *header, size, now);
   return true;
 }
 
@@ -322,8 +374,13 @@ void PoolCore::place(TaskState& task, std::uint64_t now) {
     return want_workers();
   }
   if (waiting_.empty()) {
-    WorkerSlot* const slot = choose_slot(now);
-    (void)tell_cpu();
+    WorkerSlot* slot = favourite(now);
+    if (slot == nullptr) {
+      slot = choose_slot(now);
+      (void)tell_cpu();
+      favourite_ = slot;
+      favourite_until_ = now + static_cast<std::uint64_t>(ticks_of(favourite_nanoseconds));
+    }
     if (slot != nullptr && hand(task, *slot, now)) {
       const bool was_idle = slot->in_flight.size() == 1;
       wake_worker(*slot);
@@ -545,52 +602,75 @@ bool PoolCore::take_cargo(WorkerSlot& slot, const ResultHeader& result, std::spa
   return true;
 }
 
-void PoolCore::take_result(WorkerSlot& slot, std::span<const std::byte> message) {
+void PoolCore::take_result(WorkerSlot& slot, std::span<const std::byte> message, ResultTimes& times) {
   ResultHeader result;
-  if (message.size() < sizeof result) return condemn(slot, "a result is shorter than its header");
+  if (message.size() < sizeof result) [[unlikely]] return condemn(slot, "a result is shorter than its header");
   std::memcpy(&result, message.data(), sizeof result);  // once: the worker may change it while we look
   const std::size_t value_room = round_to_ring(result.value_bytes);
   const std::size_t id_bytes = result.attachments * sizeof(std::uint64_t);
-  if (slot.in_flight.empty() || slot.in_flight.front().task->id != result.task_id) {
+  if (slot.in_flight.empty() || slot.in_flight.front().task->id != result.task_id) [[unlikely]] {
     return condemn(slot, "a result is for task " + std::to_string(result.task_id) + ", which this worker was not running");
   }
-  if (sizeof result + value_room + id_bytes > message.size() || (result.kind != ResultKind::value && result.kind != ResultKind::failure)) {
+  if (sizeof result + value_room + id_bytes > message.size() || (result.kind != ResultKind::value && result.kind != ResultKind::failure)) [[unlikely]] {
     return condemn(slot, "a result's sizes do not add up");
   }
-  const InFlight entry = slot.in_flight.front();
-  TaskState& task = *entry.task;
-  auto value = message.subspan(sizeof result, result.value_bytes);
-
-  std::unique_ptr<Cargo> cargo;
-  std::unique_ptr<Failure> missing;
-  bool memory_ended = false;  // ours: the task fails with that, and its worker goes on
-  if (id_bytes != 0 || (result.flags & result_is_external) != 0) {
-    try {
-      if (!take_cargo(slot, result, value, message.subspan(sizeof result + value_room, id_bytes), cargo, missing)) return;
-    } catch (const std::bad_alloc&) {
-      cargo.reset();
-      memory_ended = true;
-    }
+  TaskState& task = *slot.in_flight.front().task;
+  const auto value = message.subspan(sizeof result, result.value_bytes);
+  if (id_bytes != 0 || result.flags != 0 || result.kind != ResultKind::value) [[unlikely]] {
+    return take_rare_result(slot, task, result, value, message.subspan(sizeof result + value_room, id_bytes), times);
   }
+  pass_call(slot, task, result, times);
+  slot.stats.result_bytes += value.size();
+  totals_.result_bytes += value.size();
+  if (task.finished()) [[unlikely]] return task.release();  // cancelled by killing, and faster than the kill
+  try {
+    task.store(value);
+  } catch (const std::bad_alloc&) {  // the task fails with that, and its worker goes on
+    ++slot.stats.tasks_failed;
+    return finish(task, Outcome::failure);
+  }
+  finish_with_value(slot, task, nullptr);
+}
 
+void PoolCore::pass_call(WorkerSlot& slot, TaskState& task, const ResultHeader& result, ResultTimes& times) noexcept {
   KINDRED_INJECTION_POINT("parent.result.taken");
+  slot.calls.give_back(slot.in_flight.front().end);
   slot.in_flight.pop_front();
-  slot.calls.give_back(entry.end);
   --in_flight_;
   task.header.store(nullptr, std::memory_order_relaxed);
   task.slot = nullptr;
   task.place = TaskState::Place::nowhere;
   // The times are the worker's word: they move statistics and nothing else, so a liar only harms its own share.
   const std::uint64_t ran = result.ended_ticks > result.begun_ticks ? result.ended_ticks - result.begun_ticks : 0;
-  const std::uint64_t queued = result.begun_ticks > task.submitted_ticks ? result.begun_ticks - task.submitted_ticks : 0;
-  const auto bounded_ran = static_cast<double>(std::min<std::uint64_t>(ran, std::uint64_t{1} << 50U));
-  slot.average_ticks = moved_average(slot.average_ticks, bounded_ran, ticks_of(1'000));
-  average_ticks_ = moved_average(average_ticks_, bounded_ran, ticks_of(1'000));
-  run_ticks_ += ran;
-  queue_ticks_ += queued;
-  slot.run_ticks += ran;
-  slot.queue_ticks += queued;
+  times.queued += result.begun_ticks > task.submitted_ticks ? result.begun_ticks - task.submitted_ticks : 0;
+  times.ran += ran;
+  times.counted += std::min(ran, times.most);
+  ++times.results;
   task.ran_ticks = ran;
+}
+
+void PoolCore::finish_with_value(WorkerSlot& slot, TaskState& task, std::unique_ptr<Cargo> cargo) {
+  ++slot.stats.tasks_done;
+  task.cargo = std::move(cargo);
+  if (!deaths_.empty()) deaths_.clear();  // it is no crash loop where tasks succeed
+  finish(task, Outcome::value);
+}
+
+// A failure, or a result with more than its bytes.
+void PoolCore::take_rare_result(WorkerSlot& slot, TaskState& task, const ResultHeader& result, std::span<const std::byte> value, std::span<const std::byte> ids,
+                                ResultTimes& times) {
+  std::unique_ptr<Cargo> cargo;
+  std::unique_ptr<Failure> missing;
+  bool memory_ended = false;  // ours: the task fails with that, and its worker goes on
+  if (!ids.empty() || (result.flags & result_is_external) != 0) {
+    try {
+      if (!take_cargo(slot, result, value, ids, cargo, missing)) return;
+    } catch (const std::bad_alloc&) {
+      cargo.reset();
+      memory_ended = true;
+    }
+  }
+  pass_call(slot, task, result, times);
   const std::size_t result_bytes = cargo && cargo->block ? cargo->block_bytes : value.size();
   slot.stats.result_bytes += result_bytes;
   totals_.result_bytes += result_bytes;
@@ -598,7 +678,7 @@ void PoolCore::take_result(WorkerSlot& slot, std::span<const std::byte> message)
     take_back_all(slot);
     ask_to_leave(slot);
   }
-  if (task.finished()) return task.release();  // cancelled by killing, and faster than the kill
+  if (task.finished()) return task.release();  // as in take_result
   if (result.kind == ResultKind::value && !missing && !memory_ended) {
     try {
       if (cargo && cargo->block) {
@@ -614,13 +694,7 @@ void PoolCore::take_result(WorkerSlot& slot, std::span<const std::byte> message)
     ++slot.stats.tasks_failed;
     return finish(task, Outcome::failure, std::move(missing));
   }
-
-  if (result.kind == ResultKind::value) {
-    ++slot.stats.tasks_done;
-    task.cargo = std::move(cargo);
-    if (!deaths_.empty()) deaths_.clear();  // it is no crash loop where tasks succeed
-    return finish(task, Outcome::value);
-  }
+  if (result.kind == ResultKind::value) return finish_with_value(slot, task, std::move(cargo));
   ++slot.stats.tasks_failed;
   task.attempts = static_cast<std::uint16_t>(task.attempts + 1);
   if (task.options && task.options->retry_exceptions && try_again(task)) return;
@@ -630,16 +704,20 @@ void PoolCore::take_result(WorkerSlot& slot, std::span<const std::byte> message)
 }
 
 bool PoolCore::pump_slot(WorkerSlot& slot) {
+  const double average = slot.average_ticks > 0 ? slot.average_ticks : average_ticks_;
+  ResultTimes times;
+  times.most = average > 0 ? static_cast<std::uint64_t>(most_of_one(average, ticks_of(1'000))) : longest_counted_ticks;
   bool any = false;
   for (;;) {
     const auto message = slot.results.next();
     if (message.empty()) break;
-    take_result(slot, message);
+    take_result(slot, message, times);
     any = true;
     if (slot.kill_reason == WorkerSlot::KillReason::protocol) break;
   }
   if (slot.results.corrupt() && slot.kill_reason != WorkerSlot::KillReason::protocol) condemn(slot, "its result ring is inconsistent");
   if (!any) return false;
+  note_times(slot, times);
   slot.progress_ticks = ticks();
   slot.full = false;
   KINDRED_INJECTION_POINT("parent.result.before_release");
@@ -650,6 +728,19 @@ bool PoolCore::pump_slot(WorkerSlot& slot) {
     if (options_.idle_timeout && supervisor_runs_) kick();
   }
   return true;
+}
+
+void PoolCore::note_times(WorkerSlot& slot, const ResultTimes& times) noexcept {
+  if (times.results == 0) return;
+  const double mean = static_cast<double>(times.counted) / static_cast<double>(times.results);
+  constexpr double kept_by_one = 0.875;
+  const double kept = times.results == 1 ? kept_by_one : std::pow(kept_by_one, static_cast<double>(times.results));
+  slot.average_ticks = moved_average(slot.average_ticks, mean, kept, ticks_of(1'000));
+  average_ticks_ = moved_average(average_ticks_, mean, kept, ticks_of(1'000));
+  run_ticks_ += times.ran;
+  queue_ticks_ += times.queued;
+  slot.run_ticks += times.ran;
+  slot.queue_ticks += times.queued;
 }
 
 bool PoolCore::pump() {

@@ -117,6 +117,7 @@ class PoolCore {
   [[nodiscard]] double ticks_of(double nanoseconds) const noexcept { return nanoseconds * ticks_a_nanosecond_; }
   [[nodiscard]] bool has_enough_ahead(const WorkerSlot& slot, std::int64_t calls, double average) const noexcept;
   [[nodiscard]] WorkerSlot* choose_slot(std::uint64_t now) noexcept;
+  [[nodiscard]] WorkerSlot* favourite(std::uint64_t now) const noexcept;
   [[nodiscard]] static bool front_is_unbegun(WorkerSlot& slot) noexcept;
   [[nodiscard]] static bool has_lost_a_call(WorkerSlot& slot) noexcept;
   void look_at_unbegun_later() noexcept;  ///< for a waiter that is about to sleep: a worker that was handed something may be stopped
@@ -126,7 +127,11 @@ class PoolCore {
   [[nodiscard]] static bool still_silent(WorkerSlot& slot) noexcept;  ///< for a silent one: looks whether it has passed what was taken back
   [[nodiscard]] bool gives_nothing(const WorkerSlot& slot, std::uint64_t now) const noexcept;  ///< neither a begin nor a result, by our clock
   bool hand(TaskState& task, WorkerSlot& slot, std::uint64_t now);  ///< false: no room, in its ring, its socket or our memory
+  bool hand_plain(TaskState& task, WorkerSlot& slot, std::uint64_t now);
   bool hand_or_throw(TaskState& task, WorkerSlot& slot, std::uint64_t now);
+  [[nodiscard]] static std::span<std::byte> room_for_call(WorkerSlot& slot, std::size_t size) noexcept;
+  [[nodiscard]] static CallHeader* write_header(std::byte* at, const TaskState& task) noexcept;
+  void publish_call(TaskState& task, WorkerSlot& slot, CallHeader& header, std::size_t size, std::uint64_t now);
   void place(TaskState& task, std::uint64_t now);                   ///< to a worker, or to those that wait
   void refill();                                 ///< those that wait, to workers
   void wake_worker(WorkerSlot& slot) noexcept;
@@ -146,7 +151,20 @@ class PoolCore {
   void arm_all() noexcept;
   [[nodiscard]] bool pump();                     ///< takes in all results that are there; true: there were some
   bool pump_slot(WorkerSlot& slot);
-  void take_result(WorkerSlot& slot, std::span<const std::byte> message);
+  /// What the results that were taken in at once say of their times, in ticks.
+  struct ResultTimes {
+    std::uint64_t most = 0;     ///< so much of each counts for the averages
+    std::uint64_t counted = 0;
+    std::uint64_t ran = 0;
+    std::uint64_t queued = 0;
+    std::size_t results = 0;
+  };
+  void take_result(WorkerSlot& slot, std::span<const std::byte> message, ResultTimes& times);
+  void take_rare_result(WorkerSlot& slot, TaskState& task, const ResultHeader& result, std::span<const std::byte> value, std::span<const std::byte> ids,
+                        ResultTimes& times);
+  void pass_call(WorkerSlot& slot, TaskState& task, const ResultHeader& result, ResultTimes& times) noexcept;
+  void finish_with_value(WorkerSlot& slot, TaskState& task, std::unique_ptr<Cargo> cargo);
+  void note_times(WorkerSlot& slot, const ResultTimes& times) noexcept;
   bool take_cargo(WorkerSlot& slot, const ResultHeader& result, std::span<const std::byte> value, std::span<const std::byte> ids, std::unique_ptr<Cargo>& cargo,
                   std::unique_ptr<Failure>& missing);
   void take_messages(WorkerSlot& slot);          ///< from its socket
@@ -246,6 +264,8 @@ class PoolCore {
   std::atomic<std::size_t> max_workers_;
   std::vector<std::unique_ptr<WorkerSlot>> slots_;  // never shrinks
   std::size_t next_slot_ = 0;
+  WorkerSlot* favourite_ = nullptr;  // chosen last
+  std::uint64_t favourite_until_ = 0;
   WaitingTasks waiting_;
   std::uint64_t next_task_id_ = 1;
   std::uint32_t next_owner_ = 2;
