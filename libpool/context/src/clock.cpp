@@ -1,6 +1,6 @@
 #include "kindred/internal/clock.hpp"
 
-#include <cmath>
+#include <atomic>
 
 namespace kindred::internal {
 namespace {
@@ -26,25 +26,43 @@ Pair read_both() noexcept {
   return best;
 }
 
+// When the program was loaded. Most pools are made some milliseconds later, and then nobody needs to wait for time to pass.
+const Pair& at_load() noexcept {
+  static const Pair pair = read_both();
+  return pair;
+}
+[[maybe_unused]] const Pair& load = at_load();
+
+// So much time must lie between two readings, and not more: the machine may have slept in a long one.
+constexpr std::chrono::milliseconds shortest_base{2};
+constexpr std::chrono::seconds longest_base{1};
+
 double measure() noexcept {
 #if defined(__aarch64__)
   std::uint64_t frequency;
   asm volatile("mrs %0, cntfrq_el0" : "=r"(frequency));
   return static_cast<double>(frequency) / 1e9;
 #else
-  const Pair begin = read_both();
-  Pair end = begin;
-  while (end.time - begin.time < std::chrono::milliseconds{2}) end = read_both();
+  Pair begin = at_load();
+  Pair end = read_both();
+  if (end.time - begin.time > longest_base) begin = end;
+  while (end.time - begin.time < shortest_base) end = read_both();
   return static_cast<double>(end.tick - begin.tick) / std::chrono::duration<double, std::nano>(end.time - begin.time).count();
 #endif
 }
 
+constinit std::atomic<double> told_rate{0};
+
 }  // namespace
 
 double ticks_per_nanosecond() noexcept {
+  if (const double told = told_rate.load(std::memory_order_relaxed); told > 0) [[likely]] return told;
   static const double rate = measure();
+  told_rate.store(rate, std::memory_order_relaxed);
   return rate;
 }
+
+void tell_ticks_per_nanosecond(double rate) noexcept { told_rate.store(rate, std::memory_order_relaxed); }
 
 void TickTranslator::refresh() noexcept {
   nanoseconds_per_tick_ = 1.0 / ticks_per_nanosecond();

@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "kindred/error.hpp"
+#include "kindred/internal/clock.hpp"
 
 namespace kindred::internal {
 
@@ -18,6 +19,7 @@ Segment Segment::create(const SegmentShape& shape) {
   header->result_bytes = shape.result_bytes;
   header->log_offset = header_bytes + shape.call_bytes + shape.result_bytes + crash_bytes;
   header->log_bytes = shape.log_bytes;
+  header->ticks_per_nanosecond = ticks_per_nanosecond();
   header->magic = SegmentHeader::magic_value;
   return segment;
 }
@@ -29,6 +31,7 @@ Segment Segment::adopt(Descriptor fd, std::size_t bytes) {
   if (header.magic != SegmentHeader::magic_value) {
     throw UsageError{"the segment that the parent sent is of another version of kindred. Build the program and its libraries anew."};
   }
+  tell_ticks_per_nanosecond(header.ticks_per_nanosecond);
   segment.shape_ = {.call_bytes = header.call_bytes, .result_bytes = header.result_bytes, .log_bytes = header.log_bytes};
   return segment;
 }

@@ -18,9 +18,11 @@ namespace kindred::internal {
 #endif
 }
 
-/// Ticks a nanosecond, measured once per machine boot and process (inherited by fork). First call may take about 10 ms unless the
-/// kernel says it (perf's mmap page, arm64's CNTFRQ); call it off the hot path.
+/// Ticks a nanosecond. Measured once in a process, if nobody told it, which takes what is missing to 2 ms since the program was loaded (all of it
+/// later than a second after that); inherited by fork.
 [[nodiscard]] double ticks_per_nanosecond() noexcept;
+/// Another process of this machine has measured it.
+void tell_ticks_per_nanosecond(double rate) noexcept;
 
 /// Translates ticks to wall-clock time. Re-anchored by `refresh()`, so that a clock step is followed for later records and never
 /// reorders: order is always by ticks. One thread at a time.

@@ -34,6 +34,7 @@ struct SegmentHeader {
   std::uint64_t result_bytes;
   std::uint64_t log_offset;
   std::uint64_t log_bytes;
+  double ticks_per_nanosecond;  ///< as the parent has measured it: a worker need not
 
   RingCursors<> calls;    ///< published: parent; consumed: worker
   RingCursors<> results;  ///< published: worker; consumed: parent
