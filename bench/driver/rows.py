@@ -29,6 +29,7 @@ class Row:
     note: str = ""
     together: bool = False  # the contestants rest, so they can do it at once
     fixed_limit: float | None = None  # a limit that is counted, not measured
+    scatter: int = 1  # rounds are so many times as many, for what is short and differs much from run to run (process pools of other languages do not)
 
 
 def words(**arguments):
@@ -118,23 +119,23 @@ def main_rows(scale):
     rows = [
         tasks_row("tasks_empty", "empty tasks with futures, submit all, then get all; 2 workers", 0, n(300_000), n(4_000), 3e6, conditions=[
             at_least(3, lambda m, r: best(m, r, "thread"), "3x the best thread pool"),
-            at_least(300, lambda m, r: m.get("CPython"), "300x CPython")]),
+            at_least(300, lambda m, r: m.get("CPython"), "300x CPython")], scatter=3),
         tasks_row("tasks_1us", "the same, 1 us of work each", 1, n(200_000), n(4_000), 1.2e6),
         tasks_row("tasks_10us", "the same, 10 us of work each", 10, n(50_000), n(4_000), 150e3),
     ]
 
-    def round_trips(name, work, row, count, python_count, floors, goal, conditions, python):
+    def round_trips(name, work, row, count, python_count, floors, goal, conditions, python, scatter=1):
         arguments = dict(row=row, workers=2)
         return Row(name, work, "us", "less",
                    [*floors, kindred("round_trip", count=count, **arguments), *thread_pools(count=count, **arguments),
-                    *process_pools(python, count=python_count, **arguments)], goal, conditions, note="p50; p99 beside it")
+                    *process_pools(python, count=python_count, **arguments)], goal, conditions, note="p50; p99 beside it", scatter=scatter)
     rows += [
         round_trips("round_trip", "one round trip after another, p50", "round_trip", n(20_000), n(500, 100),
                     [floor("ring", row="round_trip", count=n(100_000))], 1.0, [], tuple(PROCESS_POOLS)),
         round_trips("round_trip_after_silence", "a round trip after 1-3 ms of silence, p50", "round_trip_after_silence", n(300, 50), n(100, 30),
                     [floor("wake", "spin with yield", how="yield", count=n(300, 50)), floor("wake", "spin with pause", how="pause", count=n(300, 50)),
                      floor("wake", "futex", how="futex", count=n(300, 50)), floor("wake", "eventfd", how="eventfd", count=n(300, 50))], None,
-                    [at_least(1, lambda m, r: best(m, r, "thread"), "as the best thread pool, or better")], ("CPython", "mp.Pool", "loky")),
+                    [at_least(1, lambda m, r: best(m, r, "thread"), "as the best thread pool, or better")], ("CPython", "mp.Pool", "loky"), scatter=3),
         Row("map_ints", "map over 1e5 ints, chunked, result of a double each; 2 workers", "ms", "less",
             [floor("copy", row="map", bytes=800_000, count=n(50, 5), workers=2), kindred("map", items=100_000, count=n(50, 5), workers=2),
              *thread_pools(row="map", items=100_000, count=n(50, 5), workers=2),
@@ -171,7 +172,7 @@ def main_rows(scale):
                          *loggers("log_call", n(500, 50), workers, n(100, 20))], 55, [
                             ("1.1x the limit of this run", lambda m, r: None if not m.get("kindred") or not m.get("limit")
                              else m["kindred"] <= 1.1 * m["limit"]),
-                            ("below quill", lambda m, r: None if not m.get("kindred") or not m.get("quill") else m["kindred"] < m["quill"])]))
+                            ("below quill", lambda m, r: None if not m.get("kindred") or not m.get("quill") else m["kindred"] < m["quill"])], scatter=3))
     for workers, name in ((2, "log_records"), (1, "log_records_one")):
         rows.append(Row(name, f"records to a file, end to end, {workers} producing", "records/s", "more",
                         [floor("log_records", count=n(400_000), workers=workers), kindred("log_records", count=n(400_000), workers=workers),
