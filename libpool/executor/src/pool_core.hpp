@@ -28,6 +28,7 @@
 #include "kindred/stats.hpp"
 #include "kindred/task_error.hpp"
 #include "memory_blocks.hpp"
+#include "pool_lock.hpp"
 #include "task_state.hpp"
 #include "waiting_tasks.hpp"
 #include "worker_slot.hpp"
@@ -102,7 +103,7 @@ class PoolCore {
   void give_back_room(void* of_a_task) noexcept;  ///< any thread
 
  private:
-  using Lock = std::unique_lock<std::mutex>;
+  using Lock = std::unique_lock<PoolLock>;
   ~PoolCore();
 
   // What must happen once the lock is given back: users' objects are destroyed and callbacks queued outside of it.
@@ -247,7 +248,7 @@ class PoolCore {
   bool executor_gone_ = false;
   const ExecutorOptions options_;
   const std::uint32_t owner_pid_;
-  const bool light_side_ = register_light_side();  // of the barrier that a worker makes before it sleeps
+  const bool light_side_ = register_light_side();  // of the barriers that a worker, or a thread of ours, makes before it sleeps
   Call initializer_;
   Attachments start_attachments_;    // what initializer and finalizer need, sent to each worker at its start
   Context context_;                  // member order is shutdown order: the context goes last
@@ -260,7 +261,7 @@ class PoolCore {
   CallbackRunner callbacks_{[this] { callbacks_idle(); }};
   std::unique_ptr<InterruptWatch> interrupt_;
 
-  mutable std::mutex mutex_;
+  mutable PoolLock mutex_{light_side_};
   std::atomic<std::size_t> max_workers_;
   std::vector<std::unique_ptr<WorkerSlot>> slots_;  // never shrinks
   std::size_t next_slot_ = 0;
@@ -278,8 +279,8 @@ class PoolCore {
   Afterwards afterwards_;
   double average_ticks_ = 0;
   std::uint64_t bounded_waiting_ = 0;
-  std::condition_variable room_;     // for max_pending
-  std::condition_variable changed_;  // tasks finished, workers gone: shutdown waits on it
+  std::condition_variable_any room_;     // for max_pending
+  std::condition_variable_any changed_;  // tasks finished, workers gone: shutdown waits on it
 
   // Waiting threads: one leads (spins, or sleeps on the waiter bell), the others follow it.
   Waiter* leader_ = nullptr;

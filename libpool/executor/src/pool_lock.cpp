@@ -1,0 +1,28 @@
+#include "pool_lock.hpp"
+
+#include <chrono>
+
+#include "kindred/internal/clock.hpp"
+
+namespace kindred::internal {
+namespace {
+
+// The lock is held for short steps: mostly it is free again before a sleep would have begun.
+constexpr int looks_before_sleep = 64;
+constexpr std::chrono::milliseconds look_again{10};
+
+}  // namespace
+
+void PoolLock::lock_slowly() noexcept {
+  for (int look = 0; look < looks_before_sleep; ++look) {
+    cpu_relax();
+    if (held_.load(std::memory_order_relaxed) == 0 && try_lock()) return;
+  }
+  waiters_.fetch_add(1, std::memory_order_seq_cst);
+  // Refused to this process by now, by a filter of system calls: then an unlock may have overlooked us, and we look again.
+  const bool sure = heavy_barrier();
+  while (!try_lock()) (void)futex_wait(held_, 1, sure ? Deadline{} : Deadline{std::chrono::steady_clock::now() + look_again});
+  waiters_.fetch_sub(1, std::memory_order_relaxed);
+}
+
+}  // namespace kindred::internal
