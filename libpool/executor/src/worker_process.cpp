@@ -52,6 +52,11 @@ WorkerProcess::WorkerProcess(WorkerBootstrap& boot)
 
 int WorkerProcess::run() {
   for (;;) {
+    if (calls_.ready()) {
+      // Both lines are the parent's yet. They come together, the call's at once to be written to, which claims it.
+      calls_.prefetch();
+      results_.prefetch();
+    }
     const auto message = calls_.next();
     if (message.empty()) {
       if (calls_.corrupt()) exit_now(74);  // only this worker's own tasks can have done it: it ends, and what it had not begun goes elsewhere

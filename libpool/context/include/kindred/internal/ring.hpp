@@ -7,6 +7,8 @@
 #include <cstring>
 #include <span>
 
+#include "kindred/internal/prefetch.hpp"
+
 namespace kindred::internal {
 
 /// The two cursors of a ring. They count bytes ever published and consumed; each lies in a cache line that one side alone writes.
@@ -85,6 +87,8 @@ class RingWriter {
     cursors_->published.store(published_, std::memory_order_release);
   }
 
+  /// The next message is about to be written.
+  void prefetch() const noexcept { prefetch_to_write(room_.data() + offset()); }
   [[nodiscard]] Cursor published() const noexcept { return published_; }
   [[nodiscard]] std::size_t capacity() const noexcept { return room_.size(); }
   /// Has the peer consumed all? Reads its cursor.
@@ -147,6 +151,8 @@ class RingReader {
 
   /// Is there something that `next` would return? Reads the peer's cursor only where the known part is used up.
   [[nodiscard]] bool ready() noexcept { return read_ != known_ || look(); }
+  /// The next message is there, and is about to be read and written to.
+  void prefetch() const noexcept { prefetch_to_write(room_.data() + (static_cast<std::size_t>(read_) & (room_.size() - 1))); }
   /// The same look without changing state that only the consumer may touch: any thread.
   [[nodiscard]] bool peek(Cursor read) const noexcept { return cursors_->published.load(std::memory_order_acquire) != read; }
   [[nodiscard]] Cursor position() const noexcept { return read_; }
