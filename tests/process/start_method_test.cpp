@@ -20,6 +20,7 @@
 #include <spdlog/sinks/basic_file_sink.h>
 #include <spdlog/spdlog.h>
 
+#include "kindred/internal/clock.hpp"
 #include "kindred/kindred.hpp"
 #include "support/tasks.hpp"
 #include "support/test.hpp"
@@ -140,6 +141,12 @@ int what_was_preloaded() { return preloaded; }
 void fail_to_preload() { throw std::runtime_error{"libmodel.so is missing"}; }
 
 }  // namespace
+
+TEST_CASE_EACH_START_METHOD("a worker is told what a tick of the clock is, and does not measure it") {
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  // The same to the last bit: what is measured twice differs.
+  CHECK(pool.submit([] { return kindred::internal::ticks_per_nanosecond(); }).get() == kindred::internal::ticks_per_nanosecond());
+}
 
 TEST_CASE_EACH_START_METHOD("a worker has its own descriptors only, whatever the parent has open (D91)") {
   ResourceAudit audit;

@@ -10,7 +10,6 @@
 
 #include <doctest/doctest.h>
 
-
 using namespace std::chrono_literals;
 using kindred::internal::PoolLock;
 
@@ -42,7 +41,7 @@ void count_together(PoolLock& lock) {
   CHECK(met == 0);
 }
 
-// A thread that sleeps for the lock gets it when it is given back, and not by looking again: measured over many times.
+// A thread that waits for the lock gets it once it is given back, however long it has waited: one that nobody wakes hangs here.
 void hand_to_sleeper(PoolLock& lock) {
   for (int round = 0; round < 300; ++round) {
     std::atomic<bool> waits{false};

@@ -10,7 +10,7 @@ namespace kindred::internal {
 /// The lock of a pool: a mutex that is given back by a plain store.
 ///
 /// `std::mutex` is given back by an exchange, which waits until all stores before it have reached their cache lines. A submit has just stored to lines
-/// that a worker reads, so that wait was a tenth of what a short task costs. Here it is paid for by who has to sleep for the lock: it makes a
+/// that a worker reads, so that wait was much of what a short task costs. Here it is paid for by who has to sleep for the lock: it makes a
 /// heavy barrier after it has said so.
 ///
 ///     unlock:  held = 0;     (compiler barrier)   waiters != 0?  -> wake
