@@ -8,14 +8,17 @@ namespace kindred::internal {
 namespace {
 
 // The lock is held for short steps: mostly it is free again before a sleep would have begun.
-constexpr int looks_before_sleep = 64;
+constexpr int looks_before_yield = 64;
+// With more threads than cores its holder may wait for a core. Who yields lets it run, for less than it takes to sleep, which is a barrier by all.
+constexpr int yields_before_sleep = 32;
 constexpr std::chrono::milliseconds look_again{10};
 
 }  // namespace
 
 void PoolLock::lock_slowly() noexcept {
-  for (int look = 0; look < looks_before_sleep; ++look) {
-    cpu_relax();
+  for (int look = 0; look < looks_before_yield + yields_before_sleep; ++look) {
+    if (look < looks_before_yield) cpu_relax();
+    else yield_cpu();
     if (held_.load(std::memory_order_relaxed) == 0 && try_lock()) return;
   }
   waiters_.fetch_add(1, std::memory_order_seq_cst);
