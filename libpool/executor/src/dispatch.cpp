@@ -247,7 +247,9 @@ bool PoolCore::hand_plain(TaskState& task, WorkerSlot& slot, std::uint64_t now) 
   header->name_bytes = 0;
   header->argument_bytes = static_cast<std::uint32_t>(arguments.size());
   slot.stats.argument_bytes += arguments.size();
-  if (!arguments.empty()) std::memcpy(room.data() + sizeof(CallHeader), arguments.data(), arguments.size());
+  std::byte* const at = room.data() + sizeof(CallHeader);
+  if (arguments.size() <= TaskState::inline_bytes) [[likely]] copy_small(at, arguments.data(), arguments.size());
+  else std::memcpy(at, arguments.data(), arguments.size());
   publish_call(task, slot, *header, size, now);
   return true;
 }
@@ -277,7 +279,7 @@ void PoolCore::publish_call(TaskState& task, WorkerSlot& slot, CallHeader& heade
   ++slot.handed;
   task.place = TaskState::Place::handed;
   task.slot = &slot;
-  task.header.store(&header, std::memory_order_relaxed);
+  task.header = &header;
   if (const auto most = static_cast<std::uint64_t>(options_.max_tasks_per_worker.value()); most != 0 && slot.handed >= most) ask_to_leave(slot);
 }
 
@@ -433,8 +435,6 @@ bool PoolCore::take_back(WorkerSlot& slot, std::size_t position, bool requeue) {
   slot.in_flight.erase(position);
   --in_flight_;
   --slot.handed;
-  task.header.store(nullptr, std::memory_order_relaxed);
-  task.slot = nullptr;
   task.place = TaskState::Place::nowhere;
   if (requeue) {
     ++totals_.taken_back;
@@ -622,14 +622,15 @@ void PoolCore::take_result(WorkerSlot& slot, std::span<const std::byte> message,
   pass_call(slot, task, result, times);
   slot.stats.result_bytes += value.size();
   totals_.result_bytes += value.size();
-  if (task.finished()) [[unlikely]] return task.release();  // cancelled by killing, and faster than the kill
+  if (task.finished()) [[unlikely]] return task.unpin();  // cancelled by killing, and faster than the kill
   try {
     task.store(value);
   } catch (const std::bad_alloc&) {  // the task fails with that, and its worker goes on
     ++slot.stats.tasks_failed;
     return finish(task, Outcome::failure);
   }
-  finish_with_value(slot, task, nullptr);
+  task.cargo.reset();
+  finish_with_value(slot, task);
 }
 
 void PoolCore::pass_call(WorkerSlot& slot, TaskState& task, const ResultHeader& result, ResultTimes& times) noexcept {
@@ -637,8 +638,6 @@ void PoolCore::pass_call(WorkerSlot& slot, TaskState& task, const ResultHeader& 
   slot.calls.give_back(slot.in_flight.front().end);
   slot.in_flight.pop_front();
   --in_flight_;
-  task.header.store(nullptr, std::memory_order_relaxed);
-  task.slot = nullptr;
   task.place = TaskState::Place::nowhere;
   // The times are the worker's word: they move statistics and nothing else, so a liar only harms its own share.
   const std::uint64_t ran = result.ended_ticks > result.begun_ticks ? result.ended_ticks - result.begun_ticks : 0;
@@ -649,11 +648,16 @@ void PoolCore::pass_call(WorkerSlot& slot, TaskState& task, const ResultHeader& 
   task.ran_ticks = ran;
 }
 
-void PoolCore::finish_with_value(WorkerSlot& slot, TaskState& task, std::unique_ptr<Cargo> cargo) {
+void PoolCore::finish_with_value(WorkerSlot& slot, TaskState& task) {
   ++slot.stats.tasks_done;
-  task.cargo = std::move(cargo);
   if (!deaths_.empty()) deaths_.clear();  // it is no crash loop where tasks succeed
-  finish(task, Outcome::value);
+  if (task.forgotten || !task.ends_unnoticed() || closed_) return finish(task, Outcome::value);
+  // As `finish` does, for most: nobody is to be told but perhaps a leading waiter.
+  ++totals_.done;
+  KINDRED_INJECTION_POINT("parent.finish");
+  --outstanding_;
+  task.mark_finished(Outcome::value);
+  if (leader_ != nullptr && leader_->target == &task) wake(*leader_);
 }
 
 // A failure, or a result with more than its bytes.
@@ -678,7 +682,7 @@ void PoolCore::take_rare_result(WorkerSlot& slot, TaskState& task, const ResultH
     take_back_all(slot);
     ask_to_leave(slot);
   }
-  if (task.finished()) return task.release();  // as in take_result
+  if (task.finished()) return task.unpin();  // as in take_result
   if (result.kind == ResultKind::value && !missing && !memory_ended) {
     try {
       if (cargo && cargo->block) {
@@ -694,7 +698,10 @@ void PoolCore::take_rare_result(WorkerSlot& slot, TaskState& task, const ResultH
     ++slot.stats.tasks_failed;
     return finish(task, Outcome::failure, std::move(missing));
   }
-  if (result.kind == ResultKind::value) return finish_with_value(slot, task, std::move(cargo));
+  if (result.kind == ResultKind::value) {
+    task.cargo = std::move(cargo);
+    return finish_with_value(slot, task);
+  }
   ++slot.stats.tasks_failed;
   task.attempts = static_cast<std::uint16_t>(task.attempts + 1);
   if (task.options && task.options->retry_exceptions && try_again(task)) return;

@@ -83,23 +83,29 @@ void PoolCore::finish(TaskState& task, Outcome outcome, std::unique_ptr<Failure>
     default: break;
   }
   KINDRED_INJECTION_POINT("parent.finish");
-  task.failure_ = std::move(failure);
-  task.mark_finished(outcome);
   --outstanding_;
-  finished_bookkeeping(task);
-  task.release();
+  const bool forgotten = task.forgotten;
+  if (forgotten) [[unlikely]] task.retain();
+  end(task, outcome, std::move(failure));
+  if (forgotten) [[unlikely]] task.release();
 }
 
-void PoolCore::finished_bookkeeping(FutureState& state) {
-  if (state.continuations_) {
+void PoolCore::end(FutureState& state, Outcome outcome, std::unique_ptr<Failure> failure) {
+  std::unique_ptr<Continuations> continuations{state.continuations_};
+  const bool has_sleepers = state.has_sleepers_;
+  if (continuations) [[unlikely]] state.retain();
+  state.failure_ = failure.release();
+  state.mark_finished(outcome);
+  if (continuations) [[unlikely]] {
     --with_continuations_;
-    auto continuations = std::move(state.continuations_);
     for (auto& action : continuations->in_line) action();
     continuations->in_line.clear();
     if (!continuations->callbacks.empty()) afterwards_.callbacks.push(std::move(continuations));
+    state.release();
   }
+  // By its address only: who waits for it holds it.
   if (leader_ != nullptr && leader_->target == &state) wake(*leader_);
-  if (state.has_sleepers_) {
+  if (has_sleepers) {
     for (Waiter* const waiter : followers_) {
       if (waiter->target == &state) wake(*waiter);
     }
@@ -136,8 +142,6 @@ bool PoolCore::try_again(TaskState& task) {
   if (!task.options || task.attempts > task.options->retries || kill_all_ != 0 || broken_) return false;
   ++totals_.retried;
   task.place = TaskState::Place::nowhere;
-  task.slot = nullptr;
-  task.header.store(nullptr, std::memory_order_relaxed);
   task.condemned = TaskState::Condemned::no;
   waiting_.push_front(task);
   return true;
@@ -171,9 +175,7 @@ void PoolCore::fail_waiting(const std::function<std::unique_ptr<Failure>()>& mak
 
 void PoolCore::finish_local(FutureState& state, Outcome outcome, std::unique_ptr<Failure> failure) {
   Lock lock{mutex_};
-  state.failure_ = std::move(failure);
-  state.mark_finished(outcome);
-  finished_bookkeeping(state);
+  end(state, outcome, std::move(failure));
   flush_afterwards(lock);
 }
 

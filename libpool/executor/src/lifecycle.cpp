@@ -78,26 +78,30 @@ PoolCore::PoolCore(ExecutorOptions options, CollectorKey key)
 
 PoolCore::~PoolCore() = default;
 
-void PoolCore::retain_for_task() noexcept {
-  constexpr std::size_t batch = 4096;
-  const auto left = prepaid_.load(std::memory_order_relaxed);
-  if (left == 0) [[unlikely]] {
-    if (executor_gone_) return retain();  // nobody would give back what is left of a batch
-    references_.fetch_add(batch, std::memory_order_relaxed);
-    prepaid_.store(batch - 1, std::memory_order_relaxed);
-    return;
-  }
-  prepaid_.store(left - 1, std::memory_order_relaxed);
-}
-
 void PoolCore::release_by_executor() noexcept {
-  std::size_t references = 1;
+  // Before the store is closed: a room that comes back after that counts its reference down, though nobody has counted the rooms yet.
+  constexpr std::size_t more_than_rooms = std::size_t{1} << 48U;
+  std::size_t references = 1 + more_than_rooms;
+  references_.fetch_add(more_than_rooms, std::memory_order_relaxed);
   {
     const std::scoped_lock lock{mutex_};
     executor_gone_ = true;
-    references += prepaid_.exchange(0, std::memory_order_relaxed);
+    references -= tasks_.close();
   }
-  if (references_.fetch_sub(references, std::memory_order_acq_rel) == references) delete this;
+  release(references);
+}
+
+bool PoolCore::let_go_unfinished(TaskState& task) noexcept {
+  if (!here()) return false;  // a copy in the child of a fork, where somebody may hold the lock for ever
+  retain();  // once it is forgotten, its room does not keep the pool for us
+  bool finished = false;
+  {
+    const std::scoped_lock lock{mutex_};
+    finished = task.finished();
+    if (!finished) task.forget();
+  }
+  release();
+  return finished;
 }
 
 std::vector<std::byte> PoolCore::encode_pool_part() {
@@ -199,7 +203,10 @@ void PoolCore::close() {
   if (supervisor_runs_) kick();
   flush_afterwards(lock);
   if (supervisor_.joinable()) supervisor_.join();
-  timers_ = {};  // their tasks keep the pool, and would for ever
+  {
+    const std::scoped_lock pins{mutex_};
+    timers_ = {};  // their tasks keep the pool, and would for ever
+  }
   interrupt_.reset();
   context_.end_launcher();
   shared_objects_->close();

@@ -43,7 +43,7 @@ struct Waiter {
   const FutureState* target = nullptr;  ///< null: a group
 };
 
-/// An executor's inside: submits, hands out calls, takes in results, waits, and supervises. Counted by reference: every task keeps it.
+/// An executor's inside: submits, hands out calls, takes in results, waits, and supervises. Counted by reference; each task keeps it, too, by its room.
 ///
 /// Threads: the callers', the supervisor's (deaths, starts, timers, bells), the callback runner's, and the log's. One lock guards tasks and
 /// slots. It is held for short steps only, never over a call that may block, a start, a burial, or user code.
@@ -54,13 +54,11 @@ class PoolCore {
   PoolCore& operator=(const PoolCore&) = delete;
 
   void retain() noexcept { references_.fetch_add(1, std::memory_order_relaxed); }
-  void release() noexcept {
-    if (references_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
+  void release(std::size_t count = 1) noexcept {
+    if (references_.fetch_sub(count, std::memory_order_acq_rel) == count) delete this;
   }
 
-  /// For a task's state, under the lock: many are paid for at once, because each such step costs as much as the rest of making a state.
-  void retain_for_task() noexcept;
-  /// The executor lets go: no task is made after that but by its callbacks.
+  /// The executor lets go: no task is made after that but by its callbacks. The rooms that are out keep the pool by references from then on.
   void release_by_executor() noexcept;
 
   // --- submitting and handing out: submit.cpp, dispatch.cpp
@@ -100,7 +98,9 @@ class PoolCore {
   [[nodiscard]] std::string task_name(const TaskState& task) const;
   [[nodiscard]] CallBlocks& call_blocks() noexcept { return call_blocks_; }
   void block_freed() noexcept;  ///< any thread
-  void give_back_room(void* of_a_task) noexcept;  ///< any thread
+  void give_back_room(void* of_a_task) noexcept;  ///< any thread; the pool may be gone after it
+  /// The last of those who might ask for the task lets go of it, on any thread; true: it has finished meanwhile.
+  [[nodiscard]] bool let_go_unfinished(TaskState& task) noexcept;
 
  private:
   using Lock = std::unique_lock<PoolLock>;
@@ -164,7 +164,7 @@ class PoolCore {
   void take_rare_result(WorkerSlot& slot, TaskState& task, const ResultHeader& result, std::span<const std::byte> value, std::span<const std::byte> ids,
                         ResultTimes& times);
   void pass_call(WorkerSlot& slot, TaskState& task, const ResultHeader& result, ResultTimes& times) noexcept;
-  void finish_with_value(WorkerSlot& slot, TaskState& task, std::unique_ptr<Cargo> cargo);
+  void finish_with_value(WorkerSlot& slot, TaskState& task);
   void note_times(WorkerSlot& slot, const ResultTimes& times) noexcept;
   bool take_cargo(WorkerSlot& slot, const ResultHeader& result, std::span<const std::byte> value, std::span<const std::byte> ids, std::unique_ptr<Cargo>& cargo,
                   std::unique_ptr<Failure>& missing);
@@ -186,7 +186,7 @@ class PoolCore {
     finish(task, outcome, std::move(failure));
   }
   void note_flight(std::uint64_t task_id) noexcept;
-  void finished_bookkeeping(FutureState& state);
+  void end(FutureState& state, Outcome outcome, std::unique_ptr<Failure> failure);  ///< it may be gone after this, if nobody holds it
   void flush_afterwards(Lock& lock);             ///< gives the lock back
   void lose(TaskState& task, const WorkerSlot& slot, const ExitReason& reason, const SourceEnd& log, const std::string& backtrace);
   [[nodiscard]] TaskFacts facts(const TaskState& task, const WorkerSlot* slot) const;
@@ -244,7 +244,6 @@ class PoolCore {
  private:
 
   std::atomic<std::size_t> references_{1};
-  std::atomic<std::size_t> prepaid_{0};  // of these, for tasks to come; written under the lock
   bool executor_gone_ = false;
   const ExecutorOptions options_;
   const std::uint32_t owner_pid_;
@@ -300,7 +299,7 @@ class PoolCore {
   std::unique_ptr<EventPoll> poll_;
   struct Timer {
     SteadyTime at;
-    StateHandle task;
+    TaskPin pin;
     friend bool operator<(const Timer& a, const Timer& b) noexcept { return a.at > b.at; }  // the earliest on top
   };
   std::priority_queue<Timer> timers_;

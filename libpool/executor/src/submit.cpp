@@ -12,53 +12,55 @@ namespace {
 
 // So much goes into a block at any rate; less may wait in ordinary memory.
 constexpr std::size_t always_in_block = std::size_t{1} << 30U;
-constexpr std::size_t scratch_bytes = 4 * 1024;
-
-struct Scratch {
-  std::vector<std::byte> bytes = std::vector<std::byte>(scratch_bytes);
-  bool in_use = false;  // an argument's serialiser may itself submit
-};
-thread_local Scratch thread_scratch;
 
 }  // namespace
 
-Submission::Submission(PoolCore& pool) : pool_{&pool} {
+// Kept by a thread for its next call that needs one; an argument's serialiser, which may itself submit, finds none.
+std::unique_ptr<Submission::Rare>& Submission::spare() noexcept {
+  thread_local std::unique_ptr<Rare> kept;
+  return kept;
+}
+
+Submission::Submission(PoolCore& pool) : pool_{&pool}, encoder_{pool.context().id(), small_, &Submission::grow, this} {
   pool.require_here("executor");
-  if (thread_scratch.in_use) {
-    own_scratch_.resize(scratch_bytes);
-    scratch_ = &own_scratch_;
-  } else {
-    thread_scratch.in_use = true;
-    scratch_ = &thread_scratch.bytes;
-  }
-  encoder_.emplace(pool.context().id(), *scratch_, &Submission::grow, this);
 }
 
 Submission::~Submission() {
-  if (scratch_ == &thread_scratch.bytes) thread_scratch.in_use = false;
+  if (!rare_) [[likely]] return;
+  rare_->block.reset();
+  rare_->large.reset();
+  rare_->argument_error = nullptr;
+  spare() = std::move(rare_);
+}
+
+Submission::Rare& Submission::rare() {
+  if (!rare_) rare_ = spare() ? std::move(spare()) : std::make_unique<Rare>();
+  return *rare_;
 }
 
 std::span<std::byte> Submission::grow(void* self, std::span<const std::byte> written, std::size_t more) {
   auto& submission = *static_cast<Submission*>(self);
+  Rare& rare = submission.rare();
   const std::size_t wanted = written.size() + more;
   if (wanted <= largest_in_ring) {
-    submission.scratch_->resize(largest_in_ring);
-    return *submission.scratch_;
+    rare.scratch.resize(largest_in_ring);
+    if (!written.empty()) std::memcpy(rare.scratch.data(), written.data(), written.size());
+    return rare.scratch;
   }
   // Straight into memory that the worker will map: the bytes are copied once on this side.
-  const std::size_t room = submission.block_ || submission.large_ ? 2 * wanted : wanted + wanted / 8;
+  const std::size_t room = rare.block || rare.large ? 2 * wanted : wanted + wanted / 8;
   CallBlocks& blocks = submission.pool_->call_blocks();
   if (auto block = room >= always_in_block ? blocks.take(room) : blocks.take_if_few(room)) {
     if (!written.empty()) std::memcpy(block->bytes().data(), written.data(), written.size());
-    submission.block_ = std::move(block);
-    submission.large_.reset();
-    return submission.block_->bytes();
+    rare.block = std::move(block);
+    rare.large.reset();
+    return rare.block->bytes();
   }
   auto large = std::make_unique_for_overwrite<std::byte[]>(room);
   if (!written.empty()) std::memcpy(large.get(), written.data(), written.size());
-  submission.large_ = std::move(large);
-  submission.block_.reset();
-  return {submission.large_.get(), room};
+  rare.large = std::move(large);
+  rare.block.reset();
+  return {rare.large.get(), room};
 }
 
 void Submission::arguments_failed() {
@@ -69,7 +71,7 @@ void Submission::arguments_failed() {
   } catch (const SystemError&) {
     throw;
   } catch (...) {
-    argument_error_ = std::current_exception();
+    rare().argument_error = std::current_exception();
   }
 }
 
@@ -126,15 +128,20 @@ std::optional<StateHandle> PoolCore::submit(Submission& submission, const EntryI
   }
 
   auto* const task = ::new (tasks_.take()) TaskState{this, next_task_id_++, entry_code, function_code};
-  retain_for_task();
-  StateHandle handle{task};
-  // The executor's own reference: it goes, too, where memory ends before the task is counted.
-  struct Unless {
+  if (executor_gone_) retain();
+  // The reference of the future to be: where memory ends, there is none.
+  struct Reference {
     TaskState* task;
-    ~Unless() {
-      if (task != nullptr) task->release();
+    Lock& lock;
+    bool counted = false;
+    ~Reference() {
+      if (task == nullptr) return;
+      if (!counted) task->destroy();
+      else if (lock.owns_lock()) task->unpin();
+      else task->release();
     }
-  } counted{task};
+    StateHandle hand_over() noexcept { return StateHandle{std::exchange(task, nullptr)}; }
+  } reference{task, lock};
   task->submitted_ticks = now;
   if (options != nullptr) {
     task->options = std::make_unique<TaskOptions>(*options);
@@ -143,35 +150,37 @@ std::optional<StateHandle> PoolCore::submit(Submission& submission, const EntryI
     }
   }
   std::unique_ptr<Failure> argument_failure;
-  if (submission.argument_error_) {
-    argument_failure = std::make_unique<SharedFailure>(make_task_error(submission.argument_error_, TaskPhase::writing_arguments, facts(*task, nullptr), context_.id()));
+  Submission::Rare* const rare = submission.rare_.get();
+  if (rare != nullptr && rare->argument_error) {
+    argument_failure = std::make_unique<SharedFailure>(make_task_error(rare->argument_error, TaskPhase::writing_arguments, facts(*task, nullptr), context_.id()));
   } else {
-    const auto bytes = submission.encoder_->written();
-    Attachments& attachments = submission.encoder_->attachments();
-    if (submission.block_ || !attachments.empty()) {
+    const auto bytes = submission.encoder_.written();
+    Attachments& attachments = submission.encoder_.attachments();
+    const bool in_block = rare != nullptr && rare->block;
+    if (in_block || !attachments.empty()) {
       task->cargo = std::make_unique<Cargo>();
       task->cargo->attachments = std::move(attachments);
-      if (submission.block_) {
-        task->cargo->block = submission.block_;
+      if (in_block) {
+        task->cargo->block = rare->block;
         task->cargo->block_bytes = bytes.size();
       }
     }
-    if (submission.large_) {
-      task->store(std::move(submission.large_), bytes.size());
-    } else if (!submission.block_) {
+    if (rare != nullptr && rare->large && bytes.size() > TaskState::inline_bytes) {
+      task->store(std::move(rare->large), bytes.size());
+    } else if (!in_block) {
       task->store(bytes);
     }
     totals_.argument_bytes += bytes.size();
     if (options != nullptr && options->queue_timeout) add_timer(std::chrono::steady_clock::now() + *task->options->queue_timeout, *task);
   }
-  counted.task = nullptr;
+  reference.counted = true;
   ++totals_.submitted;
   ++outstanding_;
   if (argument_failure) {
     ++totals_.failed;
     finish(*task, Outcome::failure, std::move(argument_failure));
     flush_afterwards(lock);
-    return handle;
+    return reference.hand_over();
   }
   place(*task, now);
   if (++submits_since_pump_ >= 32) {  // what is done makes room, and tells who is free
@@ -180,7 +189,7 @@ std::optional<StateHandle> PoolCore::submit(Submission& submission, const EntryI
   }
   if (leader_ == nullptr && !watched_by_timer_) arm_all();
   flush_afterwards(lock);
-  return handle;
+  return reference.hand_over();
 }
 
 void PoolCore::set_initializer(Call initializer) {

@@ -204,9 +204,16 @@ void PoolCore::block_freed() noexcept {
 }
 
 void PoolCore::give_back_room(void* of_a_task) noexcept {
-  tasks_.give_back(of_a_task);
-  // The reference of this task is held yet, and the executor's.
-  if (tasks_.is_large() && references_.load(std::memory_order_relaxed) <= prepaid_.load(std::memory_order_relaxed) + 2) [[unlikely]] block_freed();
+  constexpr std::int64_t nearly_all = 64;  // more than threads give one back at once, mostly
+  if (!tasks_.is_large() || tasks_.in_use() > nearly_all) [[likely]] {
+    if (!tasks_.give_back(of_a_task)) release();
+    return;
+  }
+  retain();  // so that one can look afterwards
+  const bool counted = tasks_.give_back(of_a_task);
+  if (counted && tasks_.in_use() == 0) block_freed();
+  if (!counted) release();
+  release();
 }
 
 void PoolCore::release_idle_blocks() {
@@ -228,8 +235,7 @@ void PoolCore::release_idle_blocks() {
     if (!slot->takes_calls()) continue;
     more = slot->result_blocks.release_idle([&](std::size_t place) { forget(*slot, ParentMessage::forget_result, place); }) || more;
   }
-  // Order: acquire, pairs with `release`: who held a reference for a task is done with its room.
-  if (tasks_.is_large() && references_.load(std::memory_order_acquire) == prepaid_.load(std::memory_order_relaxed) + 1) tasks_.clear();
+  if (tasks_.is_large() && tasks_.in_use() == 0) tasks_.clear();
   if (more || call_blocks_.any_free()) blocks_are_free_.store(true, std::memory_order_relaxed);
 }
 
@@ -480,9 +486,8 @@ void PoolCore::ask_to_leave(WorkerSlot& slot) {
 }
 
 void PoolCore::add_timer(SteadyTime at, TaskState& task) {
-  task.retain();
   const bool first = timers_.empty() || at < timers_.top().at;
-  timers_.push({at, StateHandle{&task}});
+  timers_.push({at, TaskPin{task}});
   if (first) {
     kick();
   }
@@ -494,7 +499,7 @@ Deadline PoolCore::next_deadline() {
     if (!next || at < *next) next = at;
   };
   if (release_blocks_at_) consider(*release_blocks_at_);
-  while (!timers_.empty() && timers_.top().task->finished()) timers_.pop();
+  while (!timers_.empty() && timers_.top().pin.task().finished()) timers_.pop();
   if (!timers_.empty()) consider(timers_.top().at);
   if (wanted_ != 0) consider(start_after_);
   for (const auto& slot : slots_) {
@@ -521,9 +526,8 @@ std::chrono::nanoseconds PoolCore::left_by_our_clock(WorkerSlot& slot, const Tas
 void PoolCore::check_timers() {
   const auto now = steady_clock::now();
   while (!timers_.empty() && timers_.top().at <= now) {
-    auto& task = static_cast<TaskState&>(*timers_.top().task.get());
-    task.retain();
-    const StateHandle handle{&task};
+    const TaskPin pin{timers_.top().pin.task()};
+    TaskState& task = pin.task();
     timers_.pop();
     if (task.finished() || !task.options) continue;
     const TaskOptions& options = *task.options;
@@ -588,10 +592,8 @@ void PoolCore::check_timers() {
 }
 
 void PoolCore::lose(TaskState& task, const WorkerSlot& slot, const ExitReason& reason, const SourceEnd& end, const std::string& backtrace) {
-  task.header.store(nullptr, std::memory_order_relaxed);
-  task.slot = nullptr;
   task.place = TaskState::Place::nowhere;
-  if (task.finished()) return task.release();  // cancelled by killing
+  if (task.finished()) return task.unpin();  // cancelled by killing
   task.attempts = static_cast<std::uint16_t>(task.attempts + 1);
   const auto condemned = task.condemned;
   task.condemned = TaskState::Condemned::no;
@@ -686,11 +688,9 @@ void PoolCore::bury(Lock& lock, WorkerSlot& slot) {
   }
   for (std::size_t i = unbegun.size(); i-- > 0;) {
     TaskState& task = *unbegun[i];
-    task.header.store(nullptr, std::memory_order_relaxed);
-    task.slot = nullptr;
     task.place = TaskState::Place::nowhere;
     if (task.finished()) {
-      task.release();
+      task.unpin();
     } else {
       waiting_.push_front(task);
     }
@@ -823,11 +823,9 @@ void PoolCore::break_pool(Lock&, std::exception_ptr cause, const std::string& te
       TaskState& task = *slot->in_flight.front().task;
       slot->in_flight.pop_front();
       --in_flight_;
-      task.header.store(nullptr, std::memory_order_relaxed);
-      task.slot = nullptr;
       task.place = TaskState::Place::nowhere;
       if (task.finished()) {
-        task.release();
+        task.unpin();
       } else {
         ++totals_.lost;
         finish_with(task, Outcome::failure, failure);

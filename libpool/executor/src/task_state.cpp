@@ -4,8 +4,8 @@
 
 namespace kindred::internal {
 
-TaskState::TaskState(PoolCore* pool, std::uint64_t task_id, CodeReference entry_code, CodeReference function_code)
-    : FutureState{false, 2}, id{task_id}, entry{entry_code}, function{function_code} {
+TaskState::TaskState(PoolCore* pool, std::uint64_t task_id, CodeReference entry_code, CodeReference function_code) noexcept
+    : FutureState{false}, id{task_id}, entry{entry_code}, function{function_code} {
   pool_ = pool;
 }
 
@@ -14,11 +14,25 @@ TaskState::~TaskState() {
   cargo.reset();  // its blocks go back to the pool
 }
 
+void TaskState::let_go() noexcept {
+  if (finished() || pool_->let_go_unfinished(*this)) destroy();
+}
+
+void TaskState::unpin() noexcept {
+  if (!drop_reference()) return;
+  if (finished()) destroy();
+  else forget();
+}
+
+void TaskState::forget() noexcept {
+  references_.store(0, std::memory_order_relaxed);
+  forgotten = true;
+}
+
 void TaskState::destroy() noexcept {
   PoolCore& pool = *pool_;
   this->~TaskState();
   pool.give_back_room(this);
-  pool.release();
 }
 
 bool TaskState::running() const { return !finished() && pool_->is_running(*this); }
@@ -26,6 +40,11 @@ bool TaskState::cancel(Running how) { return pool_->cancel(*this, how); }
 std::vector<LogRecord> TaskState::log() const { return pool_->log_of(id); }
 
 // --- what all futures share
+
+FutureState::~FutureState() {
+  if (finished()) delete failure_;
+  else delete continuations_;
+}
 
 bool FutureState::wait(Deadline deadline) { return finished() || pool_->wait(*this, deadline); }
 bool FutureState::cancel(Running) { return false; }

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "kindred/internal/code_reference.hpp"
 #include "kindred/internal/future_state.hpp"
@@ -15,6 +16,17 @@ namespace kindred::internal {
 
 struct WorkerSlot;
 
+/// Copies up to 24 bytes, without a call.
+inline void copy_small(std::byte* to, const std::byte* from, std::size_t bytes) noexcept {
+  if (bytes >= 8) {
+    std::memcpy(to, from, 8);
+    if (bytes > 16) std::memcpy(to + 8, from + 8, 8);
+    std::memcpy(to + bytes - 8, from + bytes - 8, 8);
+  } else {
+    for (std::size_t i = 0; i < bytes; ++i) to[i] = from[i];
+  }
+}
+
 /// What a task or its result carries beside its bytes: rare, so apart.
 struct Cargo {
   Attachments attachments;
@@ -22,16 +34,18 @@ struct Cargo {
   std::size_t block_bytes = 0;
 };
 
-/// A task in the parent: its call until it is done, then its result. 192 bytes, three cache lines, small arguments and results included.
+/// A task in the parent: its call until it is done, then its result. 128 bytes, two cache lines, small arguments and results included.
+///
+/// Its references are those of its futures, and the timers' (`TaskPin`). The pool needs none for a task that is not finished: who drops the last one
+/// of such a task tells the pool, under its lock (`forgotten`), and the pool destroys it when it finishes it.
 class TaskState final : public FutureState {
  public:
-  static constexpr std::size_t inline_bytes = 48;
+  static constexpr std::size_t inline_bytes = 24;
   enum class Place : std::uint8_t { nowhere, waiting, handed };
   enum class Condemned : std::uint8_t { no, timed_out, cancelled };
 
-  /// Made in a room of the pool's `TaskStore`, and given back to it. Has two references: the caller's, and the pool's own until it is finished. It
-  /// keeps the pool by a reference that `PoolCore::retain_for_task` took.
-  TaskState(PoolCore* pool, std::uint64_t task_id, CodeReference entry_code, CodeReference function_code);
+  /// Made in a room of the pool's `TaskStore`, by which it keeps the pool. Has one reference, the caller's.
+  TaskState(PoolCore* pool, std::uint64_t task_id, CodeReference entry_code, CodeReference function_code) noexcept;
 
   [[nodiscard]] bool running() const override;
   bool cancel(Running how) override;
@@ -39,11 +53,16 @@ class TaskState final : public FutureState {
   [[nodiscard]] std::vector<LogRecord> log() const override;
 
   void store(std::span<const std::byte> bytes) {
+    if (bytes.size() > inline_bytes) [[unlikely]] {
+      auto copy = std::make_unique_for_overwrite<std::byte[]>(bytes.size());
+      std::memcpy(copy.get(), bytes.data(), bytes.size());
+      return store(std::move(copy), bytes.size());
+    }
     drop_bytes();
-    if (bytes.size() > inline_bytes) data_ = new std::byte[bytes.size()];
     size_ = static_cast<std::uint32_t>(bytes.size());
-    if (!bytes.empty()) std::memcpy(data_, bytes.data(), bytes.size());
+    copy_small(room_, bytes.data(), bytes.size());
   }
+  /// `size` is more than `inline_bytes`.
   void store(std::unique_ptr<std::byte[]> bytes, std::size_t size) noexcept {
     drop_bytes();
     data_ = bytes.release();
@@ -51,15 +70,17 @@ class TaskState final : public FutureState {
   }
   [[nodiscard]] std::span<const std::byte> bytes() const noexcept {
     if (cargo && cargo->block) return cargo->block->bytes().first(cargo->block_bytes);
-    return {data_, size_};
+    return {size_ > inline_bytes ? data_ : room_, size_};
   }
   void drop_bytes() noexcept {
-    if (data_ != room_) {
-      delete[] data_;
-      data_ = room_;
-    }
+    if (size_ > inline_bytes) [[unlikely]] delete[] data_;
     size_ = 0;
   }
+
+  /// Under the pool's lock: drops a reference of the pool's own.
+  void unpin() noexcept;
+  /// Under the pool's lock, of one that is not finished and that nobody holds: the pool destroys it when it finishes it.
+  void forget() noexcept;
 
   const std::uint64_t id;
   const CodeReference entry;
@@ -72,25 +93,54 @@ class TaskState final : public FutureState {
   };
 
   // Under the pool's lock.
-  std::atomic<CallHeader*> header{nullptr};  // of its call in a ring, while handed; also read by running()
-  WorkerSlot* slot = nullptr;
-  TaskState* next = nullptr;                  // in the waiting list
-  TaskState* previous = nullptr;
+  union {
+    CallHeader* header = nullptr;  // handed: of its call in a ring
+    TaskState* next;               // waiting: in the list of those
+  };
+  union {
+    WorkerSlot* slot = nullptr;    // handed
+    TaskState* previous;           // waiting
+  };
   std::uint16_t attempts = 0;                 // times handed to a worker that began it
   Place place = Place::nowhere;
   Condemned condemned : 2 = Condemned::no;
-  std::uint8_t deaths_before_it : 6 = 0;      // of workers that had it first in their ring, and had not begun it by their word; and how often one fell silent
+  bool forgotten : 1 = false;                 // nobody but the pool will ask for it
+  std::uint8_t deaths_before_it : 5 = 0;      // of workers that had it first in their ring, and had not begun it by their word; and how often one fell silent
   // After so many it was begun, whatever the words say: one that writes over them must not run for ever.
   static constexpr unsigned most_deaths_before_it = 8;
 
  private:
+  friend class PoolCore;
   ~TaskState() override;
-  void destroy() noexcept override;
+  void let_go() noexcept override;
+  void destroy() noexcept;
 
   std::uint32_t size_ = 0;
-  std::byte* data_ = room_;
-  alignas(8) std::byte room_[inline_bytes];
+  union {
+    std::byte room_[inline_bytes];
+    std::byte* data_;  // of more than that; owned
+  };
 };
-static_assert(sizeof(TaskState) <= TaskStore::room_bytes && alignof(TaskState) <= TaskStore::room_alignment);
+static_assert(sizeof(TaskState) == TaskStore::room_bytes && alignof(TaskState) <= TaskStore::room_alignment);
+
+/// Keeps a task for the pool itself. Made and dropped under the pool's lock.
+class TaskPin {
+ public:
+  explicit TaskPin(TaskState& task) noexcept : task_{&task} { task.retain(); }
+  TaskPin(TaskPin&& other) noexcept : task_{std::exchange(other.task_, nullptr)} {}
+  TaskPin& operator=(TaskPin&& other) noexcept {
+    std::swap(task_, other.task_);
+    return *this;
+  }
+  TaskPin(const TaskPin&) = delete;
+  TaskPin& operator=(const TaskPin&) = delete;
+  ~TaskPin() {
+    if (task_ != nullptr) task_->unpin();
+  }
+  [[nodiscard]] TaskState& task() const noexcept { return *task_; }
+
+ private:
+  TaskState* task_;
+};
 
 }  // namespace kindred::internal

@@ -2,13 +2,16 @@
 
 #include <algorithm>
 #include <new>
+#include <utility>
 
 #include "kindred/internal/large_pages.hpp"
 
 namespace kindred::internal {
 namespace {
 
-constexpr std::size_t first_chunk_bytes = 16 * 1024;
+constexpr std::size_t block_bytes = 16 * 1024;
+constexpr std::size_t rooms_in_block = block_bytes / TaskStore::room_bytes;
+constexpr std::size_t most_blocks = (std::size_t{1} << 32U) / rooms_in_block;
 
 // A sanitizer sees who uses a room too late only where each is an allocation of its own.
 #if defined(__SANITIZE_ADDRESS__)
@@ -25,47 +28,92 @@ constexpr bool one_by_one = false;
 
 }  // namespace
 
+std::byte* TaskStore::room_at(Place place) const noexcept {
+  return blocks_[place / rooms_in_block] + place % rooms_in_block * room_bytes;
+}
+
+TaskStore::Place TaskStore::place_of(void* room) noexcept {
+  const auto at = reinterpret_cast<std::uintptr_t>(room);
+  const auto* const head = reinterpret_cast<const BlockHead*>(at & ~(block_bytes - 1));
+  return head->first + static_cast<Place>(at % block_bytes / room_bytes);
+}
+
 void* TaskStore::take() {
-  if constexpr (one_by_one) return ::operator new(room_bytes, std::align_val_t{room_alignment});
-  // Order: acquire, pairs with the release in give_back: whoever had the room is done with it.
-  if (free_ == nullptr) free_ = returned_.exchange(nullptr, std::memory_order_acquire);
-  void* room = free_;
-  if (free_ != nullptr) {
-    free_ = free_->next;
+  void* room = nullptr;
+  if constexpr (one_by_one) {
+    room = ::operator new(room_bytes, std::align_val_t{room_alignment});
   } else {
-    if (next_ == end_) add_chunk();
-    room = next_;
-    next_ += room_bytes;
+    if (free_ == 0 && !is_closed_ && returned_.load(std::memory_order_relaxed) != 0) {
+      // Order: acquire, pairs with the release in give_back: whoever had the rooms is done with them.
+      const auto returned = returned_.exchange(0, std::memory_order_acquire);
+      taken_.store(taken_.load(std::memory_order_relaxed) - count_of(returned), std::memory_order_relaxed);
+      free_ = static_cast<Place>(returned);
+    }
+    if (free_ != 0) {
+      room = room_at(free_);
+      free_ = static_cast<FreeRoom*>(room)->next;
+    } else {
+      if (next_ == block_end_) begin_block();
+      room = std::exchange(next_, next_ + room_bytes);
+    }
   }
+  taken_.store(taken_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   return room;
 }
 
-void TaskStore::give_back(void* room) noexcept {
-  if constexpr (one_by_one) return ::operator delete(room, std::align_val_t{room_alignment});
-  auto* const freed = ::new (room) FreeRoom{returned_.load(std::memory_order_relaxed)};
-  while (!returned_.compare_exchange_weak(freed->next, freed, std::memory_order_release, std::memory_order_relaxed)) {
-  }
+bool TaskStore::give_back(void* room) noexcept {
+  Place place = 0;
+  if constexpr (one_by_one) ::operator delete(room, std::align_val_t{room_alignment});
+  else place = place_of(room);
+  auto returned = returned_.load(std::memory_order_relaxed);
+  do {
+    if (returned == closed) return false;
+    if constexpr (!one_by_one) ::new (room) FreeRoom{static_cast<Place>(returned)};
+    // Order: release, pairs with the acquires in take, in_use and close.
+  } while (!returned_.compare_exchange_weak(returned, (count_of(returned) + 1) << 32U | place, std::memory_order_release, std::memory_order_relaxed));
+  return true;
+}
+
+void TaskStore::begin_block() {
+  if (blocks_.size() == most_blocks) throw std::bad_alloc{};
+  if (next_ == chunk_end_) add_chunk();
+  blocks_.push_back(next_);
+  ::new (next_) BlockHead{static_cast<Place>((blocks_.size() - 1) * rooms_in_block)};
+  block_end_ = next_ + block_bytes;
+  next_ += room_bytes;
 }
 
 void TaskStore::add_chunk() {
-  const std::size_t bytes = chunks_.empty() ? first_chunk_bytes : std::min(first_chunk_bytes << std::min<std::size_t>(chunks_.size(), 16), large_page_bytes);
-  const std::size_t alignment = bytes == large_page_bytes ? large_page_bytes : room_alignment;
+  const std::size_t bytes = std::min(block_bytes << std::min<std::size_t>(chunks_.size(), 16), large_page_bytes);
+  const std::size_t alignment = bytes == large_page_bytes ? large_page_bytes : block_bytes;
   chunks_.reserve(chunks_.size() + 1);
   std::unique_ptr<std::byte, Free> chunk{static_cast<std::byte*>(std::aligned_alloc(alignment, bytes))};
   if (!chunk) throw std::bad_alloc{};
   if (bytes == large_page_bytes) prefer_large_pages(chunk.get(), bytes);
-  next_ = chunk.get();
-  end_ = next_ + bytes / room_bytes * room_bytes;
+  next_ = block_end_ = chunk.get();
+  chunk_end_ = next_ + bytes;
   chunks_.push_back(std::move(chunk));
   bytes_.store(bytes_.load(std::memory_order_relaxed) + bytes, std::memory_order_relaxed);
 }
 
 void TaskStore::clear() noexcept {
-  free_ = nullptr;
-  returned_.store(nullptr, std::memory_order_relaxed);
-  next_ = end_ = nullptr;
+  const auto returned = returned_.load(std::memory_order_relaxed);
+  if (returned != closed) {
+    taken_.store(taken_.load(std::memory_order_relaxed) - count_of(returned), std::memory_order_relaxed);
+    returned_.store(0, std::memory_order_relaxed);
+  }
+  free_ = 0;
+  next_ = block_end_ = chunk_end_ = nullptr;
+  blocks_.clear();
   chunks_.clear();
   bytes_.store(0, std::memory_order_relaxed);
+}
+
+std::size_t TaskStore::close() noexcept {
+  is_closed_ = true;
+  // Order: acquire, pairs with the release in give_back: the caller may be the last, and destroy what those that gave a room back have used.
+  const auto returned = returned_.exchange(closed, std::memory_order_acquire);
+  return static_cast<std::size_t>(taken_.load(std::memory_order_relaxed) - count_of(returned));
 }
 
 }  // namespace kindred::internal

@@ -188,7 +188,7 @@ void PoolCore::add_continuation(FutureState& state, std::function<void()> action
     if (!state.finished()) {
       if (!in_line) callbacks_.start();
       if (!state.continuations_) {
-        state.continuations_ = std::make_unique<Continuations>();
+        state.continuations_ = new Continuations;
         ++with_continuations_;
       }
       (in_line ? state.continuations_->in_line : state.continuations_->callbacks).push_back(std::move(action));
@@ -214,9 +214,8 @@ void PoolCore::wake_from_outside(Waiter& waiter) noexcept {
 bool PoolCore::is_running(const TaskState& task) const {
   require_here("future");
   const std::scoped_lock lock{mutex_};
-  const CallHeader* const header = task.header.load(std::memory_order_relaxed);
-  if (header == nullptr) return false;
-  const auto state = header->state.load(std::memory_order_acquire);
+  if (task.place != TaskState::Place::handed) return false;
+  const auto state = task.header->state.load(std::memory_order_acquire);
   return state == call_state::begun || state == call_state::done || state == call_state::condemned;
 }
 
@@ -243,7 +242,7 @@ bool PoolCore::cancel(TaskState& task, Running how) {
       } else if (how == Running::ask) {
         ask_to_stop(slot, task);
       } else if (how == Running::kill && condemn_task(slot, slot.in_flight[position], TaskState::Condemned::cancelled, 9)) {
-        task.retain();  // for the entry in flight: the burial drops it
+        task.retain();  // for the entry in flight: whoever takes that out unpins it
         finish_cancelled(task, "while it ran: its worker was killed");
         answer = true;
       }

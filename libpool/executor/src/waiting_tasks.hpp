@@ -18,7 +18,6 @@ class WaitingTasks {
     List& list = list_of(task);
     (task.previous != nullptr ? task.previous->next : list.first) = task.next;
     (task.next != nullptr ? task.next->previous : list.last) = task.previous;
-    task.next = task.previous = nullptr;
     task.place = TaskState::Place::nowhere;
     --size_;
     if (&list != &usual_ && list.first == nullptr) others_.erase(-priority_of(task));

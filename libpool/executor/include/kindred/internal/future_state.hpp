@@ -74,18 +74,17 @@ struct Continuations {
 /// What futures share: it is open, then finished, once and for ever. Counted by reference.
 class FutureState {
  public:
-  explicit FutureState(bool local, std::uint32_t references = 1) noexcept : references_{references}, local_{local} {}
+  explicit FutureState(bool local) noexcept : local_{local} {}
   FutureState(const FutureState&) = delete;
   FutureState& operator=(const FutureState&) = delete;
 
   void retain() noexcept { references_.fetch_add(1, std::memory_order_relaxed); }
   void release() noexcept {
-    // Order: acquire, pairs with the release of those that let go before: whoever holds the last reference is alone, and need not write that down.
-    if (references_.load(std::memory_order_acquire) == 1 || references_.fetch_sub(1, std::memory_order_acq_rel) == 1) destroy();
+    if (drop_reference()) let_go();
   }
 
   // Order: acquire, pairs with the release in `mark_finished`: value and failure are there.
-  [[nodiscard]] bool finished() const noexcept { return finished_.load(std::memory_order_acquire) != 0; }
+  [[nodiscard]] bool finished() const noexcept { return finished_.load(std::memory_order_acquire); }
   [[nodiscard]] Outcome outcome() const noexcept { return finished() ? outcome_ : Outcome::open; }
   /// Blocks until it is finished or the deadline passes; true: finished. Errors: `UsageError` in a process that is not the pool's.
   bool wait(Deadline deadline);
@@ -104,21 +103,32 @@ class FutureState {
   void on_finished_inline(std::function<void()> action);
 
  protected:
-  virtual ~FutureState() = default;
-  virtual void destroy() noexcept { delete this; }
+  virtual ~FutureState();
+  /// Was this the last reference?
+  [[nodiscard]] bool drop_reference() noexcept {
+    // Order: acquire, pairs with the release of those that let go before: whoever holds the last reference is alone, and need not write that down.
+    return references_.load(std::memory_order_acquire) == 1 || references_.fetch_sub(1, std::memory_order_acq_rel) == 1;
+  }
+  /// Nobody holds it any more.
+  virtual void let_go() noexcept { delete this; }
+  /// Under the pool's lock, of an open one: has it no continuation, and nobody who sleeps until it is finished?
+  [[nodiscard]] bool ends_unnoticed() const noexcept { return continuations_ == nullptr && !has_sleepers_; }
+  /// From here on whoever holds it may be done with it, and it may be gone.
   void mark_finished(Outcome outcome) noexcept {
     outcome_ = outcome;
-    finished_.store(1, std::memory_order_release);
+    finished_.store(true, std::memory_order_release);
   }
 
-  std::atomic<std::uint32_t> references_;
-  std::atomic<std::uint32_t> finished_{0};
+  std::atomic<std::uint32_t> references_{1};
+  std::atomic<bool> finished_{false};
   Outcome outcome_ = Outcome::open;
   const bool local_;
   bool has_sleepers_ = false;  // under the pool's lock: somebody must be woken when it finishes
   PoolCore* pool_ = nullptr;   // kept alive by this state
-  std::unique_ptr<Failure> failure_;
-  std::unique_ptr<Continuations> continuations_;  // under the pool's lock
+  union {                      // both owned
+    Continuations* continuations_ = nullptr;  // while it is open; under the pool's lock
+    Failure* failure_;                        // once it is finished; null for a value, or where memory had ended
+  };
 
   friend class PoolCore;
 };

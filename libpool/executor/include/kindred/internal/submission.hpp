@@ -1,6 +1,9 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
+#include <exception>
+#include <memory>
 #include <optional>
 #include <span>
 #include <vector>
@@ -23,7 +26,7 @@ class Submission {
   Submission& operator=(const Submission&) = delete;
   ~Submission();
 
-  [[nodiscard]] Encoder& encoder() noexcept { return *encoder_; }
+  [[nodiscard]] Encoder& encoder() noexcept { return encoder_; }
   /// Call in a handler: the argument's own serialiser threw. `UsageError` goes on to the caller; anything else becomes the future's failure.
   void arguments_failed();
   /// Blocks while `max_pending` tasks wait.
@@ -32,16 +35,22 @@ class Submission {
   [[nodiscard]] std::optional<StateHandle> try_submit(const EntryInfo& entry, const void* function, const TaskOptions* options);
 
  private:
+  // What few calls need.
+  struct Rare {
+    std::vector<std::byte> scratch;        // arguments that do not fit into `small_`
+    std::shared_ptr<SharedMemory> block;   // still larger: a call block
+    std::unique_ptr<std::byte[]> large;    // or, where there are many of those, ordinary memory
+    std::exception_ptr argument_error;
+  };
   static std::span<std::byte> grow(void* self, std::span<const std::byte> written, std::size_t more);
+  [[nodiscard]] Rare& rare();
+  static std::unique_ptr<Rare>& spare() noexcept;
   friend class PoolCore;
 
   PoolCore* pool_;
-  std::vector<std::byte>* scratch_;  // the thread's, or one of our own where that is in use
-  std::vector<std::byte> own_scratch_;
-  std::shared_ptr<SharedMemory> block_;    // a call block
-  std::unique_ptr<std::byte[]> large_;     // or, where there are many of those, ordinary memory
-  std::exception_ptr argument_error_;
-  std::optional<Encoder> encoder_;
+  std::unique_ptr<Rare> rare_;
+  std::array<std::byte, 256> small_;  // as it comes
+  Encoder encoder_;
 };
 
 }  // namespace kindred::internal
