@@ -306,6 +306,52 @@ TEST_CASE_EACH_START_METHOD("a future outlives its pool, with its value") {
   CHECK_FALSE(kept.cancel());
 }
 
+TEST_CASE_EACH_START_METHOD("futures are dropped before, while and after their tasks end, and with the pool: the tasks run all the same") {
+  ResourceAudit audit;
+  constexpr int count = 3000;
+  std::vector<Future<int>> late;
+  std::uint64_t done = 0;
+  std::thread after_the_pool;
+  {
+    ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
+    for (int i = 0; i < count; ++i) {
+      TaskOptions options;
+      if (i % 5 == 1) options.timeout = 1h;       // a timer holds it, too, while it runs and longer
+      if (i % 5 == 2) options.queue_timeout = 1h;
+      auto future = pool.submit(options, add, i, 1);
+      if (i % 3 == 0) continue;  // dropped at once
+      if (i % 7 == 0) future.on_done([] {});
+      late.push_back(std::move(future));
+      if (i % 64 == 0) CHECK(late.back().get() == i + 1);
+    }
+    std::vector<Future<int>> dropped_here{std::make_move_iterator(late.begin()), std::make_move_iterator(late.begin() + 900)};
+    late.erase(late.begin(), late.begin() + 900);
+    std::thread dropper{[others = std::move(dropped_here)]() mutable { others.clear(); }};
+    Future<int> killed = pool.submit(wait_and_return, pool.make_event(), 1);
+    while (!killed.running()) std::this_thread::sleep_for(1ms);
+    CHECK(killed.cancel(Running::kill));
+    killed = {};  // its call is in a ring yet
+    dropper.join();
+    while ((done = pool.stats().done) < count) std::this_thread::sleep_for(1ms);
+    after_the_pool = std::thread{[others = std::move(late)]() mutable { others.clear(); }};
+  }
+  after_the_pool.join();
+  CHECK(done == count);
+}
+
+TEST_CASE_EACH_START_METHOD("tasks whose futures nobody kept leave no memory behind") {
+  if (slowness() > 1) KINDRED_SKIP("a sanitizer keeps memory that was freed; it tells of what leaks itself");
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  const auto some = [&pool] {
+    for (int i = 0; i < 30'000; ++i) (void)pool.submit(add, i, 1);
+    CHECK(pool.submit(add, 1, 1).get() == 2);
+  };
+  some();
+  const auto before = resident_kib();
+  for (int i = 0; i < 8; ++i) some();
+  CHECK(resident_kib() < before + 8 * 1024);  // that many states are 30 MiB
+}
+
 TEST_CASE("an empty future says what it is instead of crashing") {
   Future<int> empty;
   CHECK_FALSE(empty.valid());
