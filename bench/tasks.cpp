@@ -1,5 +1,5 @@
 // Tasks with futures: submit all, then get all.
-//   --count tasks --workers N --iterations of work each (0: an empty task)
+//   --count tasks --workers N --iterations of work each (0: an empty task) --submitters threads that share the tasks
 #include "support/pool_options.hpp"
 
 namespace {
@@ -12,6 +12,7 @@ int main(int argc, char** argv) {
   kindred::Entry entry{argc, argv};
   const bench::Options options{argc, argv};
   const auto count = options.number("count", 100'000);
+  const auto submitters = options.number("submitters", 1);
   const std::uint64_t iterations = options.number("iterations", 0);
   const auto expected = bench::work(iterations);
   kindred::ProcessPoolExecutor pool{entry, bench::warm_pool_options(options)};
@@ -23,8 +24,8 @@ int main(int argc, char** argv) {
       if (future.get() != expected) bench::fail("a wrong result");
     }
   };
-  submit_and_get(count / 10 + 1);
+  bench::in_threads(submitters, count / 10 + 1, submit_and_get);
   const double begin = bench::now_ns();
-  submit_and_get(count);
+  bench::in_threads(submitters, count, submit_and_get);
   bench::report(static_cast<double>(count) / (bench::now_ns() - begin) * 1e9, "tasks/s");
 }

@@ -1,4 +1,5 @@
-// The machine's limit for a round trip after 1 to 3 ms of silence, for each way of waiting:
+// The machine's limit for a round trip after 1 to 3 ms of silence, for each way of waiting; or, with --busy microseconds, for the way back alone, from one
+// that has worked for so long while the other slept:
 //   --how futex|eventfd   both ends sleep in the kernel
 //   --how pause|yield     both ends spin all the time, which no pool can afford, but it says what the scheduler costs
 #include <linux/futex.h>
@@ -17,6 +18,7 @@ namespace {
 struct Words {
   alignas(128) std::atomic<std::uint32_t> there{0};
   alignas(128) std::atomic<std::uint32_t> back{0};
+  double sent = 0;  // when the way back began
 };
 
 class End {
@@ -58,22 +60,26 @@ class End {
 int main(int argc, char** argv) {
   const bench::Options options{argc, argv};
   const auto count = options.number("count", 200);
+  const std::chrono::microseconds busy{options.number("busy", 0)};
   const End end{options.text("how", "futex")};
   bench::SharedBlock<Words> words;
   const auto all = static_cast<std::uint32_t>(count);
   bench::Child echo{[&] {
     for (std::uint32_t round = 1; round <= all; ++round) {
       end.wait(words->there, round, 0);
+      const double until = bench::now_ns() + 1e3 * static_cast<double>(busy.count());
+      while ((words->sent = bench::now_ns()) < until) {
+      }
       end.send(words->back, round, 1);
     }
   }};
   bench::Samples samples{count};
   for (std::uint32_t round = 1; round <= all; ++round) {
-    std::this_thread::sleep_for(bench::silence(round));
+    if (busy.count() == 0) std::this_thread::sleep_for(bench::silence(round));
     const double begin = bench::now_ns();
     end.send(words->there, round, 0);
     end.wait(words->back, round, 1);
-    samples.add(bench::now_ns() - begin);
+    samples.add(bench::now_ns() - (busy.count() == 0 ? begin : words->sent));
   }
   samples.report("us", 1e-3);
 }

@@ -16,6 +16,7 @@ using bench::now_ns;
 void tasks(const bench::Options& options) {
   const auto count = options.number("count", 100'000);
   const auto iterations = options.number("iterations", 0);
+  const auto submitters = options.number("submitters", 1);
   Pool pool{options.number("workers", 2)};
   const auto run = [&](std::size_t all) {
     std::vector<std::future<std::uint64_t>> futures;
@@ -25,9 +26,9 @@ void tasks(const bench::Options& options) {
     for (auto& future : futures) sum += future.get();
     if (sum == 1) bench::fail("unreachable");
   };
-  run(count / 10 + 1);
+  bench::in_threads(submitters, count / 10 + 1, run);
   const double begin = now_ns();
-  run(count);
+  bench::in_threads(submitters, count, run);
   bench::report(static_cast<double>(count) / (now_ns() - begin) * 1e9, "tasks/s");
 }
 

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -87,6 +88,15 @@ class Samples {
     state ^= state << 17U;
   }
   return state;
+}
+
+/// Calls `run(count of each)` in so many threads at once, this one among them.
+template <class Run>
+void in_threads(std::size_t threads, std::size_t count, Run&& run) {
+  std::vector<std::thread> others;
+  for (std::size_t index = 1; index < threads; ++index) others.emplace_back([&] { run(count / threads); });
+  run(count - (threads - 1) * (count / threads));
+  for (auto& other : others) other.join();
 }
 
 /// The silence between two round trips "after 1 to 3 ms": a different one each time, so that no timer falls in step with it.
