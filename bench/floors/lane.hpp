@@ -46,6 +46,12 @@ class Lane {
     return true;
   }
 
+  /// The producer, before the first record: no log call is to wait for the kernel to map a page.
+  void touch() noexcept {
+    volatile std::byte* const bytes = bytes_.data();
+    for (std::size_t at = 0; at < capacity; at += 4096) bytes[at] = std::byte{0};
+  }
+
   /// Calls `take(head, text)` for each record that is there; returns how many there were.
   template <class Take>
   std::size_t drain(Take&& take) {

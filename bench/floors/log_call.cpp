@@ -31,6 +31,7 @@ int main(int argc, char** argv) {
     producers.push_back(std::make_unique<bench::SharedBlock<Producer>>());
     auto& producer = **producers.back();
     children.emplace_back([&producer, bursts] {
+      producer.lane.touch();
       auto samples = bench::time_bursts(bursts, [&producer](const std::string& text, std::int64_t number, double real) {
         while (!producer.lane.try_log(kindred::internal::ticks(), 1, text, number, real)) usleep(10);
       });

@@ -10,6 +10,7 @@
 
 #include "kindred/error.hpp"
 #include "kindred/internal/injection.hpp"
+#include "kindred/internal/shared_memory.hpp"
 #include "kindred/sink_options.hpp"
 #include "record/level_table.hpp"
 
@@ -136,8 +137,9 @@ LaneState* LogFront::make_lane(std::uint32_t index) noexcept {
   if (lanes_[index] == nullptr) {
     auto* const lane = new (std::nothrow) LaneState;
     if (lane == nullptr) return nullptr;
-    lane->ring = LaneWriter<>{area_.subspan(shape_.room_offset(index), shape_.room_bytes(index)), lines(index),
-                              shape_.overwrites(index), full_fence_};
+    const auto room = area_.subspan(shape_.room_offset(index), shape_.room_bytes(index));
+    if (is_of_worker()) map_pages_of(room, true);  // they are allocated already: no log call is to wait for them
+    lane->ring = LaneWriter<>{room, lines(index), shape_.overwrites(index), full_fence_};
     static constexpr std::atomic<std::uint64_t> no_task{0};
     lane->task_serial = attribute_tasks_ ? &process_log.task.serial : &no_task;
     lane->collector = &control().collector;

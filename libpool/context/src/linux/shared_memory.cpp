@@ -115,12 +115,15 @@ SharedMemory SharedMemory::adopt(Descriptor fd, std::size_t at_least_bytes, Acce
   return memory;
 }
 
-void SharedMemory::map_pages(bool for_writing) const noexcept {
-  if (std::atomic_ref{pages_mapped_}.exchange(true, std::memory_order_relaxed)) return;
+void map_pages_of(std::span<std::byte> memory, bool for_writing) noexcept {
   // Linux 5.14; before it the pages come one by one, as they did.
   constexpr int populate_read = 22;
   constexpr int populate_write = 23;
-  ::madvise(region_.get_address(), region_.get_size(), for_writing ? populate_write : populate_read);
+  ::madvise(memory.data(), memory.size(), for_writing ? populate_write : populate_read);
+}
+
+void SharedMemory::map_pages(bool for_writing) const noexcept {
+  if (!std::atomic_ref{pages_mapped_}.exchange(true, std::memory_order_relaxed)) map_pages_of(bytes(), for_writing);
 }
 
 void SharedMemory::keep_out_of_forks() const noexcept { ::madvise(region_.get_address(), region_.get_size(), MADV_DONTFORK); }

@@ -10,6 +10,9 @@
 
 namespace kindred::internal {
 
+/// Maps the pages of some shared memory (from the begin of a page on) now, in one call, instead of by a fault each (2 us) when they are touched.
+void map_pages_of(std::span<std::byte> memory, bool for_writing) noexcept;
+
 /// Anonymous shared memory: a memfd, allocated up front (so a full /dev/shm is an error here and never a SIGBUS later), sealed
 /// against resizing, mapped once. Moves, does not copy.
 class SharedMemory {
@@ -30,7 +33,7 @@ class SharedMemory {
   [[nodiscard]] std::size_t size() const noexcept { return region_.get_size(); }
   void close_descriptor() noexcept { fd_.reset(); }  ///< the mapping stays
   void seal_writes();  ///< later mappings, in any process, are read-only (F_SEAL_FUTURE_WRITE); ours stays writable
-  /// Maps all pages now, once, in one call, instead of one fault each (2 us) when they are touched. For memory that will be filled or read whole.
+  /// Once: `map_pages_of` all of it. For memory that will be filled or read whole.
   void map_pages(bool for_writing) const noexcept;
   void keep_out_of_forks() const noexcept;  ///< a plain fork of this process gets no copy of the mapping
   [[nodiscard]] bool writable() const noexcept { return region_.get_mode() == boost::interprocess::read_write; }  ///< our mapping
