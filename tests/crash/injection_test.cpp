@@ -53,6 +53,10 @@ int until_told(Worker& worker) {
   while (!worker.stop_requested()) std::this_thread::sleep_for(1ms);
   return 7;
 }
+std::int64_t await(const Event& go) {
+  go.wait();
+  return 3;
+}
 void begin_worker() { log_info("a worker begins"); }
 void end_worker() { log_info("a worker ends"); }
 void preload() {}
@@ -210,6 +214,7 @@ Tally run_once(StartMethod method) {
     for (auto& future : wide) {
       if (future) end_of(*future, std::string(8000, 'x'));
     }
+    { const auto nobody_keeps_it = submitted(triple, std::int64_t{50}); }
     // Workers that are busy, and calls behind them that are taken back.
     std::vector<std::optional<Future<int>>> blocking;
     for (int i = 0; i < 2; ++i) blocking.push_back(submitted(until_told));
@@ -502,6 +507,35 @@ TEST_CASE("a writer that finds its lane full gives nothing up that the collector
   CHECK(shared.lines.consumed.load() == (before + 1) * bytes);
   reached_by_any.merge(Injection::reached());
   ::munmap(memory, sizeof(Shared));
+}
+
+TEST_CASE("a future is dropped while its task is handed out, timed, and ends: its memory is let go once") {
+  Injection injection;
+  {
+    ProcessPoolExecutor pool{entry(), {.start_method = StartMethod::fork, .max_workers = 1}};
+    const auto ended = [&pool](std::uint64_t tasks) {
+      while (pool.stats().done < tasks) std::this_thread::sleep_for(200us);
+    };
+    std::uint64_t tasks = 0;
+    for (int round = 0; round < 8; ++round) {
+      const Event first = pool.make_event(), second = pool.make_event();
+      const auto before = pool.submit(await, first);
+      // With a priority it waits here until the worker is free, and its time limit's timer is set then.
+      std::optional<Future<std::int64_t>> dropped = pool.submit(TaskOptions{.timeout = 1h, .priority = 1}, await, second);
+      if (round % 2 == 0) second.set();  // then it has ended, too, before the other thread gets the lock
+      injection.arm("parent.forget.before_lock", InjectedAction::sleep, 1, 30, false);
+      std::thread dropper{[&] { dropped.reset(); }};
+      while (Injection::control().hits == 0) std::this_thread::yield();
+      first.set();
+      ended(tasks + (round % 2 == 0 ? 2 : 1));
+      dropper.join();
+      CHECK(injection.disarm());
+      second.set();
+      ended(tasks += 2);
+      CHECK(before.get() == 3);
+    }
+  }  // here the timers let go of what they still hold
+  reached_by_any.merge(Injection::reached());
 }
 
 TEST_CASE("no injection point is left out") {

@@ -20,6 +20,11 @@ using namespace std::chrono_literals;
 
 namespace {
 
+std::int64_t throw_until(const Counter& tries, std::int64_t last) {
+  const auto now = ++tries;
+  if (now < last) throw std::runtime_error{"try " + std::to_string(now)};
+  return now;
+}
 void stay() {
   for (;;) ::pause();
 }
@@ -294,4 +299,19 @@ TEST_CASE_EACH_START_METHOD("a wait with a deadline leaves the task alone (F123)
   CHECK_FALSE(future.cancelled());
   go.set();
   CHECK(future.get() == 7);
+}
+
+TEST_CASE_EACH_START_METHOD("a task that throws is run again where that is asked for, so often and no more") {
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  const auto tries = pool.make_counter();
+  CHECK(pool.submit({.retries = 3, .retry_exceptions = true}, throw_until, tries, std::int64_t{3}).get() == 3);
+  CHECK(pool.stats().retried == 2);
+  const auto more = pool.make_counter();
+  auto fails = pool.submit({.retries = 1, .retry_exceptions = true}, throw_until, more, std::int64_t{3});
+  CHECK_THROWS_CONTAINS(fails.get(), std::runtime_error, "try 2");
+  auto once = pool.submit({.retries = 1}, throw_until, pool.make_counter(), std::int64_t{3});
+  CHECK_THROWS_CONTAINS(once.get(), std::runtime_error, "try 1");
+  const auto stats = pool.stats();
+  CHECK(stats.retried == 3);
+  CHECK(stats.queue_time < 1min);  // each try waits since the task was submitted, not since the machine was switched on
 }

@@ -212,3 +212,21 @@ TEST_CASE_EACH_START_METHOD("many threads wait for many groups of one pool at on
   for (auto& thread : threads) thread.join();
   CHECK(sum == 6 * 40 * 45);
 }
+
+TEST_CASE_EACH_START_METHOD("a wait for futures of two pools ends with the first, and the other may be dropped then") {
+  ProcessPoolExecutor one{entry(), {.start_method = method, .max_workers = 1}};
+  ProcessPoolExecutor two{entry(), {.start_method = method, .max_workers = 1}};
+  const auto late = one.make_event(), soon = two.make_event();
+  std::vector<Future<int>> futures;
+  futures.push_back(one.submit(after, late, 1).then([](int value) { return value; }));
+  futures.push_back(two.submit(after, soon, 2));
+  std::thread setter{[&soon] {
+    std::this_thread::sleep_for(20ms);
+    soon.set();
+  }};
+  CHECK(kindred::wait(futures, ReturnWhen::first_completed).done.size() == 1);
+  setter.join();
+  futures.clear();
+  late.set();  // what was to be told of it is told now
+  CHECK(one.submit(number, 3).get() == 3);
+}

@@ -425,6 +425,7 @@ void PoolCore::want_workers() {
 
 bool PoolCore::take_back(WorkerSlot& slot, std::size_t position, bool requeue) {
   InFlight& entry = slot.in_flight[position];
+  if (entry.task->finished()) [[unlikely]] return false;  // cancelled by killing, whatever its worker writes over the words
   // A call that runs, and wrote over its own state.
   if ((position == 0 || slot.results.ready()) && slot.header().begun_task.load(std::memory_order_relaxed) == entry.task->id) return false;
   KINDRED_INJECTION_POINT("parent.revoke.before_swap");
@@ -656,6 +657,7 @@ void PoolCore::finish_with_value(WorkerSlot& slot, TaskState& task) {
   ++totals_.done;
   KINDRED_INJECTION_POINT("parent.finish");
   --outstanding_;
+  task.failure_ = nullptr;
   task.mark_finished(Outcome::value);
   if (leader_ != nullptr && leader_->target == &task) wake(*leader_);
 }
@@ -674,6 +676,7 @@ void PoolCore::take_rare_result(WorkerSlot& slot, TaskState& task, const ResultH
       memory_ended = true;
     }
   }
+  const auto submitted = task.submitted_ticks;
   pass_call(slot, task, result, times);
   const std::size_t result_bytes = cargo && cargo->block ? cargo->block_bytes : value.size();
   slot.stats.result_bytes += result_bytes;
@@ -704,7 +707,9 @@ void PoolCore::take_rare_result(WorkerSlot& slot, TaskState& task, const ResultH
   }
   ++slot.stats.tasks_failed;
   task.attempts = static_cast<std::uint16_t>(task.attempts + 1);
+  const auto ran = std::exchange(task.submitted_ticks, submitted);  // it waits again, and since then
   if (task.options && task.options->retry_exceptions && try_again(task)) return;
+  task.ran_ticks = ran;
   const auto bytes = cargo && cargo->block ? std::span<const std::byte>{cargo->block->bytes().first(cargo->block_bytes)} : value;
   deaths_.clear();
   finish_with(task, Outcome::failure, [&] { return make_encoded_failure(bytes, context_.id(), facts(task, &slot)); });

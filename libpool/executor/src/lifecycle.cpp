@@ -6,6 +6,7 @@
 #include "kindred/internal/capture_pipe.hpp"
 #include "kindred/internal/clock.hpp"
 #include "kindred/internal/deadline.hpp"
+#include "kindred/internal/injection.hpp"
 #include "kindred/internal/log_front.hpp"
 #include "kindred/log.hpp"
 #include "nesting.hpp"
@@ -91,17 +92,20 @@ void PoolCore::release_by_executor() noexcept {
   release(references);
 }
 
-bool PoolCore::let_go_unfinished(TaskState& task) noexcept {
+bool PoolCore::drop_last_of_open(TaskState& task) noexcept {
   if (!here()) return false;  // a copy in the child of a fork, where somebody may hold the lock for ever
-  retain();  // once it is forgotten, its room does not keep the pool for us
-  bool finished = false;
+  retain();  // once the reference is dropped, the task's room does not keep the pool for us
+  bool ours = false;
   {
+    KINDRED_INJECTION_POINT("parent.forget.before_lock");
     const std::scoped_lock lock{mutex_};
-    finished = task.finished();
-    if (!finished) task.forget();
+    if (task.drop_reference()) {  // else a timer has it by now, and its unpin does the rest: the task is not ours to look at
+      ours = task.finished();
+      if (!ours) task.forget();
+    }
   }
   release();
-  return finished;
+  return ours;
 }
 
 std::vector<std::byte> PoolCore::encode_pool_part() {

@@ -99,8 +99,8 @@ class PoolCore {
   [[nodiscard]] CallBlocks& call_blocks() noexcept { return call_blocks_; }
   void block_freed() noexcept;  ///< any thread
   void give_back_room(void* of_a_task) noexcept;  ///< any thread; the pool may be gone after it
-  /// The last of those who might ask for the task lets go of it, on any thread; true: it has finished meanwhile.
-  [[nodiscard]] bool let_go_unfinished(TaskState& task) noexcept;
+  /// Drops the last reference of a task that was open a moment ago, on any thread; true: the caller is to destroy it.
+  [[nodiscard]] bool drop_last_of_open(TaskState& task) noexcept;
 
  private:
   using Lock = std::unique_lock<PoolLock>;

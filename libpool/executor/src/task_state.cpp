@@ -14,8 +14,14 @@ TaskState::~TaskState() {
   cargo.reset();  // its blocks go back to the pool
 }
 
-void TaskState::let_go() noexcept {
-  if (finished() || pool_->let_go_unfinished(*this)) destroy();
+// The last reference of an open task stays counted until the lock is held: under it the pool takes references of its own, from none, and must see whether
+// somebody is still about to look.
+void TaskState::release_open() noexcept {
+  auto count = references_.load(std::memory_order_acquire);
+  while (count > 1) {
+    if (references_.compare_exchange_weak(count, count - 1, std::memory_order_acq_rel, std::memory_order_acquire)) return;
+  }
+  if (pool_->drop_last_of_open(*this)) destroy();
 }
 
 void TaskState::unpin() noexcept {

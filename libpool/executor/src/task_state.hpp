@@ -112,7 +112,8 @@ class TaskState final : public FutureState {
  private:
   friend class PoolCore;
   ~TaskState() override;
-  void let_go() noexcept override;
+  void let_go() noexcept override { destroy(); }
+  void release_open() noexcept override;
   void destroy() noexcept;
 
   std::uint32_t size_ = 0;

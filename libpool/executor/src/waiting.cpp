@@ -281,7 +281,9 @@ void watch(FutureState& state, PoolCore& pool, std::function<void(bool under_loc
   if (pool_of(state) == &pool) {
     state.on_finished_inline([note = std::move(note)] { note(true); });
   } else {
-    state.on_finished([note = std::move(note)] { note(false); });
+    state.retain();  // the callback runs after the state has ended, when whoever waited may have dropped it
+    StateHandle keep{&state};
+    state.on_finished([note = std::move(note), keep = std::move(keep)] { note(false); });
   }
 }
 

@@ -57,7 +57,7 @@ MessageSocket::Sent MessageSocket::send(std::span<const std::byte> bytes, std::s
   for (;;) {
     if (::sendmsg(fd_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0) return Sent::yes;
     if (errno == EINTR) continue;
-    if (errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS || errno == ETOOMANYREFS) return Sent::full;
+    if (errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS || errno == ENOMEM || errno == ETOOMANYREFS) return Sent::full;
     if (errno == EPIPE || errno == ECONNRESET || errno == ENOTCONN || errno == EBADF) return Sent::closed;
     throw SystemError{"sendmsg", errno, "sending " + std::to_string(bytes.size()) + " bytes and " + std::to_string(descriptors.size()) + " descriptors to a worker"};
   }

@@ -158,7 +158,8 @@ decltype(auto) call_continuation(F& function, FutureState& state, Self& future) 
 template <class Self, class F>
 void call_when_done(FutureState& state, F callback) {
   state.retain();
-  state.on_finished([callback = Copyable<F>{std::move(callback)}, keep = StateHandle{&state}]() mutable {
+  StateHandle held{&state};
+  state.on_finished([callback = Copyable<F>{std::move(callback)}, keep = std::move(held)]() mutable {
     F& function = callback.get();
     if constexpr (std::is_invocable_v<F&, Self&>) {
       auto future = FutureAccess::make<Self>(keep);
@@ -217,7 +218,8 @@ auto continue_with(FutureState& state, F function) {
   auto* const next = new LocalValue<U>{pool_of(state)};
   StateHandle result{next};
   state.retain();
-  state.on_finished([function = Copyable<F>{std::move(function)}, keep = StateHandle{&state}, target = result, next]() mutable {
+  StateHandle held{&state};
+  state.on_finished([function = Copyable<F>{std::move(function)}, keep = std::move(held), target = result, next]() mutable {
     try {
       auto future = FutureAccess::make<Self>(keep);
       if constexpr (UnwrappedFuture<Returned>::wrapped) {

@@ -80,6 +80,7 @@ class FutureState {
 
   void retain() noexcept { references_.fetch_add(1, std::memory_order_relaxed); }
   void release() noexcept {
+    if (!finished()) [[unlikely]] return release_open();
     if (drop_reference()) let_go();
   }
 
@@ -111,6 +112,10 @@ class FutureState {
   }
   /// Nobody holds it any more.
   virtual void let_go() noexcept { delete this; }
+  /// `release` of one that was not finished a moment ago.
+  virtual void release_open() noexcept {
+    if (drop_reference()) let_go();
+  }
   /// Under the pool's lock, of an open one: has it no continuation, and nobody who sleeps until it is finished?
   [[nodiscard]] bool ends_unnoticed() const noexcept { return continuations_ == nullptr && !has_sleepers_; }
   /// From here on whoever holds it may be done with it, and it may be gone.
