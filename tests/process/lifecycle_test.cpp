@@ -8,9 +8,11 @@
 #include <tuple>
 #include <vector>
 
+#include <link.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "kindred/internal/code_reference.hpp"
 #include "kindred/kindred.hpp"
 #include "support/tasks.hpp"
 #include "support/test.hpp"
@@ -76,6 +78,68 @@ TEST_CASE_EACH_START_METHOD("the threads that made the pool and started its work
   CHECK(pool->logger().flush());
   CHECK(servers_lost == 0);
   scorecard(12, "the same worker ran 20 tasks after the threads that had made it and the pool");
+}
+
+namespace {
+// Kills the template of a pool of one worker, and that worker, so that another template is forked from the program as it is now.
+void make_another_template(ProcessPoolExecutor& pool) {
+  for (const auto& process : descendants(::getpid())) {
+    if (process.parent == ::getpid() && process.name == "kindred-server") ::kill(process.pid, SIGKILL);
+  }
+  for (const auto pid : pool.worker_pids()) ::kill(static_cast<pid_t>(pid), SIGKILL);
+}
+}  // namespace
+
+TEST_CASE("a template that was forked while a thread of the program was in dl_iterate_phdr is replaced") {
+  ResourceAudit audit;
+  std::atomic<bool> ends{false};
+  std::thread walker{[&] {
+    while (!ends) {
+      ::dl_iterate_phdr([](dl_phdr_info*, std::size_t, void*) { std::this_thread::sleep_for(3ms); return 1; }, nullptr);
+      std::this_thread::sleep_for(1ms);
+    }
+  }};
+  {
+    ProcessPoolExecutor pool{entry(), {.start_method = StartMethod::fork, .max_workers = 1, .restart_limit = {.count = 1000, .period = 1h}}};
+    std::atomic<int> told{0};
+    pool.logger().add_sink([&](const LogRecord& record) { told += contains(record.message, "dl_iterate_phdr") ? 1 : 0; });
+    CHECK(pool.submit(echo, std::vector<char>(1)).get().size() == 1);
+    for (int i = 0; i < 2 || (told == 0 && i < 20); ++i) {
+      make_another_template(pool);
+      auto future = pool.submit({.retries = 3}, echo, std::vector<char>(1));
+      REQUIRE(future.wait_for(60s));
+      CHECK(future.get().size() == 1);
+      CHECK(pool.logger().flush());
+    }
+    CHECK(told > 0);
+  }
+  ends = true;
+  walker.join();
+}
+
+TEST_CASE("our own threads are not in dl_iterate_phdr while a template is forked") {
+  ResourceAudit audit;
+  std::atomic<bool> ends{false};
+  std::vector<std::jthread> walkers;
+  for (int i = 0; i < 4; ++i) {
+    walkers.emplace_back([&] {
+      while (!ends) CHECK_FALSE(kindred::internal::loaded_modules().empty());
+    });
+  }
+  {
+    ProcessPoolExecutor pool{entry(), {.start_method = StartMethod::fork, .max_workers = 1, .restart_limit = {.count = 1000, .period = 1h}}};
+    std::atomic<int> told{0};
+    pool.logger().add_sink([&](const LogRecord& record) { told += contains(record.message, "dl_iterate_phdr") ? 1 : 0; });
+    for (int i = 0; i < 10; ++i) {
+      auto future = pool.submit({.retries = 3}, echo, std::vector<char>(1));
+      REQUIRE(future.wait_for(60s));
+      CHECK(future.get().size() == 1);
+      make_another_template(pool);
+    }
+    CHECK(pool.logger().flush());
+    CHECK(told == 0);
+  }
+  ends = true;
 }
 
 TEST_CASE_EACH_START_METHOD("tasks that are waited for one after another use one worker (C62)") {

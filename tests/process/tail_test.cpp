@@ -387,6 +387,20 @@ TEST_CASE("nonsense, silence and haste at the socket harm nobody") {
   CHECK_CONTAINS(answer, "workers=1");
 }
 
+TEST_CASE("who knocks where many wait waits, too, and is let in") {
+  ResourceAudit audit;
+  const auto name = "kindred-test/" + me();
+  const auto listener = kindred::internal::listen_locally(name);
+  constexpr int all = 60;  // the queue has room for 17
+  std::jthread doorman{[&] {
+    for (int let_in = 0; let_in < all;) {
+      std::this_thread::sleep_for(1ms);
+      if (kindred::internal::accept_locally(listener.get())) ++let_in;
+    }
+  }};
+  for (int i = 0; i < all; ++i) REQUIRE(kindred::internal::connect_locally(name));
+}
+
 TEST_CASE("a request survives its turn through a line, whatever it asks for") {
   kindred::internal::TailRequest request{.follow = false, .level = Level::error, .worker = -1, .task_id = 18'000'000'000, .task_name = "a \"b\" = \n\xff", .logger = "true", .text = "12", .last = 0};
   const auto line = request.to_line();

@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <link.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -12,6 +13,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -26,6 +28,7 @@
 #include "kindred/error.hpp"
 #include "kindred/internal/injection.hpp"
 #include "kindred/internal/bootstrap.hpp"
+#include "kindred/internal/code_reference.hpp"
 
 namespace kindred::internal {
 namespace {
@@ -105,6 +108,7 @@ void keep_standard_places() noexcept {
 }
 
 std::uint32_t fork_process() {
+  const auto alone = nobody_walks_modules();
   const pid_t pid = KINDRED_INJECTION_FAILS("fail.fork") ? -1 : ::fork();
   if (pid < 0) throw SystemError{"fork", errno, "starting a process", "Raise the limit on processes (ulimit -u, the cgroup's pids.max), or use fewer workers."};
   return static_cast<std::uint32_t>(pid);
@@ -128,6 +132,15 @@ void ignore_interrupts(bool also_terminate) noexcept {
 }
 
 void lead_own_group() noexcept { ::setpgid(0, 0); }
+
+void prove_linker_is_free() noexcept {
+  const itimerval limit{.it_interval = {}, .it_value = {.tv_sec = 0, .tv_usec = 250'000}};
+  ::setitimer(ITIMER_REAL, &limit, nullptr);
+  ::dl_iterate_phdr([](dl_phdr_info*, std::size_t, void*) { return 1; }, nullptr);
+  const itimerval none{};
+  ::setitimer(ITIMER_REAL, &none, nullptr);
+}
+
 void name_process(const char* name) noexcept { ::prctl(PR_SET_NAME, name); }
 
 bool take_places(int socket, int lifeline) noexcept {

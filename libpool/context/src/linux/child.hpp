@@ -27,13 +27,17 @@ class SignalsBlocked {
 /// stderr would be written into it. Where no descriptor is to be had, all stays as it is.
 void keep_standard_places() noexcept;
 
-/// fork(2) by the C library (so that atfork handlers and malloc's locks are right). Returns 0 in the child. Errors: `SystemError`.
+/// fork(2) by the C library (so that atfork handlers and malloc's locks are right), while none of our threads reads the dynamic linker's list. Returns 0 in
+/// the child. Errors: `SystemError`.
 std::uint32_t fork_process();
 
 // Of the child; all are async-signal-safe.
 void reset_signals() noexcept;                        ///< default actions, empty mask
 void ignore_interrupts(bool also_terminate) noexcept; ///< SIGINT (and SIGTERM, SIGHUP) are the parent's affair
 void lead_own_group() noexcept;
+/// A thread that was in dl_iterate_phdr(3) when the program was forked has left the dynamic linker's lock taken in the child for ever (glibc renews those of
+/// malloc, stdio and dlopen there, not this one). Returns where it is free; where it is not, SIGALRM ends this process after a quarter of a second.
+void prove_linker_is_free() noexcept;
 void name_process(const char* name) noexcept;
 /// Puts the two descriptors at their numbers, /dev/null at 0 (and at 1 and 2 where they are closed), and closes all others.
 bool take_places(int socket, int lifeline) noexcept;

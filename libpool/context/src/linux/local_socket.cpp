@@ -11,9 +11,11 @@
 #include <array>
 #include <cerrno>
 #include <charconv>
+#include <chrono>
 #include <cstddef>
 #include <cstring>
 #include <fstream>
+#include <thread>
 
 #include "kindred/error.hpp"
 
@@ -58,7 +60,14 @@ void stop_listening(int listener) noexcept { ::shutdown(listener, SHUT_RDWR); }
 Descriptor connect_locally(const std::string& name) noexcept {
   Descriptor fd = stream_socket();
   const Address address{name};
-  if (fd && ::connect(fd.get(), address.get(), address.size) != 0) fd.reset();
+  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds{1};
+  while (fd && ::connect(fd.get(), address.get(), address.size) != 0) {
+    if (errno != EAGAIN || std::chrono::steady_clock::now() >= until) {
+      fd.reset();
+    } else {
+      std::this_thread::sleep_for(std::chrono::milliseconds{2});
+    }
+  }
   return fd;
 }
 

@@ -49,8 +49,10 @@ class ForkServer {
       return fail("a preload call threw something that is no std::exception");
     }
     KINDRED_INJECTION_POINT("server.before_ready");
-    report({.what = ServerReport::What::ready});
+    say_ready();
   }
+
+  void say_ready() const { report({.what = ServerReport::What::ready}); }
 
   [[noreturn]] void serve() {
     std::vector<int> fds;
@@ -155,13 +157,18 @@ void serve_as_fork_server(int socket, int lifeline, std::uint32_t parent_pid, bo
   lead_own_group();
   reset_signals();
   ignore_interrupts(true);
+  if (!prepare) prove_linker_is_free();
   if (socket != worker_fd::socket && !take_places(socket, lifeline)) exit_now(71);
   KINDRED_INJECTION_POINT("server.before_binding");
   if (!bind_to_lifeline(worker_fd::lifeline)) exit_now(0);
   name_process("kindred-server");
   discard_inherited_output();
   ForkServer server{MessageSocket{Descriptor{worker_fd::socket}}, Descriptor{worker_fd::lifeline}, parent_pid};
-  if (prepare) server.prepare();
+  if (prepare) {
+    server.prepare();
+  } else {
+    server.say_ready();
+  }
   server.serve();
 }
 

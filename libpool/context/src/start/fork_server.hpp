@@ -16,9 +16,8 @@ struct ServerReport {
   enum class What : std::uint32_t {
     started = 1,   // ticket, pid; its pidfd comes along; or error_number
     ended = 2,     // pid, wait_status
-    ready = 3,     // preloaded
-    failed = 4,    // the text behind says why; or error_number, of pidfd_open
-    standby = 5    // template only: a socket to a sleeping copy of the template comes along (pid, pidfd too)
+    ready = 3,     // preloaded; a template: it could be forked as it is
+    failed = 4     // the text behind says why; or error_number, of pidfd_open
   };
   What what = What::started;
   std::uint32_t pid = 0;

@@ -1,8 +1,10 @@
 #include <array>
 #include <cerrno>
+#include <csignal>
 #include <cstring>
 #include <deque>
 #include <unordered_map>
+#include <utility>
 
 #include "../linux/child.hpp"
 #include "execute.hpp"
@@ -148,12 +150,34 @@ class ServedLauncher : public Launcher {
         failure_number_ = report.error_number;
         break;
       }
-      case ServerReport::What::standby: break;
     }
     return true;
   }
 
+  void note_server_dead() {
+    if (!server_) return;
+    const auto pid = server_.pid();
+    std::string how = "is stuck and was killed";
+    if (server_.wait_dead(steady_clock::now() + std::chrono::milliseconds{100})) {
+      server_end_ = server_.reap().value_or(ExitReason{});
+      how = how_server_ended();
+    } else {
+      server_.signal(9);
+      server_.wait_dead({});
+      server_end_ = server_.reap().value_or(ExitReason{});
+    }
+    warning_ = "the fork server (pid " + std::to_string(pid) + ") " + how + "; another one takes its place. Its running workers go on.";
+    server_ = Process{};
+    control_.close();
+  }
+
   virtual void revive() = 0;  ///< leaves `server_` empty where the new one was killed before it was ready
+
+  // See `prove_linker_is_free`.
+  [[nodiscard]] bool forked_badly() const noexcept { return server_end_.kind == ExitReason::Kind::signalled && server_end_.signal == SIGALRM; }
+  [[nodiscard]] std::string how_server_ended() const {
+    return forked_badly() ? "was forked while another thread was in dl_iterate_phdr, whose lock is never free in the copy, and ended itself" : to_string(server_end_);
+  }
 
   Process server_;
   MessageSocket control_;
@@ -189,24 +213,7 @@ class ServedLauncher : public Launcher {
     }
   }
 
-  [[nodiscard]] std::string how_servers_end() const { return "The server " + to_string(server_end_) + ", each time it is started: see the log and dmesg."; }
-
-  void note_server_dead() {
-    if (!server_) return;
-    const auto pid = server_.pid();
-    std::string how = "is stuck and was killed";
-    if (server_.wait_dead(steady_clock::now() + std::chrono::milliseconds{100})) {
-      server_end_ = server_.reap().value_or(ExitReason{});
-      how = to_string(server_end_);
-    } else {
-      server_.signal(9);
-      server_.wait_dead({});
-      server_end_ = server_.reap().value_or(ExitReason{});
-    }
-    warning_ = "the fork server (pid " + std::to_string(pid) + ") " + how + "; another one takes its place. Its running workers go on.";
-    server_ = Process{};
-    control_.close();
-  }
+  [[nodiscard]] std::string how_servers_end() const { return "The server " + how_server_ended() + ", each time it is started: see the log and dmesg."; }
 
   std::uint64_t ticket_ = 0;
   std::optional<std::pair<ServerReport, std::vector<Descriptor>>> started_;
@@ -287,8 +294,24 @@ class ForkLauncher final : public ServedLauncher {
   }
 
   void revive() override {
-    if (warning_) *warning_ += " It is a copy of the program as it is now, not as it was in the executor's constructor.";
-    fork_template();
+    constexpr int most_attempts = 40;
+    auto first_warning = std::exchange(warning_, std::nullopt);
+    int useless = 0;
+    do {
+      fork_template();
+      ready_ = false;
+      const auto deadline = steady_clock::now() + std::chrono::seconds{10};
+      while (!ready_ && read_report(deadline)) {
+      }
+      if (ready_) break;
+      note_server_dead();
+    } while (forked_badly() && ++useless < most_attempts);
+    if (!first_warning) return;
+    *first_warning += " It is a copy of the program as it is now, not as it was in the executor's constructor.";
+    if (useless != 0) {
+      *first_warning += " Copies that were of no use before it, because another thread was in dl_iterate_phdr, whose lock is never free in them: " + std::to_string(useless) + ".";
+    }
+    warning_ = std::move(first_warning);
   }
 
   LaunchPlan plan_;

@@ -19,7 +19,6 @@ struct StartedWorker {
   Descriptor lifeline;  ///< the parent's end: closing it kills the worker's process group
 };
 
-/// The one thing that knows how a process of the context comes to be. One thread at a time (the supervisor's), but `begin`.
 /// The fork server died when it had been asked for a worker. It may have forked one, which ends by its lifeline and meanwhile has what came with the
 /// hello: start again with another segment.
 class ServerLost : public SystemError {
@@ -27,6 +26,7 @@ class ServerLost : public SystemError {
   using SystemError::SystemError;
 };
 
+/// The one thing that knows how a process of the context comes to be. One thread at a time (the supervisor's), but `begin`.
 class Launcher {
  public:
   Launcher() = default;
