@@ -94,6 +94,7 @@ struct CaseListener : doctest::IReporter {
 REGISTER_LISTENER("kindred", 1, CaseListener);
 
 int run(int argc, char** argv) {
+  std::setvbuf(stdout, nullptr, _IOLBF, 0);  // what was checked before a process hangs is to be read
   supervise(argc, argv);
 #ifdef __SANITIZE_THREAD__
   std::thread{[] {}}.join();  // ThreadSanitizer starts a thread of its own with our first: not while an audit looks

@@ -729,6 +729,7 @@ bool PoolCore::pump_slot(WorkerSlot& slot) {
   }
   if (slot.results.corrupt() && slot.kill_reason != WorkerSlot::KillReason::protocol) condemn(slot, "its result ring is inconsistent");
   if (!any) return false;
+  if (!slot.ready) [[unlikely]] take_messages(slot);  // it said so before, to a supervisor that has not come to read it
   note_times(slot, times);
   slot.progress_ticks = ticks();
   slot.full = false;
