@@ -143,7 +143,7 @@ SiteFacts facts_of(const Place& place, std::string_view types, LevelCode level) 
 
 std::uint32_t find_site_at(LaneState& lane, const SiteKey& key, const SiteFacts& facts) noexcept {
   const std::uint32_t id = lane.front->find_site(key, facts);
-  lane.sites[LaneState::site_slot(key.address)] = {key.address, key.format, key.types_and_level, id};
+  if (id != record_site::inlined) lane.sites[LaneState::site_slot(key.address)] = {key, id};
   return id;
 }
 

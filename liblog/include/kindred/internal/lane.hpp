@@ -107,7 +107,7 @@ class LaneWriter {
     if (static_cast<Cursor>(room_end_ - head_) < bytes) [[unlikely]] {
       if (!make_room(bytes)) return nullptr;
     }
-    return room_ + (static_cast<std::size_t>(head_) & mask_);
+    return place();
   }
   /// As `reserve`, but never at the cost of records that are unread.
   [[nodiscard]] std::byte* reserve_unread(std::size_t bytes) noexcept {
@@ -126,20 +126,12 @@ class LaneWriter {
   /// turns that into an order that it can rely on (see order_and_watermark.md). Release, because padding and controls in front of the
   /// record become visible with it.
   [[nodiscard]] std::uint64_t enter() noexcept {
-    const auto entering = static_cast<Cursor>(head_ | 1U);
-    if (full_fence_) [[unlikely]] {
-      lines_->published.exchange(entering, std::memory_order_seq_cst);
+    if (!full_fence_) [[likely]] return enter_plain();
+    lines_->published.exchange(static_cast<Cursor>(head_ | 1U), std::memory_order_seq_cst);
 #if defined(__x86_64__)
-      __builtin_ia32_lfence();
+    __builtin_ia32_lfence();
 #endif
-    } else {
-      lines_->published.store(entering, std::memory_order_release);
-    }
-    KINDRED_INJECTION_POINT("log.entered");
-    std::atomic_signal_fence(std::memory_order_seq_cst);
-    const auto now = ticks();
-    std::atomic_signal_fence(std::memory_order_seq_cst);
-    return now;
+    return read_clock();
   }
   /// Makes the record of `bytes` at the reserved place visible, and leaves.
   /// Crash: before this store the record does not exist (and `entering` says that one was begun); after it, it is committed.
@@ -149,10 +141,30 @@ class LaneWriter {
     leave();
     KINDRED_INJECTION_POINT("log.committed");
   }
+  /// Can a record of that size be written now, by the four functions that follow, with nothing to be done before?
+  [[nodiscard]] bool is_plain(std::size_t bytes) const noexcept {
+    return static_cast<Cursor>(room_end_ - head_) >= bytes && (static_cast<unsigned>(full_fence_) | static_cast<unsigned>(begun_block_)) == 0;
+  }
+  [[nodiscard]] std::byte* place() const noexcept { return room_ + (static_cast<std::size_t>(head_) & mask_); }
+  [[nodiscard]] std::uint64_t enter_plain() noexcept {
+    const auto entering = static_cast<Cursor>(head_ | 1U);
+    lines_->published.store(entering, std::memory_order_release);
+    return read_clock();
+  }
+  void commit_plain(std::size_t bytes) noexcept {
+    KINDRED_INJECTION_POINT("log.before_commit");
+    head_ = static_cast<Cursor>(head_ + bytes);
+    leave_plain();
+    KINDRED_INJECTION_POINT("log.committed");
+  }
+  void leave_plain() noexcept {
+    lines_->published.store(head_, std::memory_order_release);  // Order: pairs with the acquire in LaneReader::look
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+  }
   /// Leaves without a record.
   void leave() noexcept {
-    if (full_fence_) [[unlikely]] lines_->published.exchange(head_, std::memory_order_seq_cst);
-    else lines_->published.store(head_, std::memory_order_release);  // Order: pairs with the acquire in LaneReader::look
+    if (!full_fence_) [[likely]] return leave_plain();
+    lines_->published.exchange(head_, std::memory_order_seq_cst);
     std::atomic_signal_fence(std::memory_order_seq_cst);
   }
   /// Makes a piece of a larger record visible: more is to come before `commit`.
@@ -192,6 +204,13 @@ class LaneWriter {
   }
 
  private:
+  static std::uint64_t read_clock() noexcept {
+    KINDRED_INJECTION_POINT("log.entered");
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    const auto now = ticks();
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    return now;
+  }
   [[nodiscard]] std::size_t block_bytes() const noexcept { return overwrite_ ? capacity() / 8 : capacity(); }
   [[nodiscard]] std::size_t free() const noexcept { return capacity() - static_cast<Cursor>(head_ - consumed_); }
 
@@ -220,10 +239,10 @@ class LaneWriter {
         continue;
       }
       if (overwrite_ && to_end == block_bytes()) begun_block_ = true;
-      // A look at the collector's cursor each quarter of the lane is enough to nudge it in time.
+      // A look at the collector's cursor each eighth of the lane is enough to nudge it in time. And no record that is larger than allowed fits into that.
       std::size_t open = free() < to_end ? free() : to_end;
-      const std::size_t quarter = capacity() / 4;
-      if (open > quarter) open = bytes > quarter ? bytes : quarter;
+      const std::size_t step = capacity() / 8 < largest_ ? capacity() / 8 : largest_;
+      if (open > step) open = bytes > step ? bytes : step;
       room_end_ = static_cast<Cursor>(head_ + open);
       return true;
     }

@@ -31,10 +31,10 @@ template <class... S>
   }
 }
 
-/// Writes one record into the calling thread's lane. What a log call costs is here: no lock, no allocation, no system call unless the
-/// collector sleeps or the lane is full. (Lanes that threads share take a lock.)
+/// Writes one record into the calling thread's lane, whatever must be done before: a lane found, the collector told of a site, a task, a scope or a
+/// logger, room made. (Lanes that threads share take a lock.)
 template <class... S>
-[[gnu::noinline]] void write_record(LogTarget target, LevelCode level, const CallSite& site, S... stored) noexcept {
+[[gnu::noinline]] void write_with_care(LogTarget target, LevelCode level, const CallSite& site, S... stored) noexcept {
   if (target.front == nullptr) [[unlikely]] return write_slowly(target, nullptr, level, site, stored...);
   const LaneUse use{*target.front};
   LaneState* const lane = use.lane();
@@ -44,7 +44,7 @@ template <class... S>
   const SiteKey key = site_key(site, StoredTypes<S...>::codes, level);
   const auto& seen = lane->sites[LaneState::site_slot(key.address)];
   std::uint32_t id = seen.id;
-  if (seen.address != key.address || seen.types_and_level != key.types_and_level || seen.format != key.format) [[unlikely]] {
+  if (seen.key != key) [[unlikely]] {
     id = find_site(*lane, key, site, StoredTypes<S...>::view(), level);
   }
   if (bytes > lane->ring.largest() || id == record_site::inlined) [[unlikely]] {
@@ -88,6 +88,43 @@ template <class... S>
   lane->ring.commit(bytes);
   ++lane->sequence;
   wake_collector(*lane);
+}
+
+/// Writes one record where nothing is to be done before, as mostly; else `write_with_care` does. What a log call costs is here: no lock, no allocation, no
+/// system call unless the collector sleeps. All calls of functions are its last, so it keeps no registers for after them.
+template <class... S>
+[[gnu::noinline]] void write_record(LogTarget target, LevelCode level, const CallSite& site, S... stored) noexcept {
+  LaneState* const lane = thread_lane.lane;
+  if (thread_lane.front != target.front || lane == nullptr || !(is_copied_here(stored) && ...)) [[unlikely]] {
+    return write_with_care(target, level, site, stored...);
+  }
+  const std::size_t bytes = round_to_record(record_head_bytes + (stored_bytes(stored) + ... + std::size_t{0}));
+  const SiteKey key = site_key(site, StoredTypes<S...>::codes, level);
+  const auto& seen = lane->sites[LaneState::site_slot(key.address)];
+  if (seen.key != key || !lane->ring.is_plain(bytes) || lane->stale || lane->scope_announced != thread_lane.scope_serial ||
+      lane->task_announced != lane->task_serial->load(std::memory_order_relaxed)) [[unlikely]] {
+    return write_with_care(target, level, site, stored...);
+  }
+  std::uint32_t slot = 0;
+  if (target.binding != nullptr) {
+    slot = LaneState::binding_slot(*target.binding);
+    if (lane->bindings[slot] != target.binding->serial) [[unlikely]] return write_with_care(target, level, site, stored...);
+  }
+  const std::uint64_t now = lane->ring.enter_plain();
+  if (lane->closed.load(std::memory_order_relaxed) != 0) [[unlikely]] {  // as above: after `enter`
+    lane->ring.leave_plain();
+    return write_with_care(target, level, site, stored...);
+  }
+  std::byte* const at = lane->ring.place();
+  const std::uint32_t words[2] = {static_cast<std::uint32_t>(bytes) | slot << record_slot_shift, seen.id};
+  std::memcpy(at, words, sizeof words);
+  std::memcpy(at + sizeof words, &now, sizeof now);
+  [[maybe_unused]] std::byte* end = at + record_head_bytes;
+  ((end = store(end, stored)), ...);
+  lane->ring.commit_plain(bytes);
+  ++lane->sequence;
+  // As in `wake_collector`. Is the lane half full? That is looked at where room is made.
+  if (lane->collector->load(std::memory_order_seq_cst) >= static_cast<std::uint32_t>(CollectorState::sleeping)) [[unlikely]] return ring_collector(*lane);
 }
 
 template <class T>

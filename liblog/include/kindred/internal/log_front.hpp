@@ -134,6 +134,14 @@ void with_spdlog_registry_held(void (*fork_it)(void*), void* argument);
 /// got from the registry. Call after `attach_log`. Threads: the only one. Fork: worker only.
 void bridge_spdlog();
 
+/// A site as it is looked for.
+struct SiteKey {
+  const void* address = nullptr;
+  const char* format = nullptr;
+  std::uint64_t types_and_level = 0;  ///< address of the type list; the level's code in the highest byte
+  friend bool operator==(const SiteKey&, const SiteKey&) = default;
+};
+
 /// One thread's way into a lane.
 struct alignas(64) LaneState {
   LaneWriter<> ring;
@@ -154,10 +162,8 @@ struct alignas(64) LaneState {
   static constexpr std::uint64_t nothing_announced = ~std::uint64_t{0};  ///< for the two serials
   static constexpr std::size_t site_slots = 128;
   struct alignas(32) SiteSlot {  // in one cache line
-    const void* address = nullptr;
-    const char* format = nullptr;
-    std::uint64_t types_and_level = 0;
-    std::uint32_t id = 0;
+    SiteKey key;
+    std::uint32_t id = 0;  ///< never `record_site::inlined`
   };
   SiteSlot sites[site_slots];
   [[nodiscard]] static std::size_t site_slot(const void* address) noexcept {
@@ -170,13 +176,6 @@ struct alignas(64) LaneState {
   }
 };
 
-/// A site as it is looked for.
-struct SiteKey {
-  const void* address;
-  const char* format;
-  std::uint64_t types_and_level;  ///< address of the type list; the level's code in the highest byte
-  friend bool operator==(const SiteKey&, const SiteKey&) = default;
-};
 [[nodiscard]] inline std::uint64_t types_and_level(const char* types, LevelCode level) noexcept {
   return reinterpret_cast<std::uintptr_t>(types) | std::uint64_t{level.value} << 56U;
 }

@@ -112,6 +112,14 @@ template <class S>
   else return sizeof(S);
 }
 
+/// Is no function called where it is stored?
+template <class S>
+[[nodiscard]] constexpr bool is_copied_here(const S& stored) noexcept {
+  if constexpr (StoredField<S>) return stored.key.size() <= 32 && is_copied_here(stored.value);
+  else if constexpr (std::same_as<S, std::string_view>) return stored.size() <= 32;
+  else return true;
+}
+
 /// Copies a text. Short ones, which most are, without the call of a function.
 inline void copy_text(std::byte* target, const char* source, std::size_t bytes) noexcept {
   if (bytes - 8 <= 24) [[likely]] {
