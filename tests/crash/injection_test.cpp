@@ -538,6 +538,36 @@ TEST_CASE("a future is dropped while its task is handed out, timed, and ends: it
   reached_by_any.merge(Injection::reached());
 }
 
+namespace {
+void say(const char* what) { log_info("said {}", what); }
+}  // namespace
+
+TEST_CASE("a record whose pool ends while it is being written is in the log or on stderr") {
+  Injection injection;
+  for (const int known : {0, 1}) {  // is the call known to its lane already?
+    injection.arm("log.before_entering", InjectedAction::sleep, static_cast<std::uint32_t>(1 + known), 200, false);
+    const auto outcome = run_forked([known] {
+      auto pool = std::make_unique<ProcessPoolExecutor>(entry(), ExecutorOptions{.start_method = StartMethod::fork, .max_workers = 1});
+      std::vector<std::string> messages;
+      pool->logger().add_sink([&](const LogRecord& record) { messages.push_back(record.message); });
+      std::thread writer{[known] {
+        for (int i = 0; i < known; ++i) say("before");
+        say("meanwhile");
+      }};
+      while (Injection::control().fired == 0) std::this_thread::yield();
+      pool.reset();
+      writer.join();
+      for (const auto& message : messages) std::fprintf(stderr, "sink: %s\n", message.c_str());
+    });
+    INFO(to_string(outcome));
+    CHECK(outcome.code == 0);
+    CHECK(injection.disarm());
+    CHECK_CONTAINS(outcome.err, "said meanwhile");
+    CHECK(contains(outcome.err, "sink: said before") == (known == 1));
+  }
+  reached_by_any.merge(Injection::reached());
+}
+
 TEST_CASE("no injection point is left out") {
   if (methods_run < 3 || std::getenv("KINDRED_TEST_POINTS") != nullptr) KINDRED_SKIP("the cases before it were not all run");
   for (const auto& name : all_points()) {

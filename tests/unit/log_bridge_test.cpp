@@ -79,6 +79,24 @@ TEST_CASE("spdlog's default logger and every registered one write into the log, 
   CHECK(records[5].fields.size() == 1);
 }
 
+TEST_CASE("a record that names another thread changes nothing for those of its own thread that follow") {
+  const ProgramsLoggers loggers;
+  const auto later = spdlog::create_async<spdlog::sinks::stdout_color_sink_mt>("later");
+  const auto records = bridged([&later] {
+    for (int i = 0; i < 3; ++i) {
+      kindred::log_info("mine {}", i);
+      spdlog::details::log_msg another{"later", spdlog::level::info, "another's"};
+      another.thread_id = 4711;
+      later->sinks().front()->log(another);
+    }
+  });
+  REQUIRE(records.size() == 6);
+  for (std::size_t i = 0; i < records.size(); i += 2) {
+    CHECK(records[i].tid == records[i].pid);
+    CHECK(records[i + 1].tid == 4711);
+  }
+}
+
 TEST_CASE("the level that the parent sets counts for bridged loggers too") {
   const ProgramsLoggers loggers;
   TestLog log;

@@ -32,7 +32,7 @@ class TaskStore {
   [[nodiscard]] void* take();
   /// Any thread. After it the store may be gone, unless the caller keeps it by other means. False: it is closed, and who closed it counts this room.
   [[nodiscard]] bool give_back(void* room) noexcept;
-  /// How many rooms are out. Exact under the pool's lock where none is; else, as of a moment ago.
+  /// How many rooms are out. Exact under the pool's lock where none is; else, as of a moment ago. Means nothing once the store is closed.
   [[nodiscard]] std::int64_t in_use() const noexcept {
     // Order: acquire, pairs with the release in give_back: whoever had a room that is counted there is done with it.
     const auto returned = count_of(returned_.load(std::memory_order_acquire));

@@ -72,6 +72,7 @@ template <class... S>
         continue;
       }
     }
+    KINDRED_INJECTION_POINT("log.before_entering");
     now = lane->ring.enter();
     // Order: read after `enter`. Who closes the log sets it, makes a heavy barrier, and waits until no lane is entered: so a record is
     // either drained with the rest or goes to stderr, and never lost between.
@@ -110,6 +111,7 @@ template <class... S>
     slot = LaneState::binding_slot(*target.binding);
     if (lane->bindings[slot] != target.binding->serial) [[unlikely]] return write_with_care(target, level, site, stored...);
   }
+  KINDRED_INJECTION_POINT("log.before_entering");
   const std::uint64_t now = lane->ring.enter_plain();
   if (lane->closed.load(std::memory_order_relaxed) != 0) [[unlikely]] {  // as above: after `enter`
     lane->ring.leave_plain();
