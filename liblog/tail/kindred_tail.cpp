@@ -163,6 +163,7 @@ struct Pool {
 std::vector<Pool> find_pools() {
   const std::uint32_t me = user_id();
   std::vector<Pool> pools;
+  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds{1};  // for all: a pool that lets us in does not wait for a request for long
   for (const auto& name : local_names(me == 0 ? std::string{"kindred/"} : fmt::format("kindred/{}/", me))) {
     std::string_view rest{name};
     rest.remove_prefix(std::string_view{"kindred/"}.size());
@@ -174,7 +175,7 @@ std::vector<Pool> find_pools() {
     if (!uid || !pid) continue;
     std::string serial{rest.substr(second + 1)};
     if (serial.ends_with('+')) serial.pop_back();
-    Descriptor socket = connect_locally(name);
+    Descriptor socket = connect_locally(name, until);
     if (!socket) continue;
     const auto peer = peer_of(socket.get());
     if (!peer || peer->uid != *uid) continue;

@@ -12,7 +12,6 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "kindred/internal/code_reference.hpp"
 #include "kindred/kindred.hpp"
 #include "support/tasks.hpp"
 #include "support/test.hpp"
@@ -115,31 +114,6 @@ TEST_CASE("a template that was forked while a thread of the program was in dl_it
   }
   ends = true;
   walker.join();
-}
-
-TEST_CASE("our own threads are not in dl_iterate_phdr while a template is forked") {
-  ResourceAudit audit;
-  std::atomic<bool> ends{false};
-  std::vector<std::jthread> walkers;
-  for (int i = 0; i < 4; ++i) {
-    walkers.emplace_back([&] {
-      while (!ends) CHECK_FALSE(kindred::internal::loaded_modules().empty());
-    });
-  }
-  {
-    ProcessPoolExecutor pool{entry(), {.start_method = StartMethod::fork, .max_workers = 1, .restart_limit = {.count = 1000, .period = 1h}}};
-    std::atomic<int> told{0};
-    pool.logger().add_sink([&](const LogRecord& record) { told += contains(record.message, "dl_iterate_phdr") ? 1 : 0; });
-    for (int i = 0; i < 10; ++i) {
-      auto future = pool.submit({.retries = 3}, echo, std::vector<char>(1));
-      REQUIRE(future.wait_for(60s));
-      CHECK(future.get().size() == 1);
-      make_another_template(pool);
-    }
-    CHECK(pool.logger().flush());
-    CHECK(told == 0);
-  }
-  ends = true;
 }
 
 TEST_CASE_EACH_START_METHOD("tasks that are waited for one after another use one worker (C62)") {

@@ -729,7 +729,12 @@ bool PoolCore::pump_slot(WorkerSlot& slot) {
   }
   if (slot.results.corrupt() && slot.kill_reason != WorkerSlot::KillReason::protocol) condemn(slot, "its result ring is inconsistent");
   if (!any) return false;
-  if (!slot.ready) [[unlikely]] take_messages(slot);  // it said so before, to a supervisor that has not come to read it
+  if (!slot.ready) [[unlikely]] {  // it said so before, to a supervisor that has not come to read it
+    try {
+      take_messages(slot);
+    } catch (const std::bad_alloc&) {  // who waits is not to end by that: the supervisor reads it
+    }
+  }
   note_times(slot, times);
   slot.progress_ticks = ticks();
   slot.full = false;

@@ -28,7 +28,6 @@
 #include "kindred/error.hpp"
 #include "kindred/internal/injection.hpp"
 #include "kindred/internal/bootstrap.hpp"
-#include "kindred/internal/code_reference.hpp"
 
 namespace kindred::internal {
 namespace {
@@ -108,7 +107,6 @@ void keep_standard_places() noexcept {
 }
 
 std::uint32_t fork_process() {
-  const auto alone = nobody_walks_modules();
   const pid_t pid = KINDRED_INJECTION_FAILS("fail.fork") ? -1 : ::fork();
   if (pid < 0) throw SystemError{"fork", errno, "starting a process", "Raise the limit on processes (ulimit -u, the cgroup's pids.max), or use fewer workers."};
   return static_cast<std::uint32_t>(pid);

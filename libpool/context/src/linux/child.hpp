@@ -27,8 +27,7 @@ class SignalsBlocked {
 /// stderr would be written into it. Where no descriptor is to be had, all stays as it is.
 void keep_standard_places() noexcept;
 
-/// fork(2) by the C library (so that atfork handlers and malloc's locks are right), while none of our threads reads the dynamic linker's list. Returns 0 in
-/// the child. Errors: `SystemError`.
+/// fork(2) by the C library (so that atfork handlers and malloc's locks are right). Returns 0 in the child. Errors: `SystemError`.
 std::uint32_t fork_process();
 
 // Of the child; all are async-signal-safe.

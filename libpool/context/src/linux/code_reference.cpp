@@ -77,21 +77,11 @@ std::string name_build(const std::string& id) { return id.empty() ? "none (link 
 
 constexpr CodeReference offset_mask = (CodeReference{1} << code_module_shift) - 1;
 
-std::mutex walking;
-
-// dl_iterate_phdr(3), which holds a lock of the dynamic linker that fork(2) copies as it is.
-int walk_modules(int (*visit)(dl_phdr_info*, std::size_t, void*), void* argument) {
-  const auto alone = nobody_walks_modules();
-  return ::dl_iterate_phdr(visit, argument);
-}
-
 }  // namespace
-
-std::unique_lock<std::mutex> nobody_walks_modules() { return std::unique_lock{walking}; }
 
 std::vector<Module> loaded_modules() {
   std::vector<Module> modules;
-  walk_modules(
+  ::dl_iterate_phdr(
       [](dl_phdr_info* info, std::size_t, void* out) {
         auto& list = *static_cast<std::vector<Module>*>(out);
         // The first is the program; the one that is in no file is the kernel's vdso.
@@ -121,7 +111,7 @@ bool copy_constant(const void* from, void* to, std::size_t bytes) noexcept {
     }
     return 0;
   };
-  return bytes == 0 || walk_modules(copy, &wanted) == 1;
+  return bytes == 0 || ::dl_iterate_phdr(copy, &wanted) == 1;
 }
 
 CodeBook::CodeBook() : modules_{loaded_modules()} {
@@ -375,7 +365,7 @@ bool is_loaded(const void* at, std::size_t bytes, bool data_only) noexcept {
     std::size_t bytes;
     bool data_only;
   } range{reinterpret_cast<std::uintptr_t>(at), bytes, data_only};
-  return walk_modules(
+  return ::dl_iterate_phdr(
              [](dl_phdr_info* info, std::size_t, void* argument) {
                const auto& wanted = *static_cast<const Range*>(argument);
                for (std::size_t i = 0; i < info->dlpi_phnum; ++i) {

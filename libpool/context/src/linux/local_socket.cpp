@@ -57,10 +57,9 @@ Descriptor accept_locally(int listener) noexcept { return Descriptor{::accept4(l
 
 void stop_listening(int listener) noexcept { ::shutdown(listener, SHUT_RDWR); }
 
-Descriptor connect_locally(const std::string& name) noexcept {
+Descriptor connect_locally(const std::string& name, std::chrono::steady_clock::time_point until) noexcept {
   Descriptor fd = stream_socket();
   const Address address{name};
-  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds{1};
   while (fd && ::connect(fd.get(), address.get(), address.size) != 0) {
     if (errno != EAGAIN || std::chrono::steady_clock::now() >= until) {
       fd.reset();

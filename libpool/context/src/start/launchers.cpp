@@ -173,8 +173,10 @@ class ServedLauncher : public Launcher {
 
   virtual void revive() = 0;  ///< leaves `server_` empty where the new one was killed before it was ready
 
-  // See `prove_linker_is_free`.
-  [[nodiscard]] bool forked_badly() const noexcept { return server_end_.kind == ExitReason::Kind::signalled && server_end_.signal == SIGALRM; }
+  // See `prove_linker_is_free`. Where somebody else in this process has taken its exit status, it may have been.
+  [[nodiscard]] bool forked_badly() const noexcept {
+    return is_copy_ && !ready_ && (server_end_.kind == ExitReason::Kind::lost || (server_end_.kind == ExitReason::Kind::signalled && server_end_.signal == SIGALRM));
+  }
   [[nodiscard]] std::string how_server_ended() const {
     return forked_badly() ? "was forked while another thread was in dl_iterate_phdr, whose lock is never free in the copy, and ended itself" : to_string(server_end_);
   }
@@ -187,6 +189,7 @@ class ServedLauncher : public Launcher {
   int failure_number_ = 0;
   ExitReason server_end_;
   bool ready_ = false;
+  bool is_copy_ = false;  ///< the server is a template
 
  private:
   std::optional<StartedWorker> wait_started(Ends ends) {
@@ -256,7 +259,10 @@ class ForkServerLauncher final : public ServedLauncher {
 
 class ForkLauncher final : public ServedLauncher {
  public:
-  explicit ForkLauncher(const LaunchPlan& plan) : plan_{plan} { fork_template(); }
+  explicit ForkLauncher(const LaunchPlan& plan) : plan_{plan} {
+    is_copy_ = true;
+    fork_template();
+  }
   ~ForkLauncher() override { dismiss_server(); }
 
  private:
@@ -290,28 +296,29 @@ class ForkLauncher final : public ServedLauncher {
       }
     }
     if (forking.failure) throw *forking.failure;
+    ready_ = false;
     adopt_server(watch_child(forking.pid), std::move(forking.ends.socket), std::move(forking.ends.lifeline));
   }
 
   void revive() override {
+    if (warning_) *warning_ += " It is a copy of the program as it is now, not as it was in the executor's constructor.";
+    auto told = warning_;
+    // A thread that is mostly in dl_iterate_phdr is not always there.
     constexpr int most_attempts = 40;
-    auto first_warning = std::exchange(warning_, std::nullopt);
     int useless = 0;
     do {
       fork_template();
-      ready_ = false;
       const auto deadline = steady_clock::now() + std::chrono::seconds{10};
       while (!ready_ && read_report(deadline)) {
       }
       if (ready_) break;
       note_server_dead();
     } while (forked_badly() && ++useless < most_attempts);
-    if (!first_warning) return;
-    *first_warning += " It is a copy of the program as it is now, not as it was in the executor's constructor.";
+    if (!told) return;
     if (useless != 0) {
-      *first_warning += " Copies that were of no use before it, because another thread was in dl_iterate_phdr, whose lock is never free in them: " + std::to_string(useless) + ".";
+      *told += " Copies that were of no use before it, because another thread was in dl_iterate_phdr, whose lock is never free in them: " + std::to_string(useless) + ".";
     }
-    warning_ = std::move(first_warning);
+    warning_ = std::move(told);
   }
 
   LaunchPlan plan_;

@@ -28,9 +28,6 @@ struct Module {
   std::uintptr_t end = 0;
 };
 
-/// Held over a fork: our own walks of the dynamic linker's list wait meanwhile, so that the child gets its lock free (from us; see `prove_linker_is_free`).
-[[nodiscard]] std::unique_lock<std::mutex> nobody_walks_modules();
-
 /// All modules loaded in this process now; the program first.
 [[nodiscard]] std::vector<Module> loaded_modules();
 

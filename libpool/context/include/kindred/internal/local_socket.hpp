@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -18,8 +19,9 @@ namespace kindred::internal {
 /// Takes in one who connected; none where nobody waits.
 [[nodiscard]] Descriptor accept_locally(int listener) noexcept;
 void stop_listening(int listener) noexcept;  ///< whoever waits or comes is refused
-/// None where nobody listens under that name, or so many wait already that for a second there is no place.
-[[nodiscard]] Descriptor connect_locally(const std::string& name) noexcept;
+/// None where nobody listens under that name, or so many wait already that until then there is no place.
+[[nodiscard]] Descriptor connect_locally(const std::string& name,
+                                         std::chrono::steady_clock::time_point until = std::chrono::steady_clock::now() + std::chrono::seconds{1}) noexcept;
 /// Returns the names that begin so and are listened to, sorted.
 [[nodiscard]] std::vector<std::string> local_names(std::string_view beginning);
 
