@@ -31,6 +31,11 @@ WorkerProcess* this_process = nullptr;  // set once, before the first call; a fo
 constexpr std::size_t first_result_room = 256;
 // Of a wait for calls.
 constexpr unsigned pauses_between_yields = 256;
+// The kernel packs a parent and a worker that wait for each other on one core, and leaves them there as long as both yield. After so many yields to the
+// parent without a sleep between, the worker goes to another core; not more often than this.
+constexpr unsigned yields_to_parent = 64;
+constexpr double moves_apart_nanoseconds = 1'000'000;
+constexpr double most_moves_apart_nanoseconds = 100'000'000;
 // So many bytes of results that nobody takes in are more than somebody leaves there who waits for each.
 constexpr std::size_t several_results = 256;
 
@@ -129,7 +134,7 @@ bool WorkerProcess::sleep_until(bool (WorkerProcess::*ready)()) {
       if (paused >= pauses_between_yields) {
         paused = 0;
         // The parent may be queued behind us on this core. Whoever else is gets it by the kernel's rules: a long task would not give it back soon.
-        if (shares_core()) yield_cpu();
+        if (shares_core()) yield_to_parent();
         header_.cpu.store(static_cast<std::uint32_t>(current_cpu()) + 1, std::memory_order_relaxed);
       } else {
         // A parent that leaves results where they are is busy submitting. It gets on faster if it keeps the line of its cursor for some calls.
@@ -140,6 +145,7 @@ bool WorkerProcess::sleep_until(bool (WorkerProcess::*ready)()) {
     }
   }
   release_idle_arrays();
+  yields_to_parent_ = 0;
   while (!(this->*ready)()) {
     const auto seen = header_.wake.load(std::memory_order_relaxed);
     const Deadline look_again = say_that_it_sleeps();
@@ -152,6 +158,19 @@ bool WorkerProcess::sleep_until(bool (WorkerProcess::*ready)()) {
   header_.cpu.store(static_cast<std::uint32_t>(current_cpu()) + 1, std::memory_order_relaxed);
   shares_core_ = shares_core();
   return true;
+}
+
+void WorkerProcess::yield_to_parent() noexcept {
+  yield_cpu();
+  const auto now = ticks();
+  const auto lasts = [](double nanoseconds) { return static_cast<std::uint64_t>(nanoseconds * ticks_per_nanosecond()); };
+  if (++yields_to_parent_ < yields_to_parent) return;
+  yields_to_parent_ = 0;
+  if (now - moved_at_ < move_apart_ || !shares_core()) return;
+  // Where it comes to this again and again, there are not enough cores for both.
+  move_apart_ = now - moved_at_ < 2 * move_apart_ ? std::min(2 * move_apart_, lasts(most_moves_apart_nanoseconds)) : lasts(moves_apart_nanoseconds);
+  moved_at_ = now;
+  (void)leave_cpu(current_cpu());
 }
 
 bool WorkerProcess::shares_core() const noexcept {

@@ -47,7 +47,8 @@ class WorkerProcess {
   [[nodiscard]] int run();
   [[nodiscard]] bool wait_for_call();
   [[nodiscard]] Deadline say_that_it_sleeps() noexcept;
-  [[nodiscard]] bool shares_core() const noexcept;  ///< with the parent, by its latest word
+  [[nodiscard]] bool shares_core() const noexcept;
+  void yield_to_parent() noexcept;                   ///< or goes to another core, where that has come to nothing for long
   [[nodiscard]] bool sleep_until(bool (WorkerProcess::*ready)());
   [[nodiscard]] bool call_or_command();
   [[nodiscard]] bool room_for_result();
@@ -94,6 +95,9 @@ class WorkerProcess {
   std::uint64_t last_rung_ = 0;              // epoch of the last ringing
   std::uint64_t last_end_ = 0;               // ticks; 0: the worker was idle since
   bool shares_core_ = false;                 // with whoever woke it, until it has let him run
+  unsigned yields_to_parent_ = 0;            // since it slept, or moved
+  std::uint64_t moved_at_ = 0;               // ticks, to another core
+  std::uint64_t move_apart_ = 0;             // ticks
   std::uint64_t next_memory_id_ = 1;
   std::uint64_t rss_checked_ = 0;            // ticks
   CodeReference last_reference_ = 0;

@@ -154,6 +154,15 @@ std::uint32_t thread_id() noexcept {
 int current_cpu() noexcept { return ::sched_getcpu(); }
 void yield_cpu() noexcept { ::sched_yield(); }
 
+bool leave_cpu(int cpu) noexcept {
+  cpu_set_t usable;
+  if (cpu < 0 || cpu >= CPU_SETSIZE || ::sched_getaffinity(0, sizeof usable, &usable) != 0) return false;
+  cpu_set_t others = usable;
+  CPU_CLR(cpu, &others);
+  if (CPU_COUNT(&others) == 0 || ::sched_setaffinity(0, sizeof others, &others) != 0) return false;
+  return ::sched_setaffinity(0, sizeof usable, &usable) == 0;
+}
+
 void begin_service_thread(const char* name) noexcept {
   sigset_t all;
   ::sigfillset(&all);

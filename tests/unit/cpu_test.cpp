@@ -1,0 +1,50 @@
+// Where a thread runs.
+#include <sched.h>
+
+#include <thread>
+
+#include "kindred/internal/wakeup.hpp"
+#include "support/test.hpp"
+
+using namespace kindred::internal;
+
+namespace {
+
+cpu_set_t usable_here() {
+  cpu_set_t usable;
+  REQUIRE(::sched_getaffinity(0, sizeof usable, &usable) == 0);
+  return usable;
+}
+
+}  // namespace
+
+TEST_CASE("a thread that leaves a CPU goes on on another one, and may use the same ones as before") {
+  const cpu_set_t before = usable_here();
+  if (CPU_COUNT(&before) < 2) KINDRED_SKIP("there is one CPU only");
+  std::thread{[&before] {
+    bool went = false;
+    for (int attempt = 0; !went && attempt < 1000; ++attempt) {  // the kernel may take it back at once
+      const int here = current_cpu();
+      CHECK(leave_cpu(here));
+      went = current_cpu() != here;
+    }
+    CHECK(went);
+    const cpu_set_t after = usable_here();
+    CHECK(CPU_EQUAL(&before, &after));
+  }}.join();
+}
+
+TEST_CASE("a thread that may use one CPU stays there") {
+  std::thread{[] {
+    const int here = current_cpu();
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(here, &one);
+    REQUIRE(::sched_setaffinity(0, sizeof one, &one) == 0);
+    CHECK_FALSE(leave_cpu(here));
+    CHECK_FALSE(leave_cpu(-1));
+    CHECK_FALSE(leave_cpu(CPU_SETSIZE));
+    const cpu_set_t after = usable_here();
+    CHECK(CPU_EQUAL(&one, &after));
+  }}.join();
+}
