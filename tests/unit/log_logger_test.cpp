@@ -592,14 +592,20 @@ TEST_CASE("processes forked while threads of the parent log and take every lock 
       }
     });
   }
+  // ASan's own list of threads is locked for ever in a fork, where another thread was just starting or ending one.
+#ifdef __SANITIZE_ADDRESS__
+  static constexpr bool starts_thread = false;
+#else
+  static constexpr bool starts_thread = true;
+#endif
   const int forks = long_run() ? 1000 : 60;
   for (int i = 0; i < forks; ++i) {
     LogProcess process{log, i, [] {
       log_info("hello");
-      std::thread{[] { log_info("from a thread"); }}.join();
+      if (starts_thread) std::thread{[] { log_info("from a thread"); }}.join();
       Logger{"named"}.info("named");
     }};
-    CHECK(process.end().records == 3);
+    CHECK(process.end().records == (starts_thread ? 3 : 2));
   }
   stop = true;
   for (auto& thread : busy) thread.join();
