@@ -47,8 +47,8 @@ class WorkerProcess {
   [[nodiscard]] int run();
   [[nodiscard]] bool wait_for_call();
   [[nodiscard]] Deadline say_that_it_sleeps() noexcept;
-  [[nodiscard]] bool shares_core() const noexcept;
-  void yield_to_parent() noexcept;                   ///< or goes to another core, where that has come to nothing for long
+  [[nodiscard]] bool shares_core() const noexcept;  ///< with the parent, by its latest word
+  void yield_to_parent() noexcept;                  ///< or goes to another core, where it has yielded often and not slept
   [[nodiscard]] bool sleep_until(bool (WorkerProcess::*ready)());
   [[nodiscard]] bool call_or_command();
   [[nodiscard]] bool room_for_result();
