@@ -124,10 +124,10 @@ void mutate(Random& random) {
     }
     case 6: begin = my.crash_page(), bytes = random() % 2 == 0 ? sizeof(CrashPage) : Segment::crash_bytes; break;
     case 7: begin = my.log(), bytes = sizeof(LogControl); break;
-    case 8: begin = my.log() + LogAreaShape::control_bytes, bytes = sizeof(LaneLines<>) * (random() % 2 == 0 ? 1 : my.shape.lanes); break;
-    case 9: begin = my.log() + LogAreaShape::control_bytes + my.shape.lines_bytes(), bytes = random() % 2 == 0 ? 512 : my.shape.site_bytes; break;
+    case 8: begin = my.log() + LogAreaShape::lines_offset, bytes = sizeof(LaneLines<>) * (random() % 2 == 0 ? 1 : my.shape.lanes); break;
+    case 9: begin = my.log() + my.shape.sites_offset(), bytes = random() % 2 == 0 ? 512 : my.shape.site_bytes; break;
     case 10: {  // the lane of this thread, around its end
-      const auto* const lines = reinterpret_cast<const LaneLines<>*>(my.log() + LogAreaShape::control_bytes);
+      const auto* const lines = reinterpret_cast<const LaneLines<>*>(my.log() + LogAreaShape::lines_offset);
       const auto near = lines->published.load() & (my.shape.lane_bytes - 1) & ~std::uint64_t{7};
       begin = my.log() + my.shape.room_offset(0) + (near < 512 ? 0 : near - 512);
       bytes = 1024;
@@ -260,7 +260,7 @@ void offer_memory(bool sealed, std::uint64_t announced) {
   [[maybe_unused]] const auto sent = ::sendmsg(worker_fd::socket, &message, MSG_NOSIGNAL);
 }
 
-LaneLines<>& my_lane() { return *reinterpret_cast<LaneLines<>*>(mine().log() + LogAreaShape::control_bytes); }
+LaneLines<>& my_lane() { return *reinterpret_cast<LaneLines<>*>(mine().log() + LogAreaShape::lines_offset); }
 std::byte* end_of_my_lane() { return mine().log() + mine().shape.room_offset(0) + (my_lane().published.load() & (mine().shape.lane_bytes - 1) & ~std::uint64_t{7}); }
 
 struct Lie {

@@ -110,7 +110,7 @@ class SegmentOf {
   }
   [[nodiscard]] std::uint64_t lane() const {  // the first lane is the main thread's
     std::uint64_t word = 0;
-    read(segment_ + begin_.log_offset + LogAreaShape::control_bytes + offsetof(LaneLines<>, published), word);
+    read(segment_ + begin_.log_offset + LogAreaShape::lines_offset + offsetof(LaneLines<>, published), word);
     return word;
   }
 

@@ -60,11 +60,11 @@ KINDRED_FUZZ_TARGET(drain) {
   format_log_area(area, options);
   auto& control = *reinterpret_cast<LogControl*>(area.data());
   const auto dictionary = bytes.take(bytes.value<std::uint16_t>() % (options.site_bytes + 1));
-  std::memcpy(area.data() + LogAreaShape::control_bytes + shape.lines_bytes(), dictionary.data(), dictionary.size());
+  std::memcpy(area.data() + shape.sites_offset(), dictionary.data(), dictionary.size());
   control.site_bytes_used.store(dictionary.size());
   const std::uint32_t lane = (first >> 1U) % shape.lanes;
   control.lanes_in_use.store(std::uint64_t{1} << lane);
-  auto& lines = reinterpret_cast<LaneLines<>*>(area.data() + LogAreaShape::control_bytes)[lane];
+  auto& lines = reinterpret_cast<LaneLines<>*>(area.data() + LogAreaShape::lines_offset)[lane];
   std::byte* const room = area.data() + shape.room_offset(lane);
   const std::size_t room_bytes = shape.room_bytes(lane);
 
@@ -84,7 +84,7 @@ KINDRED_FUZZ_TARGET(drain) {
       }
       case 1: lines.published.store(lines.published.load() + static_cast<std::uint64_t>(bytes.value<std::int16_t>())); break;
       case 2: {
-        const std::size_t at = bytes.value<std::uint16_t>() % (LogAreaShape::control_bytes + shape.lines_bytes()) / 8 * 8;
+        const std::size_t at = bytes.value<std::uint16_t>() % shape.sites_offset() / 8 * 8;
         const auto word = bytes.value<std::uint64_t>();
         std::memcpy(area.data() + at, &word, sizeof word);
         break;

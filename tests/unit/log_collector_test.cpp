@@ -818,8 +818,8 @@ TEST_CASE("an area of random bytes and mutations is drained within its bounds") 
     std::memcpy(area.data(), pages.bytes().data(), area.size());
     // Where something is: the control page, the lines, the dictionary, and the beginnings of the lanes.
     for (unsigned flips = seed == 0 ? 0U : static_cast<unsigned>(1 + random() % 6); flips > 0; --flips) {
-      const std::size_t places[] = {64 + random() % 128, LogAreaShape::control_bytes + random() % shape.lines_bytes(),
-                                    LogAreaShape::control_bytes + shape.lines_bytes() + random() % 1024,
+      const std::size_t places[] = {64 + random() % 128, LogAreaShape::lines_offset + random() % (shape.named_offset() - LogAreaShape::lines_offset),
+                                    shape.sites_offset() + random() % 1024,
                                     shape.room_offset(0) + random() % 8192, shape.room_offset(0) + random() % 512,
                                     shape.room_offset(shape.raw_lane()) + random() % 64};
       area[places[random() % std::size(places)]] = static_cast<std::byte>(random());
@@ -867,7 +867,7 @@ TEST_CASE("an area that changes while it is drained is drained within its bounds
       auto* const bytes = reinterpret_cast<volatile unsigned char*>(pages.bytes().data());
       while (!stop) {
         bytes[shape.room_offset(0) + random() % 8192] = static_cast<unsigned char>(random());
-        if (random() % 64 == 0) bytes[LogAreaShape::control_bytes + shape.lines_bytes() + random() % 256] = static_cast<unsigned char>(random());
+        if (random() % 64 == 0) bytes[shape.sites_offset() + random() % 256] = static_cast<unsigned char>(random());
       }
     }};
     Drain drain{options, {}, std::make_shared<History>(options.keep_bytes)};

@@ -73,11 +73,11 @@ void Collector::State::write_levels(const Target& target) const noexcept {
     for (std::size_t w = 0; w < 8; ++w) {
       std::uint64_t bits;
       std::memcpy(&bits, text + w * sizeof bits, sizeof bits);
-      control.named[count].words[w].store(bits, std::memory_order_release);
+      target.named->each[count].words[w].store(bits, std::memory_order_release);
     }
     ++count;
   }
-  control.named_count.store(static_cast<std::uint32_t>(count), std::memory_order_release);
+  target.named->count.store(static_cast<std::uint32_t>(count), std::memory_order_release);
   control.levels.store(generation | value, std::memory_order_release);
 }
 
@@ -105,11 +105,11 @@ void Collector::set_level(std::string_view logger, Level level) {
   const std::lock_guard hold{state_->levels_lock};
   if (logger.empty()) {
     state_->levels.level = level;
-  } else if (!state_->levels.set(logger, level) && state_->levels.named.size() > LogControl::most_named_levels) {
+  } else if (!state_->levels.set(logger, level) && state_->levels.named.size() > NamedLevels::most) {
     state_->levels.named.pop_back();
     throw UsageError{fmt::format("the level of '{}' would be the {}st that is set by name; there is room for {}. Set levels for parts of "
                                  "names that several loggers have in common.",
-                                 logger, LogControl::most_named_levels + 1, LogControl::most_named_levels)};
+                                 logger, NamedLevels::most + 1, NamedLevels::most)};
   }
   state_->publish_levels();
 }
@@ -364,7 +364,7 @@ Collector::Collector(CollectorKey, std::shared_ptr<ContextLife> life, LogOptions
   const std::lock_guard hold{state.levels_lock};
   state.front = &open_local_front(options, state.life.get(), state.bell, {.start = start, .collector = &state});
   state.logger = LoggerAccess::bound(*state.front, state.life);
-  state.targets.push_back({parent, -1, &state.front->control(), nullptr, counters});
+  state.targets.push_back({parent, -1, &state.front->control(), &state.front->named_levels(), nullptr, counters});
   state.write_levels(state.targets.back());
   auto source = std::make_unique<Source>(parent, SourceIdentity{.worker = -1, .incarnation = 0, .pid = process_id()}, state.front->area(),
                                          state.shape, nullptr, std::move(counters));
@@ -387,7 +387,8 @@ SourceId Collector::add_source(std::span<std::byte> area, const SourceIdentity& 
   (*source)->added_at = ticks();
   {
     const std::lock_guard hold{state.levels_lock};
-    state.targets.push_back({id, identity.worker, reinterpret_cast<LogControl*>(area.data()), std::move(keep_alive), std::move(counters)});
+    auto* const named = reinterpret_cast<NamedLevels*>(area.data() + LogAreaShape{state.options}.named_offset());
+    state.targets.push_back({id, identity.worker, reinterpret_cast<LogControl*>(area.data()), named, std::move(keep_alive), std::move(counters)});
     state.write_levels(state.targets.back());
   }
   state.start();

@@ -61,6 +61,7 @@ struct Collector::State : std::enable_shared_from_this<Collector::State> {
     SourceId id{};
     int worker = -1;
     LogControl* control = nullptr;
+    NamedLevels* named = nullptr;
     std::shared_ptr<const void> keep_alive;
     std::shared_ptr<SourceCounters> counters;
   };

@@ -5,9 +5,8 @@
 namespace kindred::internal {
 
 LaneInput& Source::open_lane(std::uint32_t index, bool from_now_on) {
-  auto* const lines = reinterpret_cast<LaneLines<>*>(area_.data() + LogAreaShape::control_bytes) + index;
   const auto room = area_.subspan(shape_.room_offset(index), shape_.room_bytes(index));
-  lanes[index] = std::make_unique<LaneInput>(LaneReader<>{room, *lines, shape_.overwrites(index)});
+  lanes[index] = std::make_unique<LaneInput>(LaneReader<>{room, LogAreaShape::lines(area_, index), shape_.overwrites(index)});
   LaneInput& lane = *lanes[index];
   if (from_now_on) {
     lane.reader.begin_at_consumed();
@@ -24,7 +23,7 @@ const Site* Source::site(std::uint32_t index) {
   // The dictionary has grown, or the record lies. What is read is copied first, and checked in the copy.
   const std::uint64_t used = control().site_bytes_used.load(std::memory_order_acquire);
   if (used > shape_.site_bytes) return nullptr;
-  const std::byte* const dictionary = area_.data() + LogAreaShape::control_bytes + shape_.lines_bytes();
+  const std::byte* const dictionary = area_.data() + shape_.sites_offset();
   while (site_bytes_read_ < used && index >= sites_.size()) {
     std::uint32_t bytes = 0;
     const std::uint64_t left = used - site_bytes_read_;

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <mutex>
 #include <new>
 #include <vector>
@@ -80,7 +81,7 @@ const Beginning beginning;
 
 }  // namespace
 
-constinit ProcessLog process_log{.front = nullptr, .levels = &stderr_word, .task = {}};
+constinit ProcessLog process_log{.front = nullptr, .levels = &stderr_word, .task = {}, .task_lane = {}};
 
 const LevelSettings& stderr_levels() noexcept {
   static const auto* const settings = new LevelSettings{settings_of_environment()};
@@ -102,7 +103,7 @@ void LogFront::open(const ContextLife* life, const Doorbell& bell, CollectorLink
     link_ = link;
   }
   const std::lock_guard hold{lock_};
-  for (const auto& lane : lanes_) {
+  for (LaneState* const lane : lanes_) {
     if (lane != nullptr) lane->closed.store(lane_reopened, std::memory_order_release);
   }
   owner_.store(life, std::memory_order_release);
@@ -114,7 +115,7 @@ void LogFront::close(std::chrono::milliseconds limit) noexcept {
   {
     const std::lock_guard hold{lock_};
     open_.store(false, std::memory_order_release);
-    for (const auto& lane : lanes_) {
+    for (LaneState* const lane : lanes_) {
       if (lane != nullptr) lane->closed.store(lane_closed, std::memory_order_seq_cst);
     }
   }
@@ -135,7 +136,7 @@ void LogFront::close(std::chrono::milliseconds limit) noexcept {
 
 LaneState* LogFront::make_lane(std::uint32_t index) noexcept {
   if (lanes_[index] == nullptr) {
-    auto* const lane = new (std::nothrow) LaneState;
+    LaneState* const lane = index == 0 && is_of_worker() ? std::construct_at(&process_log.task_lane) : new (std::nothrow) LaneState;
     if (lane == nullptr) return nullptr;
     const auto room = area_.subspan(shape_.room_offset(index), shape_.room_bytes(index));
     if (is_of_worker()) map_pages_of(room, true);  // they are allocated already: no log call is to wait for them
@@ -144,11 +145,11 @@ LaneState* LogFront::make_lane(std::uint32_t index) noexcept {
     lane->task_serial = attribute_tasks_ ? &process_log.task.serial : &no_task;
     lane->collector = &control().collector;
     lane->front = this;
-    lanes_[index].reset(lane);
+    lanes_[index] = lane;
     // Before its first record: the collector looks at lanes whose bit it sees (see order_and_watermark.md).
     control().lanes_in_use.fetch_or(std::uint64_t{1} << index, std::memory_order_seq_cst);
   }
-  return lanes_[index].get();
+  return lanes_[index];
 }
 
 LaneState* LogFront::take_lane() noexcept {
@@ -170,7 +171,7 @@ LaneState* LogFront::take_lane() noexcept {
 void LogFront::give_back_lane(LaneState& lane) noexcept {
   const std::lock_guard hold{lock_};
   for (std::uint32_t index = 0; index < shape_.shared_lane(); ++index) {
-    if (lanes_[index].get() == &lane) taken_[index] = false;
+    if (lanes_[index] == &lane) taken_[index] = false;
   }
 }
 
@@ -211,7 +212,7 @@ std::uint32_t LogFront::find_site(const SiteKey& key, const SiteFacts& facts) no
     const auto at = used.load(std::memory_order_relaxed);
     std::uint32_t id = record_site::inlined;
     if (shape_.site_bytes - at >= bytes.size()) {
-      std::memcpy(area_.data() + LogAreaShape::control_bytes + shape_.lines_bytes() + at, bytes.data(), bytes.size());
+      std::memcpy(area_.data() + shape_.sites_offset() + at, bytes.data(), bytes.size());
       KINDRED_INJECTION_POINT("log.site.before_commit");
       // Order: release: a record with this id is committed later, so who sees the record sees the site.
       // Crash: before this store the site does not exist, and no record names it.
@@ -249,7 +250,7 @@ void LogFront::write_raw(Level level, std::string_view text) noexcept {
     return;
   }
   // Made by `attach_log`; in the parent, where that is not so, there is no raw lane, because making it is not safe here.
-  if (LaneState* const lane = lanes_[index].get(); lane != nullptr) {
+  if (LaneState* const lane = lanes_[index]; lane != nullptr) {
     constexpr std::size_t head = record_head_bytes + 2 * sizeof(std::uint32_t);
     text = text.substr(0, lane->ring.largest() - head);
     const std::size_t bytes = round_to_record(head + text.size());
@@ -347,6 +348,7 @@ bool binding_enabled(LogFront* front, const Binding& binding, Level level) noexc
   if (level == Level::off) return false;
   if (front == nullptr) return level >= stderr_levels().level_of(binding.name);
   const LogControl& control = front->control();
+  const NamedLevels& named = front->named_levels();
   std::uint32_t word = control.levels.load(std::memory_order_acquire);
   const auto stamp = [front](std::uint32_t levels) { return std::uint64_t{front->serial()} << 32U | (levels & ~std::uint32_t{0x1ff}); };
   const auto seen = binding.level_seen.load(std::memory_order_relaxed);
@@ -358,10 +360,10 @@ bool binding_enabled(LogFront* front, const Binding& binding, Level level) noexc
     }
     auto found = static_cast<std::uint8_t>(word);
     std::size_t longest = 0;
-    const auto count = std::min<std::size_t>(control.named_count.load(std::memory_order_acquire), LogControl::most_named_levels);
+    const auto count = std::min<std::size_t>(named.count.load(std::memory_order_acquire), NamedLevels::most);
     for (std::size_t i = 0; i < count; ++i) {
       std::uint64_t words[8];
-      for (std::size_t w = 0; w < 8; ++w) words[w] = control.named[i].words[w].load(std::memory_order_acquire);
+      for (std::size_t w = 0; w < 8; ++w) words[w] = named.each[i].words[w].load(std::memory_order_acquire);
       char text[sizeof words];
       std::memcpy(text, words, sizeof words);
       const std::string_view name{text + 2, std::min<std::size_t>(static_cast<unsigned char>(text[0]), NamedLevel::longest_name)};

@@ -49,10 +49,11 @@ class LogFront {
   void close(std::chrono::milliseconds limit) noexcept;
 
   [[nodiscard]] LogControl& control() const noexcept { return *reinterpret_cast<LogControl*>(area_.data()); }
+  [[nodiscard]] NamedLevels& named_levels() const noexcept { return *reinterpret_cast<NamedLevels*>(area_.data() + shape_.named_offset()); }
   [[nodiscard]] const LogAreaShape& shape() const noexcept { return shape_; }
   [[nodiscard]] std::span<std::byte> area() const noexcept { return area_; }
   [[nodiscard]] LaneLines<>& lines(std::uint32_t lane) const noexcept {
-    return reinterpret_cast<LaneLines<>*>(area_.data() + LogAreaShape::control_bytes)[lane];
+    return LogAreaShape::lines(area_, lane);
   }
   [[nodiscard]] std::uint32_t serial() const noexcept { return serial_; }
   [[nodiscard]] bool belongs_to(const ContextLife* life) const noexcept { return owner_.load(std::memory_order_acquire) == life; }
@@ -91,7 +92,7 @@ class LogFront {
   CollectorLink link_;
 
   SmallLock lock_;  ///< of what follows
-  std::array<std::unique_ptr<LaneState>, 64> lanes_;
+  std::array<LaneState*, 64> lanes_{};  ///< made once, and then there as long as this is
   std::array<bool, 64> taken_{};
   std::unordered_map<SiteKey, std::uint32_t, SiteKeyHash> sites_;
   std::uint32_t site_count_ = 0;

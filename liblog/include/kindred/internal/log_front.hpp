@@ -63,14 +63,59 @@ struct CurrentTask {
 };
 void set_task_name(std::string_view name) noexcept;
 
-/// What a log call of this process looks at first, in one cache line.
-struct alignas(64) ProcessLog {
+/// A site as it is looked for.
+struct SiteKey {
+  const void* address = nullptr;
+  const char* format = nullptr;
+  std::uint64_t types_and_level = 0;  ///< address of the type list; the level's code in the highest byte
+  friend bool operator==(const SiteKey&, const SiteKey&) = default;
+};
+
+/// One thread's way into a lane.
+struct alignas(128) LaneState {
+  LaneWriter<> ring;
+  std::uint64_t task_announced = 0;   ///< serial; what the collector knows of this lane
+  std::uint64_t scope_announced = 0;  ///< serial
+  std::uint64_t sequence = 0;         ///< of the latest record
+  const std::atomic<std::uint64_t>* task_serial = nullptr;
+  const std::atomic<std::uint32_t>* collector = nullptr;  ///< `LogControl::collector`
+  std::atomic<std::uint8_t> closed{0};  ///< not 0: the log was shut down meanwhile
+  bool shared = false;                  ///< many threads, under the front's lock
+  bool stale = true;                    ///< the collector is to be told thread, task and scope anew
+  bool gave_up = false;                 ///< a wait for room has timed out, when the collector was at `gave_up_at`
+  std::uint64_t gave_up_at = 0;
+  std::uint32_t thread = 0;             ///< tid as announced
+  std::uint64_t gap_announced = 0;      ///< drops that the collector has been told of
+  LogFront* front = nullptr;
+
+  static constexpr std::uint64_t nothing_announced = ~std::uint64_t{0};  ///< for the two serials
+  static constexpr std::size_t site_slots = 96;
+  struct alignas(32) SiteSlot {  // in one cache line
+    SiteKey key;
+    std::uint32_t id = 0;  ///< never `record_site::inlined`
+  };
+  SiteSlot sites[site_slots];
+  [[nodiscard]] static std::size_t site_slot(const void* address) noexcept {
+    return (reinterpret_cast<std::uintptr_t>(address) * 0x9e37'79b9'7f4a'7c15U >> 32U) * site_slots >> 32U;
+  }
+  static constexpr std::size_t binding_slots = 32;
+  std::uint64_t bindings[binding_slots + 1] = {};  ///< serials; slot 0 is none
+  [[nodiscard]] static std::uint32_t binding_slot(const Binding& binding) noexcept {
+    return 1 + static_cast<std::uint32_t>(binding.serial % binding_slots);
+  }
+};
+
+/// What a log call of this process looks at first, in one cache line; and in the same page all else that the log calls of the thread that runs tasks
+/// need of this process (see `LogAreaShape`).
+struct alignas(4096) ProcessLog {
   /// The log of this process; null: none. In a worker its executor's; in any other process that of the only live executor.
   std::atomic<LogFront*> front;
   /// The word that says what this process logs: `LogControl::levels` of `front`, or that of stderr.
   std::atomic<const std::atomic<std::uint32_t>*> levels;
   CurrentTask task;
+  LaneState task_lane;  ///< lane 0 of a worker
 };
+static_assert(sizeof(ProcessLog) == 4096);
 extern constinit ProcessLog process_log;
 
 /// All log records of this process belong to `task` until `leave_task`. Costs some stores to this process's memory; nothing is sent unless
@@ -133,48 +178,6 @@ void with_spdlog_registry_held(void (*fork_it)(void*), void* argument);
 /// second time. Loggers that are made later join when they are registered. Asynchronous loggers become synchronous where they are
 /// got from the registry. Call after `attach_log`. Threads: the only one. Fork: worker only.
 void bridge_spdlog();
-
-/// A site as it is looked for.
-struct SiteKey {
-  const void* address = nullptr;
-  const char* format = nullptr;
-  std::uint64_t types_and_level = 0;  ///< address of the type list; the level's code in the highest byte
-  friend bool operator==(const SiteKey&, const SiteKey&) = default;
-};
-
-/// One thread's way into a lane.
-struct alignas(64) LaneState {
-  LaneWriter<> ring;
-  std::uint64_t task_announced = 0;   ///< serial; what the collector knows of this lane
-  std::uint64_t scope_announced = 0;  ///< serial
-  std::uint64_t sequence = 0;         ///< of the latest record
-  const std::atomic<std::uint64_t>* task_serial = nullptr;
-  const std::atomic<std::uint32_t>* collector = nullptr;  ///< `LogControl::collector`
-  std::atomic<std::uint8_t> closed{0};  ///< not 0: the log was shut down meanwhile
-  bool shared = false;                  ///< many threads, under the front's lock
-  bool stale = true;                    ///< the collector is to be told thread, task and scope anew
-  bool gave_up = false;                 ///< a wait for room has timed out, when the collector was at `gave_up_at`
-  std::uint64_t gave_up_at = 0;
-  std::uint32_t thread = 0;             ///< tid as announced
-  std::uint64_t gap_announced = 0;      ///< drops that the collector has been told of
-  LogFront* front = nullptr;
-
-  static constexpr std::uint64_t nothing_announced = ~std::uint64_t{0};  ///< for the two serials
-  static constexpr std::size_t site_slots = 128;
-  struct alignas(32) SiteSlot {  // in one cache line
-    SiteKey key;
-    std::uint32_t id = 0;  ///< never `record_site::inlined`
-  };
-  SiteSlot sites[site_slots];
-  [[nodiscard]] static std::size_t site_slot(const void* address) noexcept {
-    return reinterpret_cast<std::uintptr_t>(address) * 0x9e37'79b9'7f4a'7c15U >> 57U;
-  }
-  static constexpr std::size_t binding_slots = 32;
-  std::uint64_t bindings[binding_slots + 1] = {};  ///< serials; slot 0 is none
-  [[nodiscard]] static std::uint32_t binding_slot(const Binding& binding) noexcept {
-    return 1 + static_cast<std::uint32_t>(binding.serial % binding_slots);
-  }
-};
 
 [[nodiscard]] inline std::uint64_t types_and_level(const char* types, LevelCode level) noexcept {
   return reinterpret_cast<std::uintptr_t>(types) | std::uint64_t{level.value} << 56U;
