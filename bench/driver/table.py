@@ -1,44 +1,41 @@
 """From the runs of a row to its figures, and from the figures to the table that is printed."""
 import statistics
 
-from driver.rows import NOT_IN_DEBIAN, times
+from driver.rows import NOT_IN_DEBIAN, Figures
 
 
 def summary(row, runs, why):
-    """What the JSON holds of a row. `kindred`, `peer` and `limit` are medians over the rounds; `runs` has every round."""
-    medians, spreads, extras = {}, {}, {}
-    for contestant in row.contestants:
-        values = [run["figures"][contestant.name] for run in runs if contestant.name in run["figures"]]
-        if not values:
-            continue
-        medians[contestant.name] = statistics.median(values)
-        spreads[contestant.name] = (max(values) / min(values)) if min(values) > 0 else None
-        seen = [run["extras"][contestant.name] for run in runs if contestant.name in run["extras"]]
-        extras[contestant.name] = {key: statistics.median(one[key] for one in seen if key in one) for key in seen[0]}
+    """What the JSON holds of a row. `kindred`, `peer` and `limit` are medians over the rounds, `times_*` medians of
+    the ratios within each round; `runs` has every round."""
+    figures = Figures(row, [run["figures"] for run in runs])
+    medians, spreads, extras = figures.medians, {}, {}
+    for name in medians:
+        values = [run[name] for run in figures.runs if name in run]
+        spreads[name] = (max(values) / min(values)) if min(values) > 0 else None
+        seen = [run["extras"][name] for run in runs if name in run["extras"]]
+        extras[name] = {key: statistics.median(one[key] for one in seen if key in one) for key in seen[0]}
 
-    def leader(*kinds):
-        found = [c.name for c in row.contestants if c.kind in kinds and c.name in medians]
-        return (max if row.better == "more" else min)(found, key=medians.get, default=None)
-
-    peer, limit = leader("thread", "process", "logger", "library"), leader("limit")
-    limit_median = medians.get(limit, row.fixed_limit)
+    own = medians.get("kindred")
+    peer, limit = figures.best("thread", "process", "logger", "library"), figures.best("limit")
+    thread_peer, process_peer = figures.best("thread", "logger"), figures.best("process")
+    times_limit = figures.times(limit)
+    if limit is None and row.fixed_limit and own:
+        times_limit = own / row.fixed_limit if row.better == "more" else row.fixed_limit / own
     reached = {}
-    if row.goal is not None and "kindred" in medians:
-        reached[f"goal {figure(row.goal, row.unit)}"] = medians["kindred"] >= row.goal if row.better == "more" else medians["kindred"] <= row.goal
+    if row.goal is not None and own is not None:
+        reached[f"goal {figure(row.goal, row.unit)}"] = own >= row.goal if row.better == "more" else own <= row.goal
     for words, condition in row.conditions:
-        answer = condition(medians | {"limit": limit_median}, row)
-        reached[words] = answer
+        reached[words] = condition(figures)
     return {
         "name": row.name, "work": row.work, "group": row.group, "x": row.x, "unit": row.unit, "better": row.better,
-        "kindred": medians.get("kindred"), "peer": medians.get(peer), "peer_name": peer, "limit": limit_median, "limit_name": limit,
-        "thread_peer": medians.get(leader("thread", "logger")), "thread_peer_name": leader("thread", "logger"),
-        "process_peer": medians.get(leader("process")), "process_peer_name": leader("process"),
-        "times_peer": times(row, medians, medians.get(peer)), "times_process_peer": times(row, medians, medians.get(leader("process"))),
-        "times_limit": times(row, medians, limit_median),
+        "kindred": own, "peer": medians.get(peer), "peer_name": peer, "limit": medians.get(limit, row.fixed_limit), "limit_name": limit,
+        "thread_peer": medians.get(thread_peer), "thread_peer_name": thread_peer,
+        "process_peer": medians.get(process_peer), "process_peer_name": process_peer,
+        "times_peer": figures.times(peer), "times_process_peer": figures.times(process_peer), "times_limit": times_limit,
         "spread": spreads.get("kindred"), "goal": row.goal, "reached": reached, "note": row.note,
         "contestants": {c.name: {"kind": c.kind, "median": medians.get(c.name), "spread": spreads.get(c.name), "extras": extras.get(c.name, {}),
                                  **({"why": why[c.name]} if c.name in why else {})} for c in row.contestants},
-        "runs": [run["figures"] for run in runs],
+        "runs": figures.runs,
     }
 
 
@@ -67,7 +64,7 @@ def title(facts, command, rounds):
     return (f"{command}: medians of {rounds} interleaved rounds\n"
             f"{facts['processor']}, {facts['cores']} cores, {facts['virtual']}, Linux {facts['kernel']}, "
             f"load average {facts['load_average'][0]:.2f} before the run\n"
-            f"A ratio over 1 means that kindred is better. Spread is the largest round over the smallest.\n")
+            f"A ratio is the median of the ratios within each round; over 1, kindred is better. Spread is the largest round over the smallest.\n")
 
 
 COLUMNS = (("row", 26), ("kindred", 11), ("best peer", 29), ("ratio", 6), ("best process peer", 34), ("ratio", 6), ("limit", 11), ("ratio", 6),

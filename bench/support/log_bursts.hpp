@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "kindred/internal/clock.hpp"
 #include "support/bench.hpp"
@@ -24,16 +25,18 @@ inline constexpr std::chrono::microseconds burst_pause{1000};
   return static_cast<double>(kindred::internal::ticks() - ticks) / (now_ns() - begin);
 }
 
-/// The smallest difference of two readings: the clock's step, where that is longer than a reading takes (10 ns on some virtual machines).
-[[nodiscard]] inline double smallest_ticks() {
-  auto smallest = ~std::uint64_t{0};
+/// What the TSC can tell apart: the median difference of two readings that follow on each other and differ (10 ns on some virtual machines).
+[[nodiscard]] inline double tick_step() {
+  std::vector<std::uint64_t> differences;
   auto last = kindred::internal::ticks();
   for (int reading = 0; reading < 10'000; ++reading) {
     const auto now = kindred::internal::ticks();
-    if (now != last) smallest = std::min(smallest, now - last);
+    if (now != last) differences.push_back(now - last);
     last = now;
   }
-  return static_cast<double>(smallest);
+  const auto middle = differences.begin() + static_cast<std::ptrdiff_t>(differences.size() / 2);
+  std::nth_element(differences.begin(), middle, differences.end());
+  return static_cast<double>(*middle);
 }
 
 /// Nanoseconds a call, measured over each burst by the TSC. `log(text, number, real)` is the call.
@@ -41,7 +44,7 @@ template <class Log>
 [[nodiscard]] Samples time_bursts(std::size_t bursts, Log&& log) {
   const double ticks_a_ns = ticks_a_nanosecond();
   const std::string text = "customer 4711";
-  Samples samples{bursts, smallest_ticks() / ticks_a_ns / static_cast<double>(burst)};
+  Samples samples{bursts, tick_step() / ticks_a_ns / static_cast<double>(burst)};
   std::int64_t number = 0;
   for (std::size_t done = 0; done < bursts + bursts / 10 + 1; ++done) {
     const auto begin = kindred::internal::ticks();
