@@ -34,6 +34,7 @@ constexpr unsigned pauses_between_yields = 256;
 // The kernel packs a parent and a worker that wait for each other on one core, and leaves them there as long as both yield. After so many yields to the
 // parent without a sleep between, the worker goes to another core; not more often than this.
 constexpr unsigned yields_to_parent = 64;
+constexpr double parent_wakes_nanoseconds = 50'000;
 constexpr double moves_apart_nanoseconds = 1'000'000;
 constexpr double most_moves_apart_nanoseconds = 100'000'000;
 // So many bytes of results that nobody takes in are more than somebody leaves there who waits for each.
@@ -128,6 +129,7 @@ bool WorkerProcess::sleep_until(bool (WorkerProcess::*ready)()) {
     header_.cpu.store(static_cast<std::uint32_t>(current_cpu()) + 1, std::memory_order_relaxed);
     // Woken on the core of whoever woke us, who now waits there for what we have done.
     if (std::exchange(shares_core_, false)) yield_cpu();
+    const auto wakes = static_cast<std::uint64_t>(parent_wakes_nanoseconds * ticks_per_nanosecond());
     const auto since = ticks();
     for (unsigned paused = 0; ticks() - since < limit;) {
       if ((this->*ready)()) return true;
@@ -135,6 +137,7 @@ bool WorkerProcess::sleep_until(bool (WorkerProcess::*ready)()) {
         paused = 0;
         // The parent may be queued behind us on this core. Whoever else is gets it by the kernel's rules: a long task would not give it back soon.
         if (shares_core()) yield_to_parent();
+        else if (ticks() - woke_parent_at_ < wakes) yield_cpu();
         header_.cpu.store(static_cast<std::uint32_t>(current_cpu()) + 1, std::memory_order_relaxed);
       } else {
         // A parent that leaves results where they are is busy submitting. It gets on faster if it keeps the line of its cursor for some calls.
@@ -472,6 +475,8 @@ void WorkerProcess::ring_if_armed() noexcept {
   if ((armed & Armed::waiter) != 0) {
     last_rung_ = epoch;
     boot_.waiter_bell.ring();
+    woke_parent_at_ = ticks();
+    shares_core_ = true;  // maybe
   } else if ((armed & Armed::service) != 0) {
     last_rung_ = epoch;
     boot_.service_bell.ring();

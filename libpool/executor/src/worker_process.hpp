@@ -95,6 +95,7 @@ class WorkerProcess {
   std::uint64_t last_rung_ = 0;              // epoch of the last ringing
   std::uint64_t last_end_ = 0;               // ticks; 0: the worker was idle since
   bool shares_core_ = false;                 // with whoever woke it, until it has let him run
+  std::uint64_t woke_parent_at_ = 0;         // ticks
   unsigned yields_to_parent_ = 0;            // since it slept, or moved
   std::uint64_t moved_at_ = 0;               // ticks, to another core
   std::uint64_t move_apart_ = 0;             // ticks
