@@ -11,7 +11,6 @@
 
 #include "kindred/error.hpp"
 #include "kindred/internal/injection.hpp"
-#include "kindred/internal/shared_memory.hpp"
 #include "kindred/sink_options.hpp"
 #include "record/level_table.hpp"
 
@@ -139,7 +138,6 @@ LaneState* LogFront::make_lane(std::uint32_t index) noexcept {
     LaneState* const lane = index == 0 && is_of_worker() ? std::construct_at(&process_log.task_lane) : new (std::nothrow) LaneState;
     if (lane == nullptr) return nullptr;
     const auto room = area_.subspan(shape_.room_offset(index), shape_.room_bytes(index));
-    if (is_of_worker()) map_pages_of(room, true);  // they are allocated already: no log call is to wait for them
     lane->ring = LaneWriter<>{room, lines(index), shape_.overwrites(index), full_fence_};
     static constexpr std::atomic<std::uint64_t> no_task{0};
     lane->task_serial = attribute_tasks_ ? &process_log.task.serial : &no_task;

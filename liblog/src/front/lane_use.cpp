@@ -5,6 +5,7 @@
 #include <memory>
 #include <new>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -15,6 +16,7 @@
 #include "front/scope.hpp"
 #include "kindred/internal/injection.hpp"
 #include "kindred/internal/log_call.hpp"
+#include "kindred/internal/shared_memory.hpp"
 #include "record/fields.hpp"
 #include "record/level_table.hpp"
 #include "record/site.hpp"
@@ -355,6 +357,8 @@ bool announce(LaneState& lane) noexcept {
   KINDRED_INJECTION_POINT("log.lane.announcing");
   for (;;) {
     Put put;
+    // They are allocated already. The first call waits for all of them, no other one for any.
+    if (!std::exchange(lane.pages_mapped, true) && lane.front->is_of_worker()) map_pages_of(lane.ring.room(), true);
     if (lane.stale || lane.ring.begun_block()) put = put_thread(lane);
     else if (lane.gap_announced != lane.ring.dropped()) put = put_gap(lane);
     else if (lane.scope_announced != thread_lane.scope_serial) put = put_scope(lane);

@@ -119,6 +119,7 @@ class LaneWriter {
   [[nodiscard]] std::size_t largest() const noexcept { return largest_; }
   [[nodiscard]] const std::atomic<Cursor>& published() const noexcept { return lines_->published; }
   [[nodiscard]] std::size_t capacity() const noexcept { return mask_ + 1; }
+  [[nodiscard]] std::span<std::byte> room() const noexcept { return {room_, capacity()}; }
 
   /// Says that a record is being written, then returns its time.
   ///

@@ -82,6 +82,7 @@ struct alignas(128) LaneState {
   std::atomic<std::uint8_t> closed{0};  ///< not 0: the log was shut down meanwhile
   bool shared = false;                  ///< many threads, under the front's lock
   bool stale = true;                    ///< the collector is to be told thread, task and scope anew
+  bool pages_mapped = false;            ///< of the lane, in a worker
   bool gave_up = false;                 ///< a wait for room has timed out, when the collector was at `gave_up_at`
   std::uint64_t gave_up_at = 0;
   std::uint32_t thread = 0;             ///< tid as announced
