@@ -38,17 +38,30 @@ const Doorbell& Context::bell(std::unique_ptr<Doorbell>& place) {
   return *place;
 }
 
-StartedWorker Context::start_worker(int index, std::uint32_t incarnation, std::uint32_t owner, const Segment& segment,
-                                    int collector_bell, std::span<const int> capture_fds, CodeReference main) {
-  if (!setup_memory_) {
-    for (std::size_t i = 0; i < code_->size(); ++i) {
-      if (i >= setup_.modules.size()) setup_.modules.push_back(code_->module(i));
-    }
-    setup_memory_ = write_setup(setup_, &setup_bytes_);
+void Context::write_setup_once() {
+  if (setup_memory_) return;
+  for (std::size_t i = 0; i < code_->size(); ++i) {
+    if (i >= setup_.modules.size()) setup_.modules.push_back(code_->module(i));
   }
+  setup_memory_ = write_setup(setup_, &setup_bytes_);
+}
+
+AskedWorker Context::ask_for_worker() {
   if (!launcher_) {
+    write_setup_once();
     const LaunchPlan plan{.context = id(), .setup = setup_memory_, .setup_bytes = setup_bytes_, .prepare = prepare_, .options = setup_.options};
     launcher_ = start_method() == StartMethod::spawn ? make_spawn_launcher(plan) : make_fork_server_launcher(plan);
+  }
+  return launcher_->ask();
+}
+
+StartedWorker Context::greet_worker(AskedWorker worker, int index, std::uint32_t incarnation, std::uint32_t owner, const Segment& segment,
+                                    int collector_bell, std::span<const int> capture_fds, CodeReference main) {
+  try {
+    write_setup_once();
+  } catch (...) {
+    launcher_->give_up(std::move(worker));
+    throw;
   }
   const Hello hello{.role = Hello::Role::worker,
                     .index = index,
@@ -63,7 +76,7 @@ StartedWorker Context::start_worker(int index, std::uint32_t incarnation, std::u
   std::vector<int> fds{waiter_bell().fd(), service_bell().fd(), collector_bell};
   fds.insert(fds.end(), capture_fds.begin(), capture_fds.end());
   fds.insert(fds.end(), {segment.fd(), setup_memory_->fd()});  // last: the worker closes them, and the others keep their numbers
-  return launcher_->start(hello, fds);
+  return launcher_->greet(std::move(worker), hello, fds);
 }
 
 }  // namespace kindred::internal

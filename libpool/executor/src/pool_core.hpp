@@ -320,7 +320,7 @@ class PoolCore {
   std::uint64_t queue_ticks_ = 0;
   std::uint64_t supervisor_wakeups_ = 0;
   int tail_fd_ = -1;                 // where kindred-tail knocks
-  std::uint64_t oom_kills_seen_ = 0;
+  std::optional<std::uint64_t> oom_kills_seen_;  // none before the supervisor's first sleep
   unsigned start_failures_ = 0;
   unsigned usable_cpus_ = 1;
   int kill_all_ = 0;                 // the signal that all workers are ended with

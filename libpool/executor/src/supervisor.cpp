@@ -54,7 +54,6 @@ void PoolCore::start_supervisor() {
   tail_fd_ = collector_.offer_tail();
   if (tail_fd_ >= 0) poll->add(tail_fd_, token_tail);
   poll_ = std::move(poll);
-  oom_kills_seen_ = oom_kills();  // what was killed before is no evidence for what dies from now on
   try {
     supervisor_ = std::thread{[this] { supervise(); }};
   } catch (const std::system_error& error) {
@@ -98,6 +97,8 @@ bool PoolCore::supervise_once(Lock& lock, std::vector<std::uint64_t>& tokens) {
   const Deadline deadline = next_deadline();
   supervisor_sleeps_until_ = deadline ? *deadline : SteadyTime::max();
   flush_afterwards(lock);
+  // What was killed before is no evidence for what dies from now on. Read where no start waits for it.
+  if (!oom_kills_seen_) oom_kills_seen_ = oom_kills();
   poll_->wait(tokens, deadline);
   if (std::erase(tokens, token_tail) != 0 && !collector_.answer_tail()) {
     poll_->remove(tail_fd_);
@@ -271,6 +272,7 @@ bool PoolCore::start_worker(Lock& lock, WorkerSlot& slot) {
   flush_afterwards(lock);
 
   std::shared_ptr<Segment> segment;
+  std::optional<AskedWorker> asked;
   StartedWorker worker;
   SourceId source{};
   bool has_source = false;
@@ -285,6 +287,8 @@ bool PoolCore::start_worker(Lock& lock, WorkerSlot& slot) {
     failure = nullptr;
     again = has_source = false;
     try {
+      // It comes up while the rest is made here.
+      asked = context_.ask_for_worker();
       segment = std::make_shared<Segment>(Segment::create({.log_bytes = log_area_bytes(options_.log)}));
       source = collector_.add_source(segment->log_area(), {.worker = slot.index, .incarnation = slot.next_incarnation, .pid = 0}, segment);
       has_source = true;
@@ -293,7 +297,7 @@ bool PoolCore::start_worker(Lock& lock, WorkerSlot& slot) {
         for (std::size_t i = 0; i < 2; ++i) std::tie(captures[2 * i], captures[2 * i + 1]) = make_capture_pipe();
         for (const auto& end : captures) capture_fds.push_back(end.get());
       }
-      worker = context_.start_worker(slot.index, slot.next_incarnation, slot.owner, *segment, collector_.bell_fd(), capture_fds, worker_main_);
+      worker = context_.greet_worker(*std::exchange(asked, std::nullopt), slot.index, slot.next_incarnation, slot.owner, *segment, collector_.bell_fd(), capture_fds, worker_main_);
       collector_.set_source_pid(source, worker.process.pid());
       segment->close_descriptor();
       for (std::size_t i = 0; i < start_attachments_.size(); ++i) {
@@ -310,6 +314,7 @@ bool PoolCore::start_worker(Lock& lock, WorkerSlot& slot) {
     } catch (...) {
       failure = std::current_exception();
     }
+    if (asked) context_.launcher().give_up(*std::exchange(asked, std::nullopt));
   }
   if (context_.has_launcher()) warning = context_.launcher().take_warning();
   if (failure && has_source) (void)collector_.finish_source(source, steady_clock::now() + std::chrono::seconds{1});

@@ -31,7 +31,7 @@ struct Prepared {
 };
 Prepared prepared;
 
-// Async-signal-safe. backtrace() was called once before, so that it loads nothing now.
+// Async-signal-safe. `load_unwinder` was called before, so that it loads nothing now.
 void on_crash(int number, siginfo_t* info, void*) {
   CrashPage* const page = prepared.page;
   if (page != nullptr && page->state.load(std::memory_order_relaxed) == 0) {
@@ -78,13 +78,17 @@ void note_modules(const std::vector<Module>& modules) {
   prepared.count.store(count, std::memory_order_release);
 }
 
+void load_unwinder() noexcept {
+  std::array<void*, 4> frames{};
+  (void)::backtrace(frames.data(), static_cast<int>(frames.size()));
+}
+
 void install_crash_handlers(std::span<std::byte> page, const std::atomic<std::uint64_t>& task, const std::vector<Module>& modules) {
   static_assert(sizeof(CrashPage) <= 4096);
   prepared.page = reinterpret_cast<CrashPage*>(page.data());
   prepared.task = &task;
   note_modules(modules);
-  std::array<void*, 4> warm{};
-  (void)::backtrace(warm.data(), static_cast<int>(warm.size()));
+  load_unwinder();
 
   constexpr std::size_t stack_bytes = 64 * 1024;
   void* const memory = ::mmap(nullptr, stack_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_NORESERVE, -1, 0);

@@ -9,6 +9,7 @@
 #include "../linux/child.hpp"
 #include "kindred/error.hpp"
 #include "kindred/internal/bootstrap.hpp"
+#include "kindred/internal/crash_report.hpp"
 #include "kindred/internal/injection.hpp"
 #include "kindred/internal/process.hpp"
 
@@ -165,6 +166,7 @@ void serve_as_fork_server(int socket, int lifeline, std::uint32_t parent_pid, bo
   discard_inherited_output();
   ForkServer server{MessageSocket{Descriptor{worker_fd::socket}}, Descriptor{worker_fd::lifeline}, parent_pid};
   if (prepare) {
+    load_unwinder();
     server.prepare();
   } else {
     server.say_ready();

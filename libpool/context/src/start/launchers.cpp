@@ -10,6 +10,7 @@
 #include "execute.hpp"
 #include "fork_server.hpp"
 #include "kindred/error.hpp"
+#include "kindred/internal/crash_report.hpp"
 #include "kindred/internal/injection.hpp"
 #include "kindred/internal/launcher.hpp"
 
@@ -37,24 +38,38 @@ Ends make_ends() {
   return ends;
 }
 
-// The hello waits in the socket before the process exists: it finds it at once.
-Ends make_greeted_ends(const Hello& hello, std::span<const int> descriptors) {
-  Ends ends = make_ends();
-  if (ends.socket.send(as_bytes_of(hello), descriptors) != MessageSocket::Sent::yes) {
-    throw SystemError{"sendmsg", ENOBUFS, "greeting a worker", "Raise net.core.wmem_default, or the limit on descriptors in flight (ulimit -n)."};
-  }
-  return ends;
+// A process that has died meanwhile is found dead later.
+void send_hello(const MessageSocket& socket, const Hello& hello, std::span<const int> descriptors) {
+  if (socket.send(as_bytes_of(hello), descriptors) != MessageSocket::Sent::full) return;
+  throw SystemError{"sendmsg", ENOBUFS, "greeting a worker", "Raise net.core.wmem_default, or the limit on descriptors in flight (ulimit -n)."};
 }
 
 class SpawnLauncher final : public Launcher {
  public:
   explicit SpawnLauncher(const LaunchPlan& plan) : plan_{plan} {}
 
-  StartedWorker start(const Hello& hello, std::span<const int> descriptors) override {
-    Ends ends = make_greeted_ends(hello, descriptors);
+  AskedWorker ask() override {
+    Ends ends = make_ends();
     KINDRED_INJECTION_POINT("parent.start.before_exec");
     Process process = execute_program(gate_worker_argument, ends.their_socket.fd(), ends.their_lifeline.get(), plan_.options);
-    return {std::move(process), std::move(ends.socket), std::move(ends.lifeline)};
+    return {.process = std::move(process), .socket = std::move(ends.socket), .lifeline = std::move(ends.lifeline)};
+  }
+
+  StartedWorker greet(AskedWorker worker, const Hello& hello, std::span<const int> descriptors) override {
+    KINDRED_INJECTION_POINT("parent.start.before_hello");
+    try {
+      send_hello(worker.socket, hello, descriptors);
+    } catch (const SystemError&) {
+      give_up(std::move(worker));
+      throw;
+    }
+    return {std::move(worker.process), std::move(worker.socket), std::move(worker.lifeline)};
+  }
+
+  void give_up(AskedWorker worker) noexcept override {
+    worker.process.signal(9);
+    worker.process.wait_dead({});
+    worker.process.reap();
   }
 
   ExitReason exit_reason(Process& process, Deadline) override {
@@ -69,27 +84,47 @@ class SpawnLauncher final : public Launcher {
 // fork and forkserver: workers are forked by a server, which reaps them and says how they ended.
 class ServedLauncher : public Launcher {
  public:
-  StartedWorker start(const Hello& hello, std::span<const int> descriptors) override {
+  AskedWorker ask() override {
     for (int attempt = 0;; ++attempt) {
       if (!server_) revive();
       if (server_) {
-        Ends ends = make_greeted_ends(hello, descriptors);
+        Ends ends = make_ends();
         const ServerRequest request{.what = ServerRequest::What::start, .ticket = ++ticket_};
         const std::array<int, 2> along{ends.their_socket.fd(), ends.their_lifeline.get()};
         KINDRED_INJECTION_POINT("parent.start.before_request");
         const auto sent = control_.send(as_bytes_of(request), along);
-        if (sent == MessageSocket::Sent::yes) {
-          ends.their_socket.close();
-          ends.their_lifeline.reset();
-          if (auto started = wait_started(std::move(ends))) return std::move(*started);
-          note_server_dead();
-          throw ServerLost{"recvmsg", EPIPE, "waiting for a worker of the fork server", how_servers_end()};
-        }
+        if (sent == MessageSocket::Sent::yes) return {.process = {}, .ticket = ticket_, .socket = std::move(ends.socket), .lifeline = std::move(ends.lifeline)};
       }
       note_server_dead();
       if (attempt == 2) {
         throw SystemError{"sendmsg", EPIPE, "asking the fork server for a worker", how_servers_end()};
       }
+    }
+  }
+
+  StartedWorker greet(AskedWorker worker, const Hello& hello, std::span<const int> descriptors) override {
+    KINDRED_INJECTION_POINT("parent.start.before_hello");
+    try {
+      send_hello(worker.socket, hello, descriptors);
+    } catch (const SystemError&) {
+      give_up(std::move(worker));
+      throw;
+    }
+    auto process = wait_started(worker.ticket);
+    if (process) return {std::move(*process), std::move(worker.socket), std::move(worker.lifeline)};
+    note_server_dead();
+    throw ServerLost{"recvmsg", EPIPE, "waiting for a worker of the fork server", how_servers_end()};
+  }
+
+  void give_up(AskedWorker worker) noexcept override {
+    worker.socket.close();
+    worker.lifeline.reset();
+    try {
+      auto process = wait_started(worker.ticket);
+      if (!process) return note_server_dead();
+      process->signal(9);
+      (void)exit_reason(*process, steady_clock::now() + std::chrono::seconds{2});  // its word, or it would be taken for that of a later process with this number
+    } catch (const std::exception&) {  // it was not made, or nobody can tell us of it
     }
   }
 
@@ -192,10 +227,11 @@ class ServedLauncher : public Launcher {
   bool is_copy_ = false;  ///< the server is a template
 
  private:
-  std::optional<StartedWorker> wait_started(Ends ends) {
+  // The server's word for the request with that ticket; nothing: the server is gone.
+  std::optional<Process> wait_started(std::uint64_t ticket) {
     const auto deadline = steady_clock::now() + std::chrono::seconds{10};
     for (;;) {
-      if (started_ && started_->first.ticket == ticket_) {
+      if (started_ && started_->first.ticket == ticket) {
         auto [report, descriptors] = std::move(*started_);
         started_.reset();
         if (report.error_number == EMFILE || report.error_number == ENFILE || (report.error_number == 0 && descriptors.empty())) {
@@ -207,7 +243,7 @@ class ServedLauncher : public Launcher {
           throw SystemError{"fork", report.error_number, "starting a worker in the fork server",
                             "Raise the limit on processes (ulimit -u, the cgroup's pids.max), or use fewer workers."};
         }
-        return StartedWorker{Process{report.pid, std::move(descriptors[0]), false}, std::move(ends.socket), std::move(ends.lifeline)};
+        return Process{report.pid, std::move(descriptors[0]), false};
       }
       if (!read_report(deadline)) {
         if (server_ && !server_.dead()) server_.signal(9);  // it does not answer: stopped, or stuck
@@ -232,7 +268,8 @@ class ForkServerLauncher final : public ServedLauncher {
   void revive() override {
     const Hello hello{.role = Hello::Role::server, .context = plan_.context, .setup_bytes = plan_.setup_bytes, .main = plan_.prepare};
     const std::array<int, 1> along{plan_.setup->fd()};
-    Ends ends = make_greeted_ends(hello, along);
+    Ends ends = make_ends();
+    send_hello(ends.socket, hello, along);  // it finds it at once
     Process server = execute_program(gate_server_argument, ends.their_socket.fd(), ends.their_lifeline.get(), plan_.options);
     adopt_server(std::move(server), std::move(ends.socket), std::move(ends.lifeline));
     ends.their_socket.close();
@@ -261,6 +298,7 @@ class ForkLauncher final : public ServedLauncher {
  public:
   explicit ForkLauncher(const LaunchPlan& plan) : plan_{plan} {
     is_copy_ = true;
+    load_unwinder();  // once, instead of in each worker
     fork_template();
   }
   ~ForkLauncher() override { dismiss_server(); }

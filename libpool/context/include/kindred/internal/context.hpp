@@ -48,9 +48,11 @@ class Context {
   [[nodiscard]] const Doorbell& waiter_bell() { return bell(waiter_bell_); }
   [[nodiscard]] const Doorbell& service_bell() { return bell(service_bell_); }
 
-  /// Starts a worker on the segment. `collector_bell` wakes the log's drain; `capture_fds` are empty or read and write end of the pipes
-  /// that stdout and stderr become. One thread at a time. Errors: `SystemError`, `UsageError`.
-  [[nodiscard]] StartedWorker start_worker(int index, std::uint32_t incarnation, std::uint32_t owner, const Segment& segment,
+  /// Has a worker process made; `greet_worker`, or the launcher's `give_up`, is to follow. One thread at a time. Errors: `SystemError`, `UsageError`.
+  [[nodiscard]] AskedWorker ask_for_worker();
+  /// Starts its work on the segment. `collector_bell` wakes the log's drain; `capture_fds` are empty or read and write end of the pipes
+  /// that stdout and stderr become. Errors: `SystemError`; the worker is then given up.
+  [[nodiscard]] StartedWorker greet_worker(AskedWorker worker, int index, std::uint32_t incarnation, std::uint32_t owner, const Segment& segment,
                                            int collector_bell, std::span<const int> capture_fds, CodeReference main);
   [[nodiscard]] bool has_launcher() const noexcept { return launcher_ != nullptr; }
   [[nodiscard]] Launcher& launcher() noexcept { return *launcher_; }
@@ -61,6 +63,7 @@ class Context {
 
  private:
   const Doorbell& bell(std::unique_ptr<Doorbell>& place);
+  void write_setup_once();
 
   std::shared_ptr<ContextLife> life_;
   std::shared_ptr<CodeBook> code_ = std::make_shared<CodeBook>();

@@ -24,6 +24,9 @@ struct CrashPage {
   std::uint64_t frames[frames_limit];  ///< code references; the top byte pair is 0 where the place is in no known module
 };
 
+/// Has glibc load what a stack is walked with: in the process that workers are forked of, so that each of them need not.
+void load_unwinder() noexcept;
+
 /// Installs handlers for SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT and SIGSYS that write a report, and then let the signal do what it does. They
 /// run on a stack of their own, so a stack overflow is reported too. `task` is read at the crash. Worker, once; `modules` are the
 /// parent's, by index.

@@ -12,7 +12,15 @@
 
 namespace kindred::internal {
 
-/// A worker process just started. Its first message (`Hello`) was sent before.
+/// A worker process that was asked for, and waits for its first message (`Hello`) as soon as it is there. Dropped, it ends by its lifeline, but for
+/// the kernel's record of it: see `Launcher::give_up`.
+struct AskedWorker {
+  Process process;      ///< spawn; else the server has not said yet
+  std::uint64_t ticket = 0;
+  MessageSocket socket;
+  Descriptor lifeline;  ///< the parent's end: closing it kills the worker's process group
+};
+/// A worker process just started. `Hello` was sent.
 struct StartedWorker {
   Process process;
   MessageSocket socket;
@@ -34,9 +42,13 @@ class Launcher {
   Launcher& operator=(const Launcher&) = delete;
   virtual ~Launcher() = default;  ///< ends the fork server, if any, and reaps it
 
-  /// Starts a worker that reads `hello` (and `descriptors` with it). Errors: `ServerLost`, other `SystemError`,
-  /// `UsageError` (preload threw, builds differ).
-  [[nodiscard]] virtual StartedWorker start(const Hello& hello, std::span<const int> descriptors) = 0;
+  /// Has a worker made, which comes up while the parent makes what it is to be greeted with. One at a time. Errors: `SystemError`, `UsageError`
+  /// (preload threw, builds differ).
+  [[nodiscard]] virtual AskedWorker ask() = 0;
+  /// Sends it `hello` with `descriptors`. Errors: `ServerLost`, other `SystemError`; the worker is then given up.
+  [[nodiscard]] virtual StartedWorker greet(AskedWorker worker, const Hello& hello, std::span<const int> descriptors) = 0;
+  /// Ends a worker that there is nothing to greet with.
+  virtual void give_up(AskedWorker worker) noexcept = 0;
   /// How a dead worker ended; waits for the fork server's word at most until the deadline.
   [[nodiscard]] virtual ExitReason exit_reason(Process& process, Deadline deadline) = 0;
   /// Was the fork server found dead and replaced since the last call? Then words for the log.
