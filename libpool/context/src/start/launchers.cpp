@@ -334,6 +334,8 @@ class ForkLauncher final : public ServedLauncher {
       }
     }
     if (forking.failure) throw *forking.failure;
+    // The kernel mostly queues it here, behind this thread, which goes on to start the supervisor.
+    (void)leave_cpu(current_cpu(), forking.pid);
     ready_ = false;
     adopt_server(watch_child(forking.pid), std::move(forking.ends.socket), std::move(forking.ends.lifeline));
   }

@@ -69,8 +69,9 @@ void call_in_forked_child(void (*callback)() noexcept) noexcept;
 [[nodiscard]] std::uint32_t thread_id() noexcept;   ///< gettid, cached per thread and fork generation
 [[nodiscard]] int current_cpu() noexcept;           ///< sched_getcpu
 void yield_cpu() noexcept;                          ///< sched_yield
-/// Lets the calling thread go on on another CPU than this one, of those that it may use; which those are stays as it was. False: there is none.
-bool leave_cpu(int cpu) noexcept;
+/// Lets the calling thread, or another process of one thread, go on on another CPU than this one, of those that it may use; which those are stays as it
+/// was. False: there is none.
+bool leave_cpu(int cpu, std::uint32_t process = 0) noexcept;
 /// Names the calling thread, and leaves every signal to the others: for threads of the library's own.
 void begin_service_thread(const char* name) noexcept;
 
