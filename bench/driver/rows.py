@@ -15,6 +15,9 @@ PROCESS_POOLS = {"CPython": "cpython", "mp.Pool": "mp_pool", "loky": "loky", "pe
 NOT_IN_DEBIAN = {"BS::thread_pool", "Taskflow", "quill", "fmtlog"}
 
 
+FAR = 7  # the scatter of those in a row with close ones that are not
+
+
 @dataclass
 class Row:
     name: str
@@ -31,7 +34,13 @@ class Row:
     together: bool = False  # the contestants rest, so they can do it at once
     fixed_limit: float | None = None  # a limit that is counted, not measured
     scatter: int = 1  # rounds are so many times as many, for what is short and differs much from run to run (process pools of other languages do not)
+    close: tuple = ()  # who takes part in all of those, where the others need not: those that are told apart by little
     warmed: bool = True  # memory is warmed before each contestant (support/warm_up.cpp)
+
+    def rounds_of(self, contestant, rounds):
+        if contestant.kind == "process":
+            return rounds
+        return rounds * (self.scatter if not self.close or contestant.name in self.close else min(self.scatter, FAR))
 
 
 def words(**arguments):
@@ -193,7 +202,7 @@ def main_rows(scale):
                         [floor("log_call", count=100, workers=workers), kindred("log_call", count=100, workers=workers),
                          *loggers("log_call", 100, workers, n(100, 20))], 55,
                         [at_least(1 / 1.1, "1.1x the limit of this run", name="limit"), at_least(1.0001, "below quill", name="quill")],
-                        scatter=21, warmed=False))
+                        scatter=40, close=("limit", "kindred", "quill"), warmed=False))
     for workers, name in ((2, "log_records"), (1, "log_records_one")):
         rows.append(Row(name, f"records to a file, end to end, {workers} producing", "records/s", "more",
                         [floor("log_records", count=n(400_000), workers=workers), kindred("log_records", count=n(400_000), workers=workers),
