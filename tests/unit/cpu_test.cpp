@@ -1,6 +1,14 @@
 // Where a thread runs.
 #include <sched.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include <atomic>
+#include <chrono>
+#include <csignal>
+#include <cstdint>
+#include <new>
 #include <thread>
 
 #include "kindred/internal/wakeup.hpp"
@@ -32,6 +40,34 @@ TEST_CASE("a thread that leaves a CPU goes on on another one, and may use the sa
     const cpu_set_t after = usable_here();
     CHECK(CPU_EQUAL(&before, &after));
   }}.join();
+}
+
+TEST_CASE("another process leaves a CPU for another one, and may use the same ones as before") {
+  const cpu_set_t before = usable_here();
+  if (CPU_COUNT(&before) < 2) KINDRED_SKIP("there is one CPU only");
+  void* const memory = ::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  REQUIRE(memory != MAP_FAILED);
+  auto& cpu = *::new (memory) std::atomic<int>{-1};
+  const pid_t child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    for (;;) cpu = ::sched_getcpu();
+  }
+  while (cpu == -1) std::this_thread::yield();
+  bool went = false;
+  for (int attempt = 0; !went && attempt < 1000; ++attempt) {
+    const int there = cpu;
+    CHECK(leave_cpu(there, static_cast<std::uint32_t>(child)));
+    const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds{1};
+    while (!went && std::chrono::steady_clock::now() < until) went = cpu != there;
+  }
+  CHECK(went);
+  cpu_set_t after;
+  REQUIRE(::sched_getaffinity(child, sizeof after, &after) == 0);
+  CHECK(CPU_EQUAL(&before, &after));
+  ::kill(child, SIGKILL);
+  ::waitpid(child, nullptr, 0);
+  ::munmap(memory, 4096);
 }
 
 TEST_CASE("a thread that may use one CPU stays there") {

@@ -225,6 +225,7 @@ class PoolCore {
   enum class Neighbour : std::uint8_t { none, short_task, long_task };
   [[nodiscard]] Neighbour neighbour_on(int cpu) const noexcept;  ///< the worker that has calls and ran on that core last
   [[nodiscard]] bool saturated() const noexcept;
+  void part_crowded() noexcept;  ///< has workers that share a core go apart, where there are as many cores as workers with calls
   void ask_to_leave(WorkerSlot& slot);
   void note(Level level, std::string message, const WorkerSlot* slot = nullptr, const TaskState* task = nullptr, std::uint32_t attempt = 0);
   [[nodiscard]] std::size_t live_workers() const noexcept;

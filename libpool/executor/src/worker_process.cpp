@@ -35,6 +35,8 @@ constexpr unsigned pauses_between_yields = 256;
 // parent without a sleep between, the worker goes to another core; not more often than this.
 constexpr unsigned yields_to_parent = 64;
 constexpr double parent_wakes_nanoseconds = 50'000;
+// Of a worker that is busy, whose place is asked for where several share one.
+constexpr double cpu_is_old_nanoseconds = 100'000;
 constexpr double moves_apart_nanoseconds = 1'000'000;
 constexpr double most_moves_apart_nanoseconds = 100'000'000;
 // So many bytes of results that nobody takes in are more than somebody leaves there who waits for each.
@@ -165,15 +167,28 @@ bool WorkerProcess::sleep_until(bool (WorkerProcess::*ready)()) {
 
 void WorkerProcess::yield_to_parent() noexcept {
   yield_cpu();
-  const auto now = ticks();
-  const auto lasts = [](double nanoseconds) { return static_cast<std::uint64_t>(nanoseconds * ticks_per_nanosecond()); };
   if (++yields_to_parent_ < yields_to_parent) return;
   yields_to_parent_ = 0;
-  if (now - moved_at_ < move_apart_ || !shares_core()) return;
+  if (shares_core()) move_apart(ticks());
+}
+
+void WorkerProcess::tell_cpu(std::uint64_t now) noexcept {
+  cpu_told_at_ = now;
+  const auto cpu = static_cast<std::uint32_t>(current_cpu()) + 1;
+  header_.cpu.store(cpu, std::memory_order_relaxed);
+  if (header_.crowded_cpu.load(std::memory_order_relaxed) != cpu) return;
+  header_.crowded_cpu.store(0, std::memory_order_relaxed);
+  move_apart(now);
+}
+
+void WorkerProcess::move_apart(std::uint64_t now) noexcept {
+  if (now - moved_at_ < move_apart_) return;
+  const auto lasts = [](double nanoseconds) { return static_cast<std::uint64_t>(nanoseconds * ticks_per_nanosecond()); };
   // Where it comes to this again and again, there are not enough cores for both.
   move_apart_ = now - moved_at_ < 2 * move_apart_ ? std::min(2 * move_apart_, lasts(most_moves_apart_nanoseconds)) : lasts(moves_apart_nanoseconds);
   moved_at_ = now;
   (void)leave_cpu(current_cpu());
+  header_.cpu.store(static_cast<std::uint32_t>(current_cpu()) + 1, std::memory_order_relaxed);
 }
 
 bool WorkerProcess::shares_core() const noexcept {
@@ -317,6 +332,7 @@ SharedMemory& WorkerProcess::take_block(std::size_t bytes) {
 // The forced unwind of pthread_exit is caught by a reference to nothing: it must not be looked at, and the sanitizer looks.
 __attribute__((no_sanitize("null"))) void WorkerProcess::run_call(CallHeader& call, std::span<std::byte> message) {
   const std::uint64_t begun = last_end_ != 0 ? last_end_ : ticks();
+  if (begun - cpu_told_at_ > cpu_is_old_after_) [[unlikely]] tell_cpu(begun);
   header_.begun_ticks.store(begun, std::memory_order_relaxed);
   header_.begun_task.store(call.task_id, std::memory_order_release);
   attempt_ = call.attempt;
@@ -592,6 +608,7 @@ int worker_main(WorkerBootstrap& boot) {
 
 int WorkerProcess::start() {
   const Hello& hello = boot_.hello;
+  cpu_is_old_after_ = static_cast<std::uint64_t>(cpu_is_old_nanoseconds * ticks_per_nanosecond());
   attach_log(boot_.segment.log_area(), std::move(boot_.collector_bell),
              {.context = hello.context, .worker = hello.index, .incarnation = hello.incarnation, .pid = process_id()});
   if (part_.bridge_spdlog) bridge_spdlog();

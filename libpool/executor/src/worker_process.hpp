@@ -49,6 +49,8 @@ class WorkerProcess {
   [[nodiscard]] Deadline say_that_it_sleeps() noexcept;
   [[nodiscard]] bool shares_core() const noexcept;  ///< with the parent, by its latest word
   void yield_to_parent() noexcept;                  ///< or goes to another core, where it has yielded often and not slept
+  void tell_cpu(std::uint64_t now) noexcept;        ///< and leaves it, where the parent finds it crowded
+  void move_apart(std::uint64_t now) noexcept;      ///< to another core, but not too often
   [[nodiscard]] bool sleep_until(bool (WorkerProcess::*ready)());
   [[nodiscard]] bool call_or_command();
   [[nodiscard]] bool room_for_result();
@@ -97,6 +99,8 @@ class WorkerProcess {
   bool shares_core_ = false;                 // with whoever woke it, until it has let him run
   std::uint64_t woke_parent_at_ = 0;         // ticks
   unsigned yields_to_parent_ = 0;            // since it slept, or moved
+  std::uint64_t cpu_told_at_ = 0;            // ticks
+  std::uint64_t cpu_is_old_after_ = 0;       // ticks
   std::uint64_t moved_at_ = 0;               // ticks, to another core
   std::uint64_t move_apart_ = 0;             // ticks
   std::uint64_t next_memory_id_ = 1;

@@ -47,6 +47,8 @@ struct SegmentHeader {
   std::atomic<std::uint32_t> spin_nanoseconds;
   std::atomic<std::uint32_t> parent_cpu;  ///< where the thread that submits or waits runs, +1
   std::atomic<std::uint32_t> mail;        ///< raised where an idle worker is to read its socket
+  /// Where another worker with calls runs as well, although there are cores enough, +1: one that runs there goes to another, and stores 0.
+  std::atomic<std::uint32_t> crowded_cpu;
 
   /// When the worker is to ring: see `Armed`.
   alignas(64) std::atomic<std::uint64_t> armed;
@@ -60,7 +62,7 @@ struct SegmentHeader {
 
   // --- worker's lines ---
   alignas(64) std::atomic<std::uint32_t> sleeps;  ///< 1: a wake is needed; set by the worker, taken back by whoever wakes it
-  std::atomic<std::uint32_t> cpu;                 ///< where the worker ran last, +1
+  std::atomic<std::uint32_t> cpu;                 ///< where the worker ran last, +1; a worker that is busy says so every 100 us
   std::atomic<std::uint32_t> phase;               ///< 0: being set up, 1: in its initializer, 2: works, 3: in its finalizer
   /// When the task at hand began, in ticks: written after its call was claimed.
   alignas(64) std::atomic<std::uint64_t> begun_ticks;
