@@ -467,6 +467,9 @@ TEST_CASE_EACH_START_METHOD("a full disk, /dev/full and a hung pipe slow no task
     ProcessPoolExecutor pool{entry(), options(WhenFull::block)};
     pool.logger().add_sink(sinks::file(folder / "app.log"));
     pool.submit(log_and_work, 0).get();
+    for (ProcessPoolExecutor* const each : {&healthy, &pool}) {  // the limit holds for the memory of a worker as well
+      while (each->worker_pids().size() < 2) std::this_thread::sleep_for(1ms);
+    }
     std::uint64_t lines = lines_a_task;
     {
       const FileSizeLimit full{20'011};
