@@ -37,10 +37,10 @@ class Row:
     close: tuple = ()  # who takes part in all of those, where the others need not: those that are told apart by little
     warmed: bool = True  # memory is warmed before each contestant (support/warm_up.cpp)
 
-    def rounds_of(self, contestant, rounds):
-        if contestant.kind == "process":
-            return rounds
-        return rounds * (self.scatter if not self.close or contestant.name in self.close else min(self.scatter, FAR))
+    def takes_part(self, contestant, number):
+        """Those that take part in fewer rounds do so in each nth: all of them meet the same noise."""
+        often = 1 if contestant.kind == "process" else self.scatter if not self.close or contestant.name in self.close else min(self.scatter, FAR)
+        return number % (self.scatter // often) == 0
 
 
 def words(**arguments):

@@ -44,6 +44,16 @@ void send_hello(const MessageSocket& socket, const Hello& hello, std::span<const
   throw SystemError{"sendmsg", ENOBUFS, "greeting a worker", "Raise net.core.wmem_default, or the limit on descriptors in flight (ulimit -n)."};
 }
 
+void greet_or_give_up(Launcher& launcher, AskedWorker& worker, const Hello& hello, std::span<const int> descriptors) {
+  KINDRED_INJECTION_POINT("parent.start.before_hello");
+  try {
+    send_hello(worker.socket, hello, descriptors);
+  } catch (const SystemError&) {
+    launcher.give_up(std::move(worker));
+    throw;
+  }
+}
+
 class SpawnLauncher final : public Launcher {
  public:
   explicit SpawnLauncher(const LaunchPlan& plan) : plan_{plan} {}
@@ -56,13 +66,7 @@ class SpawnLauncher final : public Launcher {
   }
 
   StartedWorker greet(AskedWorker worker, const Hello& hello, std::span<const int> descriptors) override {
-    KINDRED_INJECTION_POINT("parent.start.before_hello");
-    try {
-      send_hello(worker.socket, hello, descriptors);
-    } catch (const SystemError&) {
-      give_up(std::move(worker));
-      throw;
-    }
+    greet_or_give_up(*this, worker, hello, descriptors);
     return {std::move(worker.process), std::move(worker.socket), std::move(worker.lifeline)};
   }
 
@@ -103,13 +107,7 @@ class ServedLauncher : public Launcher {
   }
 
   StartedWorker greet(AskedWorker worker, const Hello& hello, std::span<const int> descriptors) override {
-    KINDRED_INJECTION_POINT("parent.start.before_hello");
-    try {
-      send_hello(worker.socket, hello, descriptors);
-    } catch (const SystemError&) {
-      give_up(std::move(worker));
-      throw;
-    }
+    greet_or_give_up(*this, worker, hello, descriptors);
     auto process = wait_started(worker.ticket);
     if (process) return {std::move(*process), std::move(worker.socket), std::move(worker.lifeline)};
     note_server_dead();
