@@ -546,7 +546,7 @@ TEST_CASE("a record whose pool ends while it is being written is in the log or o
   Injection injection;
   for (const int known : {0, 1}) {  // is the call known to its lane already?
     injection.arm("log.before_entering", InjectedAction::sleep, static_cast<std::uint32_t>(1 + known), 200, false);
-    const auto outcome = run_forked([known] {
+    const auto outcome = run_forked([known, before = Injection::control().fired.load()] {
       auto pool = std::make_unique<ProcessPoolExecutor>(entry(), ExecutorOptions{.start_method = StartMethod::fork, .max_workers = 1});
       std::vector<std::string> messages;
       pool->logger().add_sink([&](const LogRecord& record) { messages.push_back(record.message); });
@@ -554,7 +554,7 @@ TEST_CASE("a record whose pool ends while it is being written is in the log or o
         for (int i = 0; i < known; ++i) say("before");
         say("meanwhile");
       }};
-      while (Injection::control().fired == 0) std::this_thread::yield();
+      while (Injection::control().fired == before) std::this_thread::yield();
       pool.reset();
       writer.join();
       for (const auto& message : messages) std::fprintf(stderr, "sink: %s\n", message.c_str());
