@@ -520,6 +520,7 @@ TEST_CASE("a future is dropped while its task is handed out, timed, and ends: it
     for (int round = 0; round < 8; ++round) {
       const Event first = pool.make_event(), second = pool.make_event();
       const auto before = pool.submit(await, first);
+      while (!before.running()) std::this_thread::sleep_for(200us);  // the other one would pass it by
       // With a priority it waits here until the worker is free, and its time limit's timer is set then.
       std::optional<Future<std::int64_t>> dropped = pool.submit(TaskOptions{.timeout = 1h, .priority = 1}, await, second);
       if (round % 2 == 0) second.set();  // then it has ended, too, before the other thread gets the lock
