@@ -20,9 +20,9 @@ namespace internal {
 [[nodiscard]] inline bool process_enabled(LevelCode level) noexcept {
   return level_passes(process_log.levels.load(std::memory_order_relaxed)->load(std::memory_order_relaxed), level.base());
 }
-template <class Format, class... Args>
-void log_to_process(LevelCode level, const Format& format, Args&... args) noexcept {
-  if (process_enabled(level)) write_call(process_target(), level, format, args...);
+template <class... Args>
+void log_to_process(LevelCode level, CallSite site, Args&... args) noexcept {
+  if (process_enabled(level)) write_call(ProcessTarget{}, level, site, args...);
 }
 }  // namespace internal
 

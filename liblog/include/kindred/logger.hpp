@@ -45,11 +45,11 @@ class LogCalls {
   }
 
  private:
-  template <class Format, class... Args>
-  void call(LevelCode level, const Format& format, Args&... args) const {
+  template <class... Args>
+  void call(LevelCode level, CallSite site, Args&... args) const {
     const auto& self = static_cast<const Self&>(*this);
     if (!self.enabled(level)) return;
-    write_call(self.target(), level, format, args...);
+    write_call(self.target(), level, site, args...);
   }
 };
 

@@ -59,7 +59,7 @@ LocalFronts& local_fronts() {
 void forget_fronts() noexcept {
   process_log.front.store(nullptr, std::memory_order_relaxed);
   process_log.levels.store(&stderr_word, std::memory_order_relaxed);
-  thread_lane.front = nullptr;
+  thread_lane.front = &ThreadLane::no_front;
   thread_lane.lane = nullptr;
   attached.store(false, std::memory_order_relaxed);
   process_log.task.id.store(0, std::memory_order_relaxed);
@@ -158,7 +158,7 @@ LaneState* LogFront::take_lane() noexcept {
     LaneState* const lane = make_lane(index);
     if (lane == nullptr) return nullptr;
     taken_[index] = true;
-    lane->stale = true;
+    lane->ring.make_stale();
     lane->sequence = 0;
     lane->thread = thread_id();
     return lane;
@@ -190,7 +190,7 @@ void LogFront::unlock_shared_lane(LaneState&) noexcept { shared_lock_.unlock(); 
 bool LogFront::reopened(LaneState& lane) noexcept {
   std::uint8_t seen = lane_reopened;
   if (!lane.closed.compare_exchange_strong(seen, 0, std::memory_order_acq_rel)) return false;
-  lane.stale = true;
+  lane.ring.make_stale();
   lane.task_announced = LaneState::nothing_announced;
   lane.scope_announced = LaneState::nothing_announced;
   for (auto& binding : lane.bindings) binding = 0;

@@ -23,7 +23,7 @@ struct SiteKeyHash {
   std::size_t operator()(const SiteKey& key) const noexcept {
     constexpr std::uint64_t spread = 0x9e37'79b9'7f4a'7c15U;
     const auto a = reinterpret_cast<std::uintptr_t>(key.address) * spread;
-    const auto b = (reinterpret_cast<std::uintptr_t>(key.format) ^ key.types_and_level << 1U) * spread;
+    const auto b = (reinterpret_cast<std::uintptr_t>(key.format) ^ reinterpret_cast<std::uintptr_t>(key.types) << 1U ^ std::uint64_t{key.shape} << 32U) * spread;
     return (a ^ b >> 29U) * spread >> 7U;
   }
 };

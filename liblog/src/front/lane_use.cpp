@@ -23,6 +23,7 @@
 
 namespace kindred::internal {
 
+constinit const char ThreadLane::no_front = 0;
 constinit thread_local ThreadLane thread_lane{};
 
 namespace {
@@ -43,7 +44,7 @@ struct ThreadLanes {
 
   ~ThreadLanes() {
     thread_is_ending = true;
-    thread_lane.front = nullptr;
+    thread_lane.front = &ThreadLane::no_front;
     thread_lane.lane = nullptr;
     for (const Held& one : held) {
       if (one.front == nullptr || one.front->inherited()) continue;
@@ -78,9 +79,8 @@ Put put_thread(LaneState& lane) noexcept {
     const std::uint64_t counts[3] = {lane.sequence + 1, lane.gap_announced, process_id()};
     std::memcpy(to, words, sizeof words);
     std::memcpy(to + sizeof words, counts, sizeof counts);
-    lane.stale = false;
+    lane.ring.clear_stale();
     if (!reset) return;
-    lane.ring.clear_begun_block();
     lane.task_announced = LaneState::nothing_announced;
     lane.scope_announced = LaneState::nothing_announced;
     for (auto& binding : lane.bindings) binding = 0;
@@ -145,14 +145,14 @@ SiteFacts facts_of(const Place& place, std::string_view types, LevelCode level) 
 
 std::uint32_t find_site_at(LaneState& lane, const SiteKey& key, const SiteFacts& facts) noexcept {
   const std::uint32_t id = lane.front->find_site(key, facts);
-  if (id != record_site::inlined) lane.sites[LaneState::site_slot(key.address)] = {key, id};
+  if (id != record_site::inlined) lane.sites[LaneState::site_slot(key.address)] = {key.address, key.format, key.types, key.shape, id};
   return id;
 }
 
 bool drop(LaneState& lane) noexcept {
   lane.ring.count_dropped(1);
   ++lane.sequence;
-  lane.stale = true;
+  lane.ring.make_stale();
   return false;
 }
 
@@ -164,7 +164,7 @@ bool reserve_for(LaneState& lane, const Binding* binding, std::size_t bytes, std
       if (!wait_for_room(lane, bytes)) return false;
       continue;
     }
-    if (lane.stale || lane.ring.begun_block() || lane.scope_announced != thread_lane.scope_serial ||
+    if (lane.ring.is_stale() || lane.scope_announced != thread_lane.scope_serial ||
         lane.task_announced != lane.task_serial->load(std::memory_order_relaxed)) {
       if (!announce(lane)) return false;
       continue;
@@ -233,13 +233,13 @@ bool put_encoded(LaneState& lane, const Binding* binding, std::uint32_t site, st
       if (wait_for_room(lane, bytes, lane.front->block_limit())) continue;
       // Counted as dropped by now. The collector sees a record begun and not ended, and discards it.
       lane.ring.leave();
-      lane.stale = true;
+      lane.ring.make_stale();
       return true;
     }
     if (lane.ring.begun_block()) {
       if (put_thread(lane) == Put::done) continue;
       lane.ring.leave();  // counted as dropped, as above
-      lane.stale = true;
+      lane.ring.make_stale();
       return true;
     }
     const std::uint32_t more[2] = {static_cast<std::uint32_t>(bytes), record_site::more};
@@ -265,7 +265,7 @@ void write_encoded_at(const LogTarget& target, LaneState* lane, LevelCode level,
   try {
     const SiteFacts facts = facts_of(place, types, level);
     if (lane != nullptr) {
-      const SiteKey key{place.address, place.format_address, types_and_level(types.data(), level)};
+      const SiteKey key{place.address, place.format_address, types.data(), site_shape(place.format.size() & shape_longest_format, level)};
       const std::uint32_t id = find_site_at(*lane, key, facts);
       std::vector<std::byte> with_site;
       if (id == record_site::inlined) {
@@ -339,7 +339,7 @@ LaneState* find_lane(LogFront& front) noexcept {
   if (lane->thread != thread_id() || lane->sequence != shared_sequence) {
     lane->thread = thread_id();
     lane->sequence = shared_sequence;
-    lane->stale = true;
+    lane->ring.make_stale();
   }
   return lane;
 }
@@ -359,7 +359,7 @@ bool announce(LaneState& lane) noexcept {
     Put put;
     // They are allocated already. The first call waits for all of them, no other one for any.
     if (!std::exchange(lane.pages_mapped, true) && lane.front->is_of_worker()) map_pages_of(lane.ring.room(), true);
-    if (lane.stale || lane.ring.begun_block()) put = put_thread(lane);
+    if (lane.ring.is_stale()) put = put_thread(lane);
     else if (lane.gap_announced != lane.ring.dropped()) put = put_gap(lane);
     else if (lane.scope_announced != thread_lane.scope_serial) put = put_scope(lane);
     else if (lane.task_announced != lane.task_serial->load(std::memory_order_relaxed)) put = put_task(lane);
@@ -439,12 +439,12 @@ void write_message_at(const LogTarget& target, LevelCode level, const Place& pla
         const std::uint32_t own = lane->thread;
         if (tid != 0 && tid != own) {
           lane->thread = tid;
-          lane->stale = true;
+          lane->ring.make_stale();
         }
         write_encoded_at(target, lane, level, place, types, bytes);
         if (lane->thread != own) {
           lane->thread = own;
-          lane->stale = true;
+          lane->ring.make_stale();
         }
         return;
       }

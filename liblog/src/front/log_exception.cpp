@@ -78,7 +78,7 @@ void log_it(const internal::LogTarget& target, LevelCode level, const std::excep
 }  // namespace
 
 void log_exception(LevelCode level, const std::exception_ptr& exception, std::string_view text, std::source_location where) noexcept {
-  if (internal::process_enabled(level)) log_it(internal::process_target(), level, exception, text, where);
+  if (internal::process_enabled(level)) log_it(internal::ProcessTarget{}, level, exception, text, where);
 }
 
 void log_exception(const Logger& logger, LevelCode level, const std::exception_ptr& exception, std::string_view text,

@@ -14,25 +14,36 @@
 
 namespace kindred::internal {
 
-/// A log call's format and place, as the call passes them: three words, all of constants.
+/// An address that no other call has (other expansions of one macro aside, whose formats differ).
+[[nodiscard]] inline const void* address_of(const std::source_location& where) noexcept {
+  if constexpr (sizeof(std::source_location) == sizeof(const void*)) return std::bit_cast<const void*>(where);
+  else return where.function_name() + where.line();
+}
+
+/// A log call's format and place.
 struct CallSite {
   std::string_view format;
   std::source_location where;
   /// The message must be made by the caller: the format is no constant, or takes a width or precision from an argument.
   bool format_here;
-
-  /// An address that no other call has (other expansions of one macro aside, whose formats differ).
-  [[nodiscard]] const void* address() const noexcept {
-    if constexpr (sizeof(std::source_location) == sizeof(const void*)) {
-      return std::bit_cast<const void*>(where);
-    } else {
-      return where.function_name() + where.line();
-    }
-  }
+  [[nodiscard]] const void* address() const noexcept { return address_of(where); }
 };
+
+inline constexpr unsigned shape_level_shift = 24;
+/// Bytes of a format and level of its call, in one word.
+[[nodiscard]] constexpr std::uint32_t site_shape(std::size_t format_bytes, LevelCode level) noexcept {
+  return static_cast<std::uint32_t>(format_bytes) | std::uint32_t{level.value} << shape_level_shift;
+}
+[[nodiscard]] constexpr LevelCode level_of(std::uint32_t shape) noexcept {
+  LevelCode level = Level::trace;
+  level.value = static_cast<std::uint8_t>(shape >> shape_level_shift);
+  return level;
+}
+inline constexpr std::size_t shape_longest_format = (std::size_t{1} << shape_level_shift) - 1;
 
 /// Does `format` need its arguments as they are at the call: a field within a field, as in `{:{}}`, or the address of a text, `{:p}`?
 [[nodiscard]] constexpr bool needs_the_caller(std::string_view format) noexcept {
+  if (format.size() > shape_longest_format) return true;
   bool inside = false;
   for (std::size_t i = 0; i < format.size(); ++i) {
     if (format[i] == '{') {

@@ -99,15 +99,15 @@ class LaneWriter {
         lines_{&lines},
         consumed_{lines.consumed.load(std::memory_order_relaxed)},
         largest_{room.size() / (overwrite ? 32 : 4)},
-        overwrite_{overwrite},
-        full_fence_{full_fence} {}
+        care_{static_cast<std::uint8_t>(stale | (full_fence ? full_fence_needed : 0))},
+        overwrite_{overwrite} {}
 
   /// Returns where `bytes` (a multiple of 8, at most `largest()`) can be written in one piece; null where there is no room now.
   [[nodiscard]] std::byte* reserve(std::size_t bytes) noexcept {
     if (static_cast<Cursor>(room_end_ - head_) < bytes) [[unlikely]] {
       if (!make_room(bytes)) return nullptr;
     }
-    return place();
+    return place(head_);
   }
   /// As `reserve`, but never at the cost of records that are unread.
   [[nodiscard]] std::byte* reserve_unread(std::size_t bytes) noexcept {
@@ -127,7 +127,7 @@ class LaneWriter {
   /// turns that into an order that it can rely on (see order_and_watermark.md). Release, because padding and controls in front of the
   /// record become visible with it.
   [[nodiscard]] std::uint64_t enter() noexcept {
-    if (!full_fence_) [[likely]] return enter_plain();
+    if ((care_ & full_fence_needed) == 0) [[likely]] return enter_plain(head_);
     lines_->published.exchange(static_cast<Cursor>(head_ | 1U), std::memory_order_seq_cst);
 #if defined(__x86_64__)
     __builtin_ia32_lfence();
@@ -142,29 +142,27 @@ class LaneWriter {
     leave();
     KINDRED_INJECTION_POINT("log.committed");
   }
-  /// Can a record of that size be written now, by the four functions that follow, with nothing to be done before?
-  [[nodiscard]] bool is_plain(std::size_t bytes) const noexcept {
-    return static_cast<Cursor>(room_end_ - head_) >= bytes && (static_cast<unsigned>(full_fence_) | static_cast<unsigned>(begun_block_)) == 0;
-  }
-  [[nodiscard]] std::byte* place() const noexcept { return room_ + (static_cast<std::size_t>(head_) & mask_); }
-  [[nodiscard]] std::uint64_t enter_plain() noexcept {
-    const auto entering = static_cast<Cursor>(head_ | 1U);
-    lines_->published.store(entering, std::memory_order_release);
+  /// Can a record of that size be written now, by the functions that follow, with nothing to be done before?
+  [[nodiscard]] bool is_plain(std::size_t bytes) const noexcept { return static_cast<Cursor>(room_end_ - head_) >= bytes && care_ == 0; }
+  [[nodiscard]] Cursor head() const noexcept { return head_; }
+  [[nodiscard]] std::byte* place(Cursor head) const noexcept { return room_ + (static_cast<std::size_t>(head) & mask_); }
+  [[nodiscard]] std::uint64_t enter_plain(Cursor head) noexcept {
+    lines_->published.store(static_cast<Cursor>(head | 1U), std::memory_order_release);
     return read_clock();
   }
-  void commit_plain(std::size_t bytes) noexcept {
+  void commit_plain(Cursor head, std::size_t bytes) noexcept {
     KINDRED_INJECTION_POINT("log.before_commit");
-    head_ = static_cast<Cursor>(head_ + bytes);
-    leave_plain();
+    head_ = static_cast<Cursor>(head + bytes);
+    leave_plain(head_);
     KINDRED_INJECTION_POINT("log.committed");
   }
-  void leave_plain() noexcept {
-    lines_->published.store(head_, std::memory_order_release);  // Order: pairs with the acquire in LaneReader::look
+  void leave_plain(Cursor head) noexcept {
+    lines_->published.store(head, std::memory_order_release);  // Order: pairs with the acquire in LaneReader::look
     std::atomic_signal_fence(std::memory_order_seq_cst);
   }
   /// Leaves without a record.
   void leave() noexcept {
-    if (!full_fence_) [[likely]] return leave_plain();
+    if ((care_ & full_fence_needed) == 0) [[likely]] return leave_plain(head_);
     lines_->published.exchange(head_, std::memory_order_seq_cst);
     std::atomic_signal_fence(std::memory_order_seq_cst);
   }
@@ -181,8 +179,12 @@ class LaneWriter {
   }
   [[nodiscard]] std::uint64_t dropped() const noexcept { return lines_->dropped.load(std::memory_order_relaxed); }
   /// Has a new block begun since the last call? Then all controls are to be written again before the next record.
-  [[nodiscard]] bool begun_block() const noexcept { return begun_block_; }
-  void clear_begun_block() noexcept { begun_block_ = false; }
+  [[nodiscard]] bool begun_block() const noexcept { return (care_ & block_begun) != 0; }
+  /// Is the collector to be told thread, task and scope before the next record? So it is at first, and after `make_stale` or when a block has begun.
+  [[nodiscard]] bool is_stale() const noexcept { return (care_ & (stale | block_begun)) != 0; }
+  void make_stale() noexcept { care_ |= stale; }
+  /// It is being told.
+  void clear_stale() noexcept { care_ &= full_fence_needed; }
   /// Is more than half of the lane unread, by the latest look?
   [[nodiscard]] bool half_full() const noexcept { return static_cast<Cursor>(head_ - consumed_) > capacity() / 2; }
   [[nodiscard]] Cursor consumed() const noexcept { return consumed_; }
@@ -205,6 +207,11 @@ class LaneWriter {
   }
 
  private:
+  // In `care_`.
+  static constexpr std::uint8_t full_fence_needed = 1;  ///< for good: the collector's barrier is none of ours
+  static constexpr std::uint8_t block_begun = 2;
+  static constexpr std::uint8_t stale = 4;
+
   static std::uint64_t read_clock() noexcept {
     KINDRED_INJECTION_POINT("log.entered");
     std::atomic_signal_fence(std::memory_order_seq_cst);
@@ -236,10 +243,10 @@ class LaneWriter {
         const std::uint32_t padding[2] = {static_cast<std::uint32_t>(to_end), record_site::padding};
         std::memcpy(room_ + at, padding, sizeof padding);
         head_ = static_cast<Cursor>(head_ + to_end);
-        begun_block_ = overwrite_;
+        if (overwrite_) care_ |= block_begun;
         continue;
       }
-      if (overwrite_ && to_end == block_bytes()) begun_block_ = true;
+      if (overwrite_ && to_end == block_bytes()) care_ |= block_begun;
       // A look at the collector's cursor each eighth of the lane is enough to nudge it in time. And no record that is larger than allowed fits into that.
       std::size_t open = free() < to_end ? free() : to_end;
       const std::size_t step = capacity() / 8 < largest_ ? capacity() / 8 : largest_;
@@ -273,9 +280,8 @@ class LaneWriter {
   LaneLines<Cursor>* lines_ = nullptr;
   Cursor consumed_ = 0;  ///< by the latest look
   std::size_t largest_ = 0;
+  std::uint8_t care_ = stale | full_fence_needed;  ///< what the plain way does not do; 0, as mostly, and one look tells
   bool overwrite_ = false;
-  bool full_fence_ = true;
-  bool begun_block_ = false;
   bool keep_unread_ = false;
 };
 

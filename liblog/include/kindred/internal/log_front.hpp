@@ -67,7 +67,8 @@ void set_task_name(std::string_view name) noexcept;
 struct SiteKey {
   const void* address = nullptr;
   const char* format = nullptr;
-  std::uint64_t types_and_level = 0;  ///< address of the type list; the level's code in the highest byte
+  const char* types = nullptr;  ///< address of the type list
+  std::uint32_t shape = 0;      ///< see `site_shape`
   friend bool operator==(const SiteKey&, const SiteKey&) = default;
 };
 
@@ -81,7 +82,6 @@ struct alignas(128) LaneState {
   const std::atomic<std::uint32_t>* collector = nullptr;  ///< `LogControl::collector`
   std::atomic<std::uint8_t> closed{0};  ///< not 0: the log was shut down meanwhile
   bool shared = false;                  ///< many threads, under the front's lock
-  bool stale = true;                    ///< the collector is to be told thread, task and scope anew
   bool pages_mapped = false;            ///< of the lane, in a worker
   bool gave_up = false;                 ///< a wait for room has timed out, when the collector was at `gave_up_at`
   std::uint64_t gave_up_at = 0;
@@ -90,15 +90,20 @@ struct alignas(128) LaneState {
   LogFront* front = nullptr;
 
   static constexpr std::uint64_t nothing_announced = ~std::uint64_t{0};  ///< for the two serials
-  static constexpr std::size_t site_slots = 96;
+  static constexpr std::size_t site_slots = 64;
   struct alignas(32) SiteSlot {  // in one cache line
-    SiteKey key;
+    const void* address = nullptr;
+    const char* format = nullptr;
+    const char* types = nullptr;
+    std::uint32_t shape = 0;
     std::uint32_t id = 0;  ///< never `record_site::inlined`
+    [[nodiscard]] bool is(const SiteKey& key) const noexcept {
+      return address == key.address && format == key.format && types == key.types && shape == key.shape;
+    }
   };
   SiteSlot sites[site_slots];
-  [[nodiscard]] static std::size_t site_slot(const void* address) noexcept {
-    return (reinterpret_cast<std::uintptr_t>(address) * 0x9e37'79b9'7f4a'7c15U >> 32U) * site_slots >> 32U;
-  }
+  /// The compiler lays the places of one file's calls in a row, three words each: so 64 in a row have a slot each.
+  [[nodiscard]] static std::size_t site_slot(const void* address) noexcept { return reinterpret_cast<std::uintptr_t>(address) / sizeof(void*) % site_slots; }
   static constexpr std::size_t binding_slots = 32;
   std::uint64_t bindings[binding_slots + 1] = {};  ///< serials; slot 0 is none
   [[nodiscard]] static std::uint32_t binding_slot(const Binding& binding) noexcept {
@@ -180,16 +185,10 @@ void with_spdlog_registry_held(void (*fork_it)(void*), void* argument);
 /// got from the registry. Call after `attach_log`. Threads: the only one. Fork: worker only.
 void bridge_spdlog();
 
-[[nodiscard]] inline std::uint64_t types_and_level(const char* types, LevelCode level) noexcept {
-  return reinterpret_cast<std::uintptr_t>(types) | std::uint64_t{level.value} << 56U;
-}
-[[nodiscard]] inline SiteKey site_key(const CallSite& site, const char* types, LevelCode level) noexcept {
-  return {site.address(), site.format.data(), types_and_level(types, level)};
-}
-
 /// A thread's latest lane, so that finding it costs two loads. Trivial, so that it lives as long as the thread, static destructors included.
 struct alignas(32) ThreadLane {  // in one cache line
-  LogFront* front = nullptr;
+  static const char no_front;
+  const void* front = &no_front;  ///< of `lane`; where there is none, nothing that `ProcessLog::front` can be, null included
   LaneState* lane = nullptr;
   std::uint64_t scope_serial = 0;
 };

@@ -41,7 +41,7 @@ template <std::unsigned_integral T>
 auto as_stored(T value) noexcept {
   return static_cast<std::conditional_t<sizeof(T) <= 4, std::uint32_t, std::uint64_t>>(value);
 }
-inline std::string_view as_stored(std::string_view value) noexcept { return value.substr(0, longest_text); }
+inline std::string_view as_stored(std::string_view value) noexcept { return value; }
 inline std::string_view as_stored(const char* value) noexcept {
   return value == nullptr ? std::string_view{"(null)"} : as_stored(std::string_view{value});
 }
@@ -112,7 +112,15 @@ template <class S>
   else return sizeof(S);
 }
 
-/// Is no function called where it is stored?
+/// What `as_stored` returned, with no text longer than a record may have.
+template <class S>
+[[nodiscard]] constexpr S shortened(S stored) noexcept {
+  if constexpr (StoredField<S>) stored.value = shortened(stored.value);
+  else if constexpr (std::same_as<S, std::string_view>) stored = stored.substr(0, longest_text);
+  return stored;
+}
+
+/// Is no function called where it is stored? Then `shortened` changes nothing, either.
 template <class S>
 [[nodiscard]] constexpr bool is_copied_here(const S& stored) noexcept {
   if constexpr (StoredField<S>) return stored.key.size() <= 32 && is_copied_here(stored.value);
@@ -121,17 +129,15 @@ template <class S>
 }
 
 /// Copies a text. Short ones, which most are, without the call of a function.
-inline void copy_text(std::byte* target, const char* source, std::size_t bytes) noexcept {
-  if (bytes - 8 <= 24) [[likely]] {
-    if (bytes >= 16) {
-      std::memcpy(target, source, 16);
-      std::memcpy(target + bytes - 16, source + bytes - 16, 16);
-    } else {
-      std::memcpy(target, source, 8);
-      std::memcpy(target + bytes - 8, source + bytes - 8, 8);
-    }
-  } else if (bytes > 32) {
+[[gnu::always_inline]] inline void copy_text(std::byte* target, const char* source, std::size_t bytes) noexcept {
+  if (bytes > 32) [[unlikely]] {
     std::memcpy(target, source, bytes);
+  } else if (bytes > 16) {
+    std::memcpy(target, source, 16);
+    std::memcpy(target + bytes - 16, source + bytes - 16, 16);
+  } else if (bytes >= 8) [[likely]] {
+    std::memcpy(target, source, 8);
+    std::memcpy(target + bytes - 8, source + bytes - 8, 8);
   } else if (bytes >= 4) {
     std::memcpy(target, source, 4);
     std::memcpy(target + bytes - 4, source + bytes - 4, 4);
@@ -142,7 +148,7 @@ inline void copy_text(std::byte* target, const char* source, std::size_t bytes) 
 
 /// Copies an argument to `target`, unaligned, and returns the end of it.
 template <class S>
-inline std::byte* store(std::byte* target, const S& stored) noexcept {
+[[gnu::always_inline]] inline std::byte* store(std::byte* target, const S& stored) noexcept {
   if constexpr (StoredField<S>) {
     const auto size = static_cast<std::uint16_t>(stored.key.size());
     std::memcpy(target, &size, sizeof size);
