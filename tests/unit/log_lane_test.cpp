@@ -177,6 +177,21 @@ TEST_CASE("a lane that overwrites counts each record that it gives up, and never
   }
 }
 
+TEST_CASE("each block of a lane that overwrites begins anew: behind padding, and where records fill the one before to its end") {
+  for (const std::size_t bytes : {std::size_t{128}, std::size_t{192}}) {  // of 1024 in a block
+    Lane<std::uint64_t> lane{8192, true};
+    lane.writer.clear_stale();
+    const std::size_t in_a_block = 1024 / bytes;
+    for (std::size_t record = 0; record < 20 * in_a_block; ++record) {
+      REQUIRE(lane.writer.reserve(bytes) != nullptr);
+      CHECK(lane.writer.begun_block() == (record % in_a_block == 0));
+      CHECK(lane.writer.is_plain(bytes) == (record % in_a_block != 0));
+      lane.writer.clear_stale();
+      REQUIRE(lane.write(static_cast<std::uint32_t>(record), bytes - record_head_bytes));
+    }
+  }
+}
+
 TEST_CASE("records are overwritten while another thread reads them: what arrives is whole, and the rest is counted") {
   constexpr std::uint32_t count = 200'000;
   Lane<std::uint64_t> lane{16384, true};

@@ -24,6 +24,11 @@ namespace {
 
 struct Unprintable {};
 
+template <int>
+std::source_location place() {
+  return std::source_location::current();
+}
+
 /// A sink that throws as long as it is told to.
 struct FailingSink {
   std::atomic<bool> fails{true};
@@ -271,6 +276,45 @@ TEST_CASE("a helper can log on behalf of its caller") {
   REQUIRE(records.size() == 1);
   CHECK(records[0].source.line == line);
   CHECK(records[0].message == "value 5");
+}
+
+TEST_CASE("calls of one place are told apart by their formats, their arguments' types and their levels") {
+  TestLog log;
+  const auto here = std::source_location::current();
+  const auto say = [&](LevelCode level, auto value) { Logger{}.log_at(level, here, "value {}", value); };  // one format for all types
+  std::vector<std::string> expected;
+  for (int turn = 0; turn < 3; ++turn) {
+    say(Level::info, turn);
+    say(Level::info, 0.5);
+    say(Level::info, std::string_view{"text"});
+    say(Level::warn, turn);
+    Logger{}.log_at(Level::info, here, "another {}", turn);
+    for (const std::string& one : {"info value " + std::to_string(turn), std::string{"info value 0.5"}, std::string{"info value text"},
+                                   "warning value " + std::to_string(turn), "info another " + std::to_string(turn)}) {
+      expected.push_back(one);
+    }
+  }
+  std::vector<std::string> said;
+  for (const auto& record : log.records()) said.push_back((record.level == Level::warn ? "warning " : record.level == Level::info ? "info " : "other ") + std::string{record.message});
+  CHECK(said == expected);
+}
+
+TEST_CASE("more places than a lane remembers take turns, and each record keeps its own") {
+  TestLog log;
+  const auto places = []<int... number>(std::integer_sequence<int, number...>) {
+    return std::vector{place<number>()...};
+  }(std::make_integer_sequence<int, 2 * kindred::internal::LaneState::site_slots + 1>{});
+  for (int turn = 0; turn < 3; ++turn) {
+    for (const auto& where : places) Logger{}.log_at(Level::info, where, "{}", where.function_name());
+  }
+  const auto records = log.records();
+  REQUIRE(records.size() == 3 * places.size());
+  std::size_t next = 0;
+  for (const auto& record : records) {
+    CHECK(record.message == places[next % places.size()].function_name());
+    CHECK(record.source.function == record.message);
+    ++next;
+  }
 }
 
 TEST_CASE("the kept records can be read, filtered, and end") {
