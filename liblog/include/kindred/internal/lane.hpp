@@ -243,7 +243,6 @@ class LaneWriter {
         const std::uint32_t padding[2] = {static_cast<std::uint32_t>(to_end), record_site::padding};
         std::memcpy(room_ + at, padding, sizeof padding);
         head_ = static_cast<Cursor>(head_ + to_end);
-        if (overwrite_) care_ |= block_begun;
         continue;
       }
       if (overwrite_ && to_end == block_bytes()) care_ |= block_begun;
