@@ -34,12 +34,17 @@ class Row:
     together: bool = False  # the contestants rest, so they can do it at once
     fixed_limit: float | None = None  # a limit that is counted, not measured
     scatter: int = 1  # rounds are so many times as many, for what is short and differs much from run to run (process pools of other languages do not)
-    close: tuple = ()  # who takes part in all of those, where the others need not: those that are told apart by little
+    close: tuple = ()  # who takes part in all of those, where the others need not: those that are told apart by little, or that a goal names
     warmed: bool = True  # memory is warmed before each contestant (support/warm_up.cpp)
 
     def takes_part(self, contestant, number):
         """Those that take part in fewer rounds do so in each nth: all of them meet the same noise."""
-        often = 1 if contestant.kind == "process" else self.scatter if not self.close or contestant.name in self.close else min(self.scatter, FAR)
+        if contestant.name in self.close:
+            often = self.scatter
+        elif contestant.kind == "process":
+            often = 1
+        else:
+            often = min(self.scatter, FAR) if self.close else self.scatter
         return number % (self.scatter // often) == 0
 
 
@@ -147,7 +152,7 @@ def main_rows(scale):
     rows = [
         tasks_row("tasks_empty", "empty tasks with futures, submit all, then get all; 2 workers", 0, 300_000, n(4_000), 3e6, conditions=[
             at_least(3, "3x the best thread pool", "thread"),
-            at_least(300, "300x CPython", name="CPython")], scatter=3),
+            at_least(300, "300x CPython", name="CPython")], scatter=9, close=("CPython",)),
         tasks_row("tasks_1us", "the same, 1 us of work each", 1, 200_000, n(4_000), 1.2e6),
         tasks_row("tasks_10us", "the same, 10 us of work each", 10, n(50_000), n(4_000), 150e3),
         tasks_row("tasks_empty_four", "empty tasks, submitted by 4 threads at once, each gets its own; 2 workers", 0, 300_000, 0, process=(), submitters=4),
