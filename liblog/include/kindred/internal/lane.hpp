@@ -178,7 +178,7 @@ class LaneWriter {
     lines_->dropped.store(lines_->dropped.load(std::memory_order_relaxed) + records, std::memory_order_relaxed);
   }
   [[nodiscard]] std::uint64_t dropped() const noexcept { return lines_->dropped.load(std::memory_order_relaxed); }
-  /// Has a new block begun since the last call? Then all controls are to be written again before the next record.
+  /// Has a new block begun since `clear_stale`? Then all controls are to be written again before the next record.
   [[nodiscard]] bool begun_block() const noexcept { return (care_ & block_begun) != 0; }
   /// Is the collector to be told thread, task and scope before the next record? So it is at first, and after `make_stale` or when a block has begun.
   [[nodiscard]] bool is_stale() const noexcept { return (care_ & (stale | block_begun)) != 0; }
