@@ -299,6 +299,16 @@ TEST_CASE("calls of one place are told apart by their formats, their arguments' 
   CHECK(said == expected);
 }
 
+TEST_CASE("a text over 64 MiB is cut there, and the record arrives") {
+  TestLog log;
+  constexpr std::size_t most = std::size_t{64} << 20U;
+  const std::string text(most + (std::size_t{6} << 20U), 'x');
+  Logger{}.info("{}", text);
+  const auto records = log.records();
+  REQUIRE(records.size() == 1);
+  CHECK(records[0].message.size() == most);
+}
+
 TEST_CASE("more places than a lane remembers take turns, and each record keeps its own") {
   TestLog log;
   const auto places = []<int... number>(std::integer_sequence<int, number...>) {
