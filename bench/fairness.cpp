@@ -1,6 +1,8 @@
 // Who disturbs whom.
-//   --row behind    --shorts short tasks submitted behind a long one, two workers: until the last short one is done
-//   --row results   round trips through one worker while the other one floods the log (--flood 1) or only works (--flood 0)
+//   --row behind    --shorts short tasks submitted behind a long one, two workers: until the last short one
+//   is done
+//   --row results   round trips through one worker while the other one floods the log (--flood 1) or only
+//   works (--flood 0)
 //   --row records   the same, from a log call to its sink
 //   --count rounds --iterations of a short task --long_iterations
 #include <atomic>
@@ -16,8 +18,10 @@ std::size_t echo(std::size_t number) { return number; }
 
 void disturb(kindred::Worker& worker, bool flood) {
   for (std::uint64_t done = 0; !worker.stop_requested(); ++done) {
-    if (flood) kindred::log_info("flood {} of {}", done, bench::work(20));
-    else (void)bench::work(100);
+    if (flood)
+      kindred::log_info("flood {} of {}", done, bench::work(20));
+    else
+      (void)bench::work(100);
   }
 }
 
@@ -34,7 +38,8 @@ void behind(kindred::ProcessPoolExecutor& pool, const bench::Options& options) {
     for (int index = 0; index < 8; ++index) futures.push_back(pool.submit(run, std::uint64_t{100}));
     const double begin = bench::now_ns();
     auto lengthy = pool.submit(run, long_iterations);
-    for (std::size_t index = 0; index < shorts; ++index) futures.push_back(pool.submit(run, short_iterations));
+    for (std::size_t index = 0; index < shorts; ++index)
+      futures.push_back(pool.submit(run, short_iterations));
     for (auto& future : futures) future.wait();
     samples.add(bench::now_ns() - begin);
     lengthy.wait();
@@ -91,8 +96,12 @@ int main(int argc, char** argv) {
   const bench::Options options{argc, argv};
   kindred::ProcessPoolExecutor pool{entry, bench::warm_pool_options(options)};
   const auto row = options.text("row", "behind");
-  if (row == "behind") behind(pool, options);
-  else if (row == "results") results(pool, options);
-  else if (row == "records") records(pool, options);
-  else bench::fail("--row behind|results|records");
+  if (row == "behind")
+    behind(pool, options);
+  else if (row == "results")
+    results(pool, options);
+  else if (row == "records")
+    records(pool, options);
+  else
+    bench::fail("--row behind|results|records");
 }

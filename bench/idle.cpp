@@ -1,4 +1,5 @@
-// A pool that has worked and rests, for the driver to look at: wake-ups, and the private memory of its workers.
+// A pool that has worked and rests, for the driver to look at: wake-ups, and the private memory of its
+// workers.
 //   --workers N
 #include <set>
 

@@ -1,5 +1,6 @@
-// What fits into one process, with Google Benchmark: the parts of a call and of a record, each beside the library that would else do it and
-// beside the least that can be done. Named <contestant>/<row>; bench/run asks for one at a time.
+// What fits into one process, with Google Benchmark: the parts of a call and of a record, each beside the
+// library that would else do it and beside the least that can be done. Named <contestant>/<row>; bench/run
+// asks for one at a time.
 #include <benchmark/benchmark.h>
 #include <fmt/compile.h>
 #include <fmt/format.h>
@@ -25,7 +26,8 @@ namespace {
 
 namespace internal = kindred::internal;
 
-// A message of 64 bytes into a ring and out of it, by one thread: the instructions, without the way between two cores.
+// A message of 64 bytes into a ring and out of it, by one thread: the instructions, without the way between
+// two cores.
 
 using Message = std::array<std::uint64_t, 8>;
 constexpr std::size_t slots = 1024;
@@ -81,7 +83,9 @@ struct Arguments {
 void kindred_codec(benchmark::State& state) {
   const Arguments arguments;
   std::array<std::byte, 1024> room{};
-  const auto grow = [](void*, std::span<const std::byte>, std::size_t) -> std::span<std::byte> { throw std::bad_alloc{}; };
+  const auto grow = [](void*, std::span<const std::byte>, std::size_t) -> std::span<std::byte> {
+    throw std::bad_alloc{};
+  };
   for (auto _ : state) {
     internal::Encoder encoder{{}, room, grow, nullptr};
     internal::encode(encoder, arguments.name);
@@ -137,7 +141,11 @@ void kindred_line(benchmark::State& state) {
 BENCHMARK(kindred_line)->Name("kindred/line");
 
 void spdlog_line(benchmark::State& state) {
-  spdlog::details::log_msg record{spdlog::log_clock::now(), {}, "area", spdlog::level::info, "customer 4711 ordered 17 items for 4.25 euro"};
+  spdlog::details::log_msg record{spdlog::log_clock::now(),
+                                  {},
+                                  "area",
+                                  spdlog::level::info,
+                                  "customer 4711 ordered 17 items for 4.25 euro"};
   spdlog::pattern_formatter formatter{"[%Y-%m-%d %H:%M:%S.%f%z] [%^%l%$] [%n#%t] %v"};
   spdlog::memory_buf_t out;
   for (auto _ : state) {
@@ -156,8 +164,8 @@ void plain_line(benchmark::State& state) {
   const std::string message = "customer 4711 ordered 17 items for 4.25 euro";
   for (auto _ : state) {
     out.clear();
-    fmt::format_to(std::back_inserter(out), FMT_COMPILE("[{}.{:06}+02:00] [{}] [w{} {}#{}] {}\n"), second, ++microseconds % 1'000'000, "info", 0, "area", 41,
-                   message);
+    fmt::format_to(std::back_inserter(out), FMT_COMPILE("[{}.{:06}+02:00] [{}] [w{} {}#{}] {}\n"), second,
+                   ++microseconds % 1'000'000, "info", 0, "area", 41, message);
     benchmark::DoNotOptimize(out);
   }
 }

@@ -1,5 +1,7 @@
-// A log call in a task, in bursts; --workers of them log at once into one file. The figure is the mean of their medians.
-//   --count bursts --workers N --door kindred|spdlog     kindred's own call, or spdlog's, which the bridge leads into the same log
+// A log call in a task, in bursts; --workers of them log at once into one file. The figure is the mean of
+// their medians.
+//   --count bursts --workers N --door kindred|spdlog     kindred's own call, or spdlog's, which the bridge
+//   leads into the same log
 #include <spdlog/spdlog.h>
 
 #include "support/log_bursts.hpp"
@@ -10,13 +12,14 @@ namespace {
 
 std::pair<double, double> log_bursts(std::size_t bursts, bool by_spdlog, const kindred::Barrier& barrier) {
   (void)barrier.arrive_and_wait();
-  auto samples = by_spdlog ? bench::time_bursts(bursts,
-                                                [](const std::string& text, std::int64_t number, double real) {
-                                                  spdlog::info(BENCH_RECORD_FORMAT, text, number, real);
-                                                })
-                           : bench::time_bursts(bursts, [](const std::string& text, std::int64_t number, double real) {
-                               kindred::log_info(BENCH_RECORD_FORMAT, text, number, real);
-                             });
+  auto samples =
+      by_spdlog ? bench::time_bursts(bursts,
+                                     [](const std::string& text, std::int64_t number, double real) {
+                                       spdlog::info(BENCH_RECORD_FORMAT, text, number, real);
+                                     })
+                : bench::time_bursts(bursts, [](const std::string& text, std::int64_t number, double real) {
+                    kindred::log_info(BENCH_RECORD_FORMAT, text, number, real);
+                  });
   return {samples.percentile(50), samples.percentile(99)};
 }
 
@@ -33,7 +36,8 @@ int main(int argc, char** argv) {
   pool.logger().add_sink(kindred::sinks::file(file.path()));
   auto barrier = pool.make_barrier(static_cast<std::ptrdiff_t>(workers));
   std::vector<kindred::Future<std::pair<double, double>>> futures;
-  for (std::size_t index = 0; index < workers; ++index) futures.push_back(pool.submit(log_bursts, bursts, by_spdlog, barrier));
+  for (std::size_t index = 0; index < workers; ++index)
+    futures.push_back(pool.submit(log_bursts, bursts, by_spdlog, barrier));
   double p50 = 0;
   double p99 = 0;
   for (auto& future : futures) {
@@ -43,6 +47,7 @@ int main(int argc, char** argv) {
   }
   pool.logger().flush();
   const auto expected = workers * (bursts + bursts / 10 + 1) * bench::burst;
-  if (const auto lines = file.count(bench::record_word, bench::record_end); lines.whole != expected) bench::fail("records were lost");
+  if (const auto lines = file.count(bench::record_word, bench::record_end); lines.whole != expected)
+    bench::fail("records were lost");
   bench::report(p50, "ns", {{"p99", p99}});
 }

@@ -1,5 +1,6 @@
-// Records to a file, end to end: --workers tasks log --count records each, from --threads threads in all; until the last one is in the file.
-// Each line has time, level, worker and task, as the default pattern writes them.
+// Records to a file, end to end: --workers tasks log --count records each, from --threads threads in all;
+// until the last one is in the file. Each line has time, level, worker and task, as the default pattern
+// writes them.
 #include <thread>
 
 #include "support/log_file.hpp"
@@ -11,7 +12,8 @@ void nothing() {}
 
 void log_all(std::size_t count) {
   const std::string text = "customer 4711";
-  for (std::size_t done = 0; done < count; ++done) kindred::log_info(BENCH_RECORD_FORMAT, text, done, 0.25 * static_cast<double>(done));
+  for (std::size_t done = 0; done < count; ++done)
+    kindred::log_info(BENCH_RECORD_FORMAT, text, done, 0.25 * static_cast<double>(done));
 }
 
 void log_from(std::size_t threads, std::size_t count) {
@@ -34,7 +36,8 @@ int main(int argc, char** argv) {
   std::vector<kindred::Future<void>> futures;
   pool.submit(nothing).get();
   const double begin = bench::now_ns();
-  for (std::size_t index = 0; index < workers; ++index) futures.push_back(pool.submit(log_from, threads, count));
+  for (std::size_t index = 0; index < workers; ++index)
+    futures.push_back(pool.submit(log_from, threads, count));
   for (auto& future : futures) future.get();
   pool.logger().flush();
   bench::report_records(file, count * threads * workers, bench::now_ns() - begin);

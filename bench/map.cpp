@@ -22,7 +22,8 @@ int main(int argc, char** argv) {
     std::size_t at = 0;
     for (const double value : pool.map(half, from)) to[at++] = value;
     if (done >= 2) samples.add(bench::now_ns() - begin);
-    if (at != from.size() || to.back() != static_cast<double>(from.back()) * 0.5) bench::fail("a wrong result");
+    if (at != from.size() || to.back() != static_cast<double>(from.back()) * 0.5)
+      bench::fail("a wrong result");
   }
   samples.report("ms", 1e-6);
 }

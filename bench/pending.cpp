@@ -1,4 +1,5 @@
-// Tasks that wait behind blocked workers, for the driver to look at before and after: memory of a pending task.
+// Tasks that wait behind blocked workers, for the driver to look at before and after: memory of a pending
+// task.
 //   --count tasks --workers N
 #include <thread>
 
@@ -21,7 +22,8 @@ int main(int argc, char** argv) {
   std::vector<kindred::Future<void>> blocked;
   for (std::size_t index = 0; index < workers; ++index) blocked.push_back(pool.submit(wait_for, event));
   while (pool.stats().running < workers) std::this_thread::yield();
-  std::vector<kindred::Future<std::uint64_t>> futures(count);  // touched before the driver looks: the caller's own vector is not the pool's memory
+  std::vector<kindred::Future<std::uint64_t>> futures(
+      count);  // touched before the driver looks: the caller's own vector is not the pool's memory
   bench::hold({});
   for (std::uint64_t index = 0; index < count; ++index) futures[index] = pool.submit(echo, index);
   bench::hold({}, count);

@@ -1,6 +1,7 @@
 // A SharedArray passes by reference.
 //   --row there   one array, given to task after task, which read its ends
-//   --row back    arrays made by tasks: from the moment when the task returns to the moment when the parent has read an element
+//   --row back    arrays made by tasks: from the moment when the task returns to the moment when the parent
+//   has read an element
 //   --bytes N --count rounds
 #include "kindred/internal/clock.hpp"
 #include "support/log_bursts.hpp"
@@ -8,7 +9,9 @@
 
 namespace {
 
-std::uint64_t ends(const kindred::SharedArray<std::uint64_t>& array) { return array[0] + array[array.size() - 1]; }
+std::uint64_t ends(const kindred::SharedArray<std::uint64_t>& array) {
+  return array[0] + array[array.size() - 1];
+}
 
 kindred::SharedArray<std::uint64_t> make(std::size_t size) {
   auto array = kindred::make_shared_array<std::uint64_t>(size);

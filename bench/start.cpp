@@ -1,5 +1,6 @@
 // From nothing to workers.
-//   --row first     construction to the first result; the median of all pools but the first of the process, which is reported beside it
+//   --row first     construction to the first result; the median of all pools but the first of the process,
+//   which is reported beside it
 //   --row all       construction until --workers workers run a task at once, divided by their number
 //   --row further   what each worker beyond the first adds to that
 //   --start-method M --count pools
@@ -43,7 +44,8 @@ int main(int argc, char** argv) {
   if (row == "first") {
     const double first = first_result(entry, chosen);
     for (std::size_t done = 0; done < count; ++done) samples.add(first_result(entry, chosen));
-    bench::report(samples.percentile(50) * 1e-6, "ms", {{"p99", samples.percentile(99) * 1e-6}, {"first", first * 1e-6}});
+    bench::report(samples.percentile(50) * 1e-6, "ms",
+                  {{"p99", samples.percentile(99) * 1e-6}, {"first", first * 1e-6}});
     return 0;
   }
   for (std::size_t done = 0; done < count; ++done) {

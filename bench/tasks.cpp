@@ -1,5 +1,6 @@
 // Tasks with futures: submit all, then get all.
-//   --count tasks --workers N --iterations of work each (0: an empty task) --submitters threads that share the tasks
+//   --count tasks --workers N --iterations of work each (0: an empty task) --submitters threads that share
+//   the tasks
 #include "support/pool_options.hpp"
 
 namespace {

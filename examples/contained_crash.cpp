@@ -1,5 +1,5 @@
-// A C library with a bug in it, at a distance. Each call is a task; what the library breaks is one worker, and only the task that was
-// in it is lost, with the reason, its last log lines and the stack of the crash.
+// A C library with a bug in it, at a distance. Each call is a task; what the library breaks is one worker,
+// and only the task that was in it is lost, with the reason, its last log lines and the stack of the crash.
 //
 // expect: 'abc' -> 294
 // expect: bad-2 was lost: worker
@@ -15,7 +15,8 @@
 #include <kindred/kindred.hpp>
 
 extern "C" {
-// The library. It trusts its input, and writes to a place that is not its own when it gets what it did not expect.
+// The library. It trusts its input, and writes to a place that is not its own when it gets what it did not
+// expect.
 unsigned library_checksum(const char* text) {
   if (std::strncmp(text, "bad", 3) == 0) {
     volatile int* volatile nowhere = nullptr;
@@ -37,7 +38,8 @@ int main(int argc, char** argv) {
   kindred::ProcessPoolExecutor pool{entry, {.max_workers = 2}};
   pool.logger().add_sink(kindred::sinks::stdout_color(), {.level = kindred::Level::warn});
 
-  const std::vector<std::string> inputs{"abc", "def", "bad-2", "ghi", "bad-4", "jkl", "mno", "pqr", "stu", "vwx"};
+  const std::vector<std::string> inputs{"abc", "def", "bad-2", "ghi", "bad-4",
+                                        "jkl", "mno", "pqr",   "stu", "vwx"};
   std::vector<kindred::Future<unsigned>> futures;
   for (const auto& input : inputs) futures.push_back(pool.submit(checksum, input));
 
@@ -49,7 +51,8 @@ int main(int argc, char** argv) {
     } catch (const kindred::WorkerLost& error) {
       ++lost;
       std::printf("%s was lost: %s\n", inputs[i].c_str(), error.what());
-      if (!error.last_log_lines().empty()) std::printf("it had said: %s\n", error.last_log_lines().back().c_str());
+      if (!error.last_log_lines().empty())
+        std::printf("it had said: %s\n", error.last_log_lines().back().c_str());
       std::printf("its stack:\n%s\n", error.backtrace().c_str());
     }
   }

@@ -1,5 +1,5 @@
-// Futures can be awaited. A coroutine that waits holds no thread: it goes on, on the pool's callback thread, when the task has ended.
-// `then` and `on_done` say the same in callbacks.
+// Futures can be awaited. A coroutine that waits holds no thread: it goes on, on the pool's callback thread,
+// when the task has ended. `then` and `on_done` say the same in callbacks.
 //
 // expect: 3 pages, 1234 words, by 4 tasks that nobody blocked for
 // expect: coroutine caught: no page 99
@@ -14,7 +14,8 @@
 
 #include <kindred/kindred.hpp>
 
-// The least that a coroutine needs here: it starts at once, and its end can be waited for from outside. (Any coroutine library's task does.)
+// The least that a coroutine needs here: it starts at once, and its end can be waited for from outside. (Any
+// coroutine library's task does.)
 template <class T>
 struct Job {
   struct promise_type {
@@ -40,8 +41,8 @@ Job<std::string> report(kindred::ProcessPoolExecutor& pool) {
   for (const int page : pages) counts.push_back(pool.submit(count_words, page));  // all at once
   int words = 0;
   for (auto& count : counts) words += co_await count;
-  co_return std::to_string(pages.size()) + " pages, " + std::to_string(words) + " words, by " + std::to_string(pages.size() + 1) +
-      " tasks that nobody blocked for";
+  co_return std::to_string(pages.size()) + " pages, " + std::to_string(words) + " words, by " +
+      std::to_string(pages.size() + 1) + " tasks that nobody blocked for";
 }
 
 Job<std::string> fail(kindred::ProcessPoolExecutor& pool) {

@@ -1,5 +1,5 @@
-// Loguru's recipes for exceptions: logger.catch, logger.exception, opt(exception=...). What a task throws is kept for its future; what ends a
-// worker is in the log by itself.
+// Loguru's recipes for exceptions: logger.catch, logger.exception, opt(exception=...). What a task throws is
+// kept for its future; what ends a worker is in the log by itself.
 //
 // expect: [error] [w0 read_all#1] cannot start: std::runtime_error: no settings, caused by std::out_of_range: no key 'port'
 // expect: {exception=std::runtime_error what="no settings"}
@@ -27,7 +27,8 @@ void read_all() {
   try {
     throw std::runtime_error{"disk is slow"};
   } catch (...) {
-    kindred::log_exception(kindred::Level::warn, std::current_exception(), "retrying");  // logger.opt(exception=True).warning(...)
+    kindred::log_exception(kindred::Level::warn, std::current_exception(),
+                           "retrying");  // logger.opt(exception=True).warning(...)
   }
   kindred::log_info("read_all went on");
 }

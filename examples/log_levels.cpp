@@ -1,4 +1,5 @@
-// Loguru's recipes for levels and filters: by module, by sink, a level of one's own, and changed while workers run.
+// Loguru's recipes for levels and filters: by module, by sink, a level of one's own, and changed while
+// workers run.
 //
 // expect: [info] [w0 fetch#1 net] GET /index
 // expect: [audit] [w0 fetch#1] user 7 fetched /index
@@ -10,7 +11,8 @@
 
 #include <kindred/kindred.hpp>
 
-static const auto audit = kindred::define_level("audit", 35, "bold magenta");  // logger.level("AUDIT", no=35, color="<bold><magenta>")
+static const auto audit = kindred::define_level(
+    "audit", 35, "bold magenta");  // logger.level("AUDIT", no=35, color="<bold><magenta>")
 static const kindred::Logger net{"net"}, http{"net.http"};
 
 void fetch(const std::string& path, int user) {
@@ -24,15 +26,20 @@ int main(int argc, char** argv) {
   kindred::Entry entry{argc, argv};
   kindred::ProcessPoolExecutor pool{entry, {.max_workers = 1}};
   // logger.add(sys.stdout, filter={"": "TRACE", "net.http": "DEBUG"})
-  pool.logger().add_sink(kindred::sinks::stdout_color(), {.filter = {{"", kindred::Level::trace}, {"net.http", kindred::Level::debug}}});
+  pool.logger().add_sink(kindred::sinks::stdout_color(),
+                         {.filter = {{"", kindred::Level::trace}, {"net.http", kindred::Level::debug}}});
   // logger.add(sys.stdout, level="ERROR", format="errors only: ...")
-  pool.logger().add_sink(kindred::sinks::stdout_color(), {.level = kindred::Level::error, .pattern = "errors only: [%l] %n says %v"});
+  pool.logger().add_sink(kindred::sinks::stdout_color(),
+                         {.level = kindred::Level::error, .pattern = "errors only: [%l] %n says %v"});
   // logger.add(..., filter=lambda record: record["process"] == 0)
   int seen = 0;
-  pool.logger().add_sink([&](const kindred::LogRecord&) { ++seen; }, {.filter = [](const kindred::LogRecord& record) { return record.worker == 0; }});
+  pool.logger().add_sink([&](const kindred::LogRecord&) { ++seen; },
+                         {.filter = [](const kindred::LogRecord& record) { return record.worker == 0; }});
 
   pool.submit(fetch, "/index", 7).get();
-  pool.logger().set_level("net", kindred::Level::error);       // logger.disable("net"), nearly: from the next call on, in every process
+  pool.logger().set_level(
+      "net",
+      kindred::Level::error);  // logger.disable("net"), nearly: from the next call on, in every process
   pool.submit(fetch, "/quiet", 7).get();
   pool.logger().set_level("net.http", kindred::Level::debug);  // logger.enable("net.http")
   pool.submit([] { http.debug("503 after {} ms", 12); }).get();

@@ -1,5 +1,6 @@
-// A task may have a pool of its own: a worker is a process like any other. What the inner workers say is handed up, record by record, into the
-// outer log. How deep pools may nest is limited, so that a slip does not fill the machine with processes.
+// A task may have a pool of its own: a worker is a process like any other. What the inner workers say is
+// handed up, record by record, into the outer log. How deep pools may nest is limited, so that a slip does
+// not fill the machine with processes.
 //
 // expect: said: 2 squared
 // expect: said: 10 squared
@@ -19,7 +20,8 @@ int square(int number) {
 int sum_of_squares(kindred::Worker& worker, int from, int to) {
   kindred::ProcessPoolExecutor pool{worker.entry(), {.max_workers = 2}};  // a worker has passed the gate
   pool.logger().add_sink([](const kindred::LogRecord& record) {
-    if (record.origin == kindred::Origin::log) kindred::log(record.level, "inner worker {} said: {}", record.worker, record.message);
+    if (record.origin == kindred::Origin::log)
+      kindred::log(record.level, "inner worker {} said: {}", record.worker, record.message);
   });
   std::vector<int> numbers(static_cast<std::size_t>(to - from));
   std::iota(numbers.begin(), numbers.end(), from);
@@ -30,7 +32,13 @@ int sum_of_squares(kindred::Worker& worker, int from, int to) {
 
 int too_deep(kindred::Worker& worker) {
   kindred::ProcessPoolExecutor pool{worker.entry(), {.max_workers = 1}};
-  return pool.submit([] { return kindred::ProcessPoolExecutor{kindred::this_worker().entry(), {.max_depth = 2}}.submit(square, 1).get(); }).get();
+  return pool
+      .submit([] {
+        return kindred::ProcessPoolExecutor{kindred::this_worker().entry(), {.max_depth = 2}}
+            .submit(square, 1)
+            .get();
+      })
+      .get();
 }
 
 int main(int argc, char** argv) {

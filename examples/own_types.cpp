@@ -1,5 +1,6 @@
-// Types of one's own as arguments, results and errors. A plain aggregate crosses as it is: there is nothing to write. A class with private
-// members says what it is made of, in cereal's words. An exception crosses as itself once it is registered.
+// Types of one's own as arguments, results and errors. A plain aggregate crosses as it is: there is nothing
+// to write. A class with private members says what it is made of, in cereal's words. An exception crosses as
+// itself once it is registered.
 //
 // expect: Ada (2 orders): 61.50 in all
 // expect: pens are 35 now
@@ -40,7 +41,8 @@ class PriceList {
 struct TooMany : std::runtime_error {
   TooMany() : std::runtime_error{""} {}
   explicit TooMany(const Order& order, int limit)
-      : std::runtime_error{"order of " + order.article + " over " + std::to_string(limit) + " pieces"}, pieces{order.pieces} {}
+      : std::runtime_error{"order of " + order.article + " over " + std::to_string(limit) + " pieces"},
+        pieces{order.pieces} {}
   int pieces = 0;
   void serialize(auto& archive) { archive(pieces); }
 };
@@ -68,12 +70,14 @@ int main(int argc, char** argv) {
   prices.set("paper", 12.5);
   prices.set("pens", 40);
   const Customer ada{"Ada", {{.article = "paper", .pieces = 2}, {.article = "pens", .discount = 0.0875}}};
-  pool.logger().info("{} ({} orders): {:.2f} in all", ada.name, ada.orders.size(), pool.submit(bill, ada, prices).get());
+  pool.logger().info("{} ({} orders): {:.2f} in all", ada.name, ada.orders.size(),
+                     pool.submit(bill, ada, prices).get());
   pool.logger().info("pens are {} now", pool.submit(reduced, prices, "pens", 35.0).get().of("pens"));
 
   try {
     pool.submit(bill, Customer{"Bob", {{.article = "paper", .pieces = 500}}}, prices).get();
-  } catch (const TooMany& error) {  // as itself, and a kindred::TaskError besides, which knows task and worker
+  } catch (
+      const TooMany& error) {  // as itself, and a kindred::TaskError besides, which knows task and worker
     pool.logger().error("refused: {}, asked for {}", error.what(), error.pieces);
   }
 }

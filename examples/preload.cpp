@@ -1,5 +1,6 @@
-// Something large that every worker needs, loaded once. Under `forkserver` a preload call runs in the server before any worker is forked, so
-// that the workers share what it has loaded, copy-on-write: they start at once, and the memory is there once.
+// Something large that every worker needs, loaded once. Under `forkserver` a preload call runs in the server
+// before any worker is forked, so that the workers share what it has loaded, copy-on-write: they start at
+// once, and the memory is there once.
 //
 // expect: [info] [parent] loaded by process
 // expect: 4 workers, 1 table, all found 524288 in it
@@ -39,11 +40,12 @@ Found look_up(const kindred::Barrier& all_workers, std::size_t at) {
 
 int main(int argc, char** argv) {
   kindred::Entry entry{argc, argv};
-  // With `fork`, what is loaded before the executor is made is inherited in the same way. With `spawn` there is nothing to inherit: there each
-  // worker loads its own in the initializer.
-  kindred::ProcessPoolExecutor pool{entry, {.start_method = kindred::StartMethod::forkserver,
-                                            .max_workers = 4,
-                                            .preload = {{load_table, std::size_t{1} << 20}}}};
+  // With `fork`, what is loaded before the executor is made is inherited in the same way. With `spawn` there
+  // is nothing to inherit: there each worker loads its own in the initializer.
+  kindred::ProcessPoolExecutor pool{entry,
+                                    {.start_method = kindred::StartMethod::forkserver,
+                                     .max_workers = 4,
+                                     .preload = {{load_table, std::size_t{1} << 20}}}};
   pool.logger().add_sink(kindred::sinks::stdout_color());
 
   const auto all_workers = pool.make_barrier(4);
@@ -58,6 +60,7 @@ int main(int argc, char** argv) {
     workers.insert(one.worker);
     found = one.number;
   }
-  pool.logger().info("loaded by process {}, which is not this one: {}", *loaders.begin(), *loaders.begin() != getpid());
+  pool.logger().info("loaded by process {}, which is not this one: {}", *loaders.begin(),
+                     *loaders.begin() != getpid());
   pool.logger().info("{} workers, {} table, all found {} in it", workers.size(), loaders.size(), found);
 }

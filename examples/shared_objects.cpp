@@ -1,5 +1,6 @@
-// What processes share: a counter, an array that nobody copies, a channel, and a mutex whose owner dies. (A semaphore is in seed_story, a barrier
-// in preload, an event in timeouts_and_cancel.) All are made by the executor, so on its context, and cross as arguments.
+// What processes share: a counter, an array that nobody copies, a channel, and a mutex whose owner dies. (A
+// semaphore is in seed_story, a barrier in preload, an event in timeouts_and_cancel.) All are made by the
+// executor, so on its context, and cross as arguments.
 //
 // expect: the mutex was abandoned: true
 // expect: repaired by worker
@@ -18,7 +19,8 @@ void add(const kindred::Counter& counter, int times) {
 }
 
 long sum(const kindred::SharedArray<long>& numbers, std::size_t from, std::size_t to) {
-  const auto part = numbers.span().subspan(from, to - from);  // read in place: eight megabytes that no task has copied
+  const auto part =
+      numbers.span().subspan(from, to - from);  // read in place: eight megabytes that no task has copied
   return std::accumulate(part.begin(), part.end(), 0L);
 }
 

@@ -1,5 +1,5 @@
-// Code that logs with spdlog, and was never told of kindred. In a worker, spdlog's default logger and every registered one lead into the pool's
-// one log; in the parent, the sinks may be spdlog's own.
+// Code that logs with spdlog, and was never told of kindred. In a worker, spdlog's default logger and every
+// registered one lead into the pool's one log; in the parent, the sinks may be spdlog's own.
 //
 // expect: [info] [w0 image_library::convert#1] converting photo.png
 // expect: [warn] [w0 image_library::convert#1 codec] photo.png has no colour profile

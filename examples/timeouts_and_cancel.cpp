@@ -1,5 +1,5 @@
-// Ends to waiting: a time limit for the task, a polite one before it, an end to a wait of one's own, and three ways to cancel. Whatever is
-// killed is one worker with one task; the others do not notice.
+// Ends to waiting: a time limit for the task, a polite one before it, an end to a wait of one's own, and
+// three ways to cancel. Whatever is killed is one worker with one task; the others do not notice.
 //
 // expect: over its limit: task 'hang'
 // expect: asked by its soft timeout, it stopped by itself: true
@@ -37,7 +37,8 @@ int answer() { return 42; }
 int main(int argc, char** argv) {
   kindred::Entry entry{argc, argv};
   kindred::ProcessPoolExecutor pool{entry, {.max_workers = 1}};
-  pool.logger().add_sink(kindred::sinks::stdout_color(), {.filter = {[](const kindred::LogRecord& record) { return record.worker < 0; }}});
+  pool.logger().add_sink(kindred::sinks::stdout_color(),
+                         {.filter = {[](const kindred::LogRecord& record) { return record.worker < 0; }}});
   const kindred::Logger log = pool.logger().named("example");
   const auto begun = pool.make_event();
 
@@ -46,7 +47,8 @@ int main(int argc, char** argv) {
   } catch (const kindred::TaskTimeout& error) {
     log.info("over its limit: {}", error.what());
   }
-  log.info("asked by its soft timeout, it stopped by itself: {}", pool.submit({.soft_timeout = 50ms}, work_until_asked, begun).get());
+  log.info("asked by its soft timeout, it stopped by itself: {}",
+           pool.submit({.soft_timeout = 50ms}, work_until_asked, begun).get());
 
   begun.clear();
   auto running = pool.submit(work_until_asked, begun);

@@ -2,8 +2,9 @@
 //
 //   word_count PATH... [--start-method M] [--workers N] [--log FILE] [--stop-words FILE] [--stats FILE]
 //
-// The total is that of `LC_ALL=C wc -w` over the same files. Files that cannot be read are logged as warnings and counted. What all workers
-// say is one log: coloured on stderr, and with a line for each file in the --log FILE. --stats FILE is for examples/run.
+// The total is that of `LC_ALL=C wc -w` over the same files. Files that cannot be read are logged as warnings
+// and counted. What all workers say is one log: coloured on stderr, and with a line for each file in the
+// --log FILE. --stats FILE is for examples/run.
 //
 // run: @SOURCE@/LICENSE --workers 2 --log @TEMP@/words.log
 // expect: stop words loaded
@@ -33,7 +34,8 @@
 
 #include <kindred/kindred.hpp>
 
-// --- in the workers --------------------------------------------------------------------------------------------------------------------
+// --- in the workers
+// --------------------------------------------------------------------------------------------------------------------
 
 using Tally = std::unordered_map<std::string, std::uint64_t>;
 
@@ -96,7 +98,8 @@ class WordCounter {
     printable_ = false;
     word_.clear();
   }
-  // "(the" and "Word," count as their letters; "x86_64" and what is longer than words are does not count here.
+  // "(the" and "Word," count as their letters; "x86_64" and what is longer than words are does not count
+  // here.
   void tally() {
     const auto first = std::find_if(word_.begin(), word_.end(), is_letter);
     const auto last = std::find_if(word_.rbegin(), word_.rend(), is_letter).base();
@@ -117,7 +120,8 @@ FileWords count_words(kindred::Worker& worker, const std::string& path) {
   std::ifstream file{path, std::ios::binary};
   WordCounter counter{worker.state<StopWords>().words};
   std::array<char, 64 * 1024> buffer;
-  while (file.read(buffer.data(), buffer.size()), file.gcount() > 0) counter.read({buffer.data(), static_cast<std::size_t>(file.gcount())});
+  while (file.read(buffer.data(), buffer.size()), file.gcount() > 0)
+    counter.read({buffer.data(), static_cast<std::size_t>(file.gcount())});
   if (!file.eof()) {
     kindred::log_warn("cannot read {}: {}", path, std::generic_category().message(errno));
     return {};
@@ -127,7 +131,8 @@ FileWords count_words(kindred::Worker& worker, const std::string& path) {
   return found;
 }
 
-// --- in the parent ---------------------------------------------------------------------------------------------------------------------
+// --- in the parent
+// ---------------------------------------------------------------------------------------------------------------------
 
 struct Arguments {
   std::vector<std::string> paths;
@@ -137,8 +142,10 @@ struct Arguments {
 };
 
 [[noreturn]] void refuse(const std::string& why) {
-  throw std::invalid_argument{why + "\nusage: word_count PATH... [--start-method fork|spawn|forkserver] [--workers N] [--log FILE]"
-                                    " [--stop-words FILE] [--stats FILE]"};
+  throw std::invalid_argument{
+      why +
+      "\nusage: word_count PATH... [--start-method fork|spawn|forkserver] [--workers N] [--log FILE]"
+      " [--stop-words FILE] [--stats FILE]"};
 }
 
 Arguments read_arguments(const std::vector<std::string>& words) {
@@ -152,20 +159,28 @@ Arguments read_arguments(const std::vector<std::string>& words) {
     }
     if (std::next(word) == words.end()) refuse(option + " needs a value, or is unknown");
     const std::string& value = *++word;
-    if (option == "--start-method") arguments.start_method = kindred::parse_start_method(value);
-    else if (option == "--log") arguments.log = value;
-    else if (option == "--stop-words") arguments.stop_words = value;
-    else if (option == "--stats") arguments.stats = value;
-    else if (option != "--workers") refuse("unknown option " + option);
-    else if (const char* const end = value.data() + value.size(); std::from_chars(value.data(), end, arguments.workers).ptr != end || value.empty())
+    if (option == "--start-method")
+      arguments.start_method = kindred::parse_start_method(value);
+    else if (option == "--log")
+      arguments.log = value;
+    else if (option == "--stop-words")
+      arguments.stop_words = value;
+    else if (option == "--stats")
+      arguments.stats = value;
+    else if (option != "--workers")
+      refuse("unknown option " + option);
+    else if (const char* const end = value.data() + value.size();
+             std::from_chars(value.data(), end, arguments.workers).ptr != end || value.empty())
       refuse("--workers is '" + value + "', which is no number");
   }
   if (arguments.paths.empty()) refuse("no path is given");
-  if (!arguments.stop_words.empty() && !std::ifstream{arguments.stop_words}) refuse("cannot read the stop words in " + arguments.stop_words);
+  if (!arguments.stop_words.empty() && !std::ifstream{arguments.stop_words})
+    refuse("cannot read the stop words in " + arguments.stop_words);
   return arguments;
 }
 
-// All regular files, as `find PATH... -type f` has them: links are not followed. Directories that cannot be read are logged.
+// All regular files, as `find PATH... -type f` has them: links are not followed. Directories that cannot be
+// read are logged.
 std::vector<std::string> files_below(std::vector<std::string> to_visit, const kindred::ExecutorLogger& log) {
   namespace fs = std::filesystem;
   std::vector<std::string> files;
@@ -177,7 +192,8 @@ std::vector<std::string> files_below(std::vector<std::string> to_visit, const ki
     if (type == fs::file_type::regular) files.push_back(path);
     if (type != fs::file_type::directory) continue;
     fs::directory_iterator entry{path, failed};
-    for (; !failed && entry != fs::directory_iterator{}; entry.increment(failed)) to_visit.push_back(entry->path().string());
+    for (; !failed && entry != fs::directory_iterator{}; entry.increment(failed))
+      to_visit.push_back(entry->path().string());
     if (failed) log.warn("cannot read the directory {}: {}", path, failed.message());
   }
   return files;
@@ -196,30 +212,36 @@ void show_progress(std::size_t done, std::size_t all) {
 void print_commonest(const Tally& tally) {
   std::vector<std::pair<std::string, std::uint64_t>> words{tally.begin(), tally.end()};
   const std::size_t count = std::min<std::size_t>(20, words.size());
-  std::partial_sort(words.begin(), words.begin() + static_cast<std::ptrdiff_t>(count), words.end(), [](const auto& left, const auto& right) {
-    return left.second != right.second ? left.second > right.second : left.first < right.first;
-  });
+  std::partial_sort(words.begin(), words.begin() + static_cast<std::ptrdiff_t>(count), words.end(),
+                    [](const auto& left, const auto& right) {
+                      return left.second != right.second ? left.second > right.second
+                                                         : left.first < right.first;
+                    });
   fmt::print("the commonest of them (stop words are left out):\n");
   for (std::size_t i = 0; i < count; ++i) fmt::print("{:10}  {}\n", words[i].second, words[i].first);
 }
 
 void count_all(kindred::Entry& entry, const Arguments& arguments) {
   const auto started = std::chrono::steady_clock::now();
-  kindred::ProcessPoolExecutor pool{entry, {.start_method = arguments.start_method,
-                                            .max_workers = arguments.workers,
-                                            .initializer = {load_stop_words, arguments.stop_words},
-                                            .log = {.level = arguments.log.empty() ? kindred::Level::info : kindred::Level::debug},
-                                            .handle_interrupt = true}};
+  kindred::ProcessPoolExecutor pool{
+      entry,
+      {.start_method = arguments.start_method,
+       .max_workers = arguments.workers,
+       .initializer = {load_stop_words, arguments.stop_words},
+       .log = {.level = arguments.log.empty() ? kindred::Level::info : kindred::Level::debug},
+       .handle_interrupt = true}};
   std::uint64_t delivered = 0;
   pool.logger().add_sink(kindred::sinks::stderr_color(), {.level = kindred::Level::info});
   if (!arguments.log.empty()) pool.logger().add_sink(kindred::sinks::file(arguments.log, {.truncate = true}));
-  pool.logger().add_sink([&](const kindred::LogRecord& record) { delivered += record.origin == kindred::Origin::log; });
+  pool.logger().add_sink(
+      [&](const kindred::LogRecord& record) { delivered += record.origin == kindred::Origin::log; });
 
   const std::vector<std::string> files = files_below(arguments.paths, pool.logger());
   std::uint64_t words = 0, readable = 0;
   Tally tally;
   kindred::MapOptions options{.ordered = false};
-  if (isatty(STDERR_FILENO) == 1) options.progress = [&](std::size_t done, std::size_t) { show_progress(done, files.size()); };
+  if (isatty(STDERR_FILENO) == 1)
+    options.progress = [&](std::size_t done, std::size_t) { show_progress(done, files.size()); };
   for (const FileWords& file : pool.map(count_words, files, options)) {
     readable += file.readable;
     words += file.words;
@@ -232,7 +254,8 @@ void count_all(kindred::Entry& entry, const Arguments& arguments) {
   print_commonest(tally);
   if (!arguments.stats.empty()) {
     std::ofstream out{arguments.stats};
-    out << readable << ' ' << words << ' ' << seconds.count() << ' ' << pool.stats().log.committed << ' ' << delivered << '\n';
+    out << readable << ' ' << words << ' ' << seconds.count() << ' ' << pool.stats().log.committed << ' '
+        << delivered << '\n';
     if (!out.flush()) throw std::runtime_error{"cannot write " + arguments.stats};
   }
 }

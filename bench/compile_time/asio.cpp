@@ -14,6 +14,7 @@ int main() {
   boost::asio::thread_pool pool{2};
   std::vector<double> radii{1.0, 2.0, 3.0};
   double sum = 0;
-  for (const double radius : radii) sum += boost::asio::post(pool, boost::asio::use_future([radius] { return area(radius); })).get();
+  for (const double radius : radii)
+    sum += boost::asio::post(pool, boost::asio::use_future([radius] { return area(radius); })).get();
   spdlog::info("{}", sum);
 }

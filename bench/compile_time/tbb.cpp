@@ -13,7 +13,8 @@ int main() {
   tbb::task_group group;
   std::vector<double> radii{1.0, 2.0, 3.0};
   std::vector<double> areas(radii.size());
-  for (std::size_t index = 0; index < radii.size(); ++index) group.run([&, index] { areas[index] = area(radii[index]); });
+  for (std::size_t index = 0; index < radii.size(); ++index)
+    group.run([&, index] { areas[index] = area(radii[index]); });
   group.wait();
   spdlog::info("{}", areas[0] + areas[1] + areas[2]);
 }

@@ -1,5 +1,6 @@
-// How many iterations of `bench::work` take one microsecond here: the fastest of many short tries, so that a noisy
-// neighbour does not make the work shorter. The driver measures it once a run and gives the same work to every contestant.
+// How many iterations of `bench::work` take one microsecond here: the fastest of many short tries, so that a
+// noisy neighbour does not make the work shorter. The driver measures it once a run and gives the same work
+// to every contestant.
 #include "support/bench.hpp"
 
 int main() {

@@ -1,5 +1,6 @@
-// The machine's limit for bytes to a worker and back: four copies of --bytes over warm shared memory, two in each process
-// (the caller's into the segment, the segment's into the task's argument, the result's into the segment, and out of it).
+// The machine's limit for bytes to a worker and back: four copies of --bytes over warm shared memory, two in
+// each process (the caller's into the segment, the segment's into the task's argument, the result's into the
+// segment, and out of it).
 //   --row bytes   p50 of the whole way
 //   --row map     the same with --workers processes that each take a share, and a double for each 8 bytes
 #include <atomic>
@@ -24,7 +25,8 @@ void await(const std::atomic<std::uint64_t>& word, std::uint64_t value) {
 }
 
 std::byte* shared_bytes(std::size_t bytes) {
-  void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+  void* memory =
+      mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
   if (memory == MAP_FAILED) bench::fail("mmap failed");
   return static_cast<std::byte*>(memory);
 }

@@ -9,8 +9,8 @@
 
 namespace bench {
 
-/// The plainest lane of log records: {time, site, sizes, int, double, text} copied into a byte ring, one producer, one consumer.
-/// A record never wraps: where it would, the producer skips to the ring's begin.
+/// The plainest lane of log records: {time, site, sizes, int, double, text} copied into a byte ring, one
+/// producer, one consumer. A record never wraps: where it would, the producer skips to the ring's begin.
 class Lane {
  public:
   static constexpr std::size_t capacity = 1U << 20U;
@@ -24,7 +24,8 @@ class Lane {
     std::uint32_t text_bytes;
   };
 
-  bool try_log(std::uint64_t ticks, std::uint32_t site, std::string_view text, std::int64_t number, double real) noexcept {
+  bool try_log(std::uint64_t ticks, std::uint32_t site, std::string_view text, std::int64_t number,
+               double real) noexcept {
     const auto size = (sizeof(Head) + text.size() + 7) & ~std::size_t{7};
     auto tail = tail_.load(std::memory_order_relaxed);
     const auto at = tail & (capacity - 1);
@@ -39,7 +40,8 @@ class Lane {
       tail += skip;
     }
     std::byte* to = bytes_.data() + (tail & (capacity - 1));
-    const Head head{static_cast<std::uint32_t>(size), site, ticks, number, real, static_cast<std::uint32_t>(text.size())};
+    const Head head{static_cast<std::uint32_t>(size),       site, ticks, number, real,
+                    static_cast<std::uint32_t>(text.size())};
     std::memcpy(to, &head, sizeof head);
     std::memcpy(to + sizeof head, text.data(), text.size());
     tail_.store(tail + size, std::memory_order_release);

@@ -1,5 +1,5 @@
-// The machine's limit for a log call in a worker process: rdtsc and a copy of the arguments into a ring, while the parent takes
-// them out. --workers processes log at once; the figure is the mean of their medians.
+// The machine's limit for a log call in a worker process: rdtsc and a copy of the arguments into a ring,
+// while the parent takes them out. --workers processes log at once; the figure is the mean of their medians.
 #include <unistd.h>
 
 #include <array>
@@ -32,9 +32,10 @@ int main(int argc, char** argv) {
     auto& producer = **producers.back();
     children.emplace_back([&producer, bursts] {
       producer.lane.touch();
-      auto samples = bench::time_bursts(bursts, [&producer](const std::string& text, std::int64_t number, double real) {
-        while (!producer.lane.try_log(kindred::internal::ticks(), 1, text, number, real)) usleep(10);
-      });
+      auto samples =
+          bench::time_bursts(bursts, [&producer](const std::string& text, std::int64_t number, double real) {
+            while (!producer.lane.try_log(kindred::internal::ticks(), 1, text, number, real)) usleep(10);
+          });
       producer.p50 = samples.percentile(50);
       producer.p99 = samples.percentile(99);
       producer.done.store(true, std::memory_order_release);
@@ -46,7 +47,8 @@ int main(int argc, char** argv) {
     all_done = true;
     for (auto& producer : producers) {
       if (!(*producer)->done.load(std::memory_order_acquire)) all_done = false;
-      (*producer)->lane.drain([&](const bench::Lane::Head&, std::string_view text) { text.copy(copy.data(), copy.size()); });
+      (*producer)->lane.drain(
+          [&](const bench::Lane::Head&, std::string_view text) { text.copy(copy.data(), copy.size()); });
     }
     usleep(200);
   }

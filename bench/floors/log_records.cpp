@@ -1,5 +1,6 @@
-// The machine's limit for records end to end: --workers processes put --count records each into their rings, this process takes them
-// out, formats a line with time, level, worker and message, and writes 256 KiB at a time.
+// The machine's limit for records end to end: --workers processes put --count records each into their rings,
+// this process takes them out, formats a line with time, level, worker and message, and writes 256 KiB at a
+// time.
 #include <fcntl.h>
 #include <fmt/compile.h>
 #include <fmt/format.h>
@@ -30,7 +31,8 @@ class Stamp {
       localtime_r(&time, &parts);
       std::strftime(text_, sizeof text_, "%Y-%m-%d %H:%M:%S", &parts);
     }
-    fmt::format_to(std::back_inserter(to), FMT_COMPILE("[{}.{:06}] "), static_cast<const char*>(text_), ns % 1'000'000'000 / 1000);
+    fmt::format_to(std::back_inserter(to), FMT_COMPILE("[{}.{:06}] "), static_cast<const char*>(text_),
+                   ns % 1'000'000'000 / 1000);
   }
 
  private:
@@ -59,12 +61,15 @@ int main(int argc, char** argv) {
     children.emplace_back([&lane, count] {
       const std::string text = "customer 4711";
       for (std::size_t done = 0; done < count; ++done) {
-        while (!lane.try_log(kindred::internal::ticks(), 1, text, static_cast<std::int64_t>(done), 0.25 * static_cast<double>(done))) sched_yield();
+        while (!lane.try_log(kindred::internal::ticks(), 1, text, static_cast<std::int64_t>(done),
+                             0.25 * static_cast<double>(done)))
+          sched_yield();
       }
     });
   }
   const auto write_out = [&] {
-    if (write(fd, lines.data(), lines.size()) != static_cast<ssize_t>(lines.size())) bench::fail("write failed");
+    if (write(fd, lines.data(), lines.size()) != static_cast<ssize_t>(lines.size()))
+      bench::fail("write failed");
     lines.clear();
   };
   std::size_t taken = 0;
@@ -72,9 +77,10 @@ int main(int argc, char** argv) {
     std::size_t now = 0;
     for (std::size_t index = 0; index < workers; ++index) {
       now += (*lanes[index])->drain([&](const bench::Lane::Head& head, std::string_view text) {
-        stamp.append(lines, static_cast<std::uint64_t>(base + static_cast<double>(head.ticks - base_ticks) / 2.6));
-        fmt::format_to(std::back_inserter(lines), FMT_COMPILE("[info] [w{} #{}] " BENCH_RECORD_FORMAT "\n"), index, head.site, text,
-                       head.number, head.real);
+        stamp.append(lines,
+                     static_cast<std::uint64_t>(base + static_cast<double>(head.ticks - base_ticks) / 2.6));
+        fmt::format_to(std::back_inserter(lines), FMT_COMPILE("[info] [w{} #{}] " BENCH_RECORD_FORMAT "\n"),
+                       index, head.site, text, head.number, head.real);
         if (lines.size() > (256U << 10U)) write_out();
       });
     }

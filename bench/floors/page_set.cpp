@@ -1,5 +1,5 @@
-// The least that a forked worker can weigh: a child forked from a program that links our libraries, which only waits. The driver
-// reads its private pages while this program holds.
+// The least that a forked worker can weigh: a child forked from a program that links our libraries, which
+// only waits. The driver reads its private pages while this program holds.
 #include <unistd.h>
 
 #include <memory>

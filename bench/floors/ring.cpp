@@ -1,8 +1,10 @@
 // The machine's limit for tasks: a raw ring between processes.
 //   --row one_way      hand-overs of 8 bytes per second, one producer, one consumer, a core each
 //   --row round_trip   one number there and back, p50 and p99, a core for each end
-//   --row tasks        a ring to and a ring from each of --workers processes that do --iterations of work for each number
-//   --row behind       --shorts numbers through one process, --iterations of work each: what a busy second one must not delay
+//   --row tasks        a ring to and a ring from each of --workers processes that do --iterations of work for
+//   each number
+//   --row behind       --shorts numbers through one process, --iterations of work each: what a busy second
+//   one must not delay
 //   --wait pause|yield  how an end waits after 64 polite spins
 #include <memory>
 
@@ -84,9 +86,16 @@ void tasks(std::size_t count, std::size_t workers, std::uint64_t iterations, Wai
     while (received < all) {
       bool moved = false;
       for (auto& pair : pairs) {
-        while (sent < all && (*pair)->calls.try_push(sent)) { ++sent; moved = true; if (sent % 64 == 0) break; }
+        while (sent < all && (*pair)->calls.try_push(sent)) {
+          ++sent;
+          moved = true;
+          if (sent % 64 == 0) break;
+        }
         std::uint64_t result = 0;
-        while ((*pair)->results.try_pop(result)) { ++received; moved = true; }
+        while ((*pair)->results.try_pop(result)) {
+          ++received;
+          moved = true;
+        }
       }
       if (!moved) bench::step(wait);
     }

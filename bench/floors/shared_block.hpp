@@ -15,12 +15,14 @@
 
 namespace bench {
 
-/// A `T` in memory that processes forked later share. Touched in full, so that no measured loop pays for page faults.
+/// A `T` in memory that processes forked later share. Touched in full, so that no measured loop pays for page
+/// faults.
 template <class T>
 class SharedBlock {
  public:
   SharedBlock() {
-    void* memory = mmap(nullptr, sizeof(T), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    void* memory =
+        mmap(nullptr, sizeof(T), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
     if (memory == MAP_FAILED) fail("mmap failed");
     block_ = new (memory) T;
   }
@@ -34,8 +36,8 @@ class SharedBlock {
   T* block_;
 };
 
-/// Keeps the calling process on the first or the last of the cores that it may use. The scheduler likes to put both ends of a ring on one
-/// core; the limit is what the machine can do, so the ends are kept apart.
+/// Keeps the calling process on the first or the last of the cores that it may use. The scheduler likes to
+/// put both ends of a ring on one core; the limit is what the machine can do, so the ends are kept apart.
 enum class Core { first, last };
 inline void stay_on(Core which) {
   cpu_set_t usable;

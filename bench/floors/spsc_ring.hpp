@@ -11,7 +11,8 @@
 
 namespace bench {
 
-/// How an end waits for the other. `pause` keeps the core; `yield` gives it up where the other end is queued behind it.
+/// How an end waits for the other. `pause` keeps the core; `yield` gives it up where the other end is queued
+/// behind it.
 enum class Wait { pause, yield };
 
 inline void step(Wait wait) noexcept {
@@ -22,8 +23,9 @@ inline void step(Wait wait) noexcept {
   }
 }
 
-/// The plainest ring between two processes that is still fast: one producer, one consumer, a release store each, and each side
-/// keeps a copy of the other's cursor. What kindred's ring does beyond this (calls of any size, crash states, waking) is its cost.
+/// The plainest ring between two processes that is still fast: one producer, one consumer, a release store
+/// each, and each side keeps a copy of the other's cursor. What kindred's ring does beyond this (calls of any
+/// size, crash states, waking) is its cost.
 ///
 ///     | tail (producer) | head cache | pad | head (consumer) | tail cache | pad | slots ... |
 template <class Item, std::size_t capacity>

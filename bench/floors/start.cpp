@@ -1,8 +1,10 @@
 // The machine's limit from nothing to a first answer of a worker process, p50:
-//   --row fork         a process forked from here that forks another, which answers: a template and its worker
+//   --row fork         a process forked from here that forks another, which answers: a template and its
+//   worker
 //   --row forkserver   a request to a running server that forks a process, which answers
 //   --row spawn        posix_spawn of a program that links our libraries, which answers (--program PATH)
-//   --row further      what each further process of a running server costs: the same as forkserver, --workers at once, each
+//   --row further      what each further process of a running server costs: the same as forkserver, --workers
+//   at once, each
 #include <linux/futex.h>
 #include <spawn.h>
 #include <sys/socket.h>
@@ -89,7 +91,8 @@ double by_spawn(const std::string& program) {
   char* const arguments[] = {path.data(), nullptr};
   pid_t pid = -1;
   const double begin = bench::now_ns();
-  if (posix_spawn(&pid, program.c_str(), &actions, nullptr, arguments, environ) != 0) bench::fail("cannot run " + program);
+  if (posix_spawn(&pid, program.c_str(), &actions, nullptr, arguments, environ) != 0)
+    bench::fail("cannot run " + program);
   close(ends[1]);
   char letter = 0;
   if (read(ends[0], &letter, 1) != 1) bench::fail(program + " did not answer");
@@ -114,7 +117,8 @@ int main(int argc, char** argv) {
     const auto workers = row == "further" ? static_cast<std::uint32_t>(options.number("workers", 8)) : 1;
     for (std::size_t done = 0; done < count; ++done) samples.add(server.start(workers));
   } else if (row == "spawn") {
-    for (std::size_t done = 0; done < count; ++done) samples.add(by_spawn(options.text("program", "floor_linked")));
+    for (std::size_t done = 0; done < count; ++done)
+      samples.add(by_spawn(options.text("program", "floor_linked")));
   } else {
     bench::fail("--row fork|forkserver|further|spawn");
   }

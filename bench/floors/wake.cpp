@@ -1,7 +1,8 @@
-// The machine's limit for a round trip after 1 to 3 ms of silence, for each way of waiting; or, with --busy microseconds, for the way back alone, from one
-// that has worked for so long while the other slept:
+// The machine's limit for a round trip after 1 to 3 ms of silence, for each way of waiting; or, with --busy
+// microseconds, for the way back alone, from one that has worked for so long while the other slept:
 //   --how futex|eventfd   both ends sleep in the kernel
-//   --how pause|yield     both ends spin all the time, which no pool can afford, but it says what the scheduler costs
+//   --how pause|yield     both ends spin all the time, which no pool can afford, but it says what the
+//   scheduler costs
 #include <linux/futex.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
@@ -23,7 +24,10 @@ struct Words {
 
 class End {
  public:
-  explicit End(const std::string& how) : futex_{how == "futex"}, eventfd_{how == "eventfd"}, spin_{how == "pause" ? bench::Wait::pause : bench::Wait::yield} {
+  explicit End(const std::string& how)
+      : futex_{how == "futex"},
+        eventfd_{how == "eventfd"},
+        spin_{how == "pause" ? bench::Wait::pause : bench::Wait::yield} {
     if (eventfd_) {
       for (int& fd : bells_) fd = eventfd(0, 0);
     }
@@ -68,8 +72,7 @@ int main(int argc, char** argv) {
     for (std::uint32_t round = 1; round <= all; ++round) {
       end.wait(words->there, round, 0);
       const double until = bench::now_ns() + 1e3 * static_cast<double>(busy.count());
-      while ((words->sent = bench::now_ns()) < until) {
-      }
+      while ((words->sent = bench::now_ns()) < until) {}
       end.send(words->back, round, 1);
     }
   }};

@@ -1,5 +1,6 @@
-// What bench/guard counts for a record: --count records logged by the main thread, in bursts of 1,000 that the collector is waited for,
-// into a file sink on /dev/null. The main thread's instructions are the log call's, those of all other threads the collector's.
+// What bench/guard counts for a record: --count records logged by the main thread, in bursts of 1,000 that
+// the collector is waited for, into a file sink on /dev/null. The main thread's instructions are the log
+// call's, those of all other threads the collector's.
 #include <condition_variable>
 #include <mutex>
 
@@ -14,7 +15,8 @@ int main(int argc, char** argv) {
   std::mutex mutex;
   std::condition_variable changed;
   std::size_t arrived = 0;
-  kindred::ProcessPoolExecutor pool{entry, {.start_method = kindred::StartMethod::fork, .max_workers = 1, .spin = false}};
+  kindred::ProcessPoolExecutor pool{
+      entry, {.start_method = kindred::StartMethod::fork, .max_workers = 1, .spin = false}};
   pool.logger().add_sink(kindred::sinks::file("/dev/null"));
   pool.logger().add_sink([&](const kindred::LogRecord&) {
     const std::lock_guard lock{mutex};
@@ -22,7 +24,8 @@ int main(int argc, char** argv) {
   });
   const std::string text = "customer 4711";
   for (std::size_t done = 0; done < count; done += burst) {
-    for (std::size_t index = 0; index < burst; ++index) kindred::log_info("{} ordered {} items for {} euro", text, index, 4.25);
+    for (std::size_t index = 0; index < burst; ++index)
+      kindred::log_info("{} ordered {} items for {} euro", text, index, 4.25);
     std::unique_lock lock{mutex};
     changed.wait(lock, [&] { return arrived >= done + burst; });
   }

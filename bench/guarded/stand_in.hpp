@@ -9,13 +9,15 @@
 
 namespace bench {
 
-/// Ends the program without its destructors: they would wait for deaths that no stand-in tells of. The workers die with their parent.
+/// Ends the program without its destructors: they would wait for deaths that no stand-in tells of. The
+/// workers die with their parent.
 [[noreturn]] inline void leave() { std::_Exit(0); }
 
 }  // namespace bench
 
-// valgrind 3.19 does not know pidfd_open. Nobody dies in these programs while instructions are counted, so a descriptor that never becomes
-// readable stands in for a pidfd; every other call goes to the kernel as it is. Defined in the program, it takes precedence over libc's.
+// valgrind 3.19 does not know pidfd_open. Nobody dies in these programs while instructions are counted, so a
+// descriptor that never becomes readable stands in for a pidfd; every other call goes to the kernel as it is.
+// Defined in the program, it takes precedence over libc's.
 extern "C" inline __attribute__((used)) long syscall(long number, ...) noexcept {
   std::va_list arguments;
   va_start(arguments, number);
@@ -28,7 +30,10 @@ extern "C" inline __attribute__((used)) long syscall(long number, ...) noexcept 
   register long a4 asm("r10") = given[3];
   register long a5 asm("r8") = given[4];
   register long a6 asm("r9") = given[5];
-  asm volatile("syscall" : "=a"(result) : "a"(number), "D"(given[0]), "S"(given[1]), "d"(given[2]), "r"(a4), "r"(a5), "r"(a6) : "rcx", "r11", "memory");
+  asm volatile("syscall"
+               : "=a"(result)
+               : "a"(number), "D"(given[0]), "S"(given[1]), "d"(given[2]), "r"(a4), "r"(a5), "r"(a6)
+               : "rcx", "r11", "memory");
 #else
 #error "the guard counts on x86-64"
 #endif

@@ -1,5 +1,6 @@
-// What bench/guard counts for a call: the parent's instructions of --count times submit and get, in bursts whose results lie in the ring before the first
-// is asked for. So nobody waits: how often a thread looks, yields or sleeps is a matter of the scheduler, and not of the path.
+// What bench/guard counts for a call: the parent's instructions of --count times submit and get, in bursts
+// whose results lie in the ring before the first is asked for. So nobody waits: how often a thread looks,
+// yields or sleeps is a matter of the scheduler, and not of the path.
 #include <chrono>
 #include <thread>
 #include <vector>
@@ -19,7 +20,9 @@ int main(int argc, char** argv) {
   const auto count = options.number("count", 1000);
   constexpr std::size_t burst = 200;
   constexpr std::chrono::milliseconds until_done{60};
-  kindred::ProcessPoolExecutor pool{entry, {.start_method = kindred::StartMethod::fork, .max_workers = 1, .start_all = true, .spin = false}};
+  kindred::ProcessPoolExecutor pool{
+      entry,
+      {.start_method = kindred::StartMethod::fork, .max_workers = 1, .start_all = true, .spin = false}};
   std::vector<kindred::Future<std::uint64_t>> futures;
   futures.reserve(burst);
   for (std::size_t done = 0; done < count; done += burst) {

@@ -1,5 +1,6 @@
-// Loggers of one process, with --workers threads logging at once, in the rows log_call and log_records. Compiled once for each
-// library; spdlog is chosen by --logger sync|async. All write the same text to a file: time, level, thread, message.
+// Loggers of one process, with --workers threads logging at once, in the rows log_call and log_records.
+// Compiled once for each library; spdlog is chosen by --logger sync|async. All write the same text to a file:
+// time, level, thread, message.
 #include <atomic>
 #include <memory>
 #include <thread>
@@ -32,18 +33,24 @@ class Log {
   Log(const bench::LogFile& file, const std::string&) {
     quill::Backend::start();
     logger_ = quill::Frontend::create_or_get_logger(
-        "bench", quill::Frontend::create_or_get_sink<quill::FileSink>(file.path(), [] { return quill::FileSinkConfig{}; }()),
-        quill::PatternFormatterOptions{"[%(time)] [%(log_level)] [%(thread_id)] %(message)", "%Y-%m-%d %H:%M:%S.%Qus"});
+        "bench",
+        quill::Frontend::create_or_get_sink<quill::FileSink>(file.path(),
+                                                             [] { return quill::FileSinkConfig{}; }()),
+        quill::PatternFormatterOptions{"[%(time)] [%(log_level)] [%(thread_id)] %(message)",
+                                       "%Y-%m-%d %H:%M:%S.%Qus"});
   }
   void begin_thread() { quill::Frontend::preallocate(); }
-  void operator()(const std::string& text, std::int64_t number, double real) const { LOG_INFO(logger_, BENCH_RECORD_FORMAT, text, number, real); }
+  void operator()(const std::string& text, std::int64_t number, double real) const {
+    LOG_INFO(logger_, BENCH_RECORD_FORMAT, text, number, real);
+  }
   void flush() { logger_->flush_log(); }
 
  private:
   quill::Logger* logger_;
 };
 #elif defined(BENCH_LOGGER_FMTLOG)
-/// fmtlog: the macro, its polling thread with the interval of its README (1 ms), producers block when their ring is full.
+/// fmtlog: the macro, its polling thread with the interval of its README (1 ms), producers block when their
+/// ring is full.
 class Log {
  public:
   Log(const bench::LogFile& file, const std::string&) {
@@ -52,14 +59,17 @@ class Log {
     fmtlog::startPollingThread(1'000'000);
   }
   void begin_thread() { fmtlog::preallocate(); }
-  void operator()(const std::string& text, std::int64_t number, double real) const { FMTLOG(fmtlog::INF, BENCH_RECORD_FORMAT, text, number, real); }
+  void operator()(const std::string& text, std::int64_t number, double real) const {
+    FMTLOG(fmtlog::INF, BENCH_RECORD_FORMAT, text, number, real);
+  }
   void flush() {
     fmtlog::stopPollingThread();
     fmtlog::poll(true);
   }
 };
 #else
-/// spdlog: a basic_file_sink_mt, synchronous, or behind `async_factory` with its default queue (8,192 messages, block, one thread).
+/// spdlog: a basic_file_sink_mt, synchronous, or behind `async_factory` with its default queue (8,192
+/// messages, block, one thread).
 class Log {
  public:
   Log(const bench::LogFile& file, const std::string& how)
@@ -68,7 +78,9 @@ class Log {
     logger_->set_pattern("[%Y-%m-%d %H:%M:%S.%f] [%l] [%t] %v");
   }
   void begin_thread() {}
-  void operator()(const std::string& text, std::int64_t number, double real) const { logger_->info(BENCH_RECORD_FORMAT, text, number, real); }
+  void operator()(const std::string& text, std::int64_t number, double real) const {
+    logger_->info(BENCH_RECORD_FORMAT, text, number, real);
+  }
   void flush() {
     logger_.reset();
     spdlog::shutdown();  // the way spdlog itself waits for what an async logger has queued
@@ -107,7 +119,8 @@ void log_records(Log& log, const bench::LogFile& file, std::size_t count, std::s
     threads.emplace_back([&] {
       log.begin_thread();
       const std::string text = "customer 4711";
-      for (std::size_t done = 0; done < count; ++done) log(text, static_cast<std::int64_t>(done), 0.25 * static_cast<double>(done));
+      for (std::size_t done = 0; done < count; ++done)
+        log(text, static_cast<std::int64_t>(done), 0.25 * static_cast<double>(done));
     });
   }
   for (auto& thread : threads) thread.join();

@@ -1,8 +1,10 @@
-// Ways to get the records of --workers processes into one file, each as its documentation has it (--logger NAME):
+// Ways to get the records of --workers processes into one file, each as its documentation has it (--logger
+// NAME):
 //   interprocess      Boost.Interprocess: a message_queue of formatted lines, one reader writes them
 //   spdlog_append     spdlog in each process on the same file, opened for appending, flushed at each record
 //   spdlog_buffered   the same without the flush: faster, and lines are torn where two buffers meet
-//   boost_log_ipc     Boost.Log: text_ipc_message_queue_backend in the producers, text_ipc_message_queue in the reader
+//   boost_log_ipc     Boost.Log: text_ipc_message_queue_backend in the producers, text_ipc_message_queue in
+//   the reader
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 #include <spdlog/sinks/basic_file_sink.h>
@@ -38,10 +40,12 @@ struct Run {
   std::size_t workers;
 
   /// Runs `produce(index)` in each process and `consume` here, and reports.
-  void measure(const std::function<void(std::size_t)>& produce, const std::function<void(std::FILE*)>& consume, bool torn_allowed = false) const {
+  void measure(const std::function<void(std::size_t)>& produce,
+               const std::function<void(std::FILE*)>& consume, bool torn_allowed = false) const {
     const double begin = bench::now_ns();
     std::vector<bench::Child> children;
-    for (std::size_t index = 0; index < workers; ++index) children.emplace_back([&, index] { produce(index); });
+    for (std::size_t index = 0; index < workers; ++index)
+      children.emplace_back([&, index] { produce(index); });
     if (consume) {
       std::FILE* out = std::fopen(file.path().c_str(), "a");
       consume(out);
@@ -62,9 +66,11 @@ void interprocess(const Run& run) {
         const std::string text = "customer 4711";
         std::array<char, line_bytes> line{};
         for (std::size_t done = 0; done < run.count; ++done) {
-          const auto now = std::chrono::time_point_cast<std::chrono::microseconds>(std::chrono::system_clock::now());
-          const auto end = fmt::format_to_n(line.data(), line.size(), "[{:%Y-%m-%d %H:%M:%S}] [info] [w{}] " BENCH_RECORD_FORMAT "\n", now, index,
-                                            text, done, 0.25 * static_cast<double>(done));
+          const auto now =
+              std::chrono::time_point_cast<std::chrono::microseconds>(std::chrono::system_clock::now());
+          const auto end = fmt::format_to_n(line.data(), line.size(),
+                                            "[{:%Y-%m-%d %H:%M:%S}] [info] [w{}] " BENCH_RECORD_FORMAT "\n",
+                                            now, index, text, done, 0.25 * static_cast<double>(done));
           queue.send(line.data(), end.size, 0);
         }
       },
@@ -87,7 +93,8 @@ void spdlog_append(const Run& run, bool flush) {
         logger->set_pattern("[%Y-%m-%d %H:%M:%S.%f] [%l] [%n] %v");
         if (flush) logger->flush_on(spdlog::level::info);
         const std::string text = "customer 4711";
-        for (std::size_t done = 0; done < run.count; ++done) logger->info(BENCH_RECORD_FORMAT, text, done, 0.25 * static_cast<double>(done));
+        for (std::size_t done = 0; done < run.count; ++done)
+          logger->info(BENCH_RECORD_FORMAT, text, done, 0.25 * static_cast<double>(done));
         logger->flush();
       },
       {}, !flush);
@@ -97,10 +104,12 @@ void spdlog_append(const Run& run, bool flush) {
 void boost_log_ipc(const Run& run) {
   namespace logging = boost::log;
   using Queue = logging::ipc::reliable_message_queue;
-  const logging::ipc::object_name name{logging::ipc::object_name::user, "kindred-bench-" + std::to_string(getpid())};
+  const logging::ipc::object_name name{logging::ipc::object_name::user,
+                                       "kindred-bench-" + std::to_string(getpid())};
   Queue::remove(name);
-  Queue queue{logging::keywords::name = name, logging::keywords::open_mode = logging::open_mode::create_only, logging::keywords::capacity = 8192,
-              logging::keywords::block_size = 256, logging::keywords::overflow_policy = Queue::block_on_overflow};
+  Queue queue{logging::keywords::name = name, logging::keywords::open_mode = logging::open_mode::create_only,
+              logging::keywords::capacity = 8192, logging::keywords::block_size = 256,
+              logging::keywords::overflow_policy = Queue::block_on_overflow};
   run.measure(
       [&](std::size_t index) {
         using Backend = logging::sinks::text_ipc_message_queue_backend<Queue>;
@@ -108,14 +117,17 @@ void boost_log_ipc(const Run& run) {
             logging::keywords::name = name, logging::keywords::open_mode = logging::open_mode::open_only,
             logging::keywords::overflow_policy = Queue::block_on_overflow);
         namespace ex = logging::expressions;
-        sink->set_formatter(ex::stream << "[" << ex::format_date_time<boost::posix_time::ptime>("TimeStamp", "%Y-%m-%d %H:%M:%S.%f") << "] [info] [w"
-                                       << index << "] " << ex::smessage);
+        sink->set_formatter(
+            ex::stream << "["
+                       << ex::format_date_time<boost::posix_time::ptime>("TimeStamp", "%Y-%m-%d %H:%M:%S.%f")
+                       << "] [info] [w" << index << "] " << ex::smessage);
         logging::core::get()->add_sink(sink);
         logging::add_common_attributes();
         logging::sources::logger logger;
         const std::string text = "customer 4711";
         for (std::size_t done = 0; done < run.count; ++done) {
-          BOOST_LOG(logger) << text << " ordered " << done << " items for " << 0.25 * static_cast<double>(done) << " euro";
+          BOOST_LOG(logger) << text << " ordered " << done << " items for "
+                            << 0.25 * static_cast<double>(done) << " euro";
         }
         logging::core::get()->remove_all_sinks();
       },
@@ -139,11 +151,16 @@ int main(int argc, char** argv) {
   const bench::LogFile file;
   const Run run{file, options.number("count", 100'000), options.number("workers", 2)};
   const auto logger = options.text("logger", "interprocess");
-  if (logger == "interprocess") interprocess(run);
-  else if (logger == "spdlog_append") spdlog_append(run, true);
-  else if (logger == "spdlog_buffered") spdlog_append(run, false);
+  if (logger == "interprocess")
+    interprocess(run);
+  else if (logger == "spdlog_append")
+    spdlog_append(run, true);
+  else if (logger == "spdlog_buffered")
+    spdlog_append(run, false);
 #if defined(BENCH_BOOST_LOG)
-  else if (logger == "boost_log_ipc") boost_log_ipc(run);
+  else if (logger == "boost_log_ipc")
+    boost_log_ipc(run);
 #endif
-  else bench::fail("no logger " + logger);
+  else
+    bench::fail("no logger " + logger);
 }

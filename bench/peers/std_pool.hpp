@@ -11,7 +11,8 @@
 
 namespace bench {
 
-/// The thread pool that everybody writes once: threads, one queue under one mutex, a `std::packaged_task` for each call.
+/// The thread pool that everybody writes once: threads, one queue under one mutex, a `std::packaged_task` for
+/// each call.
 class StdPool {
  public:
   explicit StdPool(std::size_t workers) {

@@ -1,4 +1,5 @@
-// A thread pool with futures, in each of the rows that kindred has for tasks. Compiled once for each pool (thread_pools.hpp).
+// A thread pool with futures, in each of the rows that kindred has for tasks. Compiled once for each pool
+// (thread_pools.hpp).
 #include <array>
 #include <chrono>
 #include <cstdint>
@@ -9,8 +10,8 @@
 
 namespace {
 
-using bench::Pool;
 using bench::now_ns;
+using bench::Pool;
 
 /// Submit all, then get all.
 void tasks(const bench::Options& options) {
@@ -21,7 +22,8 @@ void tasks(const bench::Options& options) {
   const auto run = [&](std::size_t all) {
     std::vector<std::future<std::uint64_t>> futures;
     futures.reserve(all);
-    for (std::size_t index = 0; index < all; ++index) futures.push_back(pool.submit([iterations] { return bench::work(iterations); }));
+    for (std::size_t index = 0; index < all; ++index)
+      futures.push_back(pool.submit([iterations] { return bench::work(iterations); }));
     std::uint64_t sum = 0;
     for (auto& future : futures) sum += future.get();
     if (sum == 1) bench::fail("unreachable");
@@ -104,7 +106,8 @@ void fairness(const bench::Options& options) {
     const double begin = now_ns();
     auto lengthy = pool.submit([long_iterations] { return bench::work(long_iterations); });
     std::vector<std::future<std::uint64_t>> futures;
-    for (std::size_t index = 0; index < shorts; ++index) futures.push_back(pool.submit([short_iterations] { return bench::work(short_iterations); }));
+    for (std::size_t index = 0; index < shorts; ++index)
+      futures.push_back(pool.submit([short_iterations] { return bench::work(short_iterations); }));
     for (auto& future : futures) future.wait();
     samples.add(now_ns() - begin);
     lengthy.wait();
@@ -129,9 +132,11 @@ void pending(const bench::Options& options) {
   std::vector<std::future<std::uint64_t>> futures;
   futures.resize(count);  // touched before the driver looks: the caller's own vector is not the pool's memory
   std::vector<std::future<void>> blocked;
-  for (std::size_t index = 0; index < options.number("workers", 2); ++index) blocked.push_back(pool.submit([gate] { gate.wait(); }));
+  for (std::size_t index = 0; index < options.number("workers", 2); ++index)
+    blocked.push_back(pool.submit([gate] { gate.wait(); }));
   bench::hold({});
-  for (auto& future : futures) future = pool.submit([&future] { return reinterpret_cast<std::uint64_t>(&future); });
+  for (auto& future : futures)
+    future = pool.submit([&future] { return reinterpret_cast<std::uint64_t>(&future); });
   bench::hold({}, count);
   open.set_value();
   for (auto& future : futures) future.wait();
@@ -142,14 +147,24 @@ void pending(const bench::Options& options) {
 int main(int argc, char** argv) {
   const bench::Options options{argc, argv};
   const auto row = options.text("row", "tasks");
-  if (row == "tasks") tasks(options);
-  else if (row == "round_trip") round_trip(options, false);
-  else if (row == "round_trip_after_silence") round_trip(options, true);
-  else if (row == "map") map(options);
-  else if (row == "bytes") bytes(options);
-  else if (row == "start") start(options);
-  else if (row == "fairness") fairness(options);
-  else if (row == "idle") idle(options);
-  else if (row == "pending") pending(options);
-  else bench::fail("no row " + row);
+  if (row == "tasks")
+    tasks(options);
+  else if (row == "round_trip")
+    round_trip(options, false);
+  else if (row == "round_trip_after_silence")
+    round_trip(options, true);
+  else if (row == "map")
+    map(options);
+  else if (row == "bytes")
+    bytes(options);
+  else if (row == "start")
+    start(options);
+  else if (row == "fairness")
+    fairness(options);
+  else if (row == "idle")
+    idle(options);
+  else if (row == "pending")
+    pending(options);
+  else
+    bench::fail("no row " + row);
 }

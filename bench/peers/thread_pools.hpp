@@ -29,14 +29,15 @@
 #include "peers/std_pool.hpp"
 #endif
 
-/// `bench::Pool` is the thread pool that this program was compiled for: `submit(function)` returns a `std::future`, and
-/// `map(values, function)` runs over a span as the pool's own documentation would have it. One program for each, because some of
-/// them would change the others (allocators, global schedulers).
+/// `bench::Pool` is the thread pool that this program was compiled for: `submit(function)` returns a
+/// `std::future`, and `map(values, function)` runs over a span as the pool's own documentation would have it.
+/// One program for each, because some of them would change the others (allocators, global schedulers).
 namespace bench {
 
 /// `map` where the pool has no parallel loop: four chunks a thread, each a submitted task.
 template <class Pool, class Function>
-void map_by_chunks(Pool& pool, std::size_t workers, std::span<const std::int64_t> from, std::span<double> to, Function function) {
+void map_by_chunks(Pool& pool, std::size_t workers, std::span<const std::int64_t> from, std::span<double> to,
+                   Function function) {
   const std::size_t chunk = std::max<std::size_t>(1, from.size() / (4 * workers));
   std::vector<std::future<void>> parts;
   for (std::size_t at = 0; at < from.size(); at += chunk) {
@@ -57,7 +58,9 @@ class Pool {
   Pool& operator=(const Pool&) = delete;
   ~Pool() { pool_.join(); }
   template <class Function>
-  auto submit(Function function) { return boost::asio::post(pool_, boost::asio::use_future(std::move(function))); }
+  auto submit(Function function) {
+    return boost::asio::post(pool_, boost::asio::use_future(std::move(function)));
+  }
   template <class Function>
   void map(std::span<const std::int64_t> from, std::span<double> to, Function function) {
     map_by_chunks(*this, workers_, from, to, function);
@@ -69,12 +72,14 @@ class Pool {
 };
 
 #elif defined(BENCH_POOL_TBB)
-/// oneTBB: `task_arena::enqueue` (it has no futures: a `std::promise` each), `parallel_for` for the map. The arena keeps no place for
-/// the submitting thread, so all its slots are worker threads; `global_control` allows more threads than cores.
+/// oneTBB: `task_arena::enqueue` (it has no futures: a `std::promise` each), `parallel_for` for the map. The
+/// arena keeps no place for the submitting thread, so all its slots are worker threads; `global_control`
+/// allows more threads than cores.
 class Pool {
  public:
   explicit Pool(std::size_t workers)
-      : allowed_{tbb::global_control::max_allowed_parallelism, workers + 1}, arena_{static_cast<int>(workers), 0} {
+      : allowed_{tbb::global_control::max_allowed_parallelism, workers + 1},
+        arena_{static_cast<int>(workers), 0} {
     arena_.initialize();
   }
   template <class Function>
@@ -95,9 +100,11 @@ class Pool {
   template <class Function>
   void map(std::span<const std::int64_t> from, std::span<double> to, Function function) {
     arena_.execute([=] {
-      tbb::parallel_for(tbb::blocked_range<std::size_t>{0, from.size()}, [=](const tbb::blocked_range<std::size_t>& part) {
-        for (auto index = part.begin(); index != part.end(); ++index) to[index] = function(from[index]);
-      });
+      tbb::parallel_for(tbb::blocked_range<std::size_t>{0, from.size()},
+                        [=](const tbb::blocked_range<std::size_t>& part) {
+                          for (auto index = part.begin(); index != part.end(); ++index)
+                            to[index] = function(from[index]);
+                        });
     });
   }
 
@@ -112,7 +119,9 @@ class Pool {
  public:
   explicit Pool(std::size_t workers) : workers_{workers}, pool_{workers} {}
   template <class Function>
-  auto submit(Function function) { return pool_.Submit(std::move(function)); }
+  auto submit(Function function) {
+    return pool_.Submit(std::move(function));
+  }
   template <class Function>
   void map(std::span<const std::int64_t> from, std::span<double> to, Function function) {
     map_by_chunks(*this, workers_, from, to, function);
@@ -129,10 +138,15 @@ class Pool {
  public:
   explicit Pool(std::size_t workers) : pool_{workers} {}
   template <class Function>
-  auto submit(Function function) { return pool_.submit_task(std::move(function)); }
+  auto submit(Function function) {
+    return pool_.submit_task(std::move(function));
+  }
   template <class Function>
   void map(std::span<const std::int64_t> from, std::span<double> to, Function function) {
-    pool_.submit_loop(std::size_t{0}, from.size(), [=](std::size_t index) { to[index] = function(from[index]); }).get();
+    pool_
+        .submit_loop(std::size_t{0}, from.size(),
+                     [=](std::size_t index) { to[index] = function(from[index]); })
+        .get();
   }
 
  private:
@@ -148,11 +162,14 @@ class Pool {
   Pool& operator=(const Pool&) = delete;
   ~Pool() { executor_.wait_for_all(); }
   template <class Function>
-  auto submit(Function function) { return executor_.async(std::move(function)); }
+  auto submit(Function function) {
+    return executor_.async(std::move(function));
+  }
   template <class Function>
   void map(std::span<const std::int64_t> from, std::span<double> to, Function function) {
     tf::Taskflow flow;
-    flow.for_each_index(std::size_t{0}, from.size(), std::size_t{1}, [=](std::size_t index) { to[index] = function(from[index]); });
+    flow.for_each_index(std::size_t{0}, from.size(), std::size_t{1},
+                        [=](std::size_t index) { to[index] = function(from[index]); });
     executor_.run(flow).wait();
   }
 
@@ -165,7 +182,9 @@ class Pool {
  public:
   explicit Pool(std::size_t workers) : workers_{workers}, pool_{workers} {}
   template <class Function>
-  auto submit(Function function) { return pool_.submit(std::move(function)); }
+  auto submit(Function function) {
+    return pool_.submit(std::move(function));
+  }
   template <class Function>
   void map(std::span<const std::int64_t> from, std::span<double> to, Function function) {
     map_by_chunks(*this, workers_, from, to, function);

@@ -12,10 +12,12 @@
 #include <utility>
 #include <vector>
 
-/// What every measured program shares: options as `--name value`, the clock, percentiles, and the one JSON line that it prints.
+/// What every measured program shares: options as `--name value`, the clock, percentiles, and the one JSON
+/// line that it prints.
 namespace bench {
 
-/// The command line, `--name value` pairs only. A name that is asked for and absent has the default that the program gives.
+/// The command line, `--name value` pairs only. A name that is asked for and absent has the default that the
+/// program gives.
 class Options {
  public:
   Options(int argc, char** argv) : words_(argv + 1, argv + argc) {}
@@ -36,8 +38,9 @@ class Options {
 };
 
 [[nodiscard]] inline double now_ns() noexcept {
-  return static_cast<double>(
-      std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count());
+  return static_cast<double>(std::chrono::duration_cast<std::chrono::nanoseconds>(
+                                 std::chrono::steady_clock::now().time_since_epoch())
+                                 .count());
 }
 
 /// A named figure beside the main one: {"p99", 12.5}.
@@ -67,22 +70,28 @@ class Samples {
   void add(double value) { values_.push_back(value); }
   [[nodiscard]] double percentile(double percent) {
     if (values_.empty()) fail("no samples");
-    const auto rank = static_cast<std::size_t>(percent / 100.0 * static_cast<double>(values_.size() - 1) + 0.5);
+    const auto rank =
+        static_cast<std::size_t>(percent / 100.0 * static_cast<double>(values_.size() - 1) + 0.5);
     std::nth_element(values_.begin(), values_.begin() + static_cast<std::ptrdiff_t>(rank), values_.end());
     const double value = values_[rank];
     if (step_ == 0) return value;
-    // Samples within one step of the clock are one value to it. The percentile of such a group lies as deep in the step as the rank lies in the
-    // group (as in Python's statistics.median_grouped), or it would jump by a step where a hundredth of the samples moves.
+    // Samples within one step of the clock are one value to it. The percentile of such a group lies as deep
+    // in the step as the rank lies in the group (as in Python's statistics.median_grouped), or it would jump
+    // by a step where a hundredth of the samples moves.
     double below = 0;
     double within = 0;
     for (const double sample : values_) {
-      if (sample < value - step_ / 2) ++below;
-      else if (sample < value + step_ / 2) ++within;
+      if (sample < value - step_ / 2)
+        ++below;
+      else if (sample < value + step_ / 2)
+        ++within;
     }
-    return value - step_ / 2 + step_ * (percent / 100.0 * static_cast<double>(values_.size()) - below) / within;
+    return value - step_ / 2 +
+           step_ * (percent / 100.0 * static_cast<double>(values_.size()) - below) / within;
   }
   void report(std::string_view unit, double scale = 1.0) {
-    bench::report(percentile(50) * scale, unit, {{"p99", percentile(99) * scale}, {"samples", static_cast<double>(values_.size())}});
+    bench::report(percentile(50) * scale, unit,
+                  {{"p99", percentile(99) * scale}, {"samples", static_cast<double>(values_.size())}});
   }
 
  private:
@@ -90,8 +99,9 @@ class Samples {
   double step_;
 };
 
-/// Work that takes as many cycles wherever it runs: a chain of dependent shifts. A task that spun until a time had passed would
-/// count the time in which it was preempted as work done, and make an oversubscribed pool look better than the machine.
+/// Work that takes as many cycles wherever it runs: a chain of dependent shifts. A task that spun until a
+/// time had passed would count the time in which it was preempted as work done, and make an oversubscribed
+/// pool look better than the machine.
 [[nodiscard]] inline std::uint64_t work(std::uint64_t iterations) noexcept {
   std::uint64_t state = 88172645463325252ULL + iterations;
   for (std::uint64_t done = 0; done < iterations; ++done) {
@@ -111,13 +121,14 @@ void in_threads(std::size_t threads, std::size_t count, Run&& run) {
   for (auto& other : others) other.join();
 }
 
-/// The silence between two round trips "after 1 to 3 ms": a different one each time, so that no timer falls in step with it.
+/// The silence between two round trips "after 1 to 3 ms": a different one each time, so that no timer falls
+/// in step with it.
 [[nodiscard]] inline std::chrono::microseconds silence(std::size_t round) noexcept {
   return std::chrono::microseconds{1000 + (round * 7919U) % 2000U};
 }
 
-/// Prints that the program is set up, with the pids of its workers and how many of something it has made, and waits until the driver
-/// has looked at it and says so with a line on standard input.
+/// Prints that the program is set up, with the pids of its workers and how many of something it has made, and
+/// waits until the driver has looked at it and says so with a line on standard input.
 inline void hold(const std::vector<long>& workers, std::size_t count = 0) {
   std::printf("{\"ready\": [");
   for (std::size_t at = 0; at < workers.size(); ++at) std::printf("%s%ld", at == 0 ? "" : ", ", workers[at]);

@@ -12,12 +12,13 @@
 
 namespace bench {
 
-/// What every logger is given in the row `log_call`: a string, an int, a double, twenty times in a burst, and then a pause that
-/// lets the reader catch up, as a program that does something between its messages would.
+/// What every logger is given in the row `log_call`: a string, an int, a double, twenty times in a burst, and
+/// then a pause that lets the reader catch up, as a program that does something between its messages would.
 inline constexpr std::size_t burst = 20;
 inline constexpr std::chrono::microseconds burst_pause{1000};
 
-/// Ticks of the TSC in a nanosecond, by 20 ms of both clocks: exact to a thousandth, which is more than the machine is.
+/// Ticks of the TSC in a nanosecond, by 20 ms of both clocks: exact to a thousandth, which is more than the
+/// machine is.
 [[nodiscard]] inline double ticks_a_nanosecond() {
   const double begin = now_ns();
   const auto ticks = kindred::internal::ticks();
@@ -25,7 +26,8 @@ inline constexpr std::chrono::microseconds burst_pause{1000};
   return static_cast<double>(kindred::internal::ticks() - ticks) / (now_ns() - begin);
 }
 
-/// What the TSC can tell apart: the median difference of two readings that follow on each other and differ (10 ns on some virtual machines).
+/// What the TSC can tell apart: the median difference of two readings that follow on each other and differ
+/// (10 ns on some virtual machines).
 [[nodiscard]] inline double tick_step() {
   std::vector<std::uint64_t> differences;
   auto last = kindred::internal::ticks();
@@ -48,7 +50,8 @@ template <class Log>
   std::int64_t number = 0;
   for (std::size_t done = 0; done < bursts + bursts / 10 + 1; ++done) {
     const auto begin = kindred::internal::ticks();
-    for (std::size_t call = 0; call < burst; ++call, ++number) log(text, number, 0.25 * static_cast<double>(number));
+    for (std::size_t call = 0; call < burst; ++call, ++number)
+      log(text, number, 0.25 * static_cast<double>(number));
     const auto took = kindred::internal::ticks() - begin;
     if (done > bursts / 10) samples.add(static_cast<double>(took) / ticks_a_ns / static_cast<double>(burst));
     std::this_thread::sleep_for(burst_pause);

@@ -26,7 +26,8 @@ class LogFile {
   }
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
 
-  /// Reads the file: each line that holds `word` once and ends as a record ends counts as whole, any other as torn.
+  /// Reads the file: each line that holds `word` once and ends as a record ends counts as whole, any other as
+  /// torn.
   struct Lines {
     std::size_t whole = 0;
     std::size_t torn = 0;
@@ -39,8 +40,8 @@ class LogFile {
     for (ssize_t size = 0; (size = ::getline(&line, &room, file_)) > 0;) {
       const std::string_view text{line, static_cast<std::size_t>(size)};
       const auto first = text.find(word);
-      const bool whole = first != std::string_view::npos && text.find(word, first + 1) == std::string_view::npos &&
-                         text.ends_with(end + "\n");
+      const bool whole = first != std::string_view::npos &&
+                         text.find(word, first + 1) == std::string_view::npos && text.ends_with(end + "\n");
       ++(whole ? lines.whole : lines.torn);
     }
     std::free(line);
@@ -57,13 +58,14 @@ class LogFile {
 inline constexpr const char* record_word = "ordered";
 inline constexpr const char* record_end = " euro";
 
-/// Checks that all `expected` records are in the file, each whole, and reports records a second. `torn_allowed` is for peers that
-/// tear lines by design; how many they tore is in the report.
-inline void report_records(const LogFile& file, std::size_t expected, double took_ns, bool torn_allowed = false) {
+/// Checks that all `expected` records are in the file, each whole, and reports records a second.
+/// `torn_allowed` is for peers that tear lines by design; how many they tore is in the report.
+inline void report_records(const LogFile& file, std::size_t expected, double took_ns,
+                           bool torn_allowed = false) {
   const auto lines = file.count(record_word, record_end);
   if (!torn_allowed && (lines.whole != expected || lines.torn != 0)) {
-    fail(std::to_string(lines.whole) + " whole lines and " + std::to_string(lines.torn) + " torn ones in the file where " +
-         std::to_string(expected) + " records were logged");
+    fail(std::to_string(lines.whole) + " whole lines and " + std::to_string(lines.torn) +
+         " torn ones in the file where " + std::to_string(expected) + " records were logged");
   }
   report(static_cast<double>(expected) / took_ns * 1e9, "records/s",
          {{"whole", static_cast<double>(lines.whole)}, {"torn", static_cast<double>(lines.torn)}});

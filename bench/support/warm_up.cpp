@@ -1,6 +1,7 @@
-// What the driver runs before each contestant, so that the first in a round does not pay for all. A virtual machine gives memory that is
-// free for two seconds back to its host, large pages first, and whoever touches it next waits for the host: here 2 to 3 times the whole
-// row of empty tasks. So a thread on each core touches --mib of memory in large pages and gives it back, which wakes the cores, too.
+// What the driver runs before each contestant, so that the first in a round does not pay for all. A virtual
+// machine gives memory that is free for two seconds back to its host, large pages first, and whoever touches
+// it next waits for the host: here 2 to 3 times the whole row of empty tasks. So a thread on each core
+// touches --mib of memory in large pages and gives it back, which wakes the cores, too.
 #include <sys/mman.h>
 
 #include <thread>

@@ -37,7 +37,8 @@ constexpr int standard_output = 1;
 constexpr int standard_error = 2;
 enum Exit : int { exit_ended = 0, exit_failed = 1, exit_usage = 2 };
 
-constexpr std::string_view usage = R"(kindred-tail                      lists the pools of this user (root: of all users)
+constexpr std::string_view usage =
+    R"(kindred-tail                      lists the pools of this user (root: of all users)
 kindred-tail PID [OPTION...]      follows the log of the pool of that process until the pool ends
 kindred-tail PID/N [OPTION...]    the same where the process has several pools: N as the list has it
 
@@ -118,7 +119,8 @@ Wishes read_arguments(const std::vector<std::string>& arguments) {
       wishes.request.level = parse_level(*value);
     } else if (is("-w", "--worker")) {
       wishes.request.worker = *value == "parent" ? std::optional{-1} : number_in<int>(*value);
-      if (!wishes.request.worker || *wishes.request.worker < -1) throw Stop{exit_usage, fmt::format("--worker is '{}'; it must be an index, or parent", *value)};
+      if (!wishes.request.worker || *wishes.request.worker < -1)
+        throw Stop{exit_usage, fmt::format("--worker is '{}'; it must be an index, or parent", *value)};
     } else if (is("-t", "--task")) {
       wishes.request.task_id = number_in<std::uint64_t>(*value);
       if (!wishes.request.task_id) wishes.request.task_name = *value;
@@ -127,16 +129,22 @@ Wishes read_arguments(const std::vector<std::string>& arguments) {
     } else if (is({}, "--text")) {
       wishes.request.text = *value;
     } else if (is("-n", "--last")) {
-      const auto count = *value == "all" ? std::optional<std::uint64_t>{INT64_MAX} : number_in<std::uint64_t>(*value);
-      if (!count || *count > INT64_MAX) throw Stop{exit_usage, fmt::format("--last is '{}'; it must be a number, or all", *value)};
+      const auto count =
+          *value == "all" ? std::optional<std::uint64_t>{INT64_MAX} : number_in<std::uint64_t>(*value);
+      if (!count || *count > INT64_MAX)
+        throw Stop{exit_usage, fmt::format("--last is '{}'; it must be a number, or all", *value)};
       wishes.request.last = *count;
     } else if (is({}, "--pattern")) {
       wishes.pattern = *value;
     } else if (is({}, "--color")) {
-      if (*value == "auto") wishes.color = Color::automatic;
-      else if (*value == "always") wishes.color = Color::always;
-      else if (*value == "never") wishes.color = Color::never;
-      else throw Stop{exit_usage, fmt::format("--color is '{}'; it must be auto, always or never", *value)};
+      if (*value == "auto")
+        wishes.color = Color::automatic;
+      else if (*value == "always")
+        wishes.color = Color::always;
+      else if (*value == "never")
+        wishes.color = Color::never;
+      else
+        throw Stop{exit_usage, fmt::format("--color is '{}'; it must be auto, always or never", *value)};
     } else if (!name.starts_with('-') && !wishes.pid) {
       const auto slash = name.find('/');
       wishes.pid = number_in<std::uint32_t>(std::string_view{name}.substr(0, slash));
@@ -159,11 +167,14 @@ struct Pool {
   Descriptor socket;
 };
 
-/// Connects to each pool that this user may follow. Anyone may take such a name: it counts where the one who listens is who it says.
+/// Connects to each pool that this user may follow. Anyone may take such a name: it counts where the one who
+/// listens is who it says.
 std::vector<Pool> find_pools() {
   const std::uint32_t me = user_id();
   std::vector<Pool> pools;
-  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds{1};  // for all: a pool that lets us in does not wait for a request for long
+  const auto until =
+      std::chrono::steady_clock::now() +
+      std::chrono::seconds{1};  // for all: a pool that lets us in does not wait for a request for long
   for (const auto& name : local_names(me == 0 ? std::string{"kindred/"} : fmt::format("kindred/{}/", me))) {
     std::string_view rest{name};
     rest.remove_prefix(std::string_view{"kindred/"}.size());
@@ -179,7 +190,8 @@ std::vector<Pool> find_pools() {
     if (!socket) continue;
     const auto peer = peer_of(socket.get());
     if (!peer || peer->uid != *uid) continue;
-    // Where it is in another namespace, the kernel tells its number here (or 0); a name that a dead process left to its forks is none.
+    // Where it is in another namespace, the kernel tells its number here (or 0); a name that a dead process
+    // left to its forks is none.
     const std::uint32_t here = peer->pid != 0 ? peer->pid : *pid;
     if (peer->pid != 0 && !file_status(fmt::format("/proc/{}", peer->pid))) continue;
     pools.push_back({.uid = *uid, .pid = here, .serial = std::move(serial), .socket = std::move(socket)});
@@ -191,8 +203,8 @@ std::vector<Pool> find_pools() {
 class Answers {
  public:
   explicit Answers(const Descriptor& socket) : socket_{socket} {}
-  /// A view into this object, until the next call. Nothing: the pool has closed the connection, or the deadline has passed. `idle` is called before there
-  /// is a wait.
+  /// A view into this object, until the next call. Nothing: the pool has closed the connection, or the
+  /// deadline has passed. `idle` is called before there is a wait.
   template <class Idle>
   std::optional<std::string_view> next(Deadline deadline, Idle&& idle) & {
     for (;;) {
@@ -249,8 +261,10 @@ int list(std::vector<Pool>& pools) {
       continue;
     }
     auto facts = facts_in(line->substr(1));
-    const std::chrono::sys_seconds since{std::chrono::seconds{number_in<std::int64_t>(facts["since"]).value_or(0)}};
-    out.append(fmt::format("{:7} {:>4}  {:<12}  {:>7}  {:%Y-%m-%d %H:%M:%S}  ", pool.pid, pool.serial, facts["start_method"], facts["workers"],
+    const std::chrono::sys_seconds since{
+        std::chrono::seconds{number_in<std::int64_t>(facts["since"]).value_or(0)}};
+    out.append(fmt::format("{:7} {:>4}  {:<12}  {:>7}  {:%Y-%m-%d %H:%M:%S}  ", pool.pid, pool.serial,
+                           facts["start_method"], facts["workers"],
                            fmt::localtime(std::chrono::system_clock::to_time_t(since))));
     append_escaped(out, facts["program"]);
     out.push_back('\n');
@@ -265,7 +279,10 @@ int list(std::vector<Pool>& pools) {
 class Output {
  public:
   explicit Output(const Wishes& wishes)
-      : json_{wishes.json}, colors_{}, colored_{use_color(wishes.color, standard_output)}, text_{wishes.pattern, colored_ ? &colors_ : nullptr} {}
+      : json_{wishes.json},
+        colors_{},
+        colored_{use_color(wishes.color, standard_output)},
+        text_{wishes.pattern, colored_ ? &colors_ : nullptr} {}
 
   void put_line(std::string_view json) {
     if (json_) {
@@ -282,9 +299,12 @@ class Output {
     record.time = std::chrono::time_point_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now());
     record.level = Level::warn;
     record.origin = Origin::lifecycle;
-    record.message = fmt::format("{} record{} of the pool were lost here: this tail was slower than the log", count, count == 1 ? "" : "s");
-    if (json_) JsonFormatter{}.append(record, out_);
-    else text_.append(record, out_);
+    record.message = fmt::format("{} record{} of the pool were lost here: this tail was slower than the log",
+                                 count, count == 1 ? "" : "s");
+    if (json_)
+      JsonFormatter{}.append(record, out_);
+    else
+      text_.append(record, out_);
     end_line();
   }
   /// False: the reader of this program's output has gone.
@@ -314,9 +334,12 @@ int follow(const Pool& pool, const Wishes& wishes) {
   std::string line = wishes.request.to_line();
   for (std::string_view rest{line}; !rest.empty();) {
     const auto sent = send_some(pool.socket.get(), rest);
-    if (sent > 0) rest.remove_prefix(static_cast<std::size_t>(sent));
-    else if (sent == -EAGAIN) static_cast<void>(wait_for_socket(pool.socket.get(), true, -1, {}));
-    else break;  // refused: he says why
+    if (sent > 0)
+      rest.remove_prefix(static_cast<std::size_t>(sent));
+    else if (sent == -EAGAIN)
+      static_cast<void>(wait_for_socket(pool.socket.get(), true, -1, {}));
+    else
+      break;  // refused: he says why
   }
   Answers answers{pool.socket};
   for (;;) {
@@ -335,7 +358,11 @@ int follow(const Pool& pool, const Wishes& wishes) {
     }
   }
   static_cast<void>(output.flush());
-  throw Stop{exit_failed, fmt::format("the connection to pid {} is lost: it has died, or has ended while this tail was too slow for its last lines", pool.pid)};
+  throw Stop{
+      exit_failed,
+      fmt::format(
+          "the connection to pid {} is lost: it has died, or has ended while this tail was too slow for its last lines",
+          pool.pid)};
 }
 
 int run(const std::vector<std::string>& arguments) {
@@ -346,16 +373,22 @@ int run(const std::vector<std::string>& arguments) {
   });
   const auto whose = user_id() == 0 ? std::string{"any user"} : fmt::format("user {}", user_id());
   if (pools.empty()) {
-    throw Stop{exit_failed, wishes.pid ? fmt::format("pid {} offers no pool of {} here. A pool is offered from its first worker on, unless LogOptions::tail is off, to "
-                                                     "its own user and root, in its network namespace.",
-                                                     *wishes.pid, whose)
-                                       : fmt::format("no pool of {} is there", whose)};
+    throw Stop{
+        exit_failed,
+        wishes.pid
+            ? fmt::format(
+                  "pid {} offers no pool of {} here. A pool is offered from its first worker on, unless LogOptions::tail is off, to "
+                  "its own user and root, in its network namespace.",
+                  *wishes.pid, whose)
+            : fmt::format("no pool of {} is there", whose)};
   }
   if (!wishes.pid) return list(pools);
   if (pools.size() > 1) {
     std::string choices;
-    for (const auto& pool : pools) choices += fmt::format("{}{}/{}", choices.empty() ? "" : ", ", pool.pid, pool.serial);
-    throw Stop{exit_usage, fmt::format("pid {} has {} pools; say which: {}", *wishes.pid, pools.size(), choices)};
+    for (const auto& pool : pools)
+      choices += fmt::format("{}{}/{}", choices.empty() ? "" : ", ", pool.pid, pool.serial);
+    throw Stop{exit_usage,
+               fmt::format("pid {} has {} pools; say which: {}", *wishes.pid, pools.size(), choices)};
   }
   return follow(pools.front(), wishes);
 }

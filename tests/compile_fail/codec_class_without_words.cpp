@@ -9,7 +9,9 @@ class Account {
   Account() = default;
   explicit Account(std::string name);
   template <class Archive>
-  void serialize(Archive& archive) { archive(name_); }
+  void serialize(Archive& archive) {
+    archive(name_);
+  }
 
  private:
   std::string name_;

@@ -8,5 +8,6 @@ int sum(const std::vector<int>& values);
 static_assert(kindred::internal::TaskTypes<decltype(&sum), std::vector<int>&>::check());
 #else
 int sum(std::vector<int>::const_iterator first, std::vector<int>::const_iterator last);
-static_assert(kindred::internal::TaskTypes<decltype(&sum), std::vector<int>::iterator, std::vector<int>::iterator>::check());
+static_assert(kindred::internal::TaskTypes<decltype(&sum), std::vector<int>::iterator,
+                                           std::vector<int>::iterator>::check());
 #endif

@@ -6,11 +6,12 @@ struct Job {
   int size;
   int read_member() const { return size; }
 };
-static_assert(kindred::internal::TaskTypes<kindred::internal::FunctionConstant<&Job::read_member>, Job>::check());
+static_assert(
+    kindred::internal::TaskTypes<kindred::internal::FunctionConstant<&Job::read_member>, Job>::check());
 #else
 struct Job {
   int size;
 };
-int read_member(int Job::*member, const Job& job);
+int read_member(int Job::* member, const Job& job);
 static_assert(kindred::internal::TaskTypes<decltype(&read_member), int Job::*, Job>::check());
 #endif

@@ -8,7 +8,9 @@ struct Account {
   Account() = default;
   explicit Account(std::string text);
   template <class Archive>
-  void serialize(Archive& archive) { archive(name); }
+  void serialize(Archive& archive) {
+    archive(name);
+  }
   std::string name;
 };
 int balance(const Account& account);
@@ -17,7 +19,9 @@ static_assert(kindred::internal::TaskTypes<decltype(&balance), Account&>::check(
 struct Account {
   explicit Account(std::string text);
   template <class Archive>
-  void serialize(Archive& archive) { archive(name); }
+  void serialize(Archive& archive) {
+    archive(name);
+  }
   std::string name;
 };
 int balance(const Account& account);

@@ -5,14 +5,18 @@
 struct Job {
   int size = 0;
   template <class Archive>
-  void serialize(Archive& archive) { archive(size); }
+  void serialize(Archive& archive) {
+    archive(size);
+  }
 };
 void write(kindred::internal::Encoder& encoder) { kindred::internal::encode(encoder, Job{}); }
 #else
 struct Job {
   int* size = nullptr;
   template <class Archive>
-  void serialize(Archive& archive) { archive(size); }
+  void serialize(Archive& archive) {
+    archive(size);
+  }
 };
 void write(kindred::internal::Encoder& encoder) { kindred::internal::encode(encoder, Job{}); }
 #endif

@@ -11,7 +11,9 @@ struct Shape {
 struct Square final : Shape {
   int side = 0;
   template <class Archive>
-  void serialize(Archive& archive) { archive(side); }
+  void serialize(Archive& archive) {
+    archive(side);
+  }
 };
 int corners(const std::unique_ptr<Square>& shape);
 static_assert(kindred::internal::TaskTypes<decltype(&corners), std::unique_ptr<Square>>::check());

@@ -10,7 +10,9 @@ struct MyError : std::runtime_error {
   explicit MyError(int c) : std::runtime_error{"text"}, code{c} {}
   int code = 0;
   template <class Archive>
-  void serialize(Archive& archive) { archive(code); }
+  void serialize(Archive& archive) {
+    archive(code);
+  }
 };
 const bool registered = kindred::register_exception<MyError>();
 #else

@@ -5,18 +5,26 @@
 struct One {
   int a = 0;
   template <class Archive>
-  void serialize(Archive& archive) { archive(a); }
+  void serialize(Archive& archive) {
+    archive(a);
+  }
 };
 void write(kindred::internal::Encoder& encoder) { kindred::internal::encode(encoder, One{}); }
 #else
 struct Both {
   int a = 0;
   template <class Archive>
-  void serialize(Archive& archive) { archive(a); }
+  void serialize(Archive& archive) {
+    archive(a);
+  }
   template <class Archive>
-  void save(Archive& archive) const { archive(a); }
+  void save(Archive& archive) const {
+    archive(a);
+  }
   template <class Archive>
-  void load(Archive& archive) { archive(a); }
+  void load(Archive& archive) {
+    archive(a);
+  }
 };
 void write(kindred::internal::Encoder& encoder) { kindred::internal::encode(encoder, Both{}); }
 #endif

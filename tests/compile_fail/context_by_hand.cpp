@@ -4,6 +4,7 @@
 
 int main() {
 #ifndef KINDRED_COMPILES
-  kindred::internal::Context context{kindred::internal::Passkey<kindred::internal::PoolCore>{}, kindred::StartMethod::spawn};
+  kindred::internal::Context context{kindred::internal::Passkey<kindred::internal::PoolCore>{},
+                                     kindred::StartMethod::spawn};
 #endif
 }

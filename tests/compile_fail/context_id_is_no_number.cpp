@@ -1,5 +1,6 @@
 // expect: could not convert || no known conversion
-// A context's id cannot be made up from a number by accident: a handle would then seem to belong where it does not.
+// A context's id cannot be made up from a number by accident: a handle would then seem to belong where it
+// does not.
 #include "kindred/internal/context_id.hpp"
 
 void serve(kindred::internal::ContextId id);

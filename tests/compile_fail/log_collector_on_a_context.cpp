@@ -6,6 +6,7 @@
 int use(kindred::internal::Collector& collector) { return collector.bell_fd(); }
 #else
 kindred::internal::Collector make(std::shared_ptr<kindred::internal::ContextLife> context) {
-  return kindred::internal::Collector{{}, context, kindred::LogOptions{}, kindred::internal::CollectorHooks{}};
+  return kindred::internal::Collector{
+      {}, context, kindred::LogOptions{}, kindred::internal::CollectorHooks{}};
 }
 #endif

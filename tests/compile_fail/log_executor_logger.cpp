@@ -6,6 +6,7 @@
 void use(kindred::ExecutorLogger& logger) { logger.info("text"); }
 #else
 void use(kindred::internal::Collector& collector) {
-  kindred::ExecutorLogger logger{kindred::internal::CollectorKey{kindred::internal::Passkey<kindred::ProcessPoolExecutor>{}}, collector};
+  kindred::ExecutorLogger logger{
+      kindred::internal::CollectorKey{kindred::internal::Passkey<kindred::ProcessPoolExecutor>{}}, collector};
 }
 #endif

@@ -1,5 +1,6 @@
 // expect: is not a constant expression
-// A text that is known only when the program runs is an argument, not a format: braces in it would be taken for fields.
+// A text that is known only when the program runs is an argument, not a format: braces in it would be taken
+// for fields.
 #include <string>
 
 #include "kindred/log.hpp"

@@ -1,5 +1,6 @@
 // expect: no matching
-// A logger takes a name, never a context: whose log it writes to is decided by the process that it is used in.
+// A logger takes a name, never a context: whose log it writes to is decided by the process that it is used
+// in.
 #include "kindred/internal/context_id.hpp"
 #include "kindred/logger.hpp"
 

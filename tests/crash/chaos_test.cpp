@@ -1,6 +1,7 @@
-// Everything at once, at random, judged from outside: workers and fork servers are killed and stopped, tasks cancelled and over their time, pools
-// resized, recycled, shut down and terminated, while tasks use shared objects. Each task writes to a file of its own, beside the pool, what it has
-// done; results and records are compared with it. Rows 1, 2, 4, 9 and 10 in the long size.
+// Everything at once, at random, judged from outside: workers and fork servers are killed and stopped, tasks
+// cancelled and over their time, pools resized, recycled, shut down and terminated, while tasks use shared
+// objects. Each task writes to a file of its own, beside the pool, what it has done; results and records are
+// compared with it. Rows 1, 2, 4, 9 and 10 in the long size.
 //   chaos_test [--seconds=N] [--seed=N] [--start-method=fork|spawn|forkserver]
 // Without: KINDRED_TEST_CHAOS_SECONDS (60) under each start method.
 // ctest: LABELS long TIMEOUT 4600 COST 300
@@ -37,7 +38,8 @@ namespace {
 
 std::int64_t answer_of(std::int64_t id) { return id * 2'654'435'761 % 1'000'003; }
 
-// One line in one write, and none over the end of a page, where the kernel looks whether its writer was killed: it is there or it is not.
+// One line in one write, and none over the end of a page, where the kernel looks whether its writer was
+// killed: it is there or it is not.
 void tell(const std::string& oracle, const char* what, std::int64_t id) {
   const int file = ::open(oracle.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC);
   constexpr std::size_t line_bytes = 32;
@@ -49,7 +51,8 @@ void tell(const std::string& oracle, const char* what, std::int64_t id) {
 }
 
 // Told after the record is committed: what the file says must be in the log.
-std::vector<std::int64_t> work(const std::string& oracle, std::int64_t id, int kind, const std::vector<std::int64_t>& ballast, Mutex mutex, Counter counter) {
+std::vector<std::int64_t> work(const std::string& oracle, std::int64_t id, int kind,
+                               const std::vector<std::int64_t>& ballast, Mutex mutex, Counter counter) {
   log_info("begins {}", id);
   tell(oracle, "begins", id);
   for (const auto each : ballast) {
@@ -83,7 +86,8 @@ std::string option(const std::string& name, const std::string& otherwise) {
 }
 
 struct Sums {
-  std::int64_t pools = 0, tasks = 0, right = 0, wrong = 0, lost = 0, timed_out = 0, cancelled = 0, threw = 0, ended = 0, hung = 0;
+  std::int64_t pools = 0, tasks = 0, right = 0, wrong = 0, lost = 0, timed_out = 0, cancelled = 0, threw = 0,
+               ended = 0, hung = 0;
   std::int64_t kills = 0, server_kills = 0, stops = 0, restarts = 0;
   std::int64_t records = 0, lost_records = 0, duplicates = 0, false_records = 0, dropped = 0;
   std::string first_wrong;
@@ -103,7 +107,8 @@ struct Task {
 // Kills and stops whatever of the pool's it finds, until it is told to cease.
 class Havoc {
  public:
-  Havoc(ProcessPoolExecutor& pool, unsigned seed, Sums& sums) : pool_{&pool}, sums_{&sums}, random_{seed}, thread_{[this] { run(); }} {}
+  Havoc(ProcessPoolExecutor& pool, unsigned seed, Sums& sums)
+      : pool_{&pool}, sums_{&sums}, random_{seed}, thread_{[this] { run(); }} {}
   Havoc(const Havoc&) = delete;
   Havoc& operator=(const Havoc&) = delete;
   ~Havoc() {
@@ -118,7 +123,8 @@ class Havoc {
     while (!cease_) {
       const auto seen = progress.load();
       std::this_thread::sleep_for(std::chrono::microseconds{random_() % 4000});
-      // A death is followed by progress, or no worker would ever live long enough. But somebody may be stopped: then it goes on first.
+      // A death is followed by progress, or no worker would ever live long enough. But somebody may be
+      // stopped: then it goes on first.
       for (int i = 0; progress == seen && !cease_ && i < 20; ++i) std::this_thread::sleep_for(200us);
       for (const pid_t pid : stopped) ::kill(pid, random_() % 2 == 0 ? SIGCONT : SIGKILL);
       for (const pid_t pid : stopped) ::kill(pid, SIGCONT);
@@ -159,14 +165,18 @@ class Havoc {
 };
 
 // One pool's life.
-void one_pool(StartMethod method, std::mt19937& random, const std::string& oracle, std::int64_t& next_id, Sums& sums) {
+void one_pool(StartMethod method, std::mt19937& random, const std::string& oracle, std::int64_t& next_id,
+              Sums& sums) {
   write_file(oracle, "");
   std::map<std::string, int> delivered;  // written by the log's thread, read after the pool's end
   std::vector<Task> tasks;
   bool by_force = false;
   {
-    ExecutorOptions options{.start_method = method, .max_workers = static_cast<int>(1 + random() % 3), .initializer = begin_worker,
-                            .restart_limit = {.count = 1'000'000, .period = 1s}, .spin = random() % 2 == 0};
+    ExecutorOptions options{.start_method = method,
+                            .max_workers = static_cast<int>(1 + random() % 3),
+                            .initializer = begin_worker,
+                            .restart_limit = {.count = 1'000'000, .period = 1s},
+                            .spin = random() % 2 == 0};
     if (random() % 3 == 0) options.max_tasks_per_worker = static_cast<int>(1 + random() % 30);
     if (random() % 3 == 0) options.idle_timeout = 5ms;
     if (random() % 4 == 0) options.worker.capture_output = true;
@@ -211,31 +221,40 @@ void one_pool(StartMethod method, std::mt19937& random, const std::string& oracl
       default:
         for (int i = 0; i < 12; ++i) {
           const std::int64_t id = next_id++;
-          tasks.push_back({id, 0, pool.submit(work, oracle, id, 0, std::vector<std::int64_t>{}, mutex, counter)});
+          tasks.push_back(
+              {id, 0, pool.submit(work, oracle, id, 0, std::vector<std::int64_t>{}, mutex, counter)});
         }
         sums.tasks += 12;
         by_force = true;
-        if (random() % 3 == 0) pool.terminate_workers();
-        else if (random() % 2 == 0) pool.kill_workers();
-        else by_force = false;
+        if (random() % 3 == 0)
+          pool.terminate_workers();
+        else if (random() % 2 == 0)
+          pool.kill_workers();
+        else
+          by_force = false;
     }
     for (Task& task : tasks) {
       if (!task.future.wait_for(120s)) {
-        sums.note_wrong(sums.hung, "task " + std::to_string(task.id) + " did not end within 120 s of the end");
+        sums.note_wrong(sums.hung,
+                        "task " + std::to_string(task.id) + " did not end within 120 s of the end");
         for (;;) std::this_thread::sleep_for(1s);
       }
       try {
         const auto value = task.future.get();
         task.outcome = 'v';
-        if (value.size() == (task.kind == 1 ? 20'000U : 1U) && value.back() == answer_of(task.id)) ++sums.right;
-        else sums.note_wrong(sums.wrong, "task " + std::to_string(task.id) + " has a wrong value");
+        if (value.size() == (task.kind == 1 ? 20'000U : 1U) && value.back() == answer_of(task.id))
+          ++sums.right;
+        else
+          sums.note_wrong(sums.wrong, "task " + std::to_string(task.id) + " has a wrong value");
       } catch (const WorkerLost&) {
         task.outcome = by_force ? 'f' : 'l';
         ++(by_force ? sums.ended : sums.lost);
       } catch (const TaskTimeout&) {
         task.outcome = 't';
         ++sums.timed_out;
-        if (task.kind != 4) sums.note_wrong(sums.wrong, "task " + std::to_string(task.id) + " has no limit, and was over its time");
+        if (task.kind != 4)
+          sums.note_wrong(sums.wrong,
+                          "task " + std::to_string(task.id) + " has no limit, and was over its time");
       } catch (const Cancelled&) {
         task.outcome = 'c';
         ++sums.cancelled;
@@ -260,31 +279,39 @@ void one_pool(StartMethod method, std::mt19937& random, const std::string& oracl
   for (const auto& [line, count] : told) {
     ++sums.records;
     if (count > 1) sums.note_wrong(sums.wrong, "it ran twice: " + line);
-    if (!delivered.contains(line)) sums.note_wrong(sums.lost_records, "committed, and not delivered: " + line);
+    if (!delivered.contains(line))
+      sums.note_wrong(sums.lost_records, "committed, and not delivered: " + line);
   }
   for (const auto& [message, count] : delivered) {
-    if (message != "a worker begins" && count > 1) sums.note_wrong(sums.duplicates, "delivered twice: " + message);
+    if (message != "a worker begins" && count > 1)
+      sums.note_wrong(sums.duplicates, "delivered twice: " + message);
   }
   for (const Task& task : tasks) {
     const std::string id = std::to_string(task.id);
     const bool began = told.contains("begins " + id);
     const bool ended = told.contains("ends " + id);
-    if ((task.outcome == 'v' || task.outcome == 'e') && !(began && ended)) sums.note_wrong(sums.wrong, "a result of a task that did not end: " + id);
-    if (delivered.contains("ends " + id) && !delivered.contains("begins " + id)) sums.note_wrong(sums.lost_records, "the first of two is missing: " + id);
+    if ((task.outcome == 'v' || task.outcome == 'e') && !(began && ended))
+      sums.note_wrong(sums.wrong, "a result of a task that did not end: " + id);
+    if (delivered.contains("ends " + id) && !delivered.contains("begins " + id))
+      sums.note_wrong(sums.lost_records, "the first of two is missing: " + id);
     if (task.outcome == '?') sums.note_wrong(sums.wrong, "no outcome: " + id);
   }
 }
 
 }  // namespace
 
-TEST_CASE_EACH_START_METHOD("an hour of chaos, or as long as was asked for: nothing hangs, nothing is lost, nothing is left (rows 1, 2, 4, 9)") {
-  if (const auto only = option("start-method", ""); !only.empty() && only != to_string(method)) KINDRED_SKIP("another start method was asked for");
+TEST_CASE_EACH_START_METHOD(
+    "an hour of chaos, or as long as was asked for: nothing hangs, nothing is lost, nothing is left (rows 1, 2, 4, 9)") {
+  if (const auto only = option("start-method", ""); !only.empty() && only != to_string(method))
+    KINDRED_SKIP("another start method was asked for");
   const char* const asked = std::getenv("KINDRED_TEST_CHAOS_SECONDS");
   const auto seconds = std::chrono::seconds{std::stol(option("seconds", asked != nullptr ? asked : "60"))};
   const char* const given = std::getenv("KINDRED_TEST_SEED");
-  const auto seed = static_cast<unsigned>(std::stoul(option("seed", given != nullptr ? given : std::to_string(std::random_device{}()))));
+  const auto seed = static_cast<unsigned>(
+      std::stoul(option("seed", given != nullptr ? given : std::to_string(std::random_device{}()))));
   const std::string name{to_string(method)};
-  std::printf("chaos: --start-method=%s --seed=%u --seconds=%lld\n", name.c_str(), seed, static_cast<long long>(seconds.count()));
+  std::printf("chaos: --start-method=%s --seed=%u --seconds=%lld\n", name.c_str(), seed,
+              static_cast<long long>(seconds.count()));
   const Deadline deadline{seconds + 240s};
   TemporaryFolder folder;
   ResourceAudit audit;
@@ -298,8 +325,10 @@ TEST_CASE_EACH_START_METHOD("an hour of chaos, or as long as was asked for: noth
     if (rss_early == 0 && sums.restarts >= 100) rss_early = resident_kib();
     if (steady_clock::now() - said > 60s) {
       said = steady_clock::now();
-      std::printf("chaos: %lld pools, %lld tasks, %lld kills so far; %lld KiB\n", static_cast<long long>(sums.pools), static_cast<long long>(sums.tasks),
-                  static_cast<long long>(sums.kills + sums.server_kills), static_cast<long long>(resident_kib()));
+      std::printf("chaos: %lld pools, %lld tasks, %lld kills so far; %lld KiB\n",
+                  static_cast<long long>(sums.pools), static_cast<long long>(sums.tasks),
+                  static_cast<long long>(sums.kills + sums.server_kills),
+                  static_cast<long long>(resident_kib()));
       std::fflush(stdout);
     }
     if (sums.wrong + sums.lost_records + sums.duplicates > 20) break;
@@ -312,14 +341,22 @@ TEST_CASE_EACH_START_METHOD("an hour of chaos, or as long as was asked for: noth
   CHECK(sums.lost <= sums.kills + sums.stops);
   CHECK(sums.kills > seconds.count() / 4);
   const auto number = [](std::int64_t value) { return static_cast<long long>(value); };
-  std::printf("chaos: %s, seed %u: %lld pools, %lld tasks (%lld right, %lld lost, %lld over their time, %lld cancelled, %lld threw, %lld ended with their pool), "
-              "%lld kills of workers, %lld of servers, %lld stops, %lld restarts\n",
-              name.c_str(), seed, number(sums.pools), number(sums.tasks), number(sums.right), number(sums.lost), number(sums.timed_out), number(sums.cancelled),
-              number(sums.threw), number(sums.ended), number(sums.kills), number(sums.server_kills), number(sums.stops), number(sums.restarts));
-  scorecard(1, fmt::format("chaos of {} s: {} kills and stops, {} tasks, {} hangs", seconds.count(), sums.kills + sums.server_kills + sums.stops, sums.tasks, sums.hung));
-  scorecard(2, fmt::format("chaos: {} tasks lost in {} kills and stops, {} results wrong", sums.lost, sums.kills + sums.stops, sums.wrong));
-  scorecard(4, fmt::format("chaos: {} committed records, {} lost, {} twice, {} dropped by policy", sums.records, sums.lost_records, sums.duplicates, sums.dropped));
+  std::printf(
+      "chaos: %s, seed %u: %lld pools, %lld tasks (%lld right, %lld lost, %lld over their time, %lld cancelled, %lld threw, %lld ended with their pool), "
+      "%lld kills of workers, %lld of servers, %lld stops, %lld restarts\n",
+      name.c_str(), seed, number(sums.pools), number(sums.tasks), number(sums.right), number(sums.lost),
+      number(sums.timed_out), number(sums.cancelled), number(sums.threw), number(sums.ended),
+      number(sums.kills), number(sums.server_kills), number(sums.stops), number(sums.restarts));
+  scorecard(1, fmt::format("chaos of {} s: {} kills and stops, {} tasks, {} hangs", seconds.count(),
+                           sums.kills + sums.server_kills + sums.stops, sums.tasks, sums.hung));
+  scorecard(2, fmt::format("chaos: {} tasks lost in {} kills and stops, {} results wrong", sums.lost,
+                           sums.kills + sums.stops, sums.wrong));
+  scorecard(4, fmt::format("chaos: {} committed records, {} lost, {} twice, {} dropped by policy",
+                           sums.records, sums.lost_records, sums.duplicates, sums.dropped));
   audit.finish();
-  scorecard(9, fmt::format("chaos: nothing more than before after {} pools of all kinds and {} restarts; resident {} KiB after 100 restarts, {} KiB at the end", sums.pools,
-                           sums.restarts, rss_early, resident_kib()));
+  scorecard(
+      9,
+      fmt::format(
+          "chaos: nothing more than before after {} pools of all kinds and {} restarts; resident {} KiB after 100 restarts, {} KiB at the end",
+          sums.pools, sums.restarts, rss_early, resident_kib()));
 }

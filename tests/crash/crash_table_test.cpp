@@ -1,5 +1,6 @@
-// The crash table: seven ways to die, at ten places, times the start methods. Each cell says exactly what happened, and the pool
-// survives it (or, where nothing can start, is broken with that cause). Row 7 of the reliability table.
+// The crash table: seven ways to die, at ten places, times the start methods. Each cell says exactly what
+// happened, and the pool survives it (or, where nothing can start, is broken with that cause). Row 7 of the
+// reliability table.
 #include <algorithm>
 #include <csignal>
 #include <cstdint>
@@ -25,11 +26,12 @@ using namespace std::chrono_literals;
 namespace {
 
 enum class Death : int { none, throws, exits, underscore_exits, aborts, segfaults, is_killed, overflows };
-constexpr Death deaths[] = {Death::throws, Death::exits, Death::underscore_exits, Death::aborts, Death::segfaults, Death::is_killed, Death::overflows};
+constexpr Death deaths[] = {Death::throws,    Death::exits,     Death::underscore_exits, Death::aborts,
+                            Death::segfaults, Death::is_killed, Death::overflows};
 
 struct How {
   const char* name;
-  int code;          // exit code; -1: by the signal
+  int code;  // exit code; -1: by the signal
   int signal;
   const char* words;
 };
@@ -60,13 +62,16 @@ void die(Death death) {
     case Death::exits: std::exit(3);
     case Death::underscore_exits: ::_exit(4);
     case Death::aborts: std::abort();
-    case Death::segfaults: *reinterpret_cast<volatile int*>(std::uintptr_t{16}) = 1; return;  // UBSan would see a null pointer before the CPU does
+    case Death::segfaults:
+      *reinterpret_cast<volatile int*>(std::uintptr_t{16}) = 1;
+      return;  // UBSan would see a null pointer before the CPU does
     case Death::is_killed: ::raise(SIGKILL); return;
     case Death::overflows: static_cast<void>(overflow(0)); return;
   }
 }
 
-// --- bootstrap: before the gate in a program that is executed, in the C library's fork handlers in one that is forked.
+// --- bootstrap: before the gate in a program that is executed, in the C library's fork handlers in one that
+// is forked.
 
 constexpr const char* bootstrap_variable = "KINDRED_TEST_DIE_IN_BOOTSTRAP";
 [[maybe_unused]] const bool passed_static_initialiser = [] {
@@ -87,7 +92,9 @@ extern "C" void kindred_test_forked() noexcept { die_in_forked_worker(); }
 struct OnRead {
   Death death = Death::none;
   template <class Archive>
-  void save(Archive& archive) const { archive(death); }
+  void save(Archive& archive) const {
+    archive(death);
+  }
   template <class Archive>
   void load(Archive& archive) {
     archive(death);
@@ -102,7 +109,9 @@ struct OnWrite {
     archive(death);
   }
   template <class Archive>
-  void load(Archive& archive) { archive(death); }
+  void load(Archive& archive) {
+    archive(death);
+  }
 };
 Death in_destructor = Death::none;
 struct OnDestroy {
@@ -112,7 +121,9 @@ struct OnDestroy {
   OnDestroy& operator=(const OnDestroy&) = default;
   ~OnDestroy() { die(in_destructor); }
   template <class Archive>
-  void serialize(Archive& archive) { archive(value); }
+  void serialize(Archive& archive) {
+    archive(value);
+  }
 };
 struct OnFormat {
   Death death = Death::none;
@@ -191,7 +202,8 @@ void check_lost(Future<T>& future, Death death, const char* function) {
     check_reason(error.exit_reason(), how);
     CHECK_CONTAINS(error.what(), how.words);
     CHECK_CONTAINS(error.what(), "'" + task + "' #" + std::to_string(future.task_id()));
-    CHECK_CONTAINS(error.what(), "worker " + std::to_string(error.worker()) + " (pid " + std::to_string(error.pid()) + ")");
+    CHECK_CONTAINS(error.what(),
+                   "worker " + std::to_string(error.worker()) + " (pid " + std::to_string(error.pid()) + ")");
     CHECK(error.task_id() == future.task_id());
     CHECK(error.task_name() == task);
     // A crash by a handler's signal leaves its stack.
@@ -260,7 +272,8 @@ int cell_field(Death death) {
 }
 }  // namespace
 
-TEST_CASE_EACH_START_METHOD("crash table: whatever happens within a task fails that task alone, in the right words (row 7)") {
+TEST_CASE_EACH_START_METHOD(
+    "crash table: whatever happens within a task fails that task alone, in the right words (row 7)") {
   ResourceAudit audit;
   Log log;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
@@ -275,21 +288,26 @@ TEST_CASE_EACH_START_METHOD("crash table: whatever happens within a task fails t
     const bool thrown = death == Death::throws;
     {
       auto future = pool.submit(cell_read, OnRead{death});
-      thrown ? check_thrown(future, TaskPhase::reading_arguments, "while reading arguments") : check_lost(future, death, "cell_read");
+      thrown ? check_thrown(future, TaskPhase::reading_arguments, "while reading arguments")
+             : check_lost(future, death, "cell_read");
       go_on(!thrown);
     }
     {
       auto future = pool.submit(cell_run, death);
-      thrown ? check_thrown(future, TaskPhase::running, "::cell_run' #") : check_lost(future, death, "cell_run");
+      thrown ? check_thrown(future, TaskPhase::running, "::cell_run' #")
+             : check_lost(future, death, "cell_run");
       go_on(!thrown);
     }
     {
       auto future = pool.submit(cell_write, death);
-      thrown ? check_thrown(future, TaskPhase::writing_result, "while writing the result") : check_lost(future, death, "cell_write");
+      thrown ? check_thrown(future, TaskPhase::writing_result, "while writing the result")
+             : check_lost(future, death, "cell_write");
       go_on(!thrown);
     }
     {
-      auto future = pool.submit(cell_destructor, OnDestroy{}, death);  // a destructor that throws is the end of its program: the language's rule
+      auto future =
+          pool.submit(cell_destructor, OnDestroy{},
+                      death);  // a destructor that throws is the end of its program: the language's rule
       check_lost(future, death, "cell_destructor");
       go_on(true);
     }
@@ -298,7 +316,9 @@ TEST_CASE_EACH_START_METHOD("crash table: whatever happens within a task fails t
       if (thrown) {  // logging never throws: the message says what happened
         CHECK(future.get() == 1);
         pool.logger().flush();
-        CHECK_CONTAINS(log.all(Origin::log), field ? "threw when it was formatted" : "value {} (this message could not be formatted: thrown on purpose)");
+        CHECK_CONTAINS(log.all(Origin::log),
+                       field ? "threw when it was formatted"
+                             : "value {} (this message could not be formatted: thrown on purpose)");
         ++cells;
       } else {
         check_lost(future, death, field ? "cell_field" : "cell_log_call");
@@ -307,28 +327,36 @@ TEST_CASE_EACH_START_METHOD("crash table: whatever happens within a task fails t
     }
   }
   // The record before the one that killed its worker was committed each time.
-  CHECK(std::count_if(log.records.begin(), log.records.end(), [](const LogRecord& r) { return r.message == "before"; }) == std::ssize(deaths));
+  CHECK(std::count_if(log.records.begin(), log.records.end(),
+                      [](const LogRecord& r) { return r.message == "before"; }) == std::ssize(deaths));
 }
 
-TEST_CASE_EACH_START_METHOD("crash table: a worker that dies in its finalizer has delivered its results, and the log says how it died (row 7)") {
+TEST_CASE_EACH_START_METHOD(
+    "crash table: a worker that dies in its finalizer has delivered its results, and the log says how it died (row 7)") {
   ResourceAudit audit;
   for (const bool statically : {false, true}) {
     if (statically && method == StartMethod::fork) {
-      for (const Death death : deaths) no_such_cell("static destructor, fork", death, "a forked worker ends by _exit: static destructors are its parent's");
+      for (const Death death : deaths)
+        no_such_cell("static destructor, fork", death,
+                     "a forked worker ends by _exit: static destructors are its parent's");
       continue;
     }
     Log log;
     std::vector<Death> died;
     {
       // One task a worker: each finalizes after the task that has armed it.
-      ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1, .finalizer = {finalize}, .max_tasks_per_worker = 1}};
+      ProcessPoolExecutor pool{
+          entry(),
+          {.start_method = method, .max_workers = 1, .finalizer = {finalize}, .max_tasks_per_worker = 1}};
       pool.logger().add_sink(std::ref(log));
       for (const Death death : deaths) {
         if (statically && death == Death::exits) {
-          no_such_cell("static destructor", death, "calling exit from what exit calls is undefined ([support.start.term])");
+          no_such_cell("static destructor", death,
+                       "calling exit from what exit calls is undefined ([support.start.term])");
           continue;
         }
-        CHECK((statically ? pool.submit(arm_static_destructor, death) : pool.submit(arm_finalizer, death)).get() == 1);
+        CHECK((statically ? pool.submit(arm_static_destructor, death) : pool.submit(arm_finalizer, death))
+                  .get() == 1);
         died.push_back(death);
       }
       CHECK(pool.submit(number, 5).get() == 5);
@@ -344,7 +372,9 @@ TEST_CASE_EACH_START_METHOD("crash table: a worker that dies in its finalizer ha
       ++cells;
     }
     if (statically) {
-      CHECK(std::count_if(log.records.begin(), log.records.end(), [](const LogRecord& r) { return r.message == "a static destructor can log"; }) == std::ssize(died));
+      CHECK(std::count_if(log.records.begin(), log.records.end(), [](const LogRecord& r) {
+              return r.message == "a static destructor can log";
+            }) == std::ssize(died));
       CHECK_CONTAINS(text, "SIGSEGV at address 0x10");  // and the stack of a crash is kept
     }
     // Two of them die by SIGSEGV, and one or two by SIGABRT.
@@ -359,17 +389,23 @@ TEST_CASE_EACH_START_METHOD("crash table: a worker that dies in its finalizer ha
   }
 }
 
-TEST_CASE_EACH_START_METHOD("crash table: an initializer that goes wrong breaks the pool with how it went wrong (row 7)") {
+TEST_CASE_EACH_START_METHOD(
+    "crash table: an initializer that goes wrong breaks the pool with how it went wrong (row 7)") {
   ResourceAudit audit;
   for (const Death death : deaths) {
     const How how = how_of(death);
     CAPTURE(how.name);
-    ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1, .initializer = {cell_run, death}, .restart_limit = {.count = 1, .period = 1h}}};
+    ProcessPoolExecutor pool{entry(),
+                             {.start_method = method,
+                              .max_workers = 1,
+                              .initializer = {cell_run, death},
+                              .restart_limit = {.count = 1, .period = 1h}}};
     pool.logger().add_sink([](const LogRecord&) {});
     if (death == Death::throws) {
       check_broken(pool, "the initializer failed in worker 0", "thrown on purpose");
     } else if (death == Death::is_killed) {
-      check_broken(pool, "2 workers died", "SIGKILL");  // from outside, for all that is known: the restart limit judges it
+      check_broken(pool, "2 workers died",
+                   "SIGKILL");  // from outside, for all that is known: the restart limit judges it
     } else {
       check_broken(pool, how.words, how.words);
       CHECK(pool.stats().restarts == 1);
@@ -378,7 +414,8 @@ TEST_CASE_EACH_START_METHOD("crash table: an initializer that goes wrong breaks 
   }
 }
 
-TEST_CASE_EACH_START_METHOD("crash table: a process that dies before it is a worker breaks the pool with how it died (row 7)") {
+TEST_CASE_EACH_START_METHOD(
+    "crash table: a process that dies before it is a worker breaks the pool with how it died (row 7)") {
   ResourceAudit audit;
   the_test = ::getpid();
   static const bool registered = ::pthread_atfork(nullptr, nullptr, kindred_test_forked) == 0;
@@ -386,7 +423,8 @@ TEST_CASE_EACH_START_METHOD("crash table: a process that dies before it is a wor
   for (const Death death : deaths) {
     const How how = how_of(death);
     CAPTURE(how.name);
-    ExecutorOptions options{.start_method = method, .max_workers = 1, .restart_limit = {.count = 1, .period = 1h}};
+    ExecutorOptions options{
+        .start_method = method, .max_workers = 1, .restart_limit = {.count = 1, .period = 1h}};
     if (method == StartMethod::fork) {
       at_fork = death;
     } else {
@@ -396,12 +434,11 @@ TEST_CASE_EACH_START_METHOD("crash table: a process that dies before it is a wor
       ProcessPoolExecutor pool{entry(), std::move(options)};
       pool.logger().add_sink([](const LogRecord&) {});
       check_broken(pool, how.words, {});
-      if (method != StartMethod::fork && how.signal == 0) CHECK_THROWS_CONTAINS(pool.submit(number, 1).get(), BrokenProcessPool, "kindred::Entry");
+      if (method != StartMethod::fork && how.signal == 0)
+        CHECK_THROWS_CONTAINS(pool.submit(number, 1).get(), BrokenProcessPool, "kindred::Entry");
     }
     at_fork = Death::none;
   }
 }
 
-TEST_CASE("crash table: the figure") {
-  scorecard(7, fmt::format("{} cells judged", cells));
-}
+TEST_CASE("crash table: the figure") { scorecard(7, fmt::format("{} cells judged", cells)); }

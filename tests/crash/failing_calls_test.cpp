@@ -1,7 +1,9 @@
-// The k-th call of each kind fails, for every k until none is reached: all that a pool does works all the same, or fails with a kindred::Error that names
-// the call and its errno; nothing hangs, and nothing is left. Rows 22 to 24 of the reliability table (B56, B57, B58, C67).
+// The k-th call of each kind fails, for every k until none is reached: all that a pool does works all the
+// same, or fails with a kindred::Error that names the call and its errno; nothing hangs, and nothing is left.
+// Rows 22 to 24 of the reliability table (B56, B57, B58, C67).
 //
-// The calls are caught where the libraries leave for the C library: this program has functions of the same names.
+// The calls are caught where the libraries leave for the C library: this program has functions of the same
+// names.
 // ctest: TIMEOUT 5000 COST 200
 #include <algorithm>
 #include <atomic>
@@ -44,14 +46,17 @@ struct Failing {
   std::atomic<int> number{0};              // which one is to fail, from 1
   std::atomic<int> seen{0};
   std::atomic<int> error{0};
-  std::atomic<int> parent{0};              // the process that is meant, or
-  std::atomic<bool> others{false};         // all but it
+  std::atomic<int> parent{0};       // the process that is meant, or
+  std::atomic<bool> others{false};  // all but it
 };
 // Shared with the processes that are forked from this one.
 Failing& failing() {
-  static auto* const shared = new (::syscall(SYS_mmap, nullptr, sizeof(Failing), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0) == -1
-                                       ? std::malloc(sizeof(Failing))
-                                       : reinterpret_cast<void*>(::syscall(SYS_mmap, nullptr, sizeof(Failing), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0))) Failing;
+  static auto* const shared =
+      new (::syscall(SYS_mmap, nullptr, sizeof(Failing), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+                     -1, 0) == -1
+               ? std::malloc(sizeof(Failing))
+               : reinterpret_cast<void*>(::syscall(SYS_mmap, nullptr, sizeof(Failing), PROT_READ | PROT_WRITE,
+                                                   MAP_SHARED | MAP_ANONYMOUS, -1, 0))) Failing;
   return *shared;
 }
 [[maybe_unused]] Failing& made_early = failing();
@@ -74,26 +79,31 @@ F real(const char* name) noexcept {
 }  // namespace
 
 #if KINDRED_TEST_CATCHES_CALLS
-#define KINDRED_CATCH(result, name, parameters, arguments)                                 \
-  extern "C" result name parameters {                                                      \
-    static const auto next = real<result(*) parameters>(#name);                            \
-    return fails(#name) ? (result)-1 : next arguments;                                     \
+#define KINDRED_CATCH(result, name, parameters, arguments)      \
+  extern "C" result name parameters {                           \
+    static const auto next = real<result(*) parameters>(#name); \
+    return fails(#name) ? (result) - 1 : next arguments;        \
   }
 KINDRED_CATCH(pid_t, fork, (), ())
 KINDRED_CATCH(int, memfd_create, (const char* name, unsigned flags), (name, flags))
 KINDRED_CATCH(int, fallocate, (int fd, int mode, off_t at, off_t bytes), (fd, mode, at, bytes))
-KINDRED_CATCH(void*, mmap, (void* at, size_t bytes, int protection, int flags, int fd, off_t offset), (at, bytes, protection, flags, fd, offset))
+KINDRED_CATCH(void*, mmap, (void* at, size_t bytes, int protection, int flags, int fd, off_t offset),
+              (at, bytes, protection, flags, fd, offset))
 KINDRED_CATCH(int, eventfd, (unsigned count, int flags), (count, flags))
 KINDRED_CATCH(int, socketpair, (int domain, int type, int protocol, int* fds), (domain, type, protocol, fds))
 KINDRED_CATCH(int, pipe2, (int* fds, int flags), (fds, flags))
 KINDRED_CATCH(int, epoll_create1, (int flags), (flags))
 extern "C" int epoll_ctl(int epoll, int what, int fd, struct epoll_event* event) noexcept {
   static const auto next = real<int (*)(int, int, int, struct epoll_event*)>("epoll_ctl");
-  return what != EPOLL_CTL_DEL && fails("epoll_ctl") ? -1 : next(epoll, what, fd, event);  // to take something out never fails
+  return what != EPOLL_CTL_DEL && fails("epoll_ctl")
+             ? -1
+             : next(epoll, what, fd, event);  // to take something out never fails
 }
 KINDRED_CATCH(ssize_t, sendmsg, (int fd, const struct msghdr* message, int flags), (fd, message, flags))
-extern "C" int pthread_create(pthread_t* thread, const pthread_attr_t* attributes, void* (*start)(void*), void* argument) {
-  static const auto next = real<int (*)(pthread_t*, const pthread_attr_t*, void* (*)(void*), void*)>("pthread_create");
+extern "C" int pthread_create(pthread_t* thread, const pthread_attr_t* attributes, void* (*start)(void*),
+                              void* argument) {
+  static const auto next =
+      real<int (*)(pthread_t*, const pthread_attr_t*, void* (*)(void*), void*)>("pthread_create");
   return fails("pthread_create") ? errno : next(thread, attributes, start, argument);
 }
 extern "C" int fcntl(int fd, int command, ...) {
@@ -123,8 +133,11 @@ struct Caught {
   const char* name;
   int error;
 };
-const Caught calls[] = {{"fork", EAGAIN},     {"memfd_create", EMFILE}, {"fallocate", ENOSPC},  {"mmap", ENOMEM},    {"eventfd", EMFILE},    {"socketpair", EMFILE}, {"pipe2", EMFILE},
-                      {"epoll_create1", EMFILE}, {"epoll_ctl", ENOSPC},    {"fcntl", EMFILE},      {"pidfd_open", EMFILE}, {"sendmsg", ENOBUFS}, {"pthread_create", EAGAIN}};
+const Caught calls[] = {{"fork", EAGAIN},          {"memfd_create", EMFILE},  {"fallocate", ENOSPC},
+                        {"mmap", ENOMEM},          {"eventfd", EMFILE},       {"socketpair", EMFILE},
+                        {"pipe2", EMFILE},         {"epoll_create1", EMFILE}, {"epoll_ctl", ENOSPC},
+                        {"fcntl", EMFILE},         {"pidfd_open", EMFILE},    {"sendmsg", ENOBUFS},
+                        {"pthread_create", EAGAIN}};
 
 int number(int value) {
   log_info("number {}", value);
@@ -138,8 +151,8 @@ std::vector<int> twice(std::vector<int> values) {
 
 struct Lived {
   int errors = 0;
-  std::string wrong;   // an error that is none of ours
-  std::string words;   // what ours said, and the log
+  std::string wrong;  // an error that is none of ours
+  std::string words;  // what ours said, and the log
 };
 
 template <class F>
@@ -149,7 +162,8 @@ void attempt(Lived& outcome, F&& step) {
   } catch (const Error& error) {
     ++outcome.errors;
     outcome.words += dynamic_cast<const std::exception&>(error).what();
-    if (const auto* const broken = dynamic_cast<const BrokenProcessPool*>(&error); broken != nullptr && broken->cause()) {
+    if (const auto* const broken = dynamic_cast<const BrokenProcessPool*>(&error);
+        broken != nullptr && broken->cause()) {
       try {
         std::rethrow_exception(broken->cause());
       } catch (const std::exception& cause) {
@@ -190,8 +204,7 @@ Lived live(StartMethod method) {
       try {
         future.get();
         outcome.wrong += "a kill without a loss\n";
-      } catch (const WorkerLost&) {
-      }
+      } catch (const WorkerLost&) {}
     });
     check([&] { return pool.submit(number, 2); }, 2);
     std::vector<int> many(50'000);
@@ -217,23 +230,27 @@ int try_all(StartMethod method, const Caught& call, bool others, int most) {
   int reached = 0;
   for (int k = 1; k <= most; ++k) {
     CAPTURE(k);
-    // Boost.Asio leaves a descriptor behind where its reactor cannot be made whole, and Boost.Process where a pidfd cannot be watched.
+    // Boost.Asio leaves a descriptor behind where its reactor cannot be made whole, and Boost.Process where a
+    // pidfd cannot be watched.
     const std::string name{call.name};
     std::optional<ResourceAudit> audit;
-    if (method == StartMethod::fork || (name != "eventfd" && name != "epoll_create1" && name != "epoll_ctl")) audit.emplace();
+    if (method == StartMethod::fork || (name != "eventfd" && name != "epoll_create1" && name != "epoll_ctl"))
+      audit.emplace();
     now.parent = ::getpid();
     now.others = others;
     now.number = k;
     now.seen = 0;
     now.error = call.error;
     now.call = call.name;
-    if (std::getenv("KINDRED_TEST_VERBOSE") != nullptr) std::fprintf(stderr, "%s %s %d\n", std::string{to_string(method)}.c_str(), call.name, k);
+    if (std::getenv("KINDRED_TEST_VERBOSE") != nullptr)
+      std::fprintf(stderr, "%s %s %d\n", std::string{to_string(method)}.c_str(), call.name, k);
     const Lived outcome = live(method);
     now.call = nullptr;
     const bool struck = now.seen >= k;
     CHECK_MESSAGE(outcome.wrong.empty(), outcome.wrong);
     if (outcome.errors != 0 && struck && !others) {
-      const bool named = contains(outcome.words, call.name) && contains(outcome.words, std::strerror(call.error));
+      const bool named =
+          contains(outcome.words, call.name) && contains(outcome.words, std::strerror(call.error));
       CHECK_MESSAGE(named, outcome.words);
     }
     if (!struck) CHECK_MESSAGE(outcome.errors == 0, outcome.words);
@@ -246,7 +263,8 @@ int try_all(StartMethod method, const Caught& call, bool others, int most) {
 
 }  // namespace
 
-TEST_CASE_EACH_START_METHOD("whichever call of the parent fails, all works, or an error names it; nothing hangs, nothing is left (row 22, B56, C67)") {
+TEST_CASE_EACH_START_METHOD(
+    "whichever call of the parent fails, all works, or an error names it; nothing hangs, nothing is left (row 22, B56, C67)") {
   if (!KINDRED_TEST_CATCHES_CALLS) KINDRED_SKIP("a sanitizer catches these calls itself");
   const test::Deadline deadline{long_run() ? 1500s : 120s};
   std::string text;
@@ -261,7 +279,8 @@ TEST_CASE_EACH_START_METHOD("whichever call of the parent fails, all works, or a
   scorecard(22, fmt::format("{} calls of the parent failed, one at a time", sum));
 }
 
-TEST_CASE("whichever call of a fork server or worker fails, all works, or there is an error; nothing hangs, nothing is left (row 22)") {
+TEST_CASE(
+    "whichever call of a fork server or worker fails, all works, or there is an error; nothing hangs, nothing is left (row 22)") {
   if (!KINDRED_TEST_CATCHES_CALLS) KINDRED_SKIP("a sanitizer catches these calls itself");
   const test::Deadline deadline{long_run() ? 1500s : 120s};
   std::string text;
@@ -279,19 +298,25 @@ TEST_CASE("whichever call of a fork server or worker fails, all works, or there 
 namespace {
 
 // A pool under a limit, then one after it: the first may fail with errors of ours, the second may not fail.
-void with_limit(StartMethod method, int resource, rlim_t limit, const std::function<std::string(const Lived&)>& judge) {
+void with_limit(StartMethod method, int resource, rlim_t limit,
+                const std::function<std::string(const Lived&)>& judge) {
   const auto outcome = run_forked(
       [&] {
         rlimit before{};
-        if (::getrlimit(static_cast<__rlimit_resource>(resource), &before) != 0) throw std::runtime_error{"getrlimit"};
+        if (::getrlimit(static_cast<__rlimit_resource>(resource), &before) != 0)
+          throw std::runtime_error{"getrlimit"};
         const rlimit lowered{.rlim_cur = limit, .rlim_max = before.rlim_max};
-        if (::setrlimit(static_cast<__rlimit_resource>(resource), &lowered) != 0) throw std::runtime_error{"setrlimit"};
+        if (::setrlimit(static_cast<__rlimit_resource>(resource), &lowered) != 0)
+          throw std::runtime_error{"setrlimit"};
         const Lived limited = live(method);
-        if (::setrlimit(static_cast<__rlimit_resource>(resource), &before) != 0) throw std::runtime_error{"setrlimit back"};
+        if (::setrlimit(static_cast<__rlimit_resource>(resource), &before) != 0)
+          throw std::runtime_error{"setrlimit back"};
         if (!limited.wrong.empty()) throw std::runtime_error{"under the limit: " + limited.wrong};
-        if (const auto complaint = judge(limited); !complaint.empty()) throw std::runtime_error{complaint + ": " + limited.words};
+        if (const auto complaint = judge(limited); !complaint.empty())
+          throw std::runtime_error{complaint + ": " + limited.words};
         const Lived after = live(method);
-        if (!after.wrong.empty() || after.errors != 0) throw std::runtime_error{"after the limit: " + after.wrong + after.words};
+        if (!after.wrong.empty() || after.errors != 0)
+          throw std::runtime_error{"after the limit: " + after.wrong + after.words};
         if (!descendants(::getpid()).empty()) throw std::runtime_error{"processes are left"};
       },
       50s);
@@ -314,13 +339,19 @@ std::size_t address_space() {
 
 }  // namespace
 
-TEST_CASE_EACH_START_METHOD("without descriptors, memory or room for shared memory there are clear errors, and all works when they are back (rows 23, 24, B57, B58)") {
-  if (!KINDRED_TEST_CATCHES_CALLS) KINDRED_SKIP("a sanitizer's shadow is larger than any limit, and it looks through a pipe whether an object is there");
+TEST_CASE_EACH_START_METHOD(
+    "without descriptors, memory or room for shared memory there are clear errors, and all works when they are back (rows 23, 24, B57, B58)") {
+  if (!KINDRED_TEST_CATCHES_CALLS)
+    KINDRED_SKIP(
+        "a sanitizer's shadow is larger than any limit, and it looks through a pipe whether an object is there");
   const auto open = open_now();
   for (const unsigned more : {0U, 2U, 5U, 8U, 12U, 16U, 20U, 26U}) {
     CAPTURE(more);
     with_limit(method, RLIMIT_NOFILE, open + more, [](const Lived& outcome) {
-      return outcome.errors == 0 || contains(outcome.words, "ulimit -n") || contains(outcome.words, std::strerror(EMFILE)) ? std::string{} : "no word of descriptors";
+      return outcome.errors == 0 || contains(outcome.words, "ulimit -n") ||
+                     contains(outcome.words, std::strerror(EMFILE))
+                 ? std::string{}
+                 : "no word of descriptors";
     });
   }
   for (const std::size_t megabytes : {1U, 4U, 24U}) {
@@ -328,17 +359,22 @@ TEST_CASE_EACH_START_METHOD("without descriptors, memory or room for shared memo
     with_limit(method, RLIMIT_AS, address_space() + (megabytes << 20U), any_of_ours);
   }
   with_limit(method, RLIMIT_FSIZE, 64 * 1024, [](const Lived& outcome) {
-    return outcome.errors != 0 && contains(outcome.words, "bytes of shared memory") ? std::string{} : "no word of shared memory";
+    return outcome.errors != 0 && contains(outcome.words, "bytes of shared memory")
+               ? std::string{}
+               : "no word of shared memory";
   });
   scorecard(23, "RLIMIT_NOFILE at 8 values, RLIMIT_AS at 3: clear errors, and recovery");
   scorecard(24, "no room for a segment: an error with sizes, 0 signals, and recovery");
 }
 
-TEST_CASE_EACH_START_METHOD("without processes to be had there are clear errors, and all works when there are some (row 23)") {
+TEST_CASE_EACH_START_METHOD(
+    "without processes to be had there are clear errors, and all works when there are some (row 23)") {
   const auto outcome = run_forked(
       [&] {
         // The limit does not hold for root: another user, whom nobody else is.
-        if (::getuid() == 0 && (::setresgid(61234, 61234, 61234) != 0 || ::setresuid(61234, 61234, 61234) != 0)) throw std::runtime_error{"setresuid"};
+        if (::getuid() == 0 &&
+            (::setresgid(61234, 61234, 61234) != 0 || ::setresuid(61234, 61234, 61234) != 0))
+          throw std::runtime_error{"setresuid"};
         ::prctl(PR_SET_DUMPABLE, 1);
         rlimit before{};
         ::getrlimit(RLIMIT_NPROC, &before);
@@ -346,10 +382,13 @@ TEST_CASE_EACH_START_METHOD("without processes to be had there are clear errors,
         ::setrlimit(RLIMIT_NPROC, &none);
         const Lived limited = live(method);
         ::setrlimit(RLIMIT_NPROC, &before);
-        if (!limited.wrong.empty() || limited.errors == 0) throw std::runtime_error{"under the limit: " + limited.wrong + limited.words};
-        if (!contains(limited.words, std::strerror(EAGAIN))) throw std::runtime_error{"no word of processes: " + limited.words};
+        if (!limited.wrong.empty() || limited.errors == 0)
+          throw std::runtime_error{"under the limit: " + limited.wrong + limited.words};
+        if (!contains(limited.words, std::strerror(EAGAIN)))
+          throw std::runtime_error{"no word of processes: " + limited.words};
         const Lived after = live(method);
-        if (!after.wrong.empty() || after.errors != 0) throw std::runtime_error{"after the limit: " + after.wrong + after.words};
+        if (!after.wrong.empty() || after.errors != 0)
+          throw std::runtime_error{"after the limit: " + after.wrong + after.words};
       },
       50s);
   CHECK_MESSAGE(outcome.code == 0, to_string(outcome));

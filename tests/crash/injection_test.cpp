@@ -1,5 +1,6 @@
-// Every named place of the protocol, times what may happen there: the process is killed, stopped (and then killed or continued), delayed, or the
-// system call fails. The names are read out of the sources; one that no run comes by is an error. Row 7's and 13's deterministic half.
+// Every named place of the protocol, times what may happen there: the process is killed, stopped (and then
+// killed or continued), delayed, or the system call fails. The names are read out of the sources; one that no
+// run comes by is an error. Row 7's and 13's deterministic half.
 // ctest: TIMEOUT 6000 COST 500
 #include <algorithm>
 #include <atomic>
@@ -34,7 +35,10 @@ using namespace kindred::test;
 using namespace std::chrono_literals;
 
 #if !defined(KINDRED_INJECTION)
-TEST_CASE("every injection point with every action") { KINDRED_SKIP("this build has no injection points: configure with KINDRED_INJECTION=ON, as the dev preset does"); }
+TEST_CASE("every injection point with every action") {
+  KINDRED_SKIP(
+      "this build has no injection points: configure with KINDRED_INJECTION=ON, as the dev preset does");
+}
 #else
 
 namespace {
@@ -70,7 +74,8 @@ class Injection {
     kindred::internal::injection_control = kindred::internal::map_injection(path_.c_str());
     REQUIRE(kindred::internal::injection_control != nullptr);
     control().parent_pid = static_cast<std::uint32_t>(::getpid());
-    warden_ = std::thread{[this, seen = control().fired.load()] { watch(seen); }};  // read here: the thread may begin late
+    warden_ = std::thread{
+        [this, seen = control().fired.load()] { watch(seen); }};  // read here: the thread may begin late
   }
   Injection(const Injection&) = delete;
   Injection& operator=(const Injection&) = delete;
@@ -85,7 +90,8 @@ class Injection {
   static InjectionControl& control() { return *kindred::internal::injection_control; }
 
   /// `meanwhile`: done by the warden while the process is stopped.
-  void arm(const std::string& name, InjectedAction action, std::uint32_t hit, std::uint32_t value, bool kill_after, std::function<void()> meanwhile = {}) {
+  void arm(const std::string& name, InjectedAction action, std::uint32_t hit, std::uint32_t value,
+           bool kill_after, std::function<void()> meanwhile = {}) {
     control().armed = 0;
     kill_after_ = kill_after;
     meanwhile_ = std::move(meanwhile);
@@ -159,7 +165,8 @@ struct Tally {
   std::string what;  ///< of the first other
 };
 
-// One pool that comes by everywhere: initializer, calls, records, large values, full rings, cancels of all kinds, recycling, finalizer.
+// One pool that comes by everywhere: initializer, calls, records, large values, full rings, cancels of all
+// kinds, recycling, finalizer.
 Tally run_once(StartMethod method) {
   Tally tally;
   std::map<std::string, int> delivered;
@@ -180,7 +187,11 @@ Tally run_once(StartMethod method) {
     return false;
   };
   try {
-    ExecutorOptions options{.start_method = method, .max_workers = 2, .initializer = begin_worker, .finalizer = end_worker, .max_tasks_per_worker = 60,
+    ExecutorOptions options{.start_method = method,
+                            .max_workers = 2,
+                            .initializer = begin_worker,
+                            .finalizer = end_worker,
+                            .max_tasks_per_worker = 60,
                             .restart_limit = {.count = 1000, .period = 10s}};
     if (method == StartMethod::forkserver) options.preload = {preload};
     ProcessPoolExecutor pool{entry(), options};
@@ -203,7 +214,8 @@ Tally run_once(StartMethod method) {
     std::vector<std::optional<Future<std::vector<int>>>> large;
     for (int i = 0; i < 2; ++i) large.push_back(submitted(reversed, numbers));
     for (std::size_t x = 0; x < small.size(); ++x) {
-      if (small[x] && end_of(*small[x], 3 * static_cast<std::int64_t>(x))) succeeded.push_back(static_cast<std::int64_t>(x));
+      if (small[x] && end_of(*small[x], 3 * static_cast<std::int64_t>(x)))
+        succeeded.push_back(static_cast<std::int64_t>(x));
     }
     for (auto& future : large) {
       if (future) end_of(*future, backwards);
@@ -234,7 +246,8 @@ Tally run_once(StartMethod method) {
       if (future) end_of(*future, 7);
     }
     for (std::size_t i = 0; i < behind.size(); ++i) {
-      if (behind[i] && end_of(*behind[i], 3 * static_cast<std::int64_t>(100 + i))) succeeded.push_back(static_cast<std::int64_t>(100 + i));
+      if (behind[i] && end_of(*behind[i], 3 * static_cast<std::int64_t>(100 + i)))
+        succeeded.push_back(static_cast<std::int64_t>(100 + i));
     }
   } catch (const SystemError&) {
     ++tally.refused;  // by the constructor
@@ -242,11 +255,13 @@ Tally run_once(StartMethod method) {
   for (const auto x : succeeded) {
     for (const char* const word : {"begins ", "ends "}) {
       const int count = delivered[word + std::to_string(x)];
-      if (count != 1 && ++tally.wrong == 1) tally.what = word + std::to_string(x) + " is there " + std::to_string(count) + " times";
+      if (count != 1 && ++tally.wrong == 1)
+        tally.what = word + std::to_string(x) + " is there " + std::to_string(count) + " times";
     }
   }
   for (const auto& [message, count] : delivered) {
-    if (count > 1 && message.rfind("a worker", 0) != 0 && ++tally.wrong == 1) tally.what = message + " came " + std::to_string(count) + " times";
+    if (count > 1 && message.rfind("a worker", 0) != 0 && ++tally.wrong == 1)
+      tally.what = message + " came " + std::to_string(count) + " times";
   }
   return tally;
 }
@@ -256,10 +271,12 @@ std::set<std::string> all_points() {
   std::set<std::string> names;
   const std::regex pattern{R"re(KINDRED_INJECTION_(POINT|FAILS)\("([a-z_.]+)"\))re"};
   for (const char* const library : {"/libpool", "/liblog"}) {
-    for (const auto& file : std::filesystem::recursive_directory_iterator{std::string{KINDRED_SOURCE_DIR} + library}) {
+    for (const auto& file :
+         std::filesystem::recursive_directory_iterator{std::string{KINDRED_SOURCE_DIR} + library}) {
       if (!file.is_regular_file() || file.path().filename() == "injection.hpp") continue;
       const auto text = read_file(file.path().string());
-      for (std::sregex_iterator at{text.begin(), text.end(), pattern}, end; at != end; ++at) names.insert((*at)[2]);
+      for (std::sregex_iterator at{text.begin(), text.end(), pattern}, end; at != end; ++at)
+        names.insert((*at)[2]);
     }
   }
   return names;
@@ -276,7 +293,9 @@ struct Trial {
 
 std::vector<Trial> trials_of(const std::string& name) {
   std::vector<Trial> trials;
-  const std::vector<std::uint32_t> hits = long_run() || begins_with(name, "fail.") ? std::vector<std::uint32_t>{1, 2, 3, 5} : std::vector<std::uint32_t>{1};
+  const std::vector<std::uint32_t> hits = long_run() || begins_with(name, "fail.")
+                                              ? std::vector<std::uint32_t>{1, 2, 3, 5}
+                                              : std::vector<std::uint32_t>{1};
   for (const auto hit : hits) {
     if (begins_with(name, "fail.")) {
       trials.push_back({InjectedAction::fail, hit, false, "the call fails"});
@@ -300,7 +319,8 @@ int fired_in_all = 0;
 
 }  // namespace
 
-TEST_CASE_EACH_START_METHOD("every injection point with every action: each future ends once and rightly, a kill costs one task at most") {
+TEST_CASE_EACH_START_METHOD(
+    "every injection point with every action: each future ends once and rightly, a kill costs one task at most") {
   const Deadline deadline{long_run() ? 1800s : 240s};
   Injection injection;
   ResourceAudit audit;
@@ -311,20 +331,27 @@ TEST_CASE_EACH_START_METHOD("every injection point with every action: each futur
   const auto which = static_cast<std::size_t>(methods_run++);
   std::size_t index = 0;
   int runs = 0;
-  const char* const only = std::getenv("KINDRED_TEST_POINTS");  // a regular expression: only these, under each start method
+  const char* const only =
+      std::getenv("KINDRED_TEST_POINTS");  // a regular expression: only these, under each start method
   for (const auto& name : reached) {
-    // The short run has each point once, under one of the start methods that come by; the calls that fail under each.
-    if (only != nullptr ? !std::regex_match(name, std::regex{only}) : !long_run() && !begins_with(name, "fail.") && index++ % 3 != which) continue;
+    // The short run has each point once, under one of the start methods that come by; the calls that fail
+    // under each.
+    if (only != nullptr ? !std::regex_match(name, std::regex{only})
+                        : !long_run() && !begins_with(name, "fail.") && index++ % 3 != which)
+      continue;
     for (const Trial& trial : trials_of(name)) {
       const int killed_before = injection.killed();
-      injection.arm(name, trial.action, trial.hit, trial.action == InjectedAction::fail ? EMFILE : 3, trial.kill_after);
+      injection.arm(name, trial.action, trial.hit, trial.action == InjectedAction::fail ? EMFILE : 3,
+                    trial.kill_after);
       const Tally tally = run_once(method);
       const bool fired = injection.disarm();
       ++runs;
       fired_in_all += fired ? 1 : 0;
-      const int kills = injection.killed() - killed_before + (fired && trial.action == InjectedAction::kill ? 1 : 0);
-      INFO(std::string{name}, ", hit ", trial.hit, ": ", std::string{trial.words} + (fired ? "" : " (not reached)"), ": right ", tally.right, ", lost ", tally.lost, ", cancelled ",
-           tally.cancelled, ", refused ", tally.refused, "; ", tally.what);
+      const int kills =
+          injection.killed() - killed_before + (fired && trial.action == InjectedAction::kill ? 1 : 0);
+      INFO(std::string{name}, ", hit ", trial.hit, ": ",
+           std::string{trial.words} + (fired ? "" : " (not reached)"), ": right ", tally.right, ", lost ",
+           tally.lost, ", cancelled ", tally.cancelled, ", refused ", tally.refused, "; ", tally.what);
       CHECK(tally.wrong == 0);
       CHECK(tally.other == 0);
       CHECK(tally.lost <= (begins_with(name, "server.") && trial.action == InjectedAction::kill ? 0 : kills));
@@ -334,10 +361,15 @@ TEST_CASE_EACH_START_METHOD("every injection point with every action: each futur
   }
   reached_by_any.merge(Injection::reached());
   MESSAGE(runs, " runs, ", reached.size(), " points under this start method");
-  scorecard(13, fmt::format("{} runs over {} injection points, servers killed at theirs: at most one task lost a kill of a worker, none a kill of a server", runs, reached.size()));
+  scorecard(
+      13,
+      fmt::format(
+          "{} runs over {} injection points, servers killed at theirs: at most one task lost a kill of a worker, none a kill of a server",
+          runs, reached.size()));
 }
 
-TEST_CASE_EACH_START_METHOD("a worker that is killed right after the commit has delivered its value, each time (row 3)") {
+TEST_CASE_EACH_START_METHOD(
+    "a worker that is killed right after the commit has delivered its value, each time (row 3)") {
   const Deadline deadline{long_run() ? 600s : 120s};
   Injection injection;
   ResourceAudit audit;
@@ -350,8 +382,10 @@ TEST_CASE_EACH_START_METHOD("a worker that is killed right after the commit has 
     for (int round = 0; round < rounds; ++round) {
       injection.arm("worker.result.published", InjectedAction::kill, 1, 0, false);
       auto future = pool.submit(triple, std::int64_t{round});
-      // Nobody asks for the result before the worker has been found dead: what it committed is taken in by the burial.
-      while (Injection::control().pid == 0) std::this_thread::sleep_for(100us);  // told after the hit is counted
+      // Nobody asks for the result before the worker has been found dead: what it committed is taken in by
+      // the burial.
+      while (Injection::control().pid == 0)
+        std::this_thread::sleep_for(100us);  // told after the hit is counted
       const auto pid = Injection::control().pid.load();
       const auto lives = [&] {
         const auto pids = pool.worker_pids();
@@ -386,8 +420,10 @@ TEST_CASE("a worker that sleeps, or is about to, wakes for a call that comes lat
       CHECK(future.get() == value);
     };
     ends(pool.submit(triple, std::int64_t{1}), 3);
-    for (const char* const point : {"parent.hand.before_publish", "parent.hand.published", "parent.wake.before_raise", "worker.sleep.said", "worker.sleep.before_futex",
-                                    "worker.result.before_publish", "worker.result.published", "parent.arm.armed", "parent.wait.before_sleep"}) {
+    for (const char* const point :
+         {"parent.hand.before_publish", "parent.hand.published", "parent.wake.before_raise",
+          "worker.sleep.said", "worker.sleep.before_futex", "worker.result.before_publish",
+          "worker.result.published", "parent.arm.armed", "parent.wait.before_sleep"}) {
       for (int round = 0; round < 4; ++round) {
         INFO(std::string{point}, ", round ", round);
         std::this_thread::sleep_for(round % 2 == 0 ? 2ms : 0ms);  // asleep, or not yet: both must do
@@ -397,7 +433,8 @@ TEST_CASE("a worker that sleeps, or is about to, wakes for a call that comes lat
       }
     }
     // It stands there, and only then the next call comes.
-    for (const char* const point : {"worker.sleep.before_saying", "worker.sleep.said", "worker.sleep.before_futex"}) {
+    for (const char* const point :
+         {"worker.sleep.before_saying", "worker.sleep.said", "worker.sleep.before_futex"}) {
       for (int round = 0; round < 3; ++round) {
         INFO(std::string{point}, ", while it stands there, round ", round);
         injection.arm(point, InjectedAction::sleep, 1, 20, false);
@@ -435,7 +472,8 @@ TEST_CASE("a worker whose parent died before it was bound to its life ends at on
     INFO(std::string{method});
     Injection injection;
     ResourceAudit audit;
-    // The warden leaves it stopped: `sleep` with so long a time that only the death of the parent comes in between.
+    // The warden leaves it stopped: `sleep` with so long a time that only the death of the parent comes in
+    // between.
     injection.arm("worker.bootstrap.before_binding", InjectedAction::sleep, 1, 300, false);
     Program parent{victim("orphaned_pool"), {method, "starting"}};
     while (Injection::control().hits == 0) std::this_thread::sleep_for(1ms);
@@ -444,7 +482,8 @@ TEST_CASE("a worker whose parent died before it was bound to its life ends at on
     (void)parent.wait();
     // It wakes in an instant, binds itself, and finds the other end closed.
     const auto until = std::chrono::steady_clock::now() + 10s;
-    while (process_exists(worker) && std::chrono::steady_clock::now() < until) std::this_thread::sleep_for(1ms);
+    while (process_exists(worker) && std::chrono::steady_clock::now() < until)
+      std::this_thread::sleep_for(1ms);
     const bool gone = !process_exists(worker);
     if (!gone) ::kill(worker, SIGKILL);
     CHECK(gone);
@@ -452,7 +491,8 @@ TEST_CASE("a worker whose parent died before it was bound to its life ends at on
   }
 }
 
-TEST_CASE("a writer that finds its lane full gives nothing up that the collector takes before it comes to that (row 4)") {
+TEST_CASE(
+    "a writer that finds its lane full gives nothing up that the collector takes before it comes to that (row 4)") {
   using namespace kindred::internal;
   struct Shared {
     LaneLines<> lines;
@@ -460,7 +500,8 @@ TEST_CASE("a writer that finds its lane full gives nothing up that the collector
   };
   Injection injection;
   ResourceAudit audit;
-  void* const memory = ::mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  void* const memory =
+      ::mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   REQUIRE(memory != MAP_FAILED);
   Shared& shared = *::new (memory) Shared{};
   constexpr std::uint32_t bytes = 64;
@@ -522,7 +563,8 @@ TEST_CASE("a future is dropped while its task is handed out, timed, and ends: it
       const auto before = pool.submit(await, first);
       while (!before.running()) std::this_thread::sleep_for(200us);  // the other one would pass it by
       // With a priority it waits here until the worker is free, and its time limit's timer is set then.
-      std::optional<Future<std::int64_t>> dropped = pool.submit(TaskOptions{.timeout = 1h, .priority = 1}, await, second);
+      std::optional<Future<std::int64_t>> dropped =
+          pool.submit(TaskOptions{.timeout = 1h, .priority = 1}, await, second);
       if (round % 2 == 0) second.set();  // then it has ended, too, before the other thread gets the lock
       injection.arm("parent.forget.before_lock", InjectedAction::sleep, 1, 30, false);
       std::thread dropper{[&] { dropped.reset(); }};
@@ -546,9 +588,11 @@ void say(const char* what) { log_info("said {}", what); }
 TEST_CASE("a record whose pool ends while it is being written is in the log or on stderr") {
   Injection injection;
   for (const int known : {0, 1}) {  // is the call known to its lane already?
-    injection.arm("log.before_entering", InjectedAction::sleep, static_cast<std::uint32_t>(1 + known), 200, false);
+    injection.arm("log.before_entering", InjectedAction::sleep, static_cast<std::uint32_t>(1 + known), 200,
+                  false);
     const auto outcome = run_forked([known, before = Injection::control().fired.load()] {
-      auto pool = std::make_unique<ProcessPoolExecutor>(entry(), ExecutorOptions{.start_method = StartMethod::fork, .max_workers = 1});
+      auto pool = std::make_unique<ProcessPoolExecutor>(
+          entry(), ExecutorOptions{.start_method = StartMethod::fork, .max_workers = 1});
       std::vector<std::string> messages;
       pool->logger().add_sink([&](const LogRecord& record) { messages.push_back(record.message); });
       std::thread writer{[known] {
@@ -570,9 +614,11 @@ TEST_CASE("a record whose pool ends while it is being written is in the log or o
 }
 
 TEST_CASE("no injection point is left out") {
-  if (methods_run < 3 || std::getenv("KINDRED_TEST_POINTS") != nullptr) KINDRED_SKIP("the cases before it were not all run");
+  if (methods_run < 3 || std::getenv("KINDRED_TEST_POINTS") != nullptr)
+    KINDRED_SKIP("the cases before it were not all run");
   for (const auto& name : all_points()) {
-    CHECK_MESSAGE(reached_by_any.contains(name), name, " was never reached: make run_once come by, or take it out");
+    CHECK_MESSAGE(reached_by_any.contains(name), name,
+                  " was never reached: make run_once come by, or take it out");
   }
   CHECK(all_points().size() > 60);
   CHECK(fired_in_all > 60);

@@ -1,5 +1,5 @@
-// Workers are killed at random times under load. The seed is printed; an oracle outside the pool judges: the tasks' own results, and the
-// records that reached a sink. Rows 1, 2, 4 and 11 of the reliability table.
+// Workers are killed at random times under load. The seed is printed; an oracle outside the pool judges: the
+// tasks' own results, and the records that reached a sink. Rows 1, 2, 4 and 11 of the reliability table.
 #include <atomic>
 #include <csignal>
 #include <cstdlib>
@@ -37,7 +37,8 @@ unsigned chosen_seed() {
 
 }  // namespace
 
-TEST_CASE_EACH_START_METHOD("a hundred random kills under load lose one task each at most, no committed record, and hang nobody (rows 1, 2, 4, 9)") {
+TEST_CASE_EACH_START_METHOD(
+    "a hundred random kills under load lose one task each at most, no committed record, and hang nobody (rows 1, 2, 4, 9)") {
   ResourceAudit audit;
   const unsigned seed = chosen_seed();
   MESSAGE("seed (KINDRED_TEST_SEED): ", seed);
@@ -54,7 +55,9 @@ TEST_CASE_EACH_START_METHOD("a hundred random kills under load lose one task eac
   std::atomic<std::int64_t> progress{0};
   std::uint64_t counted_by_pool = 0;
   {
-    ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 3, .restart_limit = {.count = 10'000, .period = 10s}}};
+    ProcessPoolExecutor pool{
+        entry(),
+        {.start_method = method, .max_workers = 3, .restart_limit = {.count = 10'000, .period = 10s}}};
     pool.logger().add_sink([&](const LogRecord& record) {
       if (record.origin == Origin::log) ++delivered[record.message];
     });
@@ -62,7 +65,8 @@ TEST_CASE_EACH_START_METHOD("a hundred random kills under load lose one task eac
     std::thread killer{[&] {
       std::mt19937 random{seed};
       while (!stop) {
-        // The instant is what is random here. A kill is followed by progress, or no worker would ever live long enough to run a task.
+        // The instant is what is random here. A kill is followed by progress, or no worker would ever live
+        // long enough to run a task.
         const auto seen = progress.load();
         std::this_thread::sleep_for(std::chrono::microseconds{random() % 3000});
         while (progress == seen && !stop) std::this_thread::yield();
@@ -99,11 +103,12 @@ TEST_CASE_EACH_START_METHOD("a hundred random kills under load lose one task eac
   CHECK(right + lost == tasks);
   CHECK(lost <= killed.load());
   CHECK(counted_by_pool == static_cast<std::uint64_t>(lost));
-  // A task that succeeded had committed both its records before its result: each is there once. A lost one may have committed some: at most once each
-  // per attempt, and there was one.
+  // A task that succeeded had committed both its records before its result: each is there once. A lost one
+  // may have committed some: at most once each per attempt, and there was one.
   std::int64_t missing = 0;
   for (const auto x : succeeded) {
-    if (delivered["begins " + std::to_string(x)] != 1 || delivered["ends " + std::to_string(x)] != 1) ++missing;
+    if (delivered["begins " + std::to_string(x)] != 1 || delivered["ends " + std::to_string(x)] != 1)
+      ++missing;
   }
   CHECK(missing == 0);
   int twice = 0;

@@ -1,5 +1,6 @@
-// Process numbers are used again: dead workers' numbers, each at once, are given to processes that are not the pool's. Whatever the pool does afterwards, no
-// signal may reach them. In a process number space of its own, where the number of the next process can be chosen, so that nobody else is concerned. Row 19.
+// Process numbers are used again: dead workers' numbers, each at once, are given to processes that are not
+// the pool's. Whatever the pool does afterwards, no signal may reach them. In a process number space of its
+// own, where the number of the next process can be chosen, so that nobody else is concerned. Row 19.
 #include <atomic>
 #include <cerrno>
 #include <csignal>
@@ -38,8 +39,9 @@ void stay() {
   for (;;) ::pause();
 }
 
-// What a foreign process does: leads a group of its own number, as a worker does, and ends with 0 when it is asked to by SIGRTMAX from its parent. Any other
-// signal is told by its exit status. All signals are blocked when it begins.
+// What a foreign process does: leads a group of its own number, as a worker does, and ends with 0 when it is
+// asked to by SIGRTMAX from its parent. Any other signal is told by its exit status. All signals are blocked
+// when it begins.
 [[noreturn]] void be_foreign(pid_t parent) {
   ::setpgid(0, 0);
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -50,21 +52,23 @@ void stay() {
   for (;;) {
     if (::sigwaitinfo(&all, &info) < 0) continue;
     if (info.si_signo == SIGRTMAX && info.si_code == SI_QUEUE && info.si_pid == parent) ::_exit(0);
-    // Whoever signals from outside this space (its number here is 0) is not the pool: other tests, which know some number of this machine, and whoever
-    // stops and continues all of its processes.
+    // Whoever signals from outside this space (its number here is 0) is not the pool: other tests, which know
+    // some number of this machine, and whoever stops and continues all of its processes.
     if (info.si_code <= 0 && info.si_pid == 0) continue;
-    ::dprintf(2, "process %d met signal %d (code %d) of process %d\n", static_cast<int>(::getpid()), info.si_signo, info.si_code, static_cast<int>(info.si_pid));
+    ::dprintf(2, "process %d met signal %d (code %d) of process %d\n", static_cast<int>(::getpid()),
+              info.si_signo, info.si_code, static_cast<int>(info.si_pid));
     ::_exit(info.si_signo);
   }
 }
 
-/// The host of the pool: it waits for all children, as some programs do, so a worker of `spawn` is reaped before the pool knows of its death. Each number
-/// that is free is taken at once.
+/// The host of the pool: it waits for all children, as some programs do, so a worker of `spawn` is reaped
+/// before the pool knows of its death. Each number that is free is taken at once.
 class Host {
  public:
   Host() : next_{::open("/proc/sys/kernel/ns_last_pid", O_WRONLY | O_CLOEXEC)} {
     if (next_ < 0 || !choose(::getpid() + 1000)) {
-      std::fprintf(stderr, "the number of the next process cannot be chosen: ns_last_pid: %s\n", std::strerror(errno));
+      std::fprintf(stderr, "the number of the next process cannot be chosen: ns_last_pid: %s\n",
+                   std::strerror(errno));
       ::_exit(cannot_be_done);
     }
     waits_ = std::thread{[this] { wait_for_all(); }};
@@ -107,7 +111,8 @@ class Host {
       }
       if (*status == 0) continue;
       ++struck;
-      std::fprintf(stderr, "process %d, which is not the pool's, met signal %d\n", pid, WIFSIGNALED(*status) ? WTERMSIG(*status) : WEXITSTATUS(*status));
+      std::fprintf(stderr, "process %d, which is not the pool's, met signal %d\n", pid,
+                   WIFSIGNALED(*status) ? WTERMSIG(*status) : WEXITSTATUS(*status));
     }
     return {all, struck};
   }
@@ -134,13 +139,16 @@ class Host {
   void wait_for_all() {
     while (!cease_) {
       {
-        // Under the lock already when the number becomes free: else the other thread may give it away before it is noted whose end this was.
+        // Under the lock already when the number becomes free: else the other thread may give it away before
+        // it is noted whose end this was.
         const std::scoped_lock lock{mutex_};
         int status = 0;
         const pid_t pid = ::waitpid(-1, &status, WNOHANG | __WALL);
         if (pid > 0) {
-          if (const auto place = foreign_.find(pid); place != foreign_.end()) place->second = status;
-          else if (pid == expected_) (void)make_foreign(pid);
+          if (const auto place = foreign_.find(pid); place != foreign_.end())
+            place->second = status;
+          else if (pid == expected_)
+            (void)make_foreign(pid);
           continue;
         }
       }
@@ -160,7 +168,11 @@ void run(StartMethod method, int rounds) {
   Host host;
   int given_away = 0;
   {
-    ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1, .restart_limit = {.count = 1'000'000}, .terminate_grace = 30ms}};
+    ProcessPoolExecutor pool{entry(),
+                             {.start_method = method,
+                              .max_workers = 1,
+                              .restart_limit = {.count = 1'000'000},
+                              .terminate_grace = 30ms}};
     pool.logger().add_sink([](const LogRecord&) {});
     for (int round = 0; round < rounds; ++round) {
       const auto pid = static_cast<pid_t>(pool.submit({.retries = 5}, pid_of_worker).get());
@@ -169,10 +181,12 @@ void run(StartMethod method, int rounds) {
       switch (round % 6) {
         case 0: ::kill(pid, SIGKILL); break;  // from outside, while it is idle
         case 1: last = pool.submit(kill_itself); break;
-        case 2: last = pool.submit({.timeout = 5ms}, stay); break;  // ends by SIGTERM; its SIGKILL would come 30 ms later
-        case 3: last = pool.submit(stay); break;                    // cancelled below
+        case 2:
+          last = pool.submit({.timeout = 5ms}, stay);
+          break;                                  // ends by SIGTERM; its SIGKILL would come 30 ms later
+        case 3: last = pool.submit(stay); break;  // cancelled below
         case 4: last = pool.submit({.timeout = 20ms}, leave); break;
-        default: last = pool.submit({.timeout = 20ms}, kill_itself);        // its limit would come when it is dead
+        default: last = pool.submit({.timeout = 20ms}, kill_itself);  // its limit would come when it is dead
       }
       if (round % 6 == 3) {
         while (!last->running()) std::this_thread::sleep_for(100us);
@@ -200,10 +214,13 @@ void run(StartMethod method, int rounds) {
 // A process number space of its own; `body` runs in its second process, whose exit status is that of all.
 void in_own_pid_space(const std::function<void()>& body) {
   const auto refuse = [](const char* what) {
-    std::fprintf(stderr, "no process number space of its own is to be had: %s: %s\n", what, std::strerror(errno));
+    std::fprintf(stderr, "no process number space of its own is to be had: %s: %s\n", what,
+                 std::strerror(errno));
     ::_exit(cannot_be_done);
   };
-  if (::unshare(CLONE_NEWPID | CLONE_NEWNS) != 0 && ::unshare(CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS) != 0) refuse("unshare");
+  if (::unshare(CLONE_NEWPID | CLONE_NEWNS) != 0 &&
+      ::unshare(CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS) != 0)
+    refuse("unshare");
   const pid_t first = ::fork();
   if (first < 0) refuse("fork");
   if (first != 0) {
@@ -212,7 +229,9 @@ void in_own_pid_space(const std::function<void()>& body) {
     ::_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 99);
   }
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-  if (::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 || ::mount("proc", "/proc", "proc", 0, nullptr) != 0) refuse("mount /proc");
+  if (::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+      ::mount("proc", "/proc", "proc", 0, nullptr) != 0)
+    refuse("mount /proc");
   const pid_t second = ::fork();
   if (second < 0) refuse("fork");
   if (second == 0) {
@@ -234,11 +253,13 @@ void in_own_pid_space(const std::function<void()>& body) {
 
 }  // namespace
 
-TEST_CASE_EACH_START_METHOD("processes that are given the numbers of dead workers, at once, never meet a signal of the pool's (row 19)") {
+TEST_CASE_EACH_START_METHOD(
+    "processes that are given the numbers of dead workers, at once, never meet a signal of the pool's (row 19)") {
   KINDRED_SKIP_UNDER_TSAN("it ends forks of a program with threads");
   ResourceAudit audit;
   const int rounds = long_run() ? 600 : 18;
-  const auto outcome = run_forked([&] { in_own_pid_space([&] { run(method, rounds); }); }, long_run() ? 300s : 50s);
+  const auto outcome =
+      run_forked([&] { in_own_pid_space([&] { run(method, rounds); }); }, long_run() ? 300s : 50s);
   if (outcome.code == cannot_be_done) KINDRED_SKIP(outcome.err.substr(0, outcome.err.find('\n')));
   CHECK_MESSAGE(outcome.code == 0, to_string(outcome));
   int given_away = 0, foreign = 0, struck = -1;
@@ -246,5 +267,8 @@ TEST_CASE_EACH_START_METHOD("processes that are given the numbers of dead worker
   CHECK(given_away == foreign);
   CHECK(given_away > rounds * 3 / 4);  // now and then a new worker is faster
   CHECK(struck == 0);
-  scorecard(19, fmt::format("{} of {} numbers of dead workers given to other processes at once: {} signals reached them", given_away, rounds + 1, struck));
+  scorecard(19,
+            fmt::format(
+                "{} of {} numbers of dead workers given to other processes at once: {} signals reached them",
+                given_away, rounds + 1, struck));
 }

@@ -1,6 +1,7 @@
-// A worker is taken through its work one instruction at a time (ptrace), from where it wakes for a call to where it sleeps again: wake, claim, log
-// commit, result commit, ring, wait. At each it is once stopped, while the parent does its turn, and then killed. Rows 5 and 6.
-// The long run takes each instruction, in stretches from one injection point to the next, so that none is far from where the stepping begins. The
+// A worker is taken through its work one instruction at a time (ptrace), from where it wakes for a call to
+// where it sleeps again: wake, claim, log commit, result commit, ring, wait. At each it is once stopped,
+// while the parent does its turn, and then killed. Rows 5 and 6. The long run takes each instruction, in
+// stretches from one injection point to the next, so that none is far from where the stepping begins. The
 // short run takes every 499th from the claim on. KINDRED_TEST_STRIDE=N takes every Nth in either.
 // ctest: TIMEOUT 7200 COST 400
 #include <algorithm>
@@ -35,7 +36,9 @@ using namespace kindred::test;
 using namespace std::chrono_literals;
 
 #if !defined(KINDRED_INJECTION)
-TEST_CASE("a worker is killed at every instruction (rows 5, 6)") { KINDRED_SKIP("this build has no injection points, which mark where to begin"); }
+TEST_CASE("a worker is killed at every instruction (rows 5, 6)") {
+  KINDRED_SKIP("this build has no injection points, which mark where to begin");
+}
 #else
 
 namespace {
@@ -55,7 +58,7 @@ std::int64_t triple(std::int64_t x) {
 
 // What the dead worker's segment said at the instant of its death.
 struct LastState {
-  std::uint32_t call = 0;           ///< state of the call
+  std::uint32_t call = 0;  ///< state of the call
   bool result_committed = false;
   bool record_committed = false;
 };
@@ -79,7 +82,9 @@ class SegmentOf {
     const Words now = header();
     last.result_committed = now.results_published != begin_.results_published;
     // The call is the one that the worker had not consumed at the beginning.
-    read(segment_ + kindred::internal::Segment::header_bytes + begin_.calls_consumed % begin_.call_bytes + offsetof(CallHeader, state), last.call);
+    read(segment_ + kindred::internal::Segment::header_bytes + begin_.calls_consumed % begin_.call_bytes +
+             offsetof(CallHeader, state),
+         last.call);
     const auto word = lane();
     last.record_committed = word != lane_ && (word & 1U) == 0;
     return last;
@@ -104,8 +109,10 @@ class SegmentOf {
     Words words;
     read(segment_ + offsetof(SegmentHeader, call_bytes), words.call_bytes);
     read(segment_ + offsetof(SegmentHeader, log_offset), words.log_offset);
-    read(segment_ + offsetof(SegmentHeader, calls) + offsetof(kindred::internal::RingCursors<>, consumed), words.calls_consumed);
-    read(segment_ + offsetof(SegmentHeader, results) + offsetof(kindred::internal::RingCursors<>, published), words.results_published);
+    read(segment_ + offsetof(SegmentHeader, calls) + offsetof(kindred::internal::RingCursors<>, consumed),
+         words.calls_consumed);
+    read(segment_ + offsetof(SegmentHeader, results) + offsetof(kindred::internal::RingCursors<>, published),
+         words.results_published);
     return words;
   }
   [[nodiscard]] std::uint64_t lane() const {  // the first lane is the main thread's
@@ -131,7 +138,7 @@ char state_of(pid_t pid) {
 class Metronome {
  public:
   Metronome() {
-    struct sigaction nothing {};
+    struct sigaction nothing{};
     nothing.sa_handler = [](int) {};
     REQUIRE(::sigaction(SIGUSR2, &nothing, &before_) == 0);
     sigevent event{};
@@ -139,7 +146,8 @@ class Metronome {
     event.sigev_signo = SIGUSR2;
     event._sigev_un._tid = ::gettid();
     REQUIRE(::timer_create(CLOCK_MONOTONIC, &event, &timer_) == 0);
-    const itimerspec period{.it_interval = {.tv_sec = 0, .tv_nsec = 50'000'000}, .it_value = {.tv_sec = 0, .tv_nsec = 50'000'000}};
+    const itimerspec period{.it_interval = {.tv_sec = 0, .tv_nsec = 50'000'000},
+                            .it_value = {.tv_sec = 0, .tv_nsec = 50'000'000}};
     REQUIRE(::timer_settime(timer_, 0, &period, nullptr) == 0);
   }
   Metronome(const Metronome&) = delete;
@@ -151,7 +159,7 @@ class Metronome {
 
  private:
   timer_t timer_{};
-  struct sigaction before_ {};
+  struct sigaction before_{};
 };
 
 class SteppedWorker {
@@ -170,7 +178,8 @@ class SteppedWorker {
   ~SteppedWorker() {
     ::kill(pid_, SIGKILL);
     int status = 0;
-    while (seized_ && ::waitpid(pid_, &status, __WALL) < 0 && errno == EINTR) {  // a tracee's death is its tracer's first
+    while (seized_ && ::waitpid(pid_, &status, __WALL) < 0 &&
+           errno == EINTR) {  // a tracee's death is its tracer's first
     }
     (void)::sched_setaffinity(0, sizeof mine_, &mine_);
   }
@@ -212,7 +221,8 @@ void arm_stop_at(const char* point) {
 
 /// Returns whom it happened to, once it stands still.
 pid_t stopped_at_point(const char* point, std::uint32_t fired) {
-  while (control().hits == 0) kindred::internal::futex_wait(control().fired, fired, steady_clock::now() + 1ms);
+  while (control().hits == 0)
+    kindred::internal::futex_wait(control().fired, fired, steady_clock::now() + 1ms);
   while (control().fired == fired) std::this_thread::yield();
   const auto pid = static_cast<pid_t>(control().pid.load());
   INFO(std::string{point});
@@ -222,10 +232,25 @@ pid_t stopped_at_point(const char* point, std::uint32_t fired) {
 }
 
 // In the order in which a worker comes by them. A stretch reaches to the next point.
-constexpr const char* path[] = {"worker.sleep.woken", "worker.call.before_claim", "worker.call.claimed", "worker.task.entered", "log.site.unknown",
-                                "log.site.before_commit", "log.site.committed", "log.lane.announcing", "log.entered", "log.before_commit", "log.committed",
-                                "worker.result.before_done", "worker.result.before_publish", "worker.result.published", "worker.result.rung",
-                                "worker.call.before_release", "worker.sleep.before_saying", "worker.sleep.said", "worker.sleep.before_futex"};
+constexpr const char* path[] = {"worker.sleep.woken",
+                                "worker.call.before_claim",
+                                "worker.call.claimed",
+                                "worker.task.entered",
+                                "log.site.unknown",
+                                "log.site.before_commit",
+                                "log.site.committed",
+                                "log.lane.announcing",
+                                "log.entered",
+                                "log.before_commit",
+                                "log.committed",
+                                "worker.result.before_done",
+                                "worker.result.before_publish",
+                                "worker.result.published",
+                                "worker.result.rung",
+                                "worker.call.before_release",
+                                "worker.sleep.before_saying",
+                                "worker.sleep.said",
+                                "worker.sleep.before_futex"};
 
 struct Walk {
   long runs = 0, instructions = 0, lost = 0, wrong = 0, delivered_after_commit = 0;
@@ -237,7 +262,11 @@ class Walker {
  public:
   Walker(StartMethod method, Walk& walk)
       : walk_{walk},
-        pool_{entry(), {.start_method = method, .max_workers = 1, .restart_limit = {.count = 1'000'000, .period = 1s}, .spin = false}} {
+        pool_{entry(),
+              {.start_method = method,
+               .max_workers = 1,
+               .restart_limit = {.count = 1'000'000, .period = 1s},
+               .spin = false}} {
     pool_.logger().add_sink([this](const LogRecord& record) {
       const std::scoped_lock lock{mutex_};
       if (record.origin == Origin::log) ++records_[record.message];
@@ -245,7 +274,8 @@ class Walker {
   }
 
   enum class Ended { there, elsewhere, asleep, not_allowed };
-  /// A fresh worker is stopped at `point`, goes `most` instructions on, and is killed. `elsewhere`: it came by another point on the way.
+  /// A fresh worker is stopped at `point`, goes `most` instructions on, and is killed. `elsewhere`: it came
+  /// by another point on the way.
   Ended go(const char* point, long most) {
     const std::int64_t number = ++number_;
     const bool from_sleep = std::string_view{point} == "worker.sleep.woken";
@@ -290,7 +320,8 @@ class Walker {
       walk_.longest_turn = std::max<std::chrono::nanoseconds>(walk_.longest_turn, steady_clock::now() - turn);
     }
     ++walk_.runs;
-    INFO("killed ", step, " instructions behind ", std::string{point}, ": call state ", last.call, ", record ", last.record_committed, ", result ", last.result_committed);
+    INFO("killed ", step, " instructions behind ", std::string{point}, ": call state ", last.call,
+         ", record ", last.record_committed, ", result ", last.result_committed);
     bool value = false;
     try {
       value = future.get() == 3 * number;
@@ -302,7 +333,8 @@ class Walker {
     const std::scoped_lock lock{mutex_};
     const int seen = records_["step " + std::to_string(number)];
     const bool begun = last.call != kindred::internal::call_state::queued;
-    const bool as_it_should = value == (!begun || last.result_committed) && (value ? seen == 1 : seen == (last.record_committed ? 1 : 0));
+    const bool as_it_should = value == (!begun || last.result_committed) &&
+                              (value ? seen == 1 : seen == (last.record_committed ? 1 : 0));
     if (last.result_committed && value) ++walk_.delivered_after_commit;
     CHECK(as_it_should);
     walk_.wrong += as_it_should ? 0 : 1;
@@ -319,7 +351,8 @@ class Walker {
 
 }  // namespace
 
-TEST_CASE_EACH_START_METHOD("a worker that is stopped or killed at any instruction of its work keeps every promise (rows 5, 6)") {
+TEST_CASE_EACH_START_METHOD(
+    "a worker that is stopped or killed at any instruction of its work keeps every promise (rows 5, 6)") {
   const Deadline deadline{long_run() ? 2300s : 240s};
   TemporaryFolder folder;
   const std::string file = folder / "injection";
@@ -331,8 +364,11 @@ TEST_CASE_EACH_START_METHOD("a worker that is stopped or killed at any instructi
   ResourceAudit audit;
 
   const char* const given = std::getenv("KINDRED_TEST_STRIDE");
-  // The time is that of all steps before each place: it grows with the square of the instructions, and a sanitizer adds many.
-  const long stride = given != nullptr ? std::max(1L, std::stol(given)) : long_run() ? 1 : 499L * slowness() * slowness();
+  // The time is that of all steps before each place: it grows with the square of the instructions, and a
+  // sanitizer adds many.
+  const long stride = given != nullptr ? std::max(1L, std::stol(given))
+                      : long_run()     ? 1
+                                       : 499L * slowness() * slowness();
   const auto begun = steady_clock::now();
   Walk walk;
   {
@@ -355,7 +391,8 @@ TEST_CASE_EACH_START_METHOD("a worker that is stopped or killed at any instructi
         beyond = whole && ended == Walker::Ended::elsewhere ? beyond + 1 : 0;
       }
       walk.instructions += at - beyond * stride;
-      if (std::getenv("KINDRED_TEST_VERBOSE") != nullptr) std::printf("%s: %ld instructions\n", point, walk.instructions - before);
+      if (std::getenv("KINDRED_TEST_VERBOSE") != nullptr)
+        std::printf("%s: %ld instructions\n", point, walk.instructions - before);
     }
   }
   kindred::internal::injection_control = nullptr;
@@ -366,8 +403,10 @@ TEST_CASE_EACH_START_METHOD("a worker that is stopped or killed at any instructi
   CHECK(walk.lost > 0);
   CHECK((walk.delivered_after_commit > 0 || stride > 100));
   CHECK(walk.longest_turn < 2s);
-  scorecard(5, fmt::format("{} kills at {} of {} instructions, in {:.0f} s: {} tasks lost, {} wrong", walk.runs, stride == 1 ? "each" : fmt::format("every {}th", stride),
+  scorecard(5, fmt::format("{} kills at {} of {} instructions, in {:.0f} s: {} tasks lost, {} wrong",
+                           walk.runs, stride == 1 ? "each" : fmt::format("every {}th", stride),
                            walk.instructions, seconds, walk.lost, walk.wrong));
-  scorecard(6, fmt::format("stopped at {} instructions, the parent's turn took {:.2f} ms at most", walk.runs, static_cast<double>(walk.longest_turn.count()) / 1e6));
+  scorecard(6, fmt::format("stopped at {} instructions, the parent's turn took {:.2f} ms at most", walk.runs,
+                           static_cast<double>(walk.longest_turn.count()) / 1e6));
 }
 #endif

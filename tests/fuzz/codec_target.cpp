@@ -40,7 +40,9 @@ struct Tree {
   int value = 0;
   std::vector<Tree> children;
   template <class Archive>
-  void serialize(Archive& archive) { archive(value, children); }
+  void serialize(Archive& archive) {
+    archive(value, children);
+  }
 };
 struct Chain {
   int value = 0;
@@ -48,12 +50,16 @@ struct Chain {
 };
 enum class Color : std::uint8_t { red, green };
 
-using Types = std::tuple<int, std::string, std::vector<int>, std::vector<bool>, std::vector<std::string>, std::list<std::vector<std::uint8_t>>, std::map<std::string, std::vector<double>>,
-                         std::unordered_map<int, std::string>, std::set<std::string>, std::deque<std::pair<int, std::string>>, std::optional<std::string>,
-                         std::variant<int, std::string, std::vector<int>>, std::tuple<int, std::string, double>, std::unique_ptr<std::string>, std::shared_ptr<Order>, Order,
-                         std::vector<Order>, Tree, Chain, std::filesystem::path, std::error_code, std::chrono::nanoseconds, std::vector<Nothing>,
-                         std::vector<std::optional<Nothing>>, std::array<std::string, 3>, Color, std::vector<Color>, std::vector<std::vector<std::vector<std::string>>>,
-                         std::vector<std::variant<Nothing, int>>>;
+using Types =
+    std::tuple<int, std::string, std::vector<int>, std::vector<bool>, std::vector<std::string>,
+               std::list<std::vector<std::uint8_t>>, std::map<std::string, std::vector<double>>,
+               std::unordered_map<int, std::string>, std::set<std::string>,
+               std::deque<std::pair<int, std::string>>, std::optional<std::string>,
+               std::variant<int, std::string, std::vector<int>>, std::tuple<int, std::string, double>,
+               std::unique_ptr<std::string>, std::shared_ptr<Order>, Order, std::vector<Order>, Tree, Chain,
+               std::filesystem::path, std::error_code, std::chrono::nanoseconds, std::vector<Nothing>,
+               std::vector<std::optional<Nothing>>, std::array<std::string, 3>, Color, std::vector<Color>,
+               std::vector<std::vector<std::vector<std::string>>>, std::vector<std::variant<Nothing, int>>>;
 
 std::span<std::byte> grow(void* self, std::span<const std::byte> written, std::size_t more) {
   auto& room = *static_cast<std::vector<std::byte>*>(self);
@@ -122,7 +128,9 @@ KINDRED_FUZZ_TARGET(exception) {
   const std::vector<std::byte> bytes{input.begin(), input.end()};
   Decoder decoder{ContextId{}, bytes};
   try {
-    std::rethrow_exception(decode_exception(decoder, {.task_id = 41, .task_name = "area", .worker = 3, .pid = 7712, .incarnation = 1, .attempt = 1}));
+    std::rethrow_exception(decode_exception(
+        decoder,
+        {.task_id = 41, .task_name = "area", .worker = 3, .pid = 7712, .incarnation = 1, .attempt = 1}));
   } catch (const std::exception& error) {
     if (std::string_view{error.what()}.size() > 64 * 1024 * 1024) __builtin_trap();
   }
@@ -149,5 +157,7 @@ KINDRED_FUZZ_SEEDS(exception) {
     }
   });
   write("system_error", [] { throw std::system_error{std::make_error_code(std::errc::timed_out), "text"}; });
-  write("filesystem_error", [] { throw std::filesystem::filesystem_error{"text", "/a", "/b", std::make_error_code(std::errc::timed_out)}; });
+  write("filesystem_error", [] {
+    throw std::filesystem::filesystem_error{"text", "/a", "/b", std::make_error_code(std::errc::timed_out)};
+  });
 }

@@ -1,4 +1,5 @@
-// The collector's drain over a log area that is anything: control page, lanes' words, site dictionary and records.
+// The collector's drain over a log area that is anything: control page, lanes' words, site dictionary and
+// records.
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -47,14 +48,16 @@ LogOptions small_log(bool overwrite) {
 
 }  // namespace
 
-// u8: bit 0 overwrite, bits 1..2 lane; u16 bytes of dictionary, dictionary; then steps of u8 kind: 0 a record (u16 bytes, bytes), 1 the lane's cursor
-// moves by i16, 2 a word of control page or lines is written (u16 at, u64), 3 a round.
+// u8: bit 0 overwrite, bits 1..2 lane; u16 bytes of dictionary, dictionary; then steps of u8 kind: 0 a record
+// (u16 bytes, bytes), 1 the lane's cursor moves by i16, 2 a word of control page or lines is written (u16 at,
+// u64), 3 a round.
 KINDRED_FUZZ_TARGET(drain) {
   Bytes bytes{input};
   const auto first = bytes.value<std::uint8_t>();
   const LogOptions options = small_log((first & 1U) != 0);
   const LogAreaShape shape{options};
-  const std::unique_ptr<std::byte, void (*)(void*)> memory{static_cast<std::byte*>(std::aligned_alloc(4096, log_area_bytes(options))), std::free};
+  const std::unique_ptr<std::byte, void (*)(void*)> memory{
+      static_cast<std::byte*>(std::aligned_alloc(4096, log_area_bytes(options))), std::free};
   std::memset(memory.get(), 0, log_area_bytes(options));
   const std::span<std::byte> area{memory.get(), log_area_bytes(options)};
   format_log_area(area, options);
@@ -68,10 +71,14 @@ KINDRED_FUZZ_TARGET(drain) {
   std::byte* const room = area.data() + shape.room_offset(lane);
   const std::size_t room_bytes = shape.room_bytes(lane);
 
-  Drain drain{options, {.task_name = [](std::uint64_t) { return std::string{"task"}; }, .corrupt = {}}, std::make_shared<History>(options.keep_bytes)};
+  Drain drain{options,
+              {.task_name = [](std::uint64_t) { return std::string{"task"}; }, .corrupt = {}},
+              std::make_shared<History>(options.keep_bytes)};
   drain.begin();
   drain.sinks.add(SinkId{1}, std::make_unique<FormatSink>(), {});
-  drain.add_source(std::make_unique<Source>(SourceId{1}, SourceIdentity{.worker = 3, .incarnation = 1, .pid = 77}, area, shape, nullptr, std::make_shared<SourceCounters>()));
+  drain.add_source(std::make_unique<Source>(SourceId{1},
+                                            SourceIdentity{.worker = 3, .incarnation = 1, .pid = 77}, area,
+                                            shape, nullptr, std::make_shared<SourceCounters>()));
   for (int steps = 0; steps < 64 && !bytes.empty(); ++steps) {
     switch (bytes.value<std::uint8_t>() % 4) {
       case 0: {
@@ -82,7 +89,10 @@ KINDRED_FUZZ_TARGET(drain) {
         lines.published.store(published + (record.size() + 7) / 8 * 8);
         break;
       }
-      case 1: lines.published.store(lines.published.load() + static_cast<std::uint64_t>(bytes.value<std::int16_t>())); break;
+      case 1:
+        lines.published.store(lines.published.load() +
+                              static_cast<std::uint64_t>(bytes.value<std::int16_t>()));
+        break;
       case 2: {
         const std::size_t at = bytes.value<std::uint16_t>() % shape.sites_offset() / 8 * 8;
         const auto word = bytes.value<std::uint64_t>();
@@ -101,8 +111,15 @@ KINDRED_FUZZ_TARGET(drain) {
 
 KINDRED_FUZZ_SEEDS(drain) {
   std::vector<std::byte> dictionary;
-  const char types[] = {static_cast<char>(ArgType::int32), static_cast<char>(ArgType::string), static_cast<char>(ArgType::real64), 0};
-  encode_site(dictionary, {.format = "a {} b {:>8} c {:.3f}", .file = "main.cpp", .function = "area", .types = types, .level_name = {}, .line = 7, .level = Level::info});
+  const char types[] = {static_cast<char>(ArgType::int32), static_cast<char>(ArgType::string),
+                        static_cast<char>(ArgType::real64), 0};
+  encode_site(dictionary, {.format = "a {} b {:>8} c {:.3f}",
+                           .file = "main.cpp",
+                           .function = "area",
+                           .types = types,
+                           .level_name = {},
+                           .line = 7,
+                           .level = Level::info});
   std::vector<std::byte> all;
   const auto put = [&](const auto& value) {
     const auto* const from = reinterpret_cast<const std::byte*>(&value);
@@ -121,7 +138,8 @@ KINDRED_FUZZ_SEEDS(drain) {
     put(size);
     put(site);
     put(ticks);
-    all.insert(all.end(), reinterpret_cast<const std::byte*>(arguments.data()), reinterpret_cast<const std::byte*>(arguments.data() + arguments.size()));
+    all.insert(all.end(), reinterpret_cast<const std::byte*>(arguments.data()),
+               reinterpret_cast<const std::byte*>(arguments.data() + arguments.size()));
     all.resize(all.size() + size - 16 - arguments.size());
   };
   using namespace std::string_view_literals;
@@ -138,7 +156,13 @@ KINDRED_FUZZ_SEEDS(drain) {
   }
   const auto inlined = [&](std::string_view format, std::string_view kinds, std::string_view arguments) {
     std::vector<std::byte> site;
-    encode_site(site, {.format = format, .file = "f", .function = "g", .types = kinds, .level_name = "notice", .line = 1, .level = Level::warn});
+    encode_site(site, {.format = format,
+                       .file = "f",
+                       .function = "g",
+                       .types = kinds,
+                       .level_name = "notice",
+                       .line = 1,
+                       .level = Level::warn});
     std::string text(4, '\0');
     const auto bytes = static_cast<std::uint32_t>(site.size());
     std::memcpy(text.data(), &bytes, sizeof bytes);
@@ -153,7 +177,8 @@ KINDRED_FUZZ_SEEDS(drain) {
   const char number_type[] = {static_cast<char>(ArgType::uint64), static_cast<char>(ArgType::boolean), 0};
   inlined("{1} {0:#x}", number_type, "\x03\0\0\0\0\0\0\0\x01"sv);
   begin(0);
-  for (const std::uint32_t control : {record_site::thread, record_site::task, record_site::scope, record_site::binding}) {
+  for (const std::uint32_t control :
+       {record_site::thread, record_site::task, record_site::scope, record_site::binding}) {
     put(std::uint8_t{0});
     put(std::uint16_t{40});
     put(std::uint32_t{40});

@@ -5,8 +5,9 @@
 #include <span>
 #include <string_view>
 
-// A fuzz target is a function that takes any bytes and must come back: no crash, no hang, nothing read out of bounds. Each is built twice: into
-// `fuzzer` (clang, libFuzzer, sanitizers; tests/run --long) and into `replay_corpus`, which gives it the kept corpus in each ordinary run.
+// A fuzz target is a function that takes any bytes and must come back: no crash, no hang, nothing read out of
+// bounds. Each is built twice: into `fuzzer` (clang, libFuzzer, sanitizers; tests/run --long) and into
+// `replay_corpus`, which gives it the kept corpus in each ordinary run.
 namespace kindred::fuzz {
 
 using Input = std::span<const std::byte>;
@@ -51,15 +52,18 @@ class Bytes {
  private:
   Input left_;
 };
-inline std::string_view text_of(Input bytes) { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
+inline std::string_view text_of(Input bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
 inline Input bytes_of(std::string_view text) { return std::as_bytes(std::span{text}); }
 
 }  // namespace kindred::fuzz
 
-#define KINDRED_FUZZ_TARGET(target)                                                                                   \
-  static void run_##target(::kindred::fuzz::Input input);                                                             \
-  static void seeds_##target(const ::kindred::fuzz::Seed& seed);                                                      \
-  static ::kindred::fuzz::Target target_##target{#target, run_##target, seeds_##target, nullptr};                     \
-  static const ::kindred::fuzz::Register register_##target{target_##target};                                          \
+#define KINDRED_FUZZ_TARGET(target)                                                               \
+  static void run_##target(::kindred::fuzz::Input input);                                         \
+  static void seeds_##target(const ::kindred::fuzz::Seed& seed);                                  \
+  static ::kindred::fuzz::Target target_##target{#target, run_##target, seeds_##target, nullptr}; \
+  static const ::kindred::fuzz::Register register_##target{target_##target};                      \
   static void run_##target(::kindred::fuzz::Input input)
-#define KINDRED_FUZZ_SEEDS(target) static void seeds_##target([[maybe_unused]] const ::kindred::fuzz::Seed& seed)
+#define KINDRED_FUZZ_SEEDS(target) \
+  static void seeds_##target([[maybe_unused]] const ::kindred::fuzz::Seed& seed)

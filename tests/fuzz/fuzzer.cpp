@@ -16,7 +16,8 @@ extern "C" int LLVMFuzzerInitialize(int*, char***) {
   }
   if (chosen == nullptr) {
     std::fprintf(stderr, "KINDRED_FUZZ_TARGET must name one of:");
-    for (const auto* target = kindred::fuzz::first_target; target != nullptr; target = target->next) std::fprintf(stderr, " %s", target->name);
+    for (const auto* target = kindred::fuzz::first_target; target != nullptr; target = target->next)
+      std::fprintf(stderr, " %s", target->name);
     std::fprintf(stderr, "\n");
     std::exit(2);
   }

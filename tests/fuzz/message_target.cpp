@@ -1,4 +1,5 @@
-// What a process is told when it starts (setup, the pool's part), and what a dying one leaves (the crash page).
+// What a process is told when it starts (setup, the pool's part), and what a dying one leaves (the crash
+// page).
 #include <memory>
 #include <vector>
 
@@ -34,8 +35,7 @@ KINDRED_FUZZ_TARGET(message) {
       (void)read_pool_part(message);
     }
   } catch (const DecodeError&) {  // what it is for
-  } catch (const UsageError&) {
-  }
+  } catch (const UsageError&) {}
 }
 
 KINDRED_FUZZ_SEEDS(message) {
@@ -50,7 +50,8 @@ KINDRED_FUZZ_SEEDS(message) {
   std::uint64_t size = 0;
   const auto memory = write_setup(setup, &size);
   std::vector<std::byte> text{std::byte{0}};
-  text.insert(text.end(), memory->bytes().begin(), memory->bytes().begin() + static_cast<std::ptrdiff_t>(size));
+  text.insert(text.end(), memory->bytes().begin(),
+              memory->bytes().begin() + static_cast<std::ptrdiff_t>(size));
   seed("setup", text);
   std::vector<std::byte> crash(1 + sizeof(CrashPage), std::byte{1});
   crash[0] = std::byte{2};

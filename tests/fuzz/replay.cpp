@@ -1,4 +1,5 @@
-// replay_corpus FOLDER: gives each target its corpus, FOLDER/<target>/*, in order of names.   replay_corpus --seeds FOLDER: writes what a corpus begins with.
+// replay_corpus FOLDER: gives each target its corpus, FOLDER/<target>/*, in order of names.   replay_corpus
+// --seeds FOLDER: writes what a corpus begins with.
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
@@ -22,7 +23,8 @@ int main(int argc, char** argv) {
     if (seeds) {
       std::filesystem::create_directories(place);
       target->seeds([&](std::string_view name, Input bytes) {
-        std::ofstream{place / name, std::ios::binary}.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+        std::ofstream{place / name, std::ios::binary}.write(reinterpret_cast<const char*>(bytes.data()),
+                                                            static_cast<std::streamsize>(bytes.size()));
       });
       continue;
     }

@@ -20,7 +20,8 @@ void read_ring(Bytes& bytes) {
     const auto at = bytes.value<std::uint8_t>();
     const auto word = bytes.value<std::uint32_t>();
     std::memcpy(room.data() + at / 4 * 4, &word, sizeof word);
-    cursors.published.store(static_cast<Cursor>(cursors.published.load() + static_cast<Cursor>(bytes.value<std::int16_t>())));
+    cursors.published.store(
+        static_cast<Cursor>(cursors.published.load() + static_cast<Cursor>(bytes.value<std::int16_t>())));
     for (int i = 0; i < 40; ++i) {
       const auto message = reader.next();
       if (message.empty()) break;
@@ -56,8 +57,23 @@ KINDRED_FUZZ_TARGET(ring) {
 KINDRED_FUZZ_SEEDS(ring) {
   const std::byte one_message[] = {std::byte{0}, std::byte{0}, std::byte{16}, {}, {}, {}, std::byte{16}, {}};
   seed("one_message", one_message);
-  const std::byte small_cursor[] = {std::byte{1}, std::byte{0}, std::byte{16}, {}, {}, {}, std::byte{16}, {}, std::byte{16}, std::byte{240}, {}, {}, std::byte{128}, std::byte{240}, {}};
+  const std::byte small_cursor[] = {std::byte{1},
+                                    std::byte{0},
+                                    std::byte{16},
+                                    {},
+                                    {},
+                                    {},
+                                    std::byte{16},
+                                    {},
+                                    std::byte{16},
+                                    std::byte{240},
+                                    {},
+                                    {},
+                                    std::byte{128},
+                                    std::byte{240},
+                                    {}};
   seed("padding", small_cursor);
-  const std::byte writer[] = {std::byte{2}, {}, {}, std::byte{24}, {}, {}, std::byte{200}, std::byte{24}, {}, std::byte{100}};
+  const std::byte writer[] = {std::byte{2},  {}, {}, std::byte{24}, {}, {}, std::byte{200}, std::byte{24}, {},
+                              std::byte{100}};
   seed("writer", writer);
 }

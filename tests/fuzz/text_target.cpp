@@ -19,7 +19,8 @@ namespace {
 
 LogRecord a_record(Bytes& bytes) {
   LogRecord record;
-  record.time = std::chrono::time_point<std::chrono::system_clock, std::chrono::nanoseconds>{std::chrono::nanoseconds{bytes.value<std::int64_t>() / 2}};  // 1823 to 2116
+  record.time = std::chrono::time_point<std::chrono::system_clock, std::chrono::nanoseconds>{
+      std::chrono::nanoseconds{bytes.value<std::int64_t>() / 2}};  // 1823 to 2116
   record.level = static_cast<Level>(bytes.value<std::uint8_t>() % 6);
   record.worker = bytes.value<std::uint8_t>() % 8 - 1;
   record.task_id = bytes.value<std::uint16_t>();
@@ -33,7 +34,8 @@ LogRecord a_record(Bytes& bytes) {
 
 void check_line(std::string_view line) {
   for (const char c : line) {
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) __builtin_trap();  // one record, one line, no raw control byte
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f)
+      __builtin_trap();  // one record, one line, no raw control byte
   }
 }
 
@@ -46,7 +48,8 @@ KINDRED_FUZZ_TARGET(pattern) {
   const LogRecord record = a_record(bytes);
   TextBuffer line;
   bool literal_controls = false;
-  for (const char c : pattern) literal_controls = literal_controls || static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
+  for (const char c : pattern)
+    literal_controls = literal_controls || static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
   try {
     PatternFormatter formatter{pattern};
     formatter.append(record, line);
@@ -69,14 +72,22 @@ KINDRED_FUZZ_TARGET(pattern) {
   json.append(record, line);
   check_line(line.view());
   LogRecord third;
-  if (!make_json_reader()->read(line.view(), third) || third.message != record.message || third.task_name != record.task_name) __builtin_trap();
+  if (!make_json_reader()->read(line.view(), third) || third.message != record.message ||
+      third.task_name != record.task_name)
+    __builtin_trap();
 }
 
 KINDRED_FUZZ_SEEDS(pattern) {
   const auto with = [&](std::string_view pattern) {
     std::string text(1, static_cast<char>(pattern.size()));
     text += pattern;
-    text += std::string("\x01\x02\x03\x04\x05\x06\x07\x08\x02\x01\x05\x00\x04" "area" "\x03" "net" "a message {a=1}\n\x1b[31m", 45);
+    text += std::string(
+        "\x01\x02\x03\x04\x05\x06\x07\x08\x02\x01\x05\x00\x04"
+        "area"
+        "\x03"
+        "net"
+        "a message {a=1}\n\x1b[31m",
+        45);
     seed("pattern" + std::to_string(pattern.size()), bytes_of(text));
   };
   with("");
@@ -121,16 +132,15 @@ KINDRED_FUZZ_TARGET(line) {
     const std::string text{text_of(bytes.rest())};
     read = make_json_reader()->read(text, record);
   } else {
-    const std::string pattern{which == 2 ? text_of(bytes.take(bytes.value<std::uint8_t>() % 64)) : std::string_view{}};
+    const std::string pattern{which == 2 ? text_of(bytes.take(bytes.value<std::uint8_t>() % 64))
+                                         : std::string_view{}};
     const std::string text{text_of(bytes.rest())};
     try {
       read = make_text_reader(pattern)->read(text, record);
-    } catch (const UsageError&) {
-    }
+    } catch (const UsageError&) {}
     std::string_view left = text;
     Field field;
-    while (!left.empty() && take_field(left, field)) {
-    }
+    while (!left.empty() && take_field(left, field)) {}
   }
   if (!read) return;
   // What was read can be written, in both forms, and read again as the same.
@@ -147,11 +157,16 @@ KINDRED_FUZZ_TARGET(line) {
 }
 
 KINDRED_FUZZ_SEEDS(line) {
-  const auto text = [&](std::string_view name, char which, std::string_view line) { seed(name, bytes_of(std::string(1, which) + std::string{line})); };
-  text("text", 0, "[2026-07-26 14:03:11.482913+02:00] [info] [w0.1 area#41/2 net !late] radius 2 {user=7 name=\"a \\\"b\" x=1.5 y=true}");
+  const auto text = [&](std::string_view name, char which, std::string_view line) {
+    seed(name, bytes_of(std::string(1, which) + std::string{line}));
+  };
+  text(
+      "text", 0,
+      "[2026-07-26 14:03:11.482913+02:00] [info] [w0.1 area#41/2 net !late] radius 2 {user=7 name=\"a \\\"b\" x=1.5 y=true}");
   text("parent", 0, "[2026-07-26 14:03:11.482913+02:00] [critical] [parent <lifecycle>] worker 1 died\\n");
-  text("json", 1,
-       R"({"text": "radius 2", "record": {"elapsed": {"repr": "0:00:00", "seconds": 0}, "exception": null, "extra": {"user": 7}, "file": {"name": "main.cpp", "path": "/a/main.cpp"}, "function": "area", "level": {"icon": "", "name": "INFO", "no": 20}, "line": 7, "message": "radius 2", "module": "main", "name": "net", "process": {"id": 1, "name": "w0"}, "thread": {"id": 1, "name": "x"}, "time": {"repr": "2026-07-26 14:03:11.482913+02:00", "timestamp": 1785067391.48}}})");
+  text(
+      "json", 1,
+      R"({"text": "radius 2", "record": {"elapsed": {"repr": "0:00:00", "seconds": 0}, "exception": null, "extra": {"user": 7}, "file": {"name": "main.cpp", "path": "/a/main.cpp"}, "function": "area", "level": {"icon": "", "name": "INFO", "no": 20}, "line": 7, "message": "radius 2", "module": "main", "name": "net", "process": {"id": 1, "name": "w0"}, "thread": {"id": 1, "name": "x"}, "time": {"repr": "2026-07-26 14:03:11.482913+02:00", "timestamp": 1785067391.48}}})");
   LogRecord record;
   record.message = "m \xff\n";
   record.task_name = "area";

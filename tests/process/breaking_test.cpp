@@ -51,9 +51,11 @@ double cpu_seconds() {
 
 }  // namespace
 
-TEST_CASE_EACH_START_METHOD("a pool whose workers die over and over breaks at the limit, and says why (B55)") {
+TEST_CASE_EACH_START_METHOD(
+    "a pool whose workers die over and over breaks at the limit, and says why (B55)") {
   ResourceAudit audit;
-  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1, .restart_limit = {.count = 5, .period = 1h}}};
+  ProcessPoolExecutor pool{
+      entry(), {.start_method = method, .max_workers = 1, .restart_limit = {.count = 5, .period = 1h}}};
   pool.logger().add_sink([](const LogRecord&) {});
   std::vector<Future<int>> futures;
   for (int i = 0; i < 12; ++i) futures.push_back(pool.submit(die));
@@ -79,7 +81,8 @@ TEST_CASE_EACH_START_METHOD("a pool whose workers die over and over breaks at th
   CHECK(pool.worker_pids().empty());
 }
 
-TEST_CASE_EACH_START_METHOD("where every task crashes, the usual restart limit ends them all soon, with little CPU time (row 17)") {
+TEST_CASE_EACH_START_METHOD(
+    "where every task crashes, the usual restart limit ends them all soon, with little CPU time (row 17)") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
   pool.logger().add_sink([](const LogRecord&) {});
@@ -99,20 +102,27 @@ TEST_CASE_EACH_START_METHOD("where every task crashes, the usual restart limit e
       ++broken;
     }
   }
-  const double took = std::chrono::duration<double>(std::chrono::steady_clock::now() - since).count(), cpu = cpu_seconds() - cpu_before;
+  const double took = std::chrono::duration<double>(std::chrono::steady_clock::now() - since).count(),
+               cpu = cpu_seconds() - cpu_before;
   const auto restarts = pool.stats().restarts;
   CHECK(broken > 0);
   CHECK(restarts >= 65);
   CHECK(restarts <= 65 + 2);  // and the other worker's
   CHECK_THROWS_AS(pool.submit(number, 1), BrokenProcessPool);
-  CHECK(took < 20.0 * slowness());  // some tenths of a second on a quiet machine: this one may be busy with other tests
+  CHECK(took <
+        20.0 *
+            slowness());  // some tenths of a second on a quiet machine: this one may be busy with other tests
   CHECK(cpu < 5.0 * slowness());
-  scorecard(17, fmt::format("{} tasks ended after {} deaths in {:.2f} s, with {:.2f} s of CPU time of the parent", futures.size(), restarts, took, cpu), took <= 2);
+  scorecard(17,
+            fmt::format("{} tasks ended after {} deaths in {:.2f} s, with {:.2f} s of CPU time of the parent",
+                        futures.size(), restarts, took, cpu),
+            took <= 2);
 }
 
 TEST_CASE_EACH_START_METHOD("a task that succeeds in between ends the count of deaths (B55)") {
   ResourceAudit audit;
-  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1, .restart_limit = {.count = 2, .period = 1h}}};
+  ProcessPoolExecutor pool{
+      entry(), {.start_method = method, .max_workers = 1, .restart_limit = {.count = 2, .period = 1h}}};
   pool.logger().add_sink([](const LogRecord&) {});
   for (int i = 0; i < 8; ++i) {
     CHECK_THROWS_AS(pool.submit(die).get(), WorkerLost);
@@ -122,7 +132,8 @@ TEST_CASE_EACH_START_METHOD("a task that succeeds in between ends the count of d
 
 TEST_CASE_EACH_START_METHOD("with break_pool, one death ends everything, as in concurrent.futures") {
   ResourceAudit audit;
-  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1, .on_worker_death = OnWorkerDeath::break_pool}};
+  ProcessPoolExecutor pool{
+      entry(), {.start_method = method, .max_workers = 1, .on_worker_death = OnWorkerDeath::break_pool}};
   pool.logger().add_sink([](const LogRecord&) {});
   const auto begun = pool.make_event(), go = pool.make_event();
   auto dying = pool.submit(die_on, begun, go);
@@ -134,7 +145,8 @@ TEST_CASE_EACH_START_METHOD("with break_pool, one death ends everything, as in c
   CHECK_THROWS_AS(pool.submit(number, 1), BrokenProcessPool);
 }
 
-TEST_CASE_EACH_START_METHOD("a worker killed in the middle of a large result fails that task, and the others finish (B43)") {
+TEST_CASE_EACH_START_METHOD(
+    "a worker killed in the middle of a large result fails that task, and the others finish (B43)") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
   for (const std::size_t size : {std::size_t{100}, std::size_t{30'000}, std::size_t{100} << 20U}) {
@@ -147,9 +159,11 @@ TEST_CASE_EACH_START_METHOD("a worker killed in the middle of a large result fai
   }
 }
 
-TEST_CASE_EACH_START_METHOD("when all workers die with much in flight, everything ends, and so does shutdown (B45)") {
+TEST_CASE_EACH_START_METHOD(
+    "when all workers die with much in flight, everything ends, and so does shutdown (B45)") {
   ResourceAudit audit;
-  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2, .restart_limit = {.count = 1000}}};
+  ProcessPoolExecutor pool{entry(),
+                           {.start_method = method, .max_workers = 2, .restart_limit = {.count = 1000}}};
   pool.logger().add_sink([](const LogRecord&) {});
   const std::vector<char> large(200'000, 'x');
   std::vector<Future<std::size_t>> futures;
@@ -163,8 +177,10 @@ TEST_CASE_EACH_START_METHOD("when all workers die with much in flight, everythin
   std::size_t lost = 0;
   for (auto& future : futures) {
     REQUIRE(future.done());
-    if (future.exception()) ++lost;
-    else CHECK(future.get() == large.size());
+    if (future.exception())
+      ++lost;
+    else
+      CHECK(future.get() == large.size());
   }
   CHECK(lost <= 2);
 }
@@ -187,7 +203,8 @@ TEST_CASE_EACH_START_METHOD("a worker that dies while shutdown waits does not ke
   CHECK(after.get() == 3);
 }
 
-TEST_CASE_EACH_START_METHOD("a pool whose workers are killed all the time ends in its grace, however it is ended (row 14)") {
+TEST_CASE_EACH_START_METHOD(
+    "a pool whose workers are killed all the time ends in its grace, however it is ended (row 14)") {
   ResourceAudit audit;
   std::chrono::duration<double> longest{0};
   int ends = 0;
@@ -196,10 +213,15 @@ TEST_CASE_EACH_START_METHOD("a pool whose workers are killed all the time ends i
     for (int round = 0; round < (long_run() ? 50 : 3); ++round) {
       CAPTURE(std::string{how});
       CAPTURE(round);
-      auto pool = std::make_unique<ProcessPoolExecutor>(entry(), ExecutorOptions{.start_method = method, .max_workers = 3, .restart_limit = {.count = 1'000'000}, .shutdown_grace = grace});
+      auto pool = std::make_unique<ProcessPoolExecutor>(entry(),
+                                                        ExecutorOptions{.start_method = method,
+                                                                        .max_workers = 3,
+                                                                        .restart_limit = {.count = 1'000'000},
+                                                                        .shutdown_grace = grace});
       pool->logger().add_sink([](const LogRecord&) {});
       std::vector<Future<int>> futures;
-      for (int i = 0; i < 60; ++i) futures.push_back(i % 4 == 0 ? pool->submit(die) : pool->submit(number, i));
+      for (int i = 0; i < 60; ++i)
+        futures.push_back(i % 4 == 0 ? pool->submit(die) : pool->submit(number, i));
       futures[8].wait();
       std::atomic<bool> cease{false};
       std::thread kills{[&] {
@@ -229,14 +251,18 @@ TEST_CASE_EACH_START_METHOD("a pool whose workers are killed all the time ends i
   }
   audit.finish();
   CHECK(longest < (grace + 20s) * slowness());
-  scorecard(14, fmt::format("{} pools with a grace of 1 s ended in {:.2f} s at most, 0 processes left", ends, longest.count()), longest <= grace + 1s);
+  scorecard(14,
+            fmt::format("{} pools with a grace of 1 s ended in {:.2f} s at most, 0 processes left", ends,
+                        longest.count()),
+            longest <= grace + 1s);
 }
 
 TEST_CASE_EACH_START_METHOD("a callback that submits while workers die does not stop the pool (B40)") {
   ResourceAudit audit;
   std::atomic<int> ended{0};
   {
-    ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2, .restart_limit = {.count = 1000}}};
+    ProcessPoolExecutor pool{entry(),
+                             {.start_method = method, .max_workers = 2, .restart_limit = {.count = 1000}}};
     pool.logger().add_sink([](const LogRecord&) {});
     const auto done = pool.make_event();
     for (int i = 0; i < 10; ++i) {

@@ -1,4 +1,5 @@
-// Who dies where, and how: only the task that a worker had begun fails, its error says exactly how, and the pool goes on.
+// Who dies where, and how: only the task that a worker had begun fails, its error says exactly how, and the
+// pool goes on.
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
@@ -41,7 +42,9 @@ void die(Death how) {
     case Death::exits_1: ::_exit(1);
     case Death::exits_3: ::_exit(3);
     case Death::calls_exit: std::exit(0);
-    case Death::segfaults: *reinterpret_cast<volatile int*>(std::uintptr_t{16}) = 1; return;  // UBSan would see a null pointer before the CPU does
+    case Death::segfaults:
+      *reinterpret_cast<volatile int*>(std::uintptr_t{16}) = 1;
+      return;  // UBSan would see a null pointer before the CPU does
     case Death::aborts: std::abort();
     case Death::kills_itself: ::raise(SIGKILL); return;
   }
@@ -124,9 +127,11 @@ void check_lost(Future<int>& future, const Expected& expected, const std::string
     FAIL("no error");
   } catch (const WorkerLost& error) {
     CHECK(error.exit_reason().kind == expected.kind);
-    CHECK((expected.kind == ExitReason::Kind::exited ? error.exit_reason().code : error.exit_reason().signal) == expected.number);
+    CHECK((expected.kind == ExitReason::Kind::exited ? error.exit_reason().code
+                                                     : error.exit_reason().signal) == expected.number);
     CHECK_CONTAINS(error.what(), expected.words);
-    CHECK_CONTAINS(error.what(), "worker " + std::to_string(error.worker()) + " (pid " + std::to_string(error.pid()) + ")");
+    CHECK_CONTAINS(error.what(),
+                   "worker " + std::to_string(error.worker()) + " (pid " + std::to_string(error.pid()) + ")");
     CHECK_CONTAINS(error.what(), name);
     CHECK_CONTAINS(error.what(), "#" + std::to_string(error.task_id()));
     CHECK(error.task_id() == future.task_id());
@@ -136,7 +141,8 @@ void check_lost(Future<int>& future, const Expected& expected, const std::string
 
 }  // namespace
 
-TEST_CASE_EACH_START_METHOD("a task that ends its worker fails with how it ended, worker, pid and task, and the pool goes on (B31, B50)") {
+TEST_CASE_EACH_START_METHOD(
+    "a task that ends its worker fails with how it ended, worker, pid and task, and the pool goes on (B31, B50)") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   for (const auto& expected : deaths) {
@@ -149,7 +155,8 @@ TEST_CASE_EACH_START_METHOD("a task that ends its worker fails with how it ended
   CHECK(pool.stats().restarts == std::size(deaths));
 }
 
-TEST_CASE_EACH_START_METHOD("an argument that throws while it is read fails its task, and the worker goes on (B29)") {
+TEST_CASE_EACH_START_METHOD(
+    "an argument that throws while it is read fails its task, and the worker goes on (B29)") {
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   CHECK(pool.submit(number, 1).get() == 1);
   const auto pids = pool.worker_pids();
@@ -179,7 +186,8 @@ TEST_CASE_EACH_START_METHOD("an argument that ends the worker while it is read f
   }
 }
 
-TEST_CASE_EACH_START_METHOD("a result that throws or ends the worker while it is written fails that task alone (B32)") {
+TEST_CASE_EACH_START_METHOD(
+    "a result that throws or ends the worker while it is written fails that task alone (B32)") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   auto thrown = pool.submit(give_unwritable, Death::throws);
@@ -200,7 +208,8 @@ TEST_CASE_EACH_START_METHOD("a result that throws or ends the worker while it is
   }
 }
 
-TEST_CASE_EACH_START_METHOD("a result that throws while it is read in the parent fails its future, and the pool goes on (B33)") {
+TEST_CASE_EACH_START_METHOD(
+    "a result that throws while it is read in the parent fails its future, and the pool goes on (B33)") {
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   auto future = pool.submit(give_unreadable);
   for (int again = 0; again < 2; ++again) {
@@ -216,7 +225,8 @@ TEST_CASE_EACH_START_METHOD("a result that throws while it is read in the parent
   CHECK(pool.stats().restarts == 0);
 }
 
-TEST_CASE_EACH_START_METHOD("twenty results that cannot be written are twenty errors, and no worker is lost (B35)") {
+TEST_CASE_EACH_START_METHOD(
+    "twenty results that cannot be written are twenty errors, and no worker is lost (B35)") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
   std::vector<Future<DiesWhenWritten>> futures;
@@ -226,7 +236,8 @@ TEST_CASE_EACH_START_METHOD("twenty results that cannot be written are twenty er
   CHECK(pool.stats().failed == 20);
 }
 
-TEST_CASE_EACH_START_METHOD("tasks that were handed to a worker that dies, and not begun, run elsewhere, each once (B42, B50)") {
+TEST_CASE_EACH_START_METHOD(
+    "tasks that were handed to a worker that dies, and not begun, run elsewhere, each once (B42, B50)") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
   for (int i = 0; i < 50; ++i) CHECK(pool.submit(number, i).get() == i);  // short ones: it hands ahead
@@ -243,7 +254,8 @@ TEST_CASE_EACH_START_METHOD("tasks that were handed to a worker that dies, and n
   CHECK(pool.stats().lost == 5);
 }
 
-TEST_CASE_EACH_START_METHOD("a worker killed from outside while it is idle fails no future and is replaced (B41)") {
+TEST_CASE_EACH_START_METHOD(
+    "a worker killed from outside while it is idle fails no future and is replaced (B41)") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   for (const int signal : {SIGKILL, SIGTERM}) {
@@ -257,7 +269,8 @@ TEST_CASE_EACH_START_METHOD("a worker killed from outside while it is idle fails
   }
 }
 
-TEST_CASE_EACH_START_METHOD("what was handed to a worker that is stopped before it begins runs elsewhere, and it works again when it goes on") {
+TEST_CASE_EACH_START_METHOD(
+    "what was handed to a worker that is stopped before it begins runs elsewhere, and it works again when it goes on") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2, .start_all = true}};
   const auto numbers = [&](int count) {
@@ -326,7 +339,8 @@ TEST_CASE_EACH_START_METHOD("a lost task is run again as often as its retries sa
   CHECK(pool.stats().retried == 3);
 }
 
-TEST_CASE_EACH_START_METHOD("what a crash handler logs by the async-signal-safe call is in the log before the failure is seen (G135)") {
+TEST_CASE_EACH_START_METHOD(
+    "what a crash handler logs by the async-signal-safe call is in the log before the failure is seen (G135)") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   for (const int signal : {SIGSEGV, SIGTERM, SIGABRT}) {
@@ -349,12 +363,14 @@ void be(Host host, std::thread& waiter) {
   struct sigaction action{};
   switch (host) {
     case Host::ignores_sigchld: action.sa_handler = SIG_IGN; break;
-    case Host::wants_no_zombies: action.sa_handler = SIG_DFL; action.sa_flags = SA_NOCLDWAIT; break;
+    case Host::wants_no_zombies:
+      action.sa_handler = SIG_DFL;
+      action.sa_flags = SA_NOCLDWAIT;
+      break;
     case Host::has_a_handler:
       action.sa_handler = [](int) {
         const int saved = errno;
-        while (::waitpid(-1, nullptr, WNOHANG) > 0) {
-        }
+        while (::waitpid(-1, nullptr, WNOHANG) > 0) {}
         errno = saved;
       };
       action.sa_flags = SA_RESTART;
@@ -372,9 +388,11 @@ void be(Host host, std::thread& waiter) {
 }
 }  // namespace
 
-TEST_CASE_EACH_START_METHOD("whatever the host does about SIGCHLD and its children, deaths are found, and an unknown reason is said to be unknown (row 18)") {
+TEST_CASE_EACH_START_METHOD(
+    "whatever the host does about SIGCHLD and its children, deaths are found, and an unknown reason is said to be unknown (row 18)") {
   int unknown_in_all = 0;
-  for (const Host host : {Host::ignores_sigchld, Host::wants_no_zombies, Host::waits_for_all, Host::has_a_handler}) {
+  for (const Host host :
+       {Host::ignores_sigchld, Host::wants_no_zombies, Host::waits_for_all, Host::has_a_handler}) {
     CAPTURE(static_cast<int>(host));
     const auto outcome = run_forked([&] {
       std::thread waiter;
@@ -406,7 +424,9 @@ TEST_CASE_EACH_START_METHOD("whatever the host does about SIGCHLD and its childr
     CHECK_MESSAGE(outcome.code == 0, to_string(outcome));
     unknown_in_all += std::atoi(outcome.out.c_str());
   }
-  scorecard(18, fmt::format("80 of 80 deaths found in 4 kinds of host, {} of them said to be of unknown reason", unknown_in_all));
+  scorecard(18,
+            fmt::format("80 of 80 deaths found in 4 kinds of host, {} of them said to be of unknown reason",
+                        unknown_in_all));
 }
 
 TEST_CASE_EACH_START_METHOD("a death is told soon, and a kill and the pool's end take little time (row 15)") {
@@ -427,10 +447,12 @@ TEST_CASE_EACH_START_METHOD("a death is told soon, and a kill and the pool's end
     std::optional<ProcessPoolExecutor> pool;
     pool.emplace(entry(), ExecutorOptions{.start_method = method, .max_workers = 2});
     const auto begun = pool->make_event();
-    auto future = pool->submit([](Event event) {
-      event.set();
-      for (;;) ::pause();
-    }, begun);
+    auto future = pool->submit(
+        [](Event event) {
+          event.set();
+          for (;;) ::pause();
+        },
+        begun);
     begun.wait();
     const auto since = now_ns();
     pool->kill_workers();
@@ -438,7 +460,11 @@ TEST_CASE_EACH_START_METHOD("a death is told soon, and a kill and the pool's end
     ends.push_back(now_ns() - since);
   }
   const double told = milliseconds_at(deaths_told, 0.5), ended = milliseconds_at(ends, 0.99);
-  scorecard(15, fmt::format("p50 {:.1f} ms, p99 {:.1f} ms of {} pools", milliseconds_at(ends, 0.5), ended, ends.size()), ended <= 200);
-  CHECK(told < 500 * slowness());  // some hundred microseconds on a quiet machine (figures_test): this one may be busy with other tests
+  scorecard(
+      15,
+      fmt::format("p50 {:.1f} ms, p99 {:.1f} ms of {} pools", milliseconds_at(ends, 0.5), ended, ends.size()),
+      ended <= 200);
+  CHECK(told < 500 * slowness());  // some hundred microseconds on a quiet machine (figures_test): this one
+                                   // may be busy with other tests
   CHECK(ended < 5000 * slowness());
 }

@@ -26,16 +26,18 @@ SegmentHeader& my_segment() {
   std::ifstream maps{"/proc/self/maps"};
   for (std::string line; std::getline(maps, line);) {
     unsigned long begin = 0;
-    if (line.find("/memfd:kindred-segment") != std::string::npos && std::sscanf(line.c_str(), "%lx-", &begin) == 1) return *reinterpret_cast<SegmentHeader*>(begin);
+    if (line.find("/memfd:kindred-segment") != std::string::npos &&
+        std::sscanf(line.c_str(), "%lx-", &begin) == 1)
+      return *reinterpret_cast<SegmentHeader*>(begin);
   }
   throw std::runtime_error{"no segment"};
 }
 int say_that_it_is_crowded() {
   const int here = current_cpu();
   my_segment().crowded_cpu.store(static_cast<std::uint32_t>(here) + 1);
-  const auto until = std::chrono::steady_clock::now() + std::chrono::microseconds{300};  // its place is told every 100 us
-  while (std::chrono::steady_clock::now() < until) {
-  }
+  const auto until =
+      std::chrono::steady_clock::now() + std::chrono::microseconds{300};  // its place is told every 100 us
+  while (std::chrono::steady_clock::now() < until) {}
   return current_cpu() == here ? here : -1;
 }
 int where_it_runs() { return current_cpu(); }
@@ -52,7 +54,8 @@ TEST_CASE_EACH_START_METHOD("a busy worker leaves a CPU that the parent says is 
     auto next = pool.submit(where_it_runs);
     const int there = crowded.get();
     const int then = next.get();
-    went = there != -1 && then != there && pool.submit([] { return my_segment().crowded_cpu.load(); }).get() == 0;
+    went = there != -1 && then != there &&
+           pool.submit([] { return my_segment().crowded_cpu.load(); }).get() == 0;
     std::this_thread::sleep_for(std::chrono::milliseconds{2});  // it does not move more often
   }
   CHECK(went);

@@ -64,7 +64,8 @@ int throw_broken() { throw Broken{4}; }
 // Registered, with members.
 struct ParseError : std::runtime_error {
   ParseError() : ParseError{0, 0} {}
-  ParseError(int at_line, int at_column) : std::runtime_error{"line " + std::to_string(at_line)}, line{at_line}, column{at_column} {}
+  ParseError(int at_line, int at_column)
+      : std::runtime_error{"line " + std::to_string(at_line)}, line{at_line}, column{at_column} {}
   int line, column;
   template <class Archive>
   void serialize(Archive& archive) {
@@ -92,14 +93,17 @@ int throw_standard(int which) {
     case 0: throw std::invalid_argument{"an argument"};
     case 1: throw std::bad_alloc{};
     case 2: throw std::system_error{ENOENT, std::generic_category(), "opening it"};
-    case 3: throw std::filesystem::filesystem_error{"opening it", "/none", std::make_error_code(std::errc::no_such_file_or_directory)};
+    case 3:
+      throw std::filesystem::filesystem_error{"opening it", "/none",
+                                              std::make_error_code(std::errc::no_such_file_or_directory)};
     default: throw std::overflow_error{"a number"};
   }
 }
 std::invalid_argument give_exception() { return std::invalid_argument{"I am a value"}; }
 void throw_runtime_error(const char* text) { throw std::runtime_error{text}; }
 
-// Each calls the next, and has something left to do when it returns, so that all of them have frames. clang would make a loop of a recursion all the same.
+// Each calls the next, and has something left to do when it returns, so that all of them have frames. clang
+// would make a loop of a recursion all the same.
 #ifdef __clang__
 #pragma clang optimize off
 #endif
@@ -114,15 +118,13 @@ void throw_runtime_error(const char* text) { throw std::runtime_error{text}; }
     ~Last() {
       try {
         read_row(0);
-      } catch (const std::out_of_range&) {
-      }
+      } catch (const std::out_of_range&) {}
     }
   };
   const Last last;
   try {
     read_table(row + 1);
-  } catch (const std::out_of_range&) {
-  }
+  } catch (const std::out_of_range&) {}
   return write_report(row);
 }
 [[gnu::noinline]] int descend(int steps) { return steps == 0 ? read_row(0) : 1 + descend(steps - 1); }
@@ -202,10 +204,13 @@ TEST_CASE_EACH_START_METHOD("nested exceptions arrive with type, text, chain, wo
   }
 }
 
-TEST_CASE_EACH_START_METHOD("the stack that an exception was thrown on arrives, from the throw out to the task (B51)") {
+TEST_CASE_EACH_START_METHOD(
+    "the stack that an exception was thrown on arrives, from the throw out to the task (B51)") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
-  const std::vector<std::string> report{"(anonymous namespace)::read_row", "(anonymous namespace)::read_table", "(anonymous namespace)::write_report"};
+  const std::vector<std::string> report{"(anonymous namespace)::read_row",
+                                        "(anonymous namespace)::read_table",
+                                        "(anonymous namespace)::write_report"};
   CHECK(stack_of([&] { (void)pool.submit(write_report, 7).get(); }) == report);
   SUBCASE("what was thrown and caught before it, and on its way, is not in it") {
     const auto stack = stack_of([&] { (void)pool.submit(write_report_after_a_mishap, 7).get(); });
@@ -214,13 +219,16 @@ TEST_CASE_EACH_START_METHOD("the stack that an exception was thrown on arrives, 
     CHECK_CONTAINS(stack[3], "write_report_after_a_mishap");
   }
   SUBCASE("each task has its own, also where a number, a registered class or nothing of C++ was thrown") {
-    CHECK(stack_of([&] { (void)pool.submit(throw_int).get(); }) == std::vector<std::string>{"(anonymous namespace)::throw_int"});
-    CHECK(stack_of([&] { (void)pool.submit(throw_member_later).get(); }) == std::vector<std::string>{"(anonymous namespace)::throw_member_later"});
+    CHECK(stack_of([&] { (void)pool.submit(throw_int).get(); }) ==
+          std::vector<std::string>{"(anonymous namespace)::throw_int"});
+    CHECK(stack_of([&] { (void)pool.submit(throw_member_later).get(); }) ==
+          std::vector<std::string>{"(anonymous namespace)::throw_member_later"});
     CHECK(stack_of([&] { (void)pool.submit(end_thread).get(); }).empty());
     CHECK(pool.submit(number, 5).get() == 5);
   }
   SUBCASE("what is thrown again has the stack of the last throw") {
-    CHECK(stack_of([&] { (void)pool.submit(try_again, 7).get(); }) == std::vector<std::string>{"(anonymous namespace)::try_again"});
+    CHECK(stack_of([&] { (void)pool.submit(try_again, 7).get(); }) ==
+          std::vector<std::string>{"(anonymous namespace)::try_again"});
   }
   SUBCASE("of a deep one the innermost 32 frames") {
     const auto stack = stack_of([&] { (void)pool.submit(descend, 200).get(); });
@@ -229,8 +237,12 @@ TEST_CASE_EACH_START_METHOD("the stack that an exception was thrown on arrives, 
     CHECK_CONTAINS(stack.back(), "descend");
   }
   SUBCASE("an item of a map, and a lambda, which may be part of what calls it") {
-    CHECK(stack_of([&] { for (const int row : pool.map(write_report, std::vector{-1, -2, 3})) (void)row; }) == report);
-    const auto stack = stack_of([&] { (void)pool.submit([](int row) -> int { throw std::out_of_range{std::to_string(row)}; }, 7).get(); });
+    CHECK(stack_of([&] {
+            for (const int row : pool.map(write_report, std::vector{-1, -2, 3})) (void)row;
+          }) == report);
+    const auto stack = stack_of([&] {
+      (void)pool.submit([](int row) -> int { throw std::out_of_range{std::to_string(row)}; }, 7).get();
+    });
     REQUIRE(stack.size() == 1);
     CHECK_CONTAINS(stack.front(), "lambda");
   }
@@ -243,7 +255,8 @@ TEST_CASE_EACH_START_METHOD("the stack of a failed initializer is in the cause, 
   ResourceAudit audit;
   std::exception_ptr kept;
   {
-    ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1, .initializer = {initialise_badly}}};
+    ProcessPoolExecutor pool{entry(),
+                             {.start_method = method, .max_workers = 1, .initializer = {initialise_badly}}};
     try {
       (void)pool.submit(number, 5).get();
     } catch (const BrokenProcessPool& error) {
@@ -257,9 +270,11 @@ TEST_CASE_EACH_START_METHOD("the stack of a failed initializer is in the cause, 
   CHECK_CONTAINS(stack[2], "initialise_badly");
 }
 
-TEST_CASE_EACH_START_METHOD("an exception that cannot be copied or read back arrives with its type and text (B52)") {
+TEST_CASE_EACH_START_METHOD(
+    "an exception that cannot be copied or read back arrives with its type and text (B52)") {
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
-  CHECK_THROWS_CONTAINS(pool.submit(throw_uncopyable).get(), std::runtime_error, "it holds what cannot be copied");
+  CHECK_THROWS_CONTAINS(pool.submit(throw_uncopyable).get(), std::runtime_error,
+                        "it holds what cannot be copied");
   CHECK_THROWS_CONTAINS(pool.submit(throw_uncopyable).get(), TaskError, "Uncopyable");
   CHECK_THROWS_CONTAINS(pool.submit(throw_broken).get(), TaskError, "Broken");
   CHECK(pool.submit(number, 5).get() == 5);
@@ -280,7 +295,8 @@ TEST_CASE_EACH_START_METHOD("a registered exception arrives as itself, with its 
   CHECK_THROWS_AS(future.get(), TaskError);
 }
 
-TEST_CASE_EACH_START_METHOD("what is no exception object is reported with its value, and a task that ends its thread too (B53)") {
+TEST_CASE_EACH_START_METHOD(
+    "what is no exception object is reported with its value, and a task that ends its thread too (B53)") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   CHECK_THROWS_CONTAINS(pool.submit(throw_int).get(), TaskError, "int");
@@ -292,7 +308,8 @@ TEST_CASE_EACH_START_METHOD("what is no exception object is reported with its va
   CHECK(pool.submit(number, 6).get() == 6);
 }
 
-TEST_CASE_EACH_START_METHOD("standard exceptions are caught as what they were, as TaskError and as std::exception") {
+TEST_CASE_EACH_START_METHOD(
+    "standard exceptions are caught as what they were, as TaskError and as std::exception") {
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   throw_and_check<std::invalid_argument>(pool, 0, "an argument");
   throw_and_check<std::bad_alloc>(pool, 1, "bad_alloc");
@@ -313,7 +330,8 @@ TEST_CASE_EACH_START_METHOD("an exception object that a task returns is a value 
   CHECK(future.exception() == nullptr);
 }
 
-TEST_CASE_EACH_START_METHOD("an exception that nobody may catch ends the worker by SIGABRT, and only its task fails") {
+TEST_CASE_EACH_START_METHOD(
+    "an exception that nobody may catch ends the worker by SIGABRT, and only its task fails") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   auto dying = pool.submit(terminate_by_noexcept);

@@ -1,4 +1,5 @@
-// Handles that reach a process they are not for: every use is an error that names both contexts, in every start method; none crashes, none hangs.
+// Handles that reach a process they are not for: every use is an error that names both contexts, in every
+// start method; none crashes, none hangs.
 #include <array>
 #include <functional>
 #include <map>
@@ -93,7 +94,10 @@ Uses uses_of_the_rest(Handles& with) {
       {"submit", [&] { (void)with.pool.submit(number, 1); }},
       {"submit with options", [&] { (void)with.pool.submit({.name = "x"}, number, 1); }},
       {"try_submit", [&] { (void)with.pool.try_submit(number, 1); }},
-      {"map", [&] { for (int each : with.pool.map(number, std::vector{1, 2})) (void)each; }},
+      {"map",
+       [&] {
+         for (int each : with.pool.map(number, std::vector{1, 2})) (void)each;
+       }},
       {"stats", [&] { (void)with.pool.stats(); }},
       {"worker_pids", [&] { (void)with.pool.worker_pids(); }},
       {"shutdown", [&] { with.pool.shutdown(); }},
@@ -133,12 +137,15 @@ std::string try_all(const Uses& uses, const std::vector<std::string>& words) {
   return wrong;
 }
 
-std::string context_words(StartMethod method, pid_t owner) { return "(" + std::string{to_string(method)} + ", of pid " + std::to_string(owner) + ")"; }
+std::string context_words(StartMethod method, pid_t owner) {
+  return "(" + std::string{to_string(method)} + ", of pid " + std::to_string(owner) + ")";
+}
 
 Handles* inherited = nullptr;
 std::string try_inherited(const std::string& theirs, const std::string& ours) {
   if (inherited == nullptr) return "nothing was inherited";
-  return try_all(uses_of_shared_objects(*inherited), {theirs, ours}) + try_all(uses_of_the_rest(*inherited), {theirs, ours});
+  return try_all(uses_of_shared_objects(*inherited), {theirs, ours}) +
+         try_all(uses_of_the_rest(*inherited), {theirs, ours});
 }
 
 // A fork of a task's.
@@ -149,7 +156,10 @@ int use_in_a_fork(Counter counter) {
     try {
       ++counter;
     } catch (const UsageError& error) {
-      code = contains(error.what(), "this Counter belongs to context") && contains(error.what(), "works for no context") ? 0 : 2;
+      code = contains(error.what(), "this Counter belongs to context") &&
+                     contains(error.what(), "works for no context")
+                 ? 0
+                 : 2;
     }
     ::_exit(code);
   }
@@ -160,15 +170,19 @@ int use_in_a_fork(Counter counter) {
 
 }  // namespace
 
-TEST_CASE_EACH_START_METHOD("in a fork of the user's own, every handle of a pool is refused with both contexts, and its end harms nobody") {
+TEST_CASE_EACH_START_METHOD(
+    "in a fork of the user's own, every handle of a pool is refused with both contexts, and its end harms nobody") {
   ResourceAudit audit;
   Handles handles{method};
   const auto maker = ::getpid();
   const auto outcome = run_forked([&] {
-    const std::vector<std::string> words{context_words(method, maker), "pid " + std::to_string(::getpid()), "works for no context"};
-    const auto wrong = try_all(uses_of_shared_objects(handles), words) + try_all(uses_of_the_rest(handles), words);
+    const std::vector<std::string> words{context_words(method, maker), "pid " + std::to_string(::getpid()),
+                                         "works for no context"};
+    const auto wrong =
+        try_all(uses_of_shared_objects(handles), words) + try_all(uses_of_the_rest(handles), words);
     if (!wrong.empty()) throw std::runtime_error{wrong};
-    if (handles.finished.get() != 5 || handles.array[0] != 0) throw std::runtime_error{"what the child has a copy of"};
+    if (handles.finished.get() != 5 || handles.array[0] != 0)
+      throw std::runtime_error{"what the child has a copy of"};
   });
   CHECK_MESSAGE(outcome.code == 0, to_string(outcome));
   CHECK(handles.counter.load() == 0);
@@ -178,15 +192,17 @@ TEST_CASE_EACH_START_METHOD("in a fork of the user's own, every handle of a pool
   CHECK(handles.pool.submit(number, 8).get() == 8);
 }
 
-TEST_CASE_EACH_START_METHOD("a fork of the user's own may destroy what it inherited, and end as a program does") {
+TEST_CASE_EACH_START_METHOD(
+    "a fork of the user's own may destroy what it inherited, and end as a program does") {
   ResourceAudit audit;
   auto handles = std::make_unique<Handles>(method);
   auto results = std::make_optional(handles->pool.map(number, std::vector{1, 2, 3}));
   std::array several{std::move(handles->running), std::move(handles->pending)};
   auto completed = as_completed(several);
   const auto outcome = run_forked([&] {
-    const auto wrong = try_all({{"a map", [&] { (void)*results->begin(); }}, {"as_completed", [&] { (void)*completed.begin(); }}},
-                               {context_words(method, ::getppid()), "works for no context"});
+    const auto wrong = try_all(
+        {{"a map", [&] { (void)*results->begin(); }}, {"as_completed", [&] { (void)*completed.begin(); }}},
+        {context_words(method, ::getppid()), "works for no context"});
     if (!wrong.empty()) throw std::runtime_error{wrong};
     results.reset();
     handles.reset();
@@ -206,9 +222,14 @@ TEST_CASE_EACH_START_METHOD("a worker that inherited another pool's handles is r
   auto handles = std::make_unique<Handles>(method);
   inherited = handles.get();
   {
-    ProcessPoolExecutor other{entry(), {.start_method = StartMethod::fork, .max_workers = 1}};  // a fork of this process, as it is now
+    ProcessPoolExecutor other{
+        entry(),
+        {.start_method = StartMethod::fork, .max_workers = 1}};  // a fork of this process, as it is now
     other.logger().add_sink([](const LogRecord&) {});
-    const auto wrong = other.submit(try_inherited, context_words(method, ::getpid()), context_words(StartMethod::fork, ::getpid())).get();
+    const auto wrong = other
+                           .submit(try_inherited, context_words(method, ::getpid()),
+                                   context_words(StartMethod::fork, ::getpid()))
+                           .get();
     CHECK_MESSAGE(wrong.empty(), wrong);
   }
   inherited = nullptr;
@@ -217,7 +238,8 @@ TEST_CASE_EACH_START_METHOD("a worker that inherited another pool's handles is r
   CHECK(handles->counter.load() == 0);
 }
 
-TEST_CASE_EACH_START_METHOD("a process that a task forks is no worker, and may not use what the task was given") {
+TEST_CASE_EACH_START_METHOD(
+    "a process that a task forks is no worker, and may not use what the task was given") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   const auto counter = pool.make_counter();
@@ -225,7 +247,8 @@ TEST_CASE_EACH_START_METHOD("a process that a task forks is no worker, and may n
   CHECK(counter.load() == 0);
 }
 
-TEST_CASE_EACH_START_METHOD("handles that were kept after their pool ended are refused with both contexts; values stay") {
+TEST_CASE_EACH_START_METHOD(
+    "handles that were kept after their pool ended are refused with both contexts; values stay") {
   ResourceAudit audit;
   std::optional<Handles> handles{method};
   const auto mutex = handles->mutex;
@@ -241,12 +264,9 @@ TEST_CASE_EACH_START_METHOD("handles that were kept after their pool ended are r
   CHECK(last.then([](int value) { return value + 1; }).get() == 8);
   CHECK(array[3] == 0);
   const auto id = context_words(method, ::getpid());
-  const Uses uses{{"lock", [&] { mutex.lock(); }},
-                  {"++", [&] { ++counter; }},
-                  {"send", [&] { channel.send(1); }},
-                  {"receive", [&] { (void)channel.receive(); }},
-                  {"wait", [&] { event.wait(); }},
-                  {"set", [&] { event.set(); }}};
+  const Uses uses{{"lock", [&] { mutex.lock(); }},    {"++", [&] { ++counter; }},
+                  {"send", [&] { channel.send(1); }}, {"receive", [&] { (void)channel.receive(); }},
+                  {"wait", [&] { event.wait(); }},    {"set", [&] { event.set(); }}};
   const auto wrong = try_all(uses, {id, "whose executor has been destroyed", "works for no context"});
   CHECK_MESSAGE(wrong.empty(), wrong);
   logger.debug("of a pool that is gone: {}", 1);  // to stderr, by the environment's level

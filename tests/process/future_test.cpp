@@ -119,7 +119,8 @@ TEST_CASE_EACH_START_METHOD("callbacks run once each, in the order of registrati
   CHECK(notes.all() == std::vector<std::string>{"first", "second", "third"});
 }
 
-TEST_CASE_EACH_START_METHOD("a callback that throws is logged and harms no other callback, and the pool goes on (A3)") {
+TEST_CASE_EACH_START_METHOD(
+    "a callback that throws is logged and harms no other callback, and the pool goes on (A3)") {
   ResourceAudit audit;
   Notes notes, log;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
@@ -167,7 +168,8 @@ TEST_CASE_EACH_START_METHOD("a callback on a pending future runs when it is canc
   CHECK(cancelled);
 }
 
-TEST_CASE_EACH_START_METHOD("a running task is not cancelled by a plain cancel, and its result arrives (A5)") {
+TEST_CASE_EACH_START_METHOD(
+    "a running task is not cancelled by a plain cancel, and its result arrives (A5)") {
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   const auto begun = pool.make_event(), go = pool.make_event();
   auto future = pool.submit(begin_and_wait, begun, go);
@@ -179,7 +181,8 @@ TEST_CASE_EACH_START_METHOD("a running task is not cancelled by a plain cancel, 
   CHECK_FALSE(future.cancel());
 }
 
-TEST_CASE_EACH_START_METHOD("a task that was handed to a worker is cancelled and never runs, or it runs: never both (A6)") {
+TEST_CASE_EACH_START_METHOD(
+    "a task that was handed to a worker is cancelled and never runs, or it runs: never both (A6)") {
   ResourceAudit audit;
   constexpr std::size_t count = 2000;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
@@ -207,7 +210,8 @@ TEST_CASE_EACH_START_METHOD("a task that was handed to a worker is cancelled and
   CHECK(pool.stats().cancelled == cancelled);
 }
 
-TEST_CASE_EACH_START_METHOD("waiting no time on a pending future says so, and its result can be read later (A8)") {
+TEST_CASE_EACH_START_METHOD(
+    "waiting no time on a pending future says so, and its result can be read later (A8)") {
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   const auto begun = pool.make_event(), go = pool.make_event();
   auto future = pool.submit(begin_and_wait, begun, go);
@@ -265,13 +269,17 @@ TEST_CASE_EACH_START_METHOD("an exception without a word is an error all the sam
 
 TEST_CASE_EACH_START_METHOD("continuations get the value, or the finished future, and pass errors by") {
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
-  auto text = pool.submit(add, 20, 1).then([](int value) { return value * 2; }).then([](int value) { return std::to_string(value); });
+  auto text = pool.submit(add, 20, 1).then([](int value) { return value * 2; }).then([](int value) {
+    return std::to_string(value);
+  });
   CHECK(text.get() == "42");
   auto passed_by = pool.submit(fail, 5).then([](int value) { return value; });
   CHECK_THROWS_CONTAINS(passed_by.get(), std::out_of_range, "no place 5");
-  auto mended = pool.submit(fail, 5).then([](Future<int>& future) { return future.exception() ? -1 : future.get(); });
+  auto mended =
+      pool.submit(fail, 5).then([](Future<int>& future) { return future.exception() ? -1 : future.get(); });
   CHECK(mended.get() == -1);
-  auto thrown = pool.submit(add, 1, 1).then([](int) -> int { throw std::domain_error{"in the continuation"}; });
+  auto thrown =
+      pool.submit(add, 1, 1).then([](int) -> int { throw std::domain_error{"in the continuation"}; });
   CHECK_THROWS_CONTAINS(thrown.get(), std::domain_error, "in the continuation");
   int nothing = 0;
   pool.submit(add, 1, 1).then([&](int value) { nothing = value; }).get();
@@ -306,7 +314,8 @@ TEST_CASE_EACH_START_METHOD("a future outlives its pool, with its value") {
   CHECK_FALSE(kept.cancel());
 }
 
-TEST_CASE_EACH_START_METHOD("futures are dropped before, while and after their tasks end, and with the pool: the tasks run all the same") {
+TEST_CASE_EACH_START_METHOD(
+    "futures are dropped before, while and after their tasks end, and with the pool: the tasks run all the same") {
   ResourceAudit audit;
   constexpr int count = 3000;
   std::vector<Future<int>> late;
@@ -316,7 +325,7 @@ TEST_CASE_EACH_START_METHOD("futures are dropped before, while and after their t
     ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
     for (int i = 0; i < count; ++i) {
       TaskOptions options;
-      if (i % 5 == 1) options.timeout = 1h;       // a timer holds it, too, while it runs and longer
+      if (i % 5 == 1) options.timeout = 1h;  // a timer holds it, too, while it runs and longer
       if (i % 5 == 2) options.queue_timeout = 1h;
       auto future = pool.submit(options, add, i, 1);
       if (i % 3 == 0) continue;  // dropped at once
@@ -324,7 +333,8 @@ TEST_CASE_EACH_START_METHOD("futures are dropped before, while and after their t
       late.push_back(std::move(future));
       if (i % 64 == 0) CHECK(late.back().get() == i + 1);
     }
-    std::vector<Future<int>> dropped_here{std::make_move_iterator(late.begin()), std::make_move_iterator(late.begin() + 900)};
+    std::vector<Future<int>> dropped_here{std::make_move_iterator(late.begin()),
+                                          std::make_move_iterator(late.begin() + 900)};
     late.erase(late.begin(), late.begin() + 900);
     std::thread dropper{[others = std::move(dropped_here)]() mutable { others.clear(); }};
     Future<int> killed = pool.submit(wait_and_return, pool.make_event(), 1);
@@ -361,7 +371,8 @@ TEST_CASE("an empty future says what it is instead of crashing") {
   CHECK_THROWS_AS(empty.cancel(), UsageError);
 }
 
-TEST_CASE_EACH_START_METHOD("callbacks that each submit the next task all run, and shutdown waits for the chain (A25)") {
+TEST_CASE_EACH_START_METHOD(
+    "callbacks that each submit the next task all run, and shutdown waits for the chain (A25)") {
   ResourceAudit audit;
   std::atomic<int> ran{0};
   std::function<void(int)> next;
@@ -404,27 +415,34 @@ TEST_CASE_EACH_START_METHOD("a chain of callbacks ends where pending tasks are c
   CHECK_CONTAINS(refusal, "has been shut down");
 }
 
-TEST_CASE_EACH_START_METHOD("a continuation that returns a future is that future, with its value or its error") {
+TEST_CASE_EACH_START_METHOD(
+    "a continuation that returns a future is that future, with its value or its error") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   Future<int> sum = pool.submit(add, 1, 2).then([&](int three) { return pool.submit(add, three, 4); });
   CHECK(sum.get() == 7);
-  Future<void> done = pool.submit(add, 1, 2).then([&](Future<int> whole) { return pool.submit([](int) {}, whole.get()); });
+  Future<void> done =
+      pool.submit(add, 1, 2).then([&](Future<int> whole) { return pool.submit([](int) {}, whole.get()); });
   done.get();
-  CHECK_THROWS_AS(pool.submit(add, 1, 2).then([&](int code) { return pool.submit(fail, code); }).get(), std::out_of_range);
-  CHECK_THROWS_AS(pool.submit(fail, 1).then([&](int code) { return pool.submit(add, code, 1); }).get(), std::out_of_range);
+  CHECK_THROWS_AS(pool.submit(add, 1, 2).then([&](int code) { return pool.submit(fail, code); }).get(),
+                  std::out_of_range);
+  CHECK_THROWS_AS(pool.submit(fail, 1).then([&](int code) { return pool.submit(add, code, 1); }).get(),
+                  std::out_of_range);
   auto late = pool.submit(add, 1, 2).then([&](int) { return Future<int>{}; });
   CHECK_THROWS_CONTAINS(late.get(), UsageError, "this future is empty");
 }
 
-TEST_CASE_EACH_START_METHOD("a continuation that waits for another pool outlives its own: its callbacks run all the same") {
+TEST_CASE_EACH_START_METHOD(
+    "a continuation that waits for another pool outlives its own: its callbacks run all the same") {
   ResourceAudit audit;
   std::promise<int> noted;
   ProcessPoolExecutor other{entry(), {.start_method = method, .max_workers = 1}};
   const auto go = other.make_event();
   {
-    std::optional<ProcessPoolExecutor> pool{std::in_place, entry(), ExecutorOptions{.start_method = method, .max_workers = 1}};
-    auto both = pool->submit(add, 1, 2).then([&](int three) { return other.submit(wait_and_return, go, three); });
+    std::optional<ProcessPoolExecutor> pool{std::in_place, entry(),
+                                            ExecutorOptions{.start_method = method, .max_workers = 1}};
+    auto both =
+        pool->submit(add, 1, 2).then([&](int three) { return other.submit(wait_and_return, go, three); });
     pool.reset();
     both.on_done([&](Future<int> last) { noted.set_value(last.get()); });
     go.set();
@@ -434,26 +452,34 @@ TEST_CASE_EACH_START_METHOD("a continuation that waits for another pool outlives
   CHECK(value.get() == 3);
 }
 
-TEST_CASE_EACH_START_METHOD("shared futures have callbacks and continuations, and both kinds take callables that only move") {
+TEST_CASE_EACH_START_METHOD(
+    "shared futures have callbacks and continuations, and both kinds take callables that only move") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   SharedFuture<int> shared = pool.submit(add, 1, 2);
   CHECK(shared.then([](int three) { return three + 1; }).get() == 4);
-  CHECK(shared.then([one = std::make_unique<int>(1)](SharedFuture<int>& three) { return three.get() + *one; }).get() == 4);
+  CHECK(shared.then([one = std::make_unique<int>(1)](SharedFuture<int>& three) { return three.get() + *one; })
+            .get() == 4);
   std::promise<int> noted, noted_by_value;
   auto first = noted.get_future(), second = noted_by_value.get_future();
-  shared.on_done([noted = std::move(noted)](const SharedFuture<int>& three) mutable { noted.set_value(three.get()); });
+  shared.on_done(
+      [noted = std::move(noted)](const SharedFuture<int>& three) mutable { noted.set_value(three.get()); });
   auto single = pool.submit(add, 2, 2);
-  single.on_done([noted = std::move(noted_by_value)](Future<int> four) mutable { noted.set_value(four.get()); });
+  single.on_done(
+      [noted = std::move(noted_by_value)](Future<int> four) mutable { noted.set_value(four.get()); });
   CHECK(first.get() == 3);
   CHECK(second.get() == 4);
 }
 
-TEST_CASE_EACH_START_METHOD("the longest times there are mean for ever, and fractions of a second are times") {
+TEST_CASE_EACH_START_METHOD(
+    "the longest times there are mean for ever, and fractions of a second are times") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   std::vector<Future<int>> futures;
-  futures.push_back(pool.submit({.timeout = std::chrono::nanoseconds::max(), .soft_timeout = std::chrono::nanoseconds::max(), .queue_timeout = std::chrono::nanoseconds::max()}, add, 1, 2));
+  futures.push_back(pool.submit({.timeout = std::chrono::nanoseconds::max(),
+                                 .soft_timeout = std::chrono::nanoseconds::max(),
+                                 .queue_timeout = std::chrono::nanoseconds::max()},
+                                add, 1, 2));
   CHECK(futures[0].wait_for(std::chrono::hours::max()));
   CHECK(futures[0].get() == 3);
   const auto go = pool.make_event();
@@ -469,16 +495,27 @@ TEST_CASE_EACH_START_METHOD("the longest times there are mean for ever, and frac
   CHECK(count == 2);
 }
 
-TEST_CASE_EACH_START_METHOD("limits that are nearly the longest there are limit nothing, also while they are looked at") {
+TEST_CASE_EACH_START_METHOD(
+    "limits that are nearly the longest there are limit nothing, also while they are looked at") {
   ResourceAudit audit;
   constexpr auto nearly_the_longest = std::chrono::nanoseconds::max() - 1ns;
-  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1, .initializer = {add, 1, 2}, .idle_timeout = nearly_the_longest,
-                                     .restart_limit = {.period = nearly_the_longest}, .initializer_timeout = nearly_the_longest,
-                                     .shutdown_grace = nearly_the_longest, .terminate_grace = nearly_the_longest}};
+  ProcessPoolExecutor pool{entry(),
+                           {.start_method = method,
+                            .max_workers = 1,
+                            .initializer = {add, 1, 2},
+                            .idle_timeout = nearly_the_longest,
+                            .restart_limit = {.period = nearly_the_longest},
+                            .initializer_timeout = nearly_the_longest,
+                            .shutdown_grace = nearly_the_longest,
+                            .terminate_grace = nearly_the_longest}};
   const auto begun = pool.make_event(), end = pool.make_event();
-  auto running = pool.submit({.timeout = nearly_the_longest, .soft_timeout = nearly_the_longest, .queue_timeout = nearly_the_longest}, begin_and_wait, begun, end);
+  auto running = pool.submit({.timeout = nearly_the_longest,
+                              .soft_timeout = nearly_the_longest,
+                              .queue_timeout = nearly_the_longest},
+                             begin_and_wait, begun, end);
   begun.wait();
-  auto limited = pool.submit({.timeout = nearly_the_longest, .queue_timeout = 1ms}, add, 1, 2);  // its timer comes, and all that are due are looked at
+  auto limited = pool.submit({.timeout = nearly_the_longest, .queue_timeout = 1ms}, add, 1,
+                             2);  // its timer comes, and all that are due are looked at
   CHECK_THROWS_AS(limited.get(), TaskTimeout);
   CHECK(running.running());
   end.set();

@@ -58,10 +58,15 @@ struct Log {
 };
 
 // All futures of a pool whose initializer fails end with its cause, and so does what is submitted later.
-void check_broken(StartMethod method, Call initializer, const char* text, const char* cause_text, std::optional<std::chrono::nanoseconds> limit = {}) {
+void check_broken(StartMethod method, Call initializer, const char* text, const char* cause_text,
+                  std::optional<std::chrono::nanoseconds> limit = {}) {
   ResourceAudit audit;
   CAPTURE(text);
-  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2, .initializer = std::move(initializer), .initializer_timeout = limit}};
+  ProcessPoolExecutor pool{entry(),
+                           {.start_method = method,
+                            .max_workers = 2,
+                            .initializer = std::move(initializer),
+                            .initializer_timeout = limit}};
   pool.logger().add_sink([](const LogRecord&) {});
   std::vector<Future<int>> futures;
   try {
@@ -87,9 +92,11 @@ void check_broken(StartMethod method, Call initializer, const char* text, const 
 
 }  // namespace
 
-TEST_CASE_EACH_START_METHOD("the initializer runs once in each worker, before its first task, and in its replacement") {
+TEST_CASE_EACH_START_METHOD(
+    "the initializer runs once in each worker, before its first task, and in its replacement") {
   ResourceAudit audit;
-  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1, .initializer = {load, "model.bin"}}};
+  ProcessPoolExecutor pool{entry(),
+                           {.start_method = method, .max_workers = 1, .initializer = {load, "model.bin"}}};
   CHECK(pool.submit(loaded).get() == "model.bin");
   CHECK(pool.submit(loaded).get() == "model.bin");
   CHECK_THROWS_AS(pool.submit(kill_worker).get(), WorkerLost);
@@ -106,10 +113,14 @@ TEST_CASE_EACH_START_METHOD("an initializer that ends the worker breaks the pool
   check_broken(method, {go_wrong, Way::segfaults}, "initializer", "SIGSEGV");
 }
 
-TEST_CASE_EACH_START_METHOD("a SIGKILL in the initializer is a death like any other: it breaks the pool when it comes too often (B37, B55)") {
+TEST_CASE_EACH_START_METHOD(
+    "a SIGKILL in the initializer is a death like any other: it breaks the pool when it comes too often (B37, B55)") {
   ResourceAudit audit;
-  ProcessPoolExecutor pool{
-      entry(), {.start_method = method, .max_workers = 1, .initializer = {go_wrong, Way::kills_itself}, .restart_limit = {.count = 3, .period = 1h}}};
+  ProcessPoolExecutor pool{entry(),
+                           {.start_method = method,
+                            .max_workers = 1,
+                            .initializer = {go_wrong, Way::kills_itself},
+                            .restart_limit = {.count = 3, .period = 1h}}};
   pool.logger().add_sink([](const LogRecord&) {});
   CHECK_THROWS_CONTAINS(pool.submit(number, 1).get(), BrokenProcessPool, "SIGKILL");
   CHECK(pool.stats().restarts == 4);
@@ -119,7 +130,8 @@ TEST_CASE_EACH_START_METHOD("an initializer that hangs breaks the pool after ini
   check_broken(method, {go_wrong, Way::hangs}, "initializer", "initializer", 150ms);
 }
 
-TEST_CASE_EACH_START_METHOD("an initializer that fails in the third worker only breaks the pool with the cause (B38)") {
+TEST_CASE_EACH_START_METHOD(
+    "an initializer that fails in the third worker only breaks the pool with the cause (B38)") {
   ResourceAudit audit;
   Log log;
   {
@@ -130,13 +142,15 @@ TEST_CASE_EACH_START_METHOD("an initializer that fails in the third worker only 
     pool.set_initializer({go_wrong_after, starts, 2, Way::throws});
     std::vector<Future<int>> futures;
     for (int i = 0; i < 3; ++i) futures.push_back(pool.submit(wait_and_return, go, i));
-    for (auto& future : futures) CHECK_THROWS_CONTAINS(future.get(), BrokenProcessPool, "model.bin is not there");
+    for (auto& future : futures)
+      CHECK_THROWS_CONTAINS(future.get(), BrokenProcessPool, "model.bin is not there");
     CHECK_THROWS_AS(pool.submit(number, 1), BrokenProcessPool);
   }
   CHECK_CONTAINS(log.all(), "the initializer failed in worker");
 }
 
-TEST_CASE_EACH_START_METHOD("an initializer that fails in a replacement only breaks the pool with the cause (B38)") {
+TEST_CASE_EACH_START_METHOD(
+    "an initializer that fails in a replacement only breaks the pool with the cause (B38)") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   const auto starts = pool.make_counter();
@@ -164,7 +178,11 @@ TEST_CASE_EACH_START_METHOD("the finalizer runs in each worker that ends in good
       write_file(path + "/" + std::to_string(::getpid()), "");
     };
     {
-      ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1, .finalizer = {note, folder.path()}, .max_tasks_per_worker = most}};
+      ProcessPoolExecutor pool{entry(),
+                               {.start_method = method,
+                                .max_workers = 1,
+                                .finalizer = {note, folder.path()},
+                                .max_tasks_per_worker = most}};
       for (int i = 0; i < 3; ++i) CHECK(pool.submit(number, i).get() == i);
     }
     const auto listing = run_program("/bin/ls", {folder.path()}).out;
@@ -173,13 +191,18 @@ TEST_CASE_EACH_START_METHOD("the finalizer runs in each worker that ends in good
 }
 
 TEST_CASE_EACH_START_METHOD("a finalizer that throws, dies or hangs is reported, and shutdown ends (B39)") {
-  for (const auto& [how, text] : std::vector<std::pair<Way, std::string>>{
-           {Way::throws, "model.bin is not there"}, {Way::exits, "exited with code 9"}, {Way::segfaults, "SIGSEGV"}, {Way::hangs, "SIGKILL"}}) {
+  for (const auto& [how, text] :
+       std::vector<std::pair<Way, std::string>>{{Way::throws, "model.bin is not there"},
+                                                {Way::exits, "exited with code 9"},
+                                                {Way::segfaults, "SIGSEGV"},
+                                                {Way::hangs, "SIGKILL"}}) {
     CAPTURE(text);
     ResourceAudit audit;
     Log log;
     {
-      ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1, .finalizer = {go_wrong, how}, .shutdown_grace = 200ms}};
+      ProcessPoolExecutor pool{
+          entry(),
+          {.start_method = method, .max_workers = 1, .finalizer = {go_wrong, how}, .shutdown_grace = 200ms}};
       pool.logger().set_level(Level::debug);
       pool.logger().add_sink(std::ref(log));
       CHECK(pool.submit(number, 1).get() == 1);
@@ -190,6 +213,7 @@ TEST_CASE_EACH_START_METHOD("a finalizer that throws, dies or hangs is reported,
 }
 
 TEST_CASE_EACH_START_METHOD("a call that takes the Worker may be initializer and task alike") {
-  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2, .initializer = {index_of_worker}}};
+  ProcessPoolExecutor pool{entry(),
+                           {.start_method = method, .max_workers = 2, .initializer = {index_of_worker}}};
   CHECK(pool.submit(index_of_worker).get() <= 1);
 }

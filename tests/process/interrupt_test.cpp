@@ -33,8 +33,9 @@ void check_quiet(const Outcome& outcome) {
   CHECK(left == "");
 }
 
-// The program has said that it is ready. ThreadSanitizer holds signals back until the thread calls something that it knows, and so one that comes just
-// before the thread sleeps in ppoll is held back for ever: there it shall sleep already.
+// The program has said that it is ready. ThreadSanitizer holds signals back until the thread calls something
+// that it knows, and so one that comes just before the thread sleeps in ppoll is held back for ever: there it
+// shall sleep already.
 void before_the_signal() {
 #ifdef __SANITIZE_THREAD__
   std::this_thread::sleep_for(200ms);
@@ -43,7 +44,8 @@ void before_the_signal() {
 
 }  // namespace
 
-TEST_CASE_EACH_START_METHOD("one Ctrl-C to the whole group cancels what is pending, lets the running task end, and exits with 130 (F124)") {
+TEST_CASE_EACH_START_METHOD(
+    "one Ctrl-C to the whole group cancels what is pending, lets the running task end, and exits with 130 (F124)") {
   ResourceAudit audit;
   Program program{victim("interrupted"), {std::string{to_string(method)}, "gentle"}, {.own_group = true}};
   CHECK(program.read_line() == "ready");
@@ -68,7 +70,8 @@ TEST_CASE_EACH_START_METHOD("a second Ctrl-C kills what does not end, at once (F
 
 TEST_CASE_EACH_START_METHOD("Ctrl-C typed at a terminal reaches the parent alone (F124)") {
   const int terminal = ::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
-  if (terminal < 0 || ::grantpt(terminal) != 0 || ::unlockpt(terminal) != 0) KINDRED_SKIP("no pseudo terminal to be had");
+  if (terminal < 0 || ::grantpt(terminal) != 0 || ::unlockpt(terminal) != 0)
+    KINDRED_SKIP("no pseudo terminal to be had");
   const std::string name = ::ptsname(terminal);
   const std::string path = victim("interrupted"), how{to_string(method)};
   std::string out;
@@ -97,11 +100,13 @@ TEST_CASE_EACH_START_METHOD("Ctrl-C typed at a terminal reaches the parent alone
   CHECK_CONTAINS(out, "5 cancelled");
 }
 
-TEST_CASE("a parent that was stopped for a while, five seconds too, finds its tasks done, not over their time (F125, row 31)") {
+TEST_CASE(
+    "a parent that was stopped for a while, five seconds too, finds its tasks done, not over their time (F125, row 31)") {
   ResourceAudit audit;
   std::vector<std::unique_ptr<Program>> programs;  // each start method, all at once: the time is the same
   for (const char* const method : {"fork", "spawn", "forkserver"}) {
-    programs.push_back(std::make_unique<Program>(victim("interrupted"), std::vector<std::string>{method, "timed"}));
+    programs.push_back(
+        std::make_unique<Program>(victim("interrupted"), std::vector<std::string>{method, "timed"}));
     CHECK(programs.back()->read_line() == "ready");
   }
   for (const auto stop : {1200ms, 5000ms}) {
@@ -118,14 +123,18 @@ TEST_CASE("a parent that was stopped for a while, five seconds too, finds its ta
   scorecard(31, "3 parents stopped for 1.2 s and for 5 s: 0 tasks over their limit of 1 s, 0 deaths");
 }
 
-TEST_CASE_EACH_START_METHOD("a wall clock that is set, forth and back, ends no task and no wait (F125, row 31)") {
+TEST_CASE_EACH_START_METHOD(
+    "a wall clock that is set, forth and back, ends no task and no wait (F125, row 31)") {
   if (slowness() > 1) KINDRED_SKIP("a sanitizer wants to come before all other libraries");
   ResourceAudit audit;
-  Program program{victim("interrupted"), {std::string{to_string(method)}, "timed"}, {.environment = {"LD_PRELOAD=" + victim("stepped_clock.so")}}};
+  Program program{victim("interrupted"),
+                  {std::string{to_string(method)}, "timed"},
+                  {.environment = {"LD_PRELOAD=" + victim("stepped_clock.so")}}};
   CHECK(program.read_line() == "ready");
   std::this_thread::sleep_for(500ms);
   program.write("end\n");
   CHECK(program.read_line() == "0 over, 0 wrong, some done, 0 restarts");
   CHECK(program.wait().code == 0);
-  scorecard(31, "a wall clock that steps by one or two hours at every look: 0 tasks over their limit, 0 deaths");
+  scorecard(31,
+            "a wall clock that steps by one or two hours at every look: 0 tasks over their limit, 0 deaths");
 }

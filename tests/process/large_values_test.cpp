@@ -1,4 +1,5 @@
-// Arguments and results that do not fit into a ring: where they lie, that they are right, and that nothing of them stays.
+// Arguments and results that do not fit into a ring: where they lie, that they are right, and that nothing of
+// them stays.
 #include <csignal>
 #include <cstdint>
 #include <filesystem>
@@ -25,7 +26,8 @@ using Bytes = std::vector<std::uint8_t>;
 
 Bytes pattern(std::size_t size, unsigned seed) {
   Bytes bytes(size);
-  for (std::size_t i = 0; i < size; ++i) bytes[i] = static_cast<std::uint8_t>((i * 31 + seed * 7 + (i >> 9U)) & 0xff);
+  for (std::size_t i = 0; i < size; ++i)
+    bytes[i] = static_cast<std::uint8_t>((i * 31 + seed * 7 + (i >> 9U)) & 0xff);
   return bytes;
 }
 bool is_pattern(const Bytes& bytes, std::size_t size, unsigned seed) { return bytes == pattern(size, seed); }
@@ -72,14 +74,17 @@ BreaksOff break_off() { return {}; }
 
 }  // namespace
 
-TEST_CASE_EACH_START_METHOD("large values come through whole, whatever their sizes and however their memory is used again") {
+TEST_CASE_EACH_START_METHOD(
+    "large values come through whole, whatever their sizes and however their memory is used again") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
   unsigned seed = 0;
   for (int round = 0; round < 3; ++round) {
     std::vector<std::pair<Future<Bytes>, std::size_t>> futures;
-    for (const std::size_t size : {16'000U, 16'400U, 17'000U, 65'536U, 300'000U, 1'048'576U, 40'000U, 3'000'001U, 18'000U}) {
-      futures.emplace_back(pool.submit(echo, pattern(size, seed + static_cast<unsigned>(futures.size()))), size);
+    for (const std::size_t size :
+         {16'000U, 16'400U, 17'000U, 65'536U, 300'000U, 1'048'576U, 40'000U, 3'000'001U, 18'000U}) {
+      futures.emplace_back(pool.submit(echo, pattern(size, seed + static_cast<unsigned>(futures.size()))),
+                           size);
     }
     for (auto& [future, size] : futures) CHECK(is_pattern(future.get(), size, seed++));
   }
@@ -109,14 +114,17 @@ TEST_CASE_EACH_START_METHOD("hundreds of large results are kept without a descri
   for (unsigned i = 300; i-- > 0;) CHECK(is_pattern(futures[i].get(), 150'000 + i * 100, i));
 }
 
-TEST_CASE_EACH_START_METHOD("the memory of large values is used again, and given back when it is idle (C82)") {
+TEST_CASE_EACH_START_METHOD(
+    "the memory of large values is used again, and given back when it is idle (C82)") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
-  for (unsigned i = 0; i < 50; ++i) REQUIRE(is_pattern(pool.submit(echo, pattern(400'000, i)).get(), 400'000, i));
+  for (unsigned i = 0; i < 50; ++i)
+    REQUIRE(is_pattern(pool.submit(echo, pattern(400'000, i)).get(), 400'000, i));
   const auto worker = std::to_string(pool.worker_pids().at(0));
   const auto in_use = [&] {
     std::size_t count = 0;
-    for (const auto* name : {"kindred-arguments", "kindred-result"}) count += mappings("self", name).size() + mappings(worker, name).size();
+    for (const auto* name : {"kindred-arguments", "kindred-result"})
+      count += mappings("self", name).size() + mappings(worker, name).size();
     return count;
   };
   while (in_use() != 0) std::this_thread::yield();
@@ -141,7 +149,8 @@ TEST_CASE_EACH_START_METHOD("a worker that dies with large arguments leaves them
   }
 }
 
-TEST_CASE_EACH_START_METHOD("a large result that breaks off while it is written is an error, and its memory is used for the next") {
+TEST_CASE_EACH_START_METHOD(
+    "a large result that breaks off while it is written is an error, and its memory is used for the next") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   for (unsigned i = 0; i < 5; ++i) {
@@ -150,7 +159,8 @@ TEST_CASE_EACH_START_METHOD("a large result that breaks off while it is written 
   }
 }
 
-TEST_CASE_EACH_START_METHOD("a fork of the user's own lets go of large arguments and results, and the parent's stay as they are") {
+TEST_CASE_EACH_START_METHOD(
+    "a fork of the user's own lets go of large arguments and results, and the parent's stay as they are") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   constexpr std::size_t size = 1'000'000;
@@ -170,11 +180,14 @@ TEST_CASE_EACH_START_METHOD("a fork of the user's own lets go of large arguments
   go.set();
   CHECK(running->get() == size);
   CHECK(is_pattern(pending->get(), size, 6));
-  for (unsigned seed = 0; seed < 4; ++seed) CHECK(is_pattern(pool.submit(make, size, seed + 10).get(), size, seed + 10));
-  for (unsigned seed = 0; seed < 4; ++seed) CHECK(is_pattern(done[seed].get(), size, seed));  // nothing was written over them
+  for (unsigned seed = 0; seed < 4; ++seed)
+    CHECK(is_pattern(pool.submit(make, size, seed + 10).get(), size, seed + 10));
+  for (unsigned seed = 0; seed < 4; ++seed)
+    CHECK(is_pattern(done[seed].get(), size, seed));  // nothing was written over them
 }
 
-TEST_CASE("a fork of the user's own takes no lock for a large argument that it lets go of: another thread may have held it") {
+TEST_CASE(
+    "a fork of the user's own takes no lock for a large argument that it lets go of: another thread may have held it") {
   ResourceAudit audit;
   int freed = 0;
   kindred::internal::CallBlocks blocks{[&] { ++freed; }};
@@ -189,7 +202,8 @@ TEST_CASE("a fork of the user's own takes no lock for a large argument that it l
   CHECK(blocks.any_free());
 }
 
-TEST_CASE_EACH_START_METHOD("where no descriptor is left, large results fail with the limit to raise, and their worker lives") {
+TEST_CASE_EACH_START_METHOD(
+    "where no descriptor is left, large results fail with the limit to raise, and their worker lives") {
   if (slowness() > 1) KINDRED_SKIP("a sanitizer needs descriptors of its own");
   ResourceAudit audit;
   rlimit before{};

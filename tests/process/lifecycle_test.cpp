@@ -45,7 +45,8 @@ std::size_t threads_of_this() {
 
 }  // namespace
 
-TEST_CASE_EACH_START_METHOD("construction starts no worker; under fork it starts the template and nothing else (C61)") {
+TEST_CASE_EACH_START_METHOD(
+    "construction starts no worker; under fork it starts the template and nothing else (C61)") {
   ResourceAudit audit;
   const auto processes = descendants(::getpid()).size();
   const auto threads = threads_of_this();
@@ -56,7 +57,8 @@ TEST_CASE_EACH_START_METHOD("construction starts no worker; under fork it starts
   CHECK(pool.stats().workers == 0);
 }
 
-TEST_CASE_EACH_START_METHOD("the threads that made the pool and started its workers end, and the workers live on (row 12)") {
+TEST_CASE_EACH_START_METHOD(
+    "the threads that made the pool and started its workers end, and the workers live on (row 12)") {
   ResourceAudit audit;
   std::optional<ProcessPoolExecutor> pool;
   std::thread{[&] {
@@ -64,10 +66,13 @@ TEST_CASE_EACH_START_METHOD("the threads that made the pool and started its work
     // A template that were bound to this thread is so by the time it has its name.
     const auto is_bound = [](const ProcessInfo& one) { return one.name == "kindred-server"; };
     const auto until = std::chrono::steady_clock::now() + 20s;
-    while (method == StartMethod::fork && std::ranges::none_of(descendants(::getpid()), is_bound) && std::chrono::steady_clock::now() < until) std::this_thread::yield();
+    while (method == StartMethod::fork && std::ranges::none_of(descendants(::getpid()), is_bound) &&
+           std::chrono::steady_clock::now() < until)
+      std::this_thread::yield();
   }}.join();
   std::atomic<int> servers_lost{0};
-  pool->logger().add_sink([&](const LogRecord& record) { servers_lost += contains(record.message, "takes its place") ? 1 : 0; });
+  pool->logger().add_sink(
+      [&](const LogRecord& record) { servers_lost += contains(record.message, "takes its place") ? 1 : 0; });
   int first = 0;
   std::thread{[&] { first = pool->submit(pid_of_worker).get(); }}.join();
   for (int i = 0; i < 20; ++i) {
@@ -80,7 +85,8 @@ TEST_CASE_EACH_START_METHOD("the threads that made the pool and started its work
 }
 
 namespace {
-// Kills the template of a pool of one worker, and that worker, so that another template is forked from the program as it is now.
+// Kills the template of a pool of one worker, and that worker, so that another template is forked from the
+// program as it is now.
 void make_another_template(ProcessPoolExecutor& pool) {
   for (const auto& process : descendants(::getpid())) {
     if (process.parent == ::getpid() && process.name == "kindred-server") ::kill(process.pid, SIGKILL);
@@ -93,16 +99,26 @@ TEST_CASE("a template that was forked while a thread of the program was in dl_it
   ResourceAudit audit;
   std::atomic<bool> ends{false};
   std::thread walker{[&] {
-    // Also free for short: a supervisor that has waited for the lock forks just after it was given back, each time.
+    // Also free for short: a supervisor that has waited for the lock forks just after it was given back, each
+    // time.
     for (bool briefly = false; !ends; briefly = !briefly) {
-      ::dl_iterate_phdr([](dl_phdr_info*, std::size_t, void*) { std::this_thread::sleep_for(3ms); return 1; }, nullptr);
+      ::dl_iterate_phdr(
+          [](dl_phdr_info*, std::size_t, void*) {
+            std::this_thread::sleep_for(3ms);
+            return 1;
+          },
+          nullptr);
       std::this_thread::sleep_for(briefly ? 50us : 1000us);
     }
   }};
   {
-    ProcessPoolExecutor pool{entry(), {.start_method = StartMethod::fork, .max_workers = 1, .restart_limit = {.count = 1000, .period = 1h}}};
+    ProcessPoolExecutor pool{entry(),
+                             {.start_method = StartMethod::fork,
+                              .max_workers = 1,
+                              .restart_limit = {.count = 1000, .period = 1h}}};
     std::atomic<int> told{0};
-    pool.logger().add_sink([&](const LogRecord& record) { told += contains(record.message, "dl_iterate_phdr") ? 1 : 0; });
+    pool.logger().add_sink(
+        [&](const LogRecord& record) { told += contains(record.message, "dl_iterate_phdr") ? 1 : 0; });
     CHECK(pool.submit(echo, std::vector<char>(1)).get().size() == 1);
     for (int i = 0; i < 2 || (told == 0 && i < 20); ++i) {
       make_another_template(pool);
@@ -125,7 +141,8 @@ TEST_CASE_EACH_START_METHOD("tasks that are waited for one after another use one
   CHECK(pool.worker_pids().size() == 1);
 }
 
-TEST_CASE_EACH_START_METHOD("tasks that wait for each other get as many workers as they need, up to max_workers (C63)") {
+TEST_CASE_EACH_START_METHOD(
+    "tasks that wait for each other get as many workers as they need, up to max_workers (C63)") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 4}};
   for (const int together : {1, 2, 4}) {
@@ -144,7 +161,8 @@ TEST_CASE_EACH_START_METHOD("tasks that wait for each other get as many workers 
   CHECK(pool.worker_pids().size() <= 4);
 }
 
-TEST_CASE_EACH_START_METHOD("a worker is replaced after max_tasks_per_worker tasks exactly, and no task is lost (C64)") {
+TEST_CASE_EACH_START_METHOD(
+    "a worker is replaced after max_tasks_per_worker tasks exactly, and no task is lost (C64)") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1, .max_tasks_per_worker = 3}};
   std::vector<int> pids;
@@ -157,17 +175,21 @@ TEST_CASE_EACH_START_METHOD("a worker is replaced after max_tasks_per_worker tas
   CHECK(pool.stats().restarts == 0);
 }
 
-TEST_CASE_EACH_START_METHOD("a backlog larger than max_tasks_per_worker is worked off, results in flight included (C65, C87)") {
+TEST_CASE_EACH_START_METHOD(
+    "a backlog larger than max_tasks_per_worker is worked off, results in flight included (C65, C87)") {
   ResourceAudit audit;
-  for (const auto& [workers, most, backlog] : {std::tuple{1, 2, 6}, std::tuple{2, 2, 8}, std::tuple{2, 1, 9}, std::tuple{2, 7, 100}}) {
-    ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = workers, .max_tasks_per_worker = most}};
+  for (const auto& [workers, most, backlog] :
+       {std::tuple{1, 2, 6}, std::tuple{2, 2, 8}, std::tuple{2, 1, 9}, std::tuple{2, 7, 100}}) {
+    ProcessPoolExecutor pool{entry(),
+                             {.start_method = method, .max_workers = workers, .max_tasks_per_worker = most}};
     std::vector<Future<int>> futures;
     for (int i = 0; i < backlog; ++i) futures.push_back(pool.submit(number, i));
     for (int i = 0; i < backlog; ++i) CHECK(futures[static_cast<std::size_t>(i)].get() == i);
   }
 }
 
-TEST_CASE_EACH_START_METHOD("with one task per worker and a shutdown at once, all that is pending ends (C66)") {
+TEST_CASE_EACH_START_METHOD(
+    "with one task per worker and a shutdown at once, all that is pending ends (C66)") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2, .max_tasks_per_worker = 1}};
   std::vector<Future<int>> futures;
@@ -189,7 +211,8 @@ TEST_CASE_EACH_START_METHOD("a pool that is destroyed finishes what is pending (
   for (int i = 0; i < 50; ++i) CHECK(futures[static_cast<std::size_t>(i)].get() == i);
 }
 
-TEST_CASE_EACH_START_METHOD("shutdown may be called again, from threads and from callbacks, and each call ends (C69)") {
+TEST_CASE_EACH_START_METHOD(
+    "shutdown may be called again, from threads and from callbacks, and each call ends (C69)") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   const auto begun = pool.make_event(), go = pool.make_event();
@@ -234,7 +257,8 @@ TEST_CASE_EACH_START_METHOD("shutdown without waiting returns at once, and the t
   for (int i = 0; i < 5; ++i) CHECK(futures[static_cast<std::size_t>(i)].get() == i);
 }
 
-TEST_CASE_EACH_START_METHOD("shutdown ends right after the only task was cancelled, or on a pool that never ran (C73)") {
+TEST_CASE_EACH_START_METHOD(
+    "shutdown ends right after the only task was cancelled, or on a pool that never ran (C73)") {
   ResourceAudit audit;
   {
     ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
@@ -248,7 +272,8 @@ TEST_CASE_EACH_START_METHOD("shutdown ends right after the only task was cancell
   unused.shutdown();
 }
 
-TEST_CASE_EACH_START_METHOD("shutdown that cancels lets what runs finish, cancels the rest, and the count is exact (C74)") {
+TEST_CASE_EACH_START_METHOD(
+    "shutdown that cancels lets what runs finish, cancels the rest, and the count is exact (C74)") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   const auto begun = pool.make_event(), go = pool.make_event();
@@ -267,7 +292,9 @@ TEST_CASE_EACH_START_METHOD("shutdown that cancels lets what runs finish, cancel
 TEST_CASE_EACH_START_METHOD("terminate_workers and kill_workers end a pool in every state (C75)") {
   for (const bool kill : {false, true}) {
     CAPTURE(kill);
-    const auto end = [kill](ProcessPoolExecutor& pool) { kill ? pool.kill_workers() : pool.terminate_workers(); };
+    const auto end = [kill](ProcessPoolExecutor& pool) {
+      kill ? pool.kill_workers() : pool.terminate_workers();
+    };
     ResourceAudit audit;
     {
       ProcessPoolExecutor unused{entry(), {.start_method = method, .max_workers = 1}};
@@ -305,7 +332,8 @@ TEST_CASE_EACH_START_METHOD("workers that ignore SIGTERM are killed after shutdo
   CHECK_THROWS_CONTAINS(deaf.get(), WorkerLost, "SIGKILL");
 }
 
-TEST_CASE_EACH_START_METHOD("a worker that leaves for idleness and a task that arrives do not miss each other (C79, C80)") {
+TEST_CASE_EACH_START_METHOD(
+    "a worker that leaves for idleness and a task that arrives do not miss each other (C79, C80)") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1, .idle_timeout = 1ms}};
   std::set<int> pids;
@@ -321,7 +349,8 @@ TEST_CASE_EACH_START_METHOD("a worker that leaves for idleness and a task that a
 TEST_CASE_EACH_START_METHOD("a worker that grew over its limit is replaced after its task (C81)") {
   if (slowness() > 1) KINDRED_SKIP("a sanitizer keeps memory that was freed");
   ResourceAudit audit;
-  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1, .max_rss_per_worker = 96U << 20U}};
+  ProcessPoolExecutor pool{entry(),
+                           {.start_method = method, .max_workers = 1, .max_rss_per_worker = 96U << 20U}};
   const int before = pool.submit(pid_of_worker).get();
   CHECK(pool.submit(grow, std::size_t{160} << 20U).get() == before);
   CHECK(pool.submit(pid_of_worker).get() != before);
@@ -329,10 +358,12 @@ TEST_CASE_EACH_START_METHOD("a worker that grew over its limit is replaced after
   CHECK(pool.stats().lost == 0);
 }
 
-TEST_CASE_EACH_START_METHOD("memory that the pool keeps for large values does not count as a worker's growth") {
+TEST_CASE_EACH_START_METHOD(
+    "memory that the pool keeps for large values does not count as a worker's growth") {
   if (slowness() > 1) KINDRED_SKIP("a sanitizer keeps memory that was freed");
   ResourceAudit audit;
-  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1, .max_rss_per_worker = 96U << 20U}};
+  ProcessPoolExecutor pool{entry(),
+                           {.start_method = method, .max_workers = 1, .max_rss_per_worker = 96U << 20U}};
   const int before = pool.submit(pid_of_worker).get();
   const auto bytes = std::vector<char>(32U << 20U, 'x');
   for (int i = 0; i < 4; ++i) {
@@ -342,7 +373,8 @@ TEST_CASE_EACH_START_METHOD("memory that the pool keeps for large values does no
   CHECK(pool.submit(pid_of_worker).get() == before);
 }
 
-TEST_CASE_EACH_START_METHOD("memory of large arguments and results is free on both sides when they are done (C82)") {
+TEST_CASE_EACH_START_METHOD(
+    "memory of large arguments and results is free on both sides when they are done (C82)") {
   if (slowness() > 1) KINDRED_SKIP("a sanitizer keeps memory that was freed");
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
@@ -373,7 +405,8 @@ TEST_CASE_EACH_START_METHOD("resize takes workers away and gives more") {
   CHECK_THROWS_AS(pool.resize(0), UsageError);
 }
 
-TEST_CASE_EACH_START_METHOD("a first submit that finds no descriptor leaves no task behind, and the next one works (B56)") {
+TEST_CASE_EACH_START_METHOD(
+    "a first submit that finds no descriptor leaves no task behind, and the next one works (B56)") {
   if (slowness() > 1) KINDRED_SKIP("a sanitizer needs descriptors of its own");
   ResourceAudit audit;
   rlimit before{};

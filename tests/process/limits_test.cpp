@@ -86,7 +86,8 @@ bool all_gone(const SharedArray<int>& pids) {
 
 }  // namespace
 
-TEST_CASE_EACH_START_METHOD("a task over its timeout fails with TaskTimeout, and the next runs in a new worker (F115)") {
+TEST_CASE_EACH_START_METHOD(
+    "a task over its timeout fails with TaskTimeout, and the next runs in a new worker (F115)") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   const int before = pool.submit(pid_of_worker).get();
@@ -131,7 +132,8 @@ TEST_CASE_EACH_START_METHOD("a soft timeout asks the task to stop, the hard one 
 
 TEST_CASE_EACH_START_METHOD("a task that blocks all signals, or spins, ends all the same (F118)") {
   ResourceAudit audit;
-  for (const auto grace : {std::optional<std::chrono::nanoseconds>{}, std::optional<std::chrono::nanoseconds>{30ms}}) {
+  for (const auto grace :
+       {std::optional<std::chrono::nanoseconds>{}, std::optional<std::chrono::nanoseconds>{30ms}}) {
     ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1, .terminate_grace = grace}};
     CHECK_THROWS_AS(pool.submit({.timeout = 30ms}, stay_deaf).get(), TaskTimeout);
     CHECK_THROWS_AS(pool.submit({.timeout = 30ms}, spin).get(), TaskTimeout);
@@ -147,7 +149,8 @@ TEST_CASE_EACH_START_METHOD("with terminate_grace, a task over its timeout may c
   CHECK(told[0] == 1);
 }
 
-TEST_CASE_EACH_START_METHOD("a task that SIGTERM ends within terminate_grace is over its time, not lost (F118)") {
+TEST_CASE_EACH_START_METHOD(
+    "a task that SIGTERM ends within terminate_grace is over its time, not lost (F118)") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1, .terminate_grace = 1h}};
   CHECK_THROWS_AS(pool.submit({.timeout = 30ms}, spin).get(), TaskTimeout);
@@ -186,15 +189,16 @@ TEST_CASE_EACH_START_METHOD("asking a running task to stop leaves it its result"
   }
 }
 
-TEST_CASE_EACH_START_METHOD("a task killed as it ends is either cancelled or done, and never hits the next (F120)") {
+TEST_CASE_EACH_START_METHOD(
+    "a task killed as it ends is either cancelled or done, and never hits the next (F120)") {
   ResourceAudit audit;
-  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1, .restart_limit = {.count = 1000}}};
+  ProcessPoolExecutor pool{entry(),
+                           {.start_method = method, .max_workers = 1, .restart_limit = {.count = 1000}}};
   for (int round = 0; round < 40; ++round) {
     auto future = pool.submit(number, round);
     auto next = pool.submit(number, -round);
     const auto until = std::chrono::steady_clock::now() + std::chrono::microseconds{round % 10 * 10};
-    while (std::chrono::steady_clock::now() < until) {
-    }
+    while (std::chrono::steady_clock::now() < until) {}
     const bool killed = future.cancel(Running::kill);
     CHECK(killed == future.cancelled());
     if (!killed) CHECK(future.get() == round);
@@ -202,16 +206,19 @@ TEST_CASE_EACH_START_METHOD("a task killed as it ends is either cancelled or don
   }
 }
 
-TEST_CASE_EACH_START_METHOD("tasks with different limits each end in their time, and the pool sleeps meanwhile (F122)") {
+TEST_CASE_EACH_START_METHOD(
+    "tasks with different limits each end in their time, and the pool sleeps meanwhile (F122)") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 6}};
   const auto all = pool.make_barrier(6);
   std::vector<Future<void>> warm;
-  for (int i = 0; i < 6; ++i) warm.push_back(pool.submit([](Barrier barrier) { barrier.arrive_and_wait(); }, all));
+  for (int i = 0; i < 6; ++i)
+    warm.push_back(pool.submit([](Barrier barrier) { barrier.arrive_and_wait(); }, all));
   for (auto& future : warm) future.get();
   std::vector<Future<void>> futures;
   const auto wakeups = pool.stats().supervisor_wakeups;
-  for (int i = 0; i < 6; ++i) futures.push_back(pool.submit({.timeout = std::chrono::milliseconds{100 + 100 * ((i * 5) % 6)}}, stay));
+  for (int i = 0; i < 6; ++i)
+    futures.push_back(pool.submit({.timeout = std::chrono::milliseconds{100 + 100 * ((i * 5) % 6)}}, stay));
   for (std::size_t i = 0; i < futures.size(); ++i) {
     const auto limit = std::chrono::milliseconds{100 + 100 * ((i * 5) % 6)};
     try {
@@ -219,13 +226,15 @@ TEST_CASE_EACH_START_METHOD("tasks with different limits each end in their time,
       FAIL("no error");
     } catch (const TaskTimeout& error) {
       CHECK(error.ran_for() >= limit);
-      CHECK(error.ran_for() < limit + 500ms);  // some ms on a quiet machine: this one may be busy with other tests
+      CHECK(error.ran_for() <
+            limit + 500ms);  // some ms on a quiet machine: this one may be busy with other tests
     }
   }
   CHECK(pool.stats().supervisor_wakeups - wakeups < 200);
 }
 
-TEST_CASE_EACH_START_METHOD("a limit of a second fires soon after it, not before, also where the task blocks all signals and the CPUs are busy (row 16)") {
+TEST_CASE_EACH_START_METHOD(
+    "a limit of a second fires soon after it, not before, also where the task blocks all signals and the CPUs are busy (row 16)") {
   ResourceAudit audit;
   constexpr std::size_t tasks = 8;
   const auto measure = [&](ProcessPoolExecutor& pool) {
@@ -236,7 +245,8 @@ TEST_CASE_EACH_START_METHOD("a limit of a second fires soon after it, not before
       futures.push_back(pool.submit({.timeout = 1s}, note_time_and_stay, begun, i, i % 2 == 1));
       futures.back().on_done([&ended, i] { ended[i] = now_ns(); });
     }
-    std::pair<double, double> seconds{1e9, 0};  // the shortest by the pool's clock, the longest by that of the task
+    std::pair<double, double> seconds{
+        1e9, 0};  // the shortest by the pool's clock, the longest by that of the task
     for (auto& future : futures) {
       try {
         future.get();
@@ -246,9 +256,11 @@ TEST_CASE_EACH_START_METHOD("a limit of a second fires soon after it, not before
       }
     }
     pool.shutdown();  // all callbacks have run
-    for (std::size_t i = 0; i < tasks; ++i) seconds.second = std::max(seconds.second, static_cast<double>(ended[i] - begun[i]) / 1e9);
+    for (std::size_t i = 0; i < tasks; ++i)
+      seconds.second = std::max(seconds.second, static_cast<double>(ended[i] - begun[i]) / 1e9);
     CHECK(seconds.first >= 1.0);
-    CHECK(seconds.second < 10.0 * slowness());  // a few ms on a quiet machine: this one may be busy with other tests
+    CHECK(seconds.second <
+          10.0 * slowness());  // a few ms on a quiet machine: this one may be busy with other tests
     return seconds;
   };
   ExecutorOptions options{.start_method = method, .max_workers = tasks, .start_all = true};
@@ -262,11 +274,16 @@ TEST_CASE_EACH_START_METHOD("a limit of a second fires soon after it, not before
     ProcessPoolExecutor pool{entry(), options};
     loaded = measure(pool);
   }
-  scorecard(16, fmt::format("{} tasks, half of them with all signals blocked: {:.3f} to {:.3f} s; under 4 x load {:.3f} to {:.3f} s", tasks, idle.first, idle.second, loaded.first, loaded.second),
-            idle.second <= 1.1 && loaded.second < 2);
+  scorecard(
+      16,
+      fmt::format(
+          "{} tasks, half of them with all signals blocked: {:.3f} to {:.3f} s; under 4 x load {:.3f} to {:.3f} s",
+          tasks, idle.first, idle.second, loaded.first, loaded.second),
+      idle.second <= 1.1 && loaded.second < 2);
 }
 
-TEST_CASE_EACH_START_METHOD("subprocesses of a task go with it when it is over its time, or its pool is killed (E109, E110)") {
+TEST_CASE_EACH_START_METHOD(
+    "subprocesses of a task go with it when it is over its time, or its pool is killed (E109, E110)") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   const auto pids = pool.make_array<int>(3, ArrayAccess::all_write);
@@ -304,7 +321,8 @@ TEST_CASE_EACH_START_METHOD("a wait with a deadline leaves the task alone (F123)
 TEST_CASE_EACH_START_METHOD("a task that throws is run again where that is asked for, so often and no more") {
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   const auto tries = pool.make_counter();
-  CHECK(pool.submit({.retries = 3, .retry_exceptions = true}, throw_until, tries, std::int64_t{3}).get() == 3);
+  CHECK(pool.submit({.retries = 3, .retry_exceptions = true}, throw_until, tries, std::int64_t{3}).get() ==
+        3);
   CHECK(pool.stats().retried == 2);
   const auto more = pool.make_counter();
   auto fails = pool.submit({.retries = 1, .retry_exceptions = true}, throw_until, more, std::int64_t{3});
@@ -313,5 +331,6 @@ TEST_CASE_EACH_START_METHOD("a task that throws is run again where that is asked
   CHECK_THROWS_CONTAINS(once.get(), std::runtime_error, "try 1");
   const auto stats = pool.stats();
   CHECK(stats.retried == 3);
-  CHECK(stats.queue_time < 1min);  // each try waits since the task was submitted, not since the machine was switched on
+  CHECK(stats.queue_time <
+        1min);  // each try waits since the task was submitted, not since the machine was switched on
 }

@@ -1,6 +1,7 @@
-// A whole pool's log in bulk: 8 workers of 4 threads each, text, JSON and rotated gz at once. A million records under ./tests/run --long, a twentieth
-// of that otherwise. The oracles are outside of the log: a counter that all processes share is the one clock, and an array holds what each thread
-// has committed, so that it outlives who is killed.
+// A whole pool's log in bulk: 8 workers of 4 threads each, text, JSON and rotated gz at once. A million
+// records under ./tests/run --long, a twentieth of that otherwise. The oracles are outside of the log: a
+// counter that all processes share is the one clock, and an array holds what each thread has committed, so
+// that it outlives who is killed.
 #include <algorithm>
 #include <array>
 #include <atomic>
@@ -55,11 +56,13 @@ struct Line {
   bool late = false;
 };
 
-/// How far a record may stand before one whose call had returned before theirs began: what a CPU reads ahead (order_and_watermark.md).
+/// How far a record may stand before one whose call had returned before theirs began: what a CPU reads ahead
+/// (order_and_watermark.md).
 constexpr std::chrono::nanoseconds order_bound = 2us;  // as order_and_watermark.md promises
 
-/// Is there no record whose call began after that of another one had returned, and that stands before it all the same, with a time that is earlier by
-/// more than `bound`? Late ones aside: they say of themselves that they stand too far behind.
+/// Is there no record whose call began after that of another one had returned, and that stands before it all
+/// the same, with a time that is earlier by more than `bound`? Late ones aside: they say of themselves that
+/// they stand too far behind.
 bool in_order(const std::vector<Line>& log, std::chrono::nanoseconds bound) {
   std::int64_t earliest_end = unknown;  // of those whose time is later by more than the bound
   auto after = log.rbegin();
@@ -76,7 +79,8 @@ bool in_order(const std::vector<Line>& log, std::chrono::nanoseconds bound) {
 /// Each line tells when its thread's line before it had ended; puts that where it belongs.
 void settle_ends(std::vector<Line>& log, std::size_t tasks) {
   std::vector<std::int64_t> next(tasks * threads, unknown);
-  for (auto line = log.rbegin(); line != log.rend(); ++line) std::swap(line->ended, next[static_cast<std::size_t>(line->task * threads + line->thread)]);
+  for (auto line = log.rbegin(); line != log.rend(); ++line)
+    std::swap(line->ended, next[static_cast<std::size_t>(line->task * threads + line->thread)]);
 }
 
 struct Scale {
@@ -101,7 +105,12 @@ void run(StartMethod method, Scale scale) {
   const auto begun = std::chrono::steady_clock::now();
   auto flushed = begun;
   {
-    ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = workers, .restart_limit = {.count = 100'000}, .log = {.block_limit = 1h, .hold_limit = scale.signal == SIGSTOP ? 2ms : 100ms}}};
+    ProcessPoolExecutor pool{
+        entry(),
+        {.start_method = method,
+         .max_workers = workers,
+         .restart_limit = {.count = 100'000},
+         .log = {.block_limit = 1h, .hold_limit = scale.signal == SIGSTOP ? 2ms : 100ms}}};
     std::atomic<std::uint64_t> delivered{0};
     pool.logger().add_sink([&](const LogRecord&) {
       delivered.fetch_add(1);
@@ -109,7 +118,8 @@ void run(StartMethod method, Scale scale) {
     });
     pool.logger().add_sink(sinks::file(folder / "text.log"));
     pool.logger().add_sink(sinks::json(folder / "log.json"));
-    pool.logger().add_sink(sinks::file(folder / "turned.log", {.rotate = long_run() ? "16 MiB" : "800 KiB", .compression = Compression::gz}));
+    pool.logger().add_sink(sinks::file(folder / "turned.log", {.rotate = long_run() ? "16 MiB" : "800 KiB",
+                                                               .compression = Compression::gz}));
     const auto clock = pool.make_counter(1);
     const auto told = pool.make_array<std::uint64_t>(most_tasks * threads, ArrayAccess::all_write);
     std::atomic<bool> stop{false};
@@ -117,7 +127,9 @@ void run(StartMethod method, Scale scale) {
       std::mt19937 random{static_cast<unsigned>(std::random_device{}())};
       while (killed < static_cast<std::size_t>(scale.kills) && !stop) {
         const auto until = (killed + 1) * scale.records / static_cast<std::size_t>(scale.kills + 1);
-        for (auto seen = delivered.load(); scale.signal == SIGKILL && seen < until && !stop; seen = delivered.load()) delivered.wait(seen);
+        for (auto seen = delivered.load(); scale.signal == SIGKILL && seen < until && !stop;
+             seen = delivered.load())
+          delivered.wait(seen);
         const auto pids = pool.worker_pids();
         if (pids.empty()) continue;
         const auto pid = static_cast<pid_t>(pids[random() % pids.size()]);
@@ -138,10 +150,14 @@ void run(StartMethod method, Scale scale) {
     };
     std::size_t taken = 0;
     for (;;) {
-      const bool more = (submitted < tasks + lost || killed < static_cast<std::size_t>(scale.kills)) && submitted < most_tasks;
-      if (more && submitted - taken <= 2 * workers) futures.push_back(pool.submit(write_lines, static_cast<int>(submitted++), clock, told));
-      else if (taken < submitted) take(taken++);
-      else break;
+      const bool more = (submitted < tasks + lost || killed < static_cast<std::size_t>(scale.kills)) &&
+                        submitted < most_tasks;
+      if (more && submitted - taken <= 2 * workers)
+        futures.push_back(pool.submit(write_lines, static_cast<int>(submitted++), clock, told));
+      else if (taken < submitted)
+        take(taken++);
+      else
+        break;
     }
     stop = true;
     delivered.fetch_add(1);
@@ -168,7 +184,8 @@ void run(StartMethod method, Scale scale) {
   while (const LogRecord* const record = json.next()) {
     for (auto* const file : {&text, &turned}) {
       const LogRecord* const same = file->next();
-      if (same == nullptr || same->message != record->message || same->worker != record->worker || same->task_id != record->task_id || same->late != record->late ||
+      if (same == nullptr || same->message != record->message || same->worker != record->worker ||
+          same->task_id != record->task_id || same->late != record->late ||
           std::chrono::floor<std::chrono::microseconds>(record->time) != same->time) {
         ++different;
       }
@@ -190,8 +207,13 @@ void run(StartMethod method, Scale scale) {
       malformed += end == at ? 1U : 0U;
       at = end;
     }
-    log.push_back({.task = static_cast<int>(numbers[0]), .thread = static_cast<int>(numbers[1]), .line = static_cast<int>(numbers[2]), .begun = numbers[3],
-                   .ended = numbers[4], .time = record->time.time_since_epoch().count(), .late = record->late});
+    log.push_back({.task = static_cast<int>(numbers[0]),
+                   .thread = static_cast<int>(numbers[1]),
+                   .line = static_cast<int>(numbers[2]),
+                   .begun = numbers[3],
+                   .ended = numbers[4],
+                   .time = record->time.time_since_epoch().count(),
+                   .late = record->late});
     // Exactly once, and each thread's in its order.
     auto& count = found[static_cast<std::size_t>(log.back().task * threads + log.back().thread)];
     malformed += count++ == static_cast<std::uint64_t>(log.back().line) ? 0U : 1U;
@@ -227,20 +249,28 @@ void run(StartMethod method, Scale scale) {
   for (const auto& sink : stats.sinks) files += sink.written == stats.delivered + stats.emitted ? 1U : 0U;
   CHECK(files == 4);
   const auto seconds = std::chrono::duration<double>(flushed - begun).count();
-  MESSAGE(to_string(method), ": ", log.size(), " records of workers (and ", others, " others) in ", seconds, " s to three files, ", late, " late, order within ", within.count(), " ns; ", killed.load(),
+  MESSAGE(to_string(method), ": ", log.size(), " records of workers (and ", others, " others) in ", seconds,
+          " s to three files, ", late, " late, order within ", within.count(), " ns; ", killed.load(),
           " workers killed or stopped, ", lost, " tasks lost");
 }
 
-Scale scale(int kills, int signal = SIGKILL) { return long_run() ? Scale{1'000'000, kills, signal} : Scale{50'000, kills / 20, signal}; }
+Scale scale(int kills, int signal = SIGKILL) {
+  return long_run() ? Scale{1'000'000, kills, signal} : Scale{50'000, kills / 20, signal};
+}
 
 }  // namespace
 
-TEST_CASE_EACH_START_METHOD("records of 8 workers with 4 threads each are in text, JSON and rotated gz once each, in the order of one clock, and are read back") {
+TEST_CASE_EACH_START_METHOD(
+    "records of 8 workers with 4 threads each are in text, JSON and rotated gz once each, in the order of one clock, and are read back") {
   run(method, scale(0));
 }
 
-TEST_CASE_EACH_START_METHOD("the same while workers are killed: what was committed is there once, what was not is not") { run(method, scale(100)); }
+TEST_CASE_EACH_START_METHOD(
+    "the same while workers are killed: what was committed is there once, what was not is not") {
+  run(method, scale(100));
+}
 
-TEST_CASE_EACH_START_METHOD("the same while workers are stopped in the middle of log calls: what the others did not wait for is marked late and counted") {
+TEST_CASE_EACH_START_METHOD(
+    "the same while workers are stopped in the middle of log calls: what the others did not wait for is marked late and counted") {
   run(method, scale(400, SIGSTOP));
 }

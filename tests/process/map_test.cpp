@@ -94,11 +94,14 @@ TEST_CASE_EACH_START_METHOD("map keeps the order, whatever the chunk size (A17)"
   }
   const auto lasting = numbers(5);
   CHECK(collect(pool.map(square, lasting)) == std::vector<int>{0, 1, 4, 9, 16});
-  CHECK_THROWS_CONTAINS(pool.map(square, lasting, MapOptions{.chunk_size = -1}), UsageError, "chunk_size is -1");
-  CHECK_THROWS_CONTAINS(pool.map(square, lasting, MapOptions{.buffer_size = -5}), UsageError, "buffer_size is -5");
+  CHECK_THROWS_CONTAINS(pool.map(square, lasting, MapOptions{.chunk_size = -1}), UsageError,
+                        "chunk_size is -1");
+  CHECK_THROWS_CONTAINS(pool.map(square, lasting, MapOptions{.buffer_size = -5}), UsageError,
+                        "buffer_size is -5");
 }
 
-TEST_CASE_EACH_START_METHOD("map takes several ranges, to the end of the shortest, and functions with arguments of their own") {
+TEST_CASE_EACH_START_METHOD(
+    "map takes several ranges, to the end of the shortest, and functions with arguments of their own") {
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
   const std::vector<std::string> names{"a", "b", "c"};
   std::vector<std::string> joined;
@@ -106,19 +109,22 @@ TEST_CASE_EACH_START_METHOD("map takes several ranges, to the end of the shortes
   CHECK(joined == std::vector<std::string>{"a0x", "b1y", "c2z"});
   const auto counter = pool.make_counter();
   int rounds = 0;
-  for ([[maybe_unused]] auto& nothing : pool.map(count, std::vector<Counter>(7, counter), numbers(7))) ++rounds;
+  for ([[maybe_unused]] auto& nothing : pool.map(count, std::vector<Counter>(7, counter), numbers(7)))
+    ++rounds;
   CHECK(rounds == 7);
   CHECK(counter.load() == 7);
 }
 
-TEST_CASE_EACH_START_METHOD("map gives the results before the item that throws, then its error, and the loop ends (A18)") {
+TEST_CASE_EACH_START_METHOD(
+    "map gives the results before the item that throws, then its error, and the loop ends (A18)") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
   for (const std::ptrdiff_t chunk : {1, 2, 4, 10}) {
     CAPTURE(chunk);
     std::vector<int> seen;
     const auto loop = [&] {
-      for (const int value : pool.map(fail_at_three, numbers(50), MapOptions{.chunk_size = chunk})) seen.push_back(value);
+      for (const int value : pool.map(fail_at_three, numbers(50), MapOptions{.chunk_size = chunk}))
+        seen.push_back(value);
     };
     CHECK_THROWS_CONTAINS(loop(), std::out_of_range, "no place 3");
     CHECK(seen == std::vector<int>{0, 1, 2});
@@ -126,14 +132,16 @@ TEST_CASE_EACH_START_METHOD("map gives the results before the item that throws, 
   CHECK(collect(pool.map(square, numbers(3))) == std::vector<int>{0, 1, 4});
 }
 
-TEST_CASE_EACH_START_METHOD("a map over its time says so, cancels the rest, and is told from a TimeoutError of the function (A19)") {
+TEST_CASE_EACH_START_METHOD(
+    "a map over its time says so, cancels the rest, and is told from a TimeoutError of the function (A19)") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   CHECK(pool.submit(square, 3).get() == 9);  // the start of the worker is not in the map's time
   const auto go = pool.make_event();
   std::vector<int> seen;
   const auto late = [&] {
-    for (const int value : pool.map(wait_at_two, std::vector<Event>(20, go), numbers(20), MapOptions{.chunk_size = 1, .timeout = 300ms * slowness()})) {
+    for (const int value : pool.map(wait_at_two, std::vector<Event>(20, go), numbers(20),
+                                    MapOptions{.chunk_size = 1, .timeout = 300ms * slowness()})) {
       seen.push_back(value);
     }
   };
@@ -154,7 +162,8 @@ TEST_CASE_EACH_START_METHOD("a map over its time says so, cancels the rest, and 
   CHECK_THROWS_CONTAINS(own(), TaskError, "the function's own");
 }
 
-TEST_CASE_EACH_START_METHOD("a buffer of n reads at most n items ahead of the first, and one more for each taken (A20)") {
+TEST_CASE_EACH_START_METHOD(
+    "a buffer of n reads at most n items ahead of the first, and one more for each taken (A20)") {
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
   for (const std::ptrdiff_t chunk : {1, 2}) {
     CAPTURE(chunk);
@@ -178,14 +187,17 @@ TEST_CASE_EACH_START_METHOD("a map over nothing gives nothing and starts no work
   CHECK(pool.worker_pids().empty());
 }
 
-TEST_CASE_EACH_START_METHOD("an item that cannot be written is an error of the loop, and nothing hangs (A23)") {
+TEST_CASE_EACH_START_METHOD(
+    "an item that cannot be written is an error of the loop, and nothing hangs (A23)") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
   for (const std::ptrdiff_t chunk : {1, 2, 3, 10}) {
     CAPTURE(chunk);
     std::vector<int> seen;
     const auto loop = [&] {
-      for (const int value : pool.map(value_of, std::vector<Picky>{{0}, {1}, {2}, {3}}, MapOptions{.chunk_size = chunk})) seen.push_back(value);
+      for (const int value :
+           pool.map(value_of, std::vector<Picky>{{0}, {1}, {2}, {3}}, MapOptions{.chunk_size = chunk}))
+        seen.push_back(value);
     };
     CHECK_THROWS_CONTAINS(loop(), std::invalid_argument, "two cannot be sent");
     CHECK((chunk == 1 ? seen == std::vector<int>{0, 1} : seen.size() <= 2));
@@ -200,7 +212,8 @@ TEST_CASE_EACH_START_METHOD("a map that is left early cancels what it had not be
   after.set();
   std::vector<Event> waits{after, go};
   for (int i = 0; i < 30; ++i) waits.push_back(go);
-  for (const int value : pool.map(wait_and_return, waits, numbers(32), MapOptions{.chunk_size = 1, .buffer_size = 32})) {
+  for (const int value :
+       pool.map(wait_and_return, waits, numbers(32), MapOptions{.chunk_size = 1, .buffer_size = 32})) {
     CHECK(value == 0);
     break;
   }
@@ -219,7 +232,8 @@ TEST_CASE_EACH_START_METHOD("an unordered map gives results as they come, each o
   std::vector<Event> waits(6, after);
   waits[0] = go;
   std::vector<int> seen;
-  for (const int value : pool.map(wait_and_return, waits, numbers(6), MapOptions{.chunk_size = 1, .ordered = false})) {
+  for (const int value :
+       pool.map(wait_and_return, waits, numbers(6), MapOptions{.chunk_size = 1, .ordered = false})) {
     seen.push_back(value);
     if (seen.size() == 5) go.set();
   }
@@ -236,41 +250,52 @@ TEST_CASE_EACH_START_METHOD("map tells its progress in the thread that iterates"
     given.push_back(taken);
     within = within && fetched >= taken && fetched <= 10;
   };
-  CHECK(collect(pool.map(square, numbers(10), MapOptions{.chunk_size = 3, .progress = progress})).size() == 10);
+  CHECK(collect(pool.map(square, numbers(10), MapOptions{.chunk_size = 3, .progress = progress})).size() ==
+        10);
   CHECK(given.size() == 10);
   CHECK(given.back() == 10);
   CHECK(within);
 }
 
-TEST_CASE_EACH_START_METHOD("map is called as a newcomer writes it: options in braces, items in braces, a constant function, and piped into views") {
+TEST_CASE_EACH_START_METHOD(
+    "map is called as a newcomer writes it: options in braces, items in braces, a constant function, and piped into views") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
   const auto ten = numbers(10);
   const std::size_t chunk = ten.size() / 3;
   CHECK(collect(pool.map(square, ten, {.chunk_size = chunk})).size() == 10);
-  CHECK(collect(pool.map(add, ten, ten, {.chunk_size = chunk})) == collect(pool.map(add, ten, std::views::iota(0))));
+  CHECK(collect(pool.map(add, ten, ten, {.chunk_size = chunk})) ==
+        collect(pool.map(add, ten, std::views::iota(0))));
   std::string joined;
-  for (const auto& each : pool.map(join, std::vector<std::string>{"a", "b"}, ten, std::vector{'x', 'y'}, {.buffer_size = 1})) joined += each;
+  for (const auto& each :
+       pool.map(join, std::vector<std::string>{"a", "b"}, ten, std::vector{'x', 'y'}, {.buffer_size = 1}))
+    joined += each;
   CHECK(joined == "a0xb1y");
   CHECK(collect(pool.map(square, {1, 2, 3})) == std::vector{1, 4, 9});
   CHECK(collect(pool.map<square>(ten, {.ordered = true})) == collect(pool.map(square, ten)));
   CHECK(collect(pool.map<add>(ten, ten)).back() == 18);
   CHECK(collect(pool.map(as_number, std::vector{true, false, true})) == std::vector{1, 0, 1});
   std::vector<int> taken;
-  for (const int value : pool.map(square, std::views::iota(0, 100)) | std::views::transform([](int each) { return each + 1; }) | std::views::take(3)) {
+  for (const int value : pool.map(square, std::views::iota(0, 100)) |
+                             std::views::transform([](int each) { return each + 1; }) | std::views::take(3)) {
     taken.push_back(value);
   }
   CHECK(taken == std::vector{1, 2, 5});
 }
 
-TEST_CASE_EACH_START_METHOD("a map that outlives its pool gives what it has, then says that the pool was shut down") {
+TEST_CASE_EACH_START_METHOD(
+    "a map that outlives its pool gives what it has, then says that the pool was shut down") {
   ResourceAudit audit;
   std::optional<ProcessPoolExecutor> pool;
   pool.emplace(entry(), ExecutorOptions{.start_method = method, .max_workers = 1});
   auto map = pool->map(square, std::views::iota(0), {.chunk_size = 1, .buffer_size = 4});
   pool.reset();
   std::vector<int> seen;
-  CHECK_THROWS_CONTAINS([&] { for (const int value : map) seen.push_back(value); }(), UsageError, "has been shut down");
+  CHECK_THROWS_CONTAINS(
+      [&] {
+        for (const int value : map) seen.push_back(value);
+      }(),
+      UsageError, "has been shut down");
   CHECK(seen.front() == 0);
   CHECK(seen.size() <= 4);
 }

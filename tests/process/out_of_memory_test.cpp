@@ -23,7 +23,8 @@ using namespace std::chrono_literals;
 
 namespace {
 
-// Which allocation of this thread fails: the first, the second; 0: none. And whether all of the pool's supervisor do.
+// Which allocation of this thread fails: the first, the second; 0: none. And whether all of the pool's
+// supervisor do.
 thread_local int fails = 0;
 std::atomic<bool> supervisor_fails{false};
 std::atomic<int> supervisor_failed{0};
@@ -39,7 +40,10 @@ bool shall_fail() {
 }
 
 void* take(std::size_t bytes, std::size_t alignment) {
-  void* const memory = shall_fail() ? nullptr : std::aligned_alloc(alignment, (std::max<std::size_t>(bytes, 1) + alignment - 1) / alignment * alignment);
+  void* const memory = shall_fail()
+                           ? nullptr
+                           : std::aligned_alloc(alignment, (std::max<std::size_t>(bytes, 1) + alignment - 1) /
+                                                               alignment * alignment);
   if (memory == nullptr) throw std::bad_alloc{};
   return memory;
 }
@@ -48,7 +52,8 @@ std::vector<int> many(int size) { return std::vector<int>(static_cast<std::size_
 std::size_t size_of(const std::vector<int>& values) { return values.size(); }
 int refuse(int value) { throw std::out_of_range{"refused " + std::to_string(value)}; }
 
-// Lets each allocation of `action` fail, one after another, until none is left that could. Returns how many did.
+// Lets each allocation of `action` fail, one after another, until none is left that could. Returns how many
+// did.
 template <class Action, class Check>
 int fail_each(const Action& action, const Check& check) {
   for (int k = 1;; ++k) {
@@ -70,13 +75,16 @@ int fail_each(const Action& action, const Check& check) {
 }  // namespace
 
 void* operator new(std::size_t bytes) { return take(bytes, alignof(std::max_align_t)); }
-void* operator new(std::size_t bytes, std::align_val_t alignment) { return take(bytes, static_cast<std::size_t>(alignment)); }
+void* operator new(std::size_t bytes, std::align_val_t alignment) {
+  return take(bytes, static_cast<std::size_t>(alignment));
+}
 void operator delete(void* memory) noexcept { std::free(memory); }
 void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
 void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
 
-TEST_CASE_EACH_START_METHOD("whichever allocation of submit fails, it says so and leaves no task behind, or the task runs") {
+TEST_CASE_EACH_START_METHOD(
+    "whichever allocation of submit fails, it says so and leaves no task behind, or the task runs") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   CHECK(pool.submit(number, 1).get() == 1);
@@ -85,21 +93,27 @@ TEST_CASE_EACH_START_METHOD("whichever allocation of submit fails, it says so an
   std::uint64_t arguments_failed = 0;
   const auto try_all = [&](const auto& submit, const auto& expected) {
     std::optional<std::decay_t<decltype(submit())>> future;
-    failures += fail_each([&] { future.emplace(submit()); },
-                          [&](bool failed) {
-                            try {
-                              const auto value = failed ? expected : future->get();
-                              CHECK(value == expected);
-                            } catch (const std::bad_alloc&) {  // while its arguments were written: its own error
-                              ++arguments_failed;
-                            }
-                            future.reset();
-                            CHECK(pool.submit(number, 2).get() == 2);
-                            CHECK(pool.stats().pending + pool.stats().running == 0);
-                          });
+    failures +=
+        fail_each([&] { future.emplace(submit()); },
+                  [&](bool failed) {
+                    try {
+                      const auto value = failed ? expected : future->get();
+                      CHECK(value == expected);
+                    } catch (const std::bad_alloc&) {  // while its arguments were written: its own error
+                      ++arguments_failed;
+                    }
+                    future.reset();
+                    CHECK(pool.submit(number, 2).get() == 2);
+                    CHECK(pool.stats().pending + pool.stats().running == 0);
+                  });
   };
   try_all([&] { return pool.submit(number, 3); }, 3);
-  try_all([&] { return pool.submit({.name = "a name that is too long to lie within a string", .timeout = 10s}, number, 4); }, 4);
+  try_all(
+      [&] {
+        return pool.submit({.name = "a name that is too long to lie within a string", .timeout = 10s}, number,
+                           4);
+      },
+      4);
   try_all([&] { return pool.submit(size_of, large); }, large.size());
   try_all([&] { return pool.submit({.priority = 1}, number, 5); }, 5);
   CHECK(failures > 5);
@@ -108,7 +122,8 @@ TEST_CASE_EACH_START_METHOD("whichever allocation of submit fails, it says so an
   CHECK(stats.submitted == stats.done + stats.failed);
 }
 
-TEST_CASE_EACH_START_METHOD("whichever allocation of a wait fails, no result is lost but that which there was no memory for") {
+TEST_CASE_EACH_START_METHOD(
+    "whichever allocation of a wait fails, no result is lost but that which there was no memory for") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   CHECK(pool.submit(number, 1).get() == 1);
@@ -121,8 +136,7 @@ TEST_CASE_EACH_START_METHOD("whichever allocation of a wait fails, no result is 
           if (value.get().size() != static_cast<std::size_t>(size)) throw std::runtime_error{"another value"};
           try {
             (void)error.get();
-          } catch (const std::out_of_range&) {
-          }
+          } catch (const std::out_of_range&) {}
         },
         [&](bool) { CHECK(pool.submit(number, 2).get() == 2); });
   }
@@ -130,7 +144,8 @@ TEST_CASE_EACH_START_METHOD("whichever allocation of a wait fails, no result is 
   CHECK(pool.stats().restarts == 0);
 }
 
-TEST_CASE_EACH_START_METHOD("a supervisor without memory gives each task its end, and each callback, once there is some again") {
+TEST_CASE_EACH_START_METHOD(
+    "a supervisor without memory gives each task its end, and each callback, once there is some again") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
   CHECK(pool.submit(number, 1).get() == 1);
@@ -142,7 +157,9 @@ TEST_CASE_EACH_START_METHOD("a supervisor without memory gives each task its end
     futures.back().on_done([&] { ++called; });
     if (i == 0) supervisor_fails = true;
   }
-  for (const auto until = std::chrono::steady_clock::now() + 20s; supervisor_failed < 3 && std::chrono::steady_clock::now() < until;) std::this_thread::yield();
+  for (const auto until = std::chrono::steady_clock::now() + 20s;
+       supervisor_failed < 3 && std::chrono::steady_clock::now() < until;)
+    std::this_thread::yield();
   supervisor_fails = false;
   int values = 0, without_memory = 0;
   for (auto& future : futures) {
@@ -161,11 +178,15 @@ TEST_CASE_EACH_START_METHOD("a supervisor without memory gives each task its end
 TEST_CASE_EACH_START_METHOD("without a thread to be had for callbacks, whoever adds one is told") {
   const auto outcome = run_forked([&] {
     // The limit does not hold for root: another user, whom nobody else is.
-    if (::getuid() == 0 && (::setresgid(61235, 61235, 61235) != 0 || ::setresuid(61235, 61235, 61235) != 0)) throw std::runtime_error{"setresuid"};
+    if (::getuid() == 0 && (::setresgid(61235, 61235, 61235) != 0 || ::setresuid(61235, 61235, 61235) != 0))
+      throw std::runtime_error{"setresuid"};
     ::prctl(PR_SET_DUMPABLE, 1);
     ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
     if (pool.submit(number, 1).get() != 1) throw std::runtime_error{"no pool"};
-    auto later = pool.submit([] { std::this_thread::sleep_for(50ms); return 5; });
+    auto later = pool.submit([] {
+      std::this_thread::sleep_for(50ms);
+      return 5;
+    });
     const rlimit none{.rlim_cur = 1, .rlim_max = 1};
     if (::setrlimit(RLIMIT_NPROC, &none) != 0) throw std::runtime_error{"setrlimit"};
     std::string said;
@@ -174,7 +195,8 @@ TEST_CASE_EACH_START_METHOD("without a thread to be had for callbacks, whoever a
     } catch (const SystemError& error) {
       said = error.what();
     }
-    if (said.find("pthread_create") == std::string::npos || said.find("ulimit -u") == std::string::npos) throw std::runtime_error{"it said: " + said};
+    if (said.find("pthread_create") == std::string::npos || said.find("ulimit -u") == std::string::npos)
+      throw std::runtime_error{"it said: " + said};
     if (later.get() != 5) throw std::runtime_error{"another value"};
   });
   CHECK_MESSAGE(outcome.code == 0, to_string(outcome));

@@ -17,8 +17,10 @@ using namespace std::chrono_literals;
 
 namespace {
 
-// None of `processes` is there any more within `limit`. Pids may be used again: a process is named by its start too.
-std::string still_there(const std::vector<ProcessInfo>& processes, std::chrono::milliseconds limit, std::chrono::steady_clock::time_point* gone = nullptr) {
+// None of `processes` is there any more within `limit`. Pids may be used again: a process is named by its
+// start too.
+std::string still_there(const std::vector<ProcessInfo>& processes, std::chrono::milliseconds limit,
+                        std::chrono::steady_clock::time_point* gone = nullptr) {
   const auto end = std::chrono::steady_clock::now() + limit * slowness();
   // To ask after each is little work; to list all processes takes some milliseconds.
   while (std::ranges::any_of(processes, [](const auto& then) { return process_exists(then.pid); })) {
@@ -29,7 +31,8 @@ std::string still_there(const std::vector<ProcessInfo>& processes, std::chrono::
   std::string listing;
   for (const auto& now : descendants(tree_root())) {
     for (const auto& then : processes) {
-      if (now.pid == then.pid && now.started == then.started && now.state != 'Z') listing += std::to_string(now.pid) + " (" + now.name + ") ";
+      if (now.pid == then.pid && now.started == then.started && now.state != 'Z')
+        listing += std::to_string(now.pid) + " (" + now.name + ") ";
     }
   }
   return listing;
@@ -37,7 +40,8 @@ std::string still_there(const std::vector<ProcessInfo>& processes, std::chrono::
 
 }  // namespace
 
-TEST_CASE_EACH_START_METHOD("when the parent is killed, every worker and server of its is gone, whatever they did (E106, row 11)") {
+TEST_CASE_EACH_START_METHOD(
+    "when the parent is killed, every worker and server of its is gone, whatever they did (E106, row 11)") {
   std::chrono::duration<double, std::milli> idle{0}, busy{0};
   for (const char* state : {"idle", "busy", "deaf", "initializer", "result", "respawning"}) {
     CAPTURE(std::string{state});
@@ -55,10 +59,16 @@ TEST_CASE_EACH_START_METHOD("when the parent is killed, every worker and server 
     CHECK(program.wait().signal == SIGKILL);
     CHECK(program.wait_for_end_of_output(5s));
   }
-  scorecard(11, fmt::format("nothing left {:.0f} ms after the SIGKILL of an idle program, {:.0f} ms after that of busy, deaf, starting and dying ones", idle.count(), busy.count()), idle <= 100ms && busy <= 1s);
+  scorecard(
+      11,
+      fmt::format(
+          "nothing left {:.0f} ms after the SIGKILL of an idle program, {:.0f} ms after that of busy, deaf, starting and dying ones",
+          idle.count(), busy.count()),
+      idle <= 100ms && busy <= 1s);
 }
 
-TEST_CASE_EACH_START_METHOD("a parent that ends by a signal it does not handle leaves nothing behind (E106)") {
+TEST_CASE_EACH_START_METHOD(
+    "a parent that ends by a signal it does not handle leaves nothing behind (E106)") {
   for (const int signal : {SIGTERM, SIGINT, SIGSEGV}) {
     CAPTURE(signal);
     ResourceAudit audit;
@@ -71,19 +81,22 @@ TEST_CASE_EACH_START_METHOD("a parent that ends by a signal it does not handle l
   }
 }
 
-TEST_CASE_EACH_START_METHOD("a parent killed at any moment of its workers' start leaves nothing behind (E108)") {
+TEST_CASE_EACH_START_METHOD(
+    "a parent killed at any moment of its workers' start leaves nothing behind (E108)") {
   for (int round = 0; round < 16; ++round) {
     ResourceAudit audit;
     Program program{victim("orphaned_pool"), {std::string{to_string(method)}, "starting"}};
     CHECK(program.read_line() == "ready");
-    std::this_thread::sleep_for(std::chrono::microseconds{round * 700});  // two workers are up after some 3 to 15 ms
+    std::this_thread::sleep_for(
+        std::chrono::microseconds{round * 700});  // two workers are up after some 3 to 15 ms
     program.signal(SIGKILL);
     CHECK(program.wait().signal == SIGKILL);
     CHECK(program.wait_for_end_of_output(5s));  // each of them has it
   }
 }
 
-TEST_CASE_EACH_START_METHOD("a program that leaves with tasks pending and no shutdown ends, and its workers with it (C71)") {
+TEST_CASE_EACH_START_METHOD(
+    "a program that leaves with tasks pending and no shutdown ends, and its workers with it (C71)") {
   for (const char* state : {"exit", "leak"}) {
     CAPTURE(std::string{state});
     ResourceAudit audit;

@@ -1,5 +1,5 @@
-// Programs as workers are made of them: with the gate in the wrong place or forged, replaced while they run, stripped, with libraries that come
-// late or change, with OpenMP.
+// Programs as workers are made of them: with the gate in the wrong place or forged, replaced while they run,
+// stripped, with libraries that come late or change, with OpenMP.
 #include <filesystem>
 #include <fstream>
 #include <regex>
@@ -77,16 +77,20 @@ std::vector<std::string> forged(std::vector<std::string> environment = {}) {
 
 }  // namespace
 
-TEST_CASE_EACH_START_METHOD("a program whose gate is misplaced gets an error that says so, and no fork bomb (D90, row 36)") {
+TEST_CASE_EACH_START_METHOD(
+    "a program whose gate is misplaced gets an error that says so, and no fork bomb (D90, row 36)") {
   const std::string name{to_string(method)};
   for (const char* where : {"nothing", "global", "own_arguments", "late"}) {
     CAPTURE(std::string{where});
     ResourceAudit audit;
-    Program program{victim("misplaced_gate"), {name}, {.environment = {"MISPLACED=" + std::string{where}, "KINDRED_START_METHOD=" + name}}};
+    Program program{victim("misplaced_gate"),
+                    {name},
+                    {.environment = {"MISPLACED=" + std::string{where}, "KINDRED_START_METHOD=" + name}}};
     const auto outcome = program.wait();
     INFO(to_string(outcome));
     CHECK(program.wait_for_end_of_output(5s));
-    if (method == StartMethod::fork || std::string{where} == "nothing") {  // nothing is executed anew, or all is well
+    if (method == StartMethod::fork ||
+        std::string{where} == "nothing") {  // nothing is executed anew, or all is well
       CHECK(outcome.code == 0);
       CHECK_CONTAINS(outcome.out, "result 12");
       CHECK(count(outcome.out, "begun") <= 4);
@@ -99,7 +103,8 @@ TEST_CASE_EACH_START_METHOD("a program whose gate is misplaced gets an error tha
     CHECK_CONTAINS(outcome.out, "Make the Entry first in main, with main's own argc and argv");
     CHECK(count(outcome.out, "in main\n") <= 1);
     CHECK(count(outcome.out, "begun") <= 5);
-    if (std::string{where} != "late") CHECK_CONTAINS(outcome.err, "kindred::Entry was not given main's own argc and argv");
+    if (std::string{where} != "late")
+      CHECK_CONTAINS(outcome.err, "kindred::Entry was not given main's own argc and argv");
   }
 }
 
@@ -129,7 +134,8 @@ TEST_CASE("what only looks like a worker never runs a task, and says why (row 36
     // A socket as an executor's, but made by somebody else than the parent.
     const auto outcome = run_forked([&] {
       int ends[2];
-      if (::socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends) != 0 || ::dup2(ends[0], 3) != 3) throw std::runtime_error{"socketpair"};
+      if (::socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends) != 0 || ::dup2(ends[0], 3) != 3)
+        throw std::runtime_error{"socketpair"};
       ::setenv("KINDRED_GATE", "3", 1);
       ::execl(program.c_str(), program.c_str(), role, nullptr);
     });
@@ -140,7 +146,8 @@ TEST_CASE("what only looks like a worker never runs a task, and says why (row 36
   }
 }
 
-TEST_CASE_EACH_START_METHOD("a program that gave up its privileges, and whose file its workers may not look at, has workers (D90)") {
+TEST_CASE_EACH_START_METHOD(
+    "a program that gave up its privileges, and whose file its workers may not look at, has workers (D90)") {
   const auto outcome = run_forked([method] {
     if (::getuid() == 0 && (::setgid(65534) != 0 || ::setuid(65534) != 0)) ::_exit(cannot_be_tried);
     ::prctl(PR_SET_DUMPABLE, 0);
@@ -154,7 +161,8 @@ TEST_CASE_EACH_START_METHOD("a program that gave up its privileges, and whose fi
   CHECK_MESSAGE(outcome.code == 0, to_string(outcome));
 }
 
-TEST_CASE_EACH_START_METHOD("nobody can connect to the fork server or to a worker: nothing listens, and nothing has a name (D95)") {
+TEST_CASE_EACH_START_METHOD(
+    "nobody can connect to the fork server or to a worker: nothing listens, and nothing has a name (D95)") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2, .start_all = true}};
   // Both are workers by now: one that is being executed still has all that this process has.
@@ -165,7 +173,8 @@ TEST_CASE_EACH_START_METHOD("nobody can connect to the fork server or to a worke
   std::set<std::string> sockets;
   for (const auto& info : descendants(::getpid())) {
     std::error_code gone;
-    for (const auto& file : std::filesystem::directory_iterator{"/proc/" + std::to_string(info.pid) + "/fd", gone}) {
+    for (const auto& file :
+         std::filesystem::directory_iterator{"/proc/" + std::to_string(info.pid) + "/fd", gone}) {
       const auto target = std::filesystem::read_symlink(file.path(), gone).string();
       if (target.starts_with("socket:[")) sockets.insert(target.substr(8, target.size() - 9));
     }
@@ -194,22 +203,26 @@ TEST_CASE_EACH_START_METHOD("nobody can connect to the fork server or to a worke
   }
 }
 
-TEST_CASE_EACH_START_METHOD("workers that start after the program's file was replaced or deleted run the program that runs (D103, row 35)") {
+TEST_CASE_EACH_START_METHOD(
+    "workers that start after the program's file was replaced or deleted run the program that runs (D103, row 35)") {
   for (const bool replaced : {true, false}) {
     CAPTURE(replaced);
     ResourceAudit audit;
     MovingParts parts;
     Program program{parts.program(), {std::string{to_string(method)}, "run"}};
     CHECK(program.read_line() == "ready");
-    if (replaced) MovingParts::replace("/bin/false", parts.program());
-    else std::filesystem::remove(parts.program());
+    if (replaced)
+      MovingParts::replace("/bin/false", parts.program());
+    else
+      std::filesystem::remove(parts.program());
     program.write("go\n");
     CHECK(program.read_line() == "result 42");
     CHECK(program.wait().code == 0);
   }
 }
 
-TEST_CASE_EACH_START_METHOD("a library that was replaced while the program ran is refused with both build ids, or was there before (D103, row 35)") {
+TEST_CASE_EACH_START_METHOD(
+    "a library that was replaced while the program ran is refused with both build ids, or was there before (D103, row 35)") {
   ResourceAudit audit;
   MovingParts parts;
   Program program{parts.program(), {std::string{to_string(method)}, "linked"}};
@@ -217,12 +230,15 @@ TEST_CASE_EACH_START_METHOD("a library that was replaced while the program ran i
   MovingParts::replace(MovingParts::other_build(), parts.library());
   program.write("go\n");
   const auto line = program.read_line();
-  if (method == StartMethod::fork) CHECK(line == "result 21");
-  else check_two_builds(parts, line, parts.library());
+  if (method == StartMethod::fork)
+    CHECK(line == "result 21");
+  else
+    check_two_builds(parts, line, parts.library());
   CHECK(program.wait().code == 0);
 }
 
-TEST_CASE_EACH_START_METHOD("a library that was deleted while the program ran is an error that tells where to look, or was there before (D103)") {
+TEST_CASE_EACH_START_METHOD(
+    "a library that was deleted while the program ran is an error that tells where to look, or was there before (D103)") {
   ResourceAudit audit;
   MovingParts parts;
   Program program{parts.program(), {std::string{to_string(method)}, "linked"}};
@@ -242,7 +258,8 @@ TEST_CASE_EACH_START_METHOD("a library that was deleted while the program ran is
   CHECK_CONTAINS(outcome.err, "libpart.so");
 }
 
-TEST_CASE_EACH_START_METHOD("a function of a library that only the parent has loaded is an error that names it; load_libraries loads it (D104)") {
+TEST_CASE_EACH_START_METHOD(
+    "a function of a library that only the parent has loaded is an error that names it; load_libraries loads it (D104)") {
   ResourceAudit audit;
   MovingParts parts;
   MovingParts::place(MovingParts::other_build(), parts.plugin());
@@ -277,8 +294,10 @@ TEST_CASE_EACH_START_METHOD("a function of a library that only the parent has lo
     CHECK(program.read_line() == "ready");
     program.write("go\n");
     const auto line = program.read_line();
-    if (method == StartMethod::fork) CHECK(line == "result 42");
-    else CHECK_CONTAINS(line, parts.plugin() + ", which the parent has loaded and this worker has not");
+    if (method == StartMethod::fork)
+      CHECK(line == "result 42");
+    else
+      CHECK_CONTAINS(line, parts.plugin() + ", which the parent has loaded and this worker has not");
     CHECK(program.wait().code == 0);
   }
   {
@@ -286,7 +305,8 @@ TEST_CASE_EACH_START_METHOD("a function of a library that only the parent has lo
     CHECK(program.read_line() == "ready");
     std::filesystem::rename(parts.plugin(), parts.plugin() + ".away");
     program.write("go\n");
-    CHECK_CONTAINS(program.read_line(), "it is set, but loading failed: " + parts.plugin() + ": cannot open shared object file");
+    CHECK_CONTAINS(program.read_line(),
+                   "it is set, but loading failed: " + parts.plugin() + ": cannot open shared object file");
     CHECK(program.wait().code == 0);
     std::filesystem::rename(parts.plugin() + ".away", parts.plugin());
   }
@@ -298,10 +318,12 @@ TEST_CASE_EACH_START_METHOD("a function of a library that only the parent has lo
   CHECK(program.wait().code == 0);
 }
 
-TEST_CASE_EACH_START_METHOD("a stripped program tells of its failures by type, file and offset, and does not fail itself") {
+TEST_CASE_EACH_START_METHOD(
+    "a stripped program tells of its failures by type, file and offset, and does not fail itself") {
   ResourceAudit audit;
   MovingParts parts;
-  if (run_program("/usr/bin/strip", {"-o", parts.program() + ".new", parts.program()}).code != 0) KINDRED_SKIP("no strip");
+  if (run_program("/usr/bin/strip", {"-o", parts.program() + ".new", parts.program()}).code != 0)
+    KINDRED_SKIP("no strip");
   std::filesystem::rename(parts.program() + ".new", parts.program());
   for (const char* what : {"fail", "stack"}) {
     Program program{parts.program(), {std::string{to_string(method)}, what}};
@@ -319,10 +341,12 @@ TEST_CASE_EACH_START_METHOD("a worker that uses OpenMP does not freeze where the
   ResourceAudit audit;
   for (const char* order : {"pool_first", "pool_after"}) {
     CAPTURE(std::string{order});
-    // A fork of threads that wait at OpenMP's barrier is a fork of the barrier alone: the pool comes first there (see bootstrap.md).
+    // A fork of threads that wait at OpenMP's barrier is a fork of the barrier alone: the pool comes first
+    // there (see bootstrap.md).
     if (method == StartMethod::fork && std::string{order} == "pool_after") continue;
     const auto outcome = run_program(victim("openmp"), {std::string{to_string(method)}, order});
-    if (outcome.code == 77) KINDRED_SKIP("the compiler has no OpenMP, or a sanitizer does not know its barriers");
+    if (outcome.code == 77)
+      KINDRED_SKIP("the compiler has no OpenMP, or a sanitizer does not know its barriers");
     INFO(to_string(outcome));
     CHECK(outcome.code == 0);
     CHECK_CONTAINS(outcome.out, "done");

@@ -27,7 +27,8 @@ std::size_t resident_bytes() {
 
 }  // namespace
 
-TEST_CASE_EACH_START_METHOD("100,000 tasks that log once each: every result is right, and every record is there once") {
+TEST_CASE_EACH_START_METHOD(
+    "100,000 tasks that log once each: every result is right, and every record is there once") {
   ResourceAudit audit;
   constexpr int tasks = 100'000;
   std::vector<std::uint8_t> seen(tasks, 0);
@@ -36,9 +37,12 @@ TEST_CASE_EACH_START_METHOD("100,000 tasks that log once each: every result is r
     ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
     pool.logger().add_sink([&](const LogRecord& record) {
       if (record.origin != Origin::log) return;
-      const auto value = record.message.starts_with("task ") ? std::stoul(record.message.substr(5)) : SIZE_MAX;
-      if (value < seen.size() && record.task_id != 0 && record.worker >= 0) ++seen[value];
-      else ++strange;
+      const auto value =
+          record.message.starts_with("task ") ? std::stoul(record.message.substr(5)) : SIZE_MAX;
+      if (value < seen.size() && record.task_id != 0 && record.worker >= 0)
+        ++seen[value];
+      else
+        ++strange;
     });
     std::vector<Future<int>> futures;
     futures.reserve(tasks);

@@ -1,4 +1,5 @@
-// Shared objects and arrays with whole pools: passed to tasks and initializers of every start method, and held by workers that die.
+// Shared objects and arrays with whole pools: passed to tasks and initializers of every start method, and
+// held by workers that die.
 #include <csignal>
 #include <mutex>
 #include <numeric>
@@ -145,7 +146,8 @@ TEST_CASE_EACH_START_METHOD("a worker that dies with a Barrier does not leave th
   one.get();
 }
 
-TEST_CASE_EACH_START_METHOD("an array is written in place, through an index or a loop, by the parent and by workers") {
+TEST_CASE_EACH_START_METHOD(
+    "an array is written in place, through an index or a loop, by the parent and by workers") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
   auto array = pool.make_array<long>(1000, ArrayAccess::all_write);
@@ -166,7 +168,8 @@ TEST_CASE_EACH_START_METHOD("an array is written in place, through an index or a
   CHECK(counter == 7);
 }
 
-TEST_CASE_EACH_START_METHOD("arrays pass both ways without a copy, are sealed for receivers, and go when nobody has them") {
+TEST_CASE_EACH_START_METHOD(
+    "arrays pass both ways without a copy, are sealed for receivers, and go when nobody has them") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
   {
@@ -234,7 +237,8 @@ TEST_CASE("a handle made by one pool is refused by another, before anything is s
   CHECK(other.stats().workers == 0);
 }
 
-TEST_CASE_EACH_START_METHOD("what belonged to calls that were cancelled does not stop up the way to a worker") {
+TEST_CASE_EACH_START_METHOD(
+    "what belonged to calls that were cancelled does not stop up the way to a worker") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   auto array = pool.make_array<int>(10);

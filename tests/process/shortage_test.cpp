@@ -1,4 +1,5 @@
-// Too few descriptors, processes or too little memory: an error that names the limit, nothing left behind, and it goes on when there is more.
+// Too few descriptors, processes or too little memory: an error that names the limit, nothing left behind,
+// and it goes on when there is more.
 #include <algorithm>
 #include <condition_variable>
 #include <csignal>
@@ -87,7 +88,8 @@ void limit_processes(rlim_t most) {
   }
 }
 
-// Two workers run; under the limit that `shorten` sets no third one starts, the two do all work, and after `restore` there are five.
+// Two workers run; under the limit that `shorten` sets no third one starts, the two do all work, and after
+// `restore` there are five.
 template <class Shorten, class Restore>
 void run_short(StartMethod method, const std::string& words, const Shorten& shorten, const Restore& restore) {
   const auto require = [](bool holds, const std::string& what) {
@@ -127,7 +129,8 @@ std::string group_of(const std::string& line, const std::string& root) {
 std::string unified_group() { return group_of("0::", "/sys/fs/cgroup"); }
 std::string memory_group() { return group_of(":memory:", "/sys/fs/cgroup/memory"); }
 
-// In this process and those that it starts, /sys/fs/cgroup is an empty folder with the two groups in it. Ends the process where it may not.
+// In this process and those that it starts, /sys/fs/cgroup is an empty folder with the two groups in it. Ends
+// the process where it may not.
 void fake_groups() {
   const auto uid = std::to_string(::getuid()), gid = std::to_string(::getgid());
   if (::unshare(CLONE_NEWNS) != 0) {
@@ -154,19 +157,23 @@ std::string text_of_loss(Future<void> future) {
 
 }  // namespace
 
-TEST_CASE_EACH_START_METHOD("where the third of five workers finds no descriptor, two do the work until there are more (B56, row 23)") {
+TEST_CASE_EACH_START_METHOD(
+    "where the third of five workers finds no descriptor, two do the work until there are more (B56, row 23)") {
   ResourceAudit audit;
   rlimit before{};
   ::getrlimit(RLIMIT_NOFILE, &before);
   try {
-    run_short(method, "ulimit -n", [] { limit_descriptors(static_cast<rlim_t>(lowest_free_descriptor()) + 1); }, [&] { limit_descriptors(before.rlim_cur); });
+    run_short(
+        method, "ulimit -n", [] { limit_descriptors(static_cast<rlim_t>(lowest_free_descriptor()) + 1); },
+        [&] { limit_descriptors(before.rlim_cur); });
   } catch (const std::exception& error) {
     limit_descriptors(before.rlim_cur);
     FAIL(error.what());
   }
 }
 
-TEST_CASE_EACH_START_METHOD("where the third of five workers finds no process, two do the work until there are more (B56, row 23)") {
+TEST_CASE_EACH_START_METHOD(
+    "where the third of five workers finds no process, two do the work until there are more (B56, row 23)") {
   const auto outcome = run_forked([method] {
     // The limit does not hold for root.
     if (::getuid() == 0 && (::setgid(65534) != 0 || ::setuid(65534) != 0)) ::_exit(cannot_be_tried);
@@ -179,7 +186,8 @@ TEST_CASE_EACH_START_METHOD("where the third of five workers finds no process, t
   CHECK_MESSAGE(outcome.code == 0, to_string(outcome));
 }
 
-TEST_CASE_EACH_START_METHOD("where the only worker cannot be replaced, what is pending fails with what was missing (C67)") {
+TEST_CASE_EACH_START_METHOD(
+    "where the only worker cannot be replaced, what is pending fails with what was missing (C67)") {
   ResourceAudit audit;
   rlimit before{};
   ::getrlimit(RLIMIT_NOFILE, &before);
@@ -212,7 +220,8 @@ TEST_CASE_EACH_START_METHOD("where the only worker cannot be replaced, what is p
   pool.shutdown();
 }
 
-TEST_CASE_EACH_START_METHOD("a kill for want of memory is told by the cgroup's own count, and by no older one (B57)") {
+TEST_CASE_EACH_START_METHOD(
+    "a kill for want of memory is told by the cgroup's own count, and by no older one (B57)") {
   int tried = 0;
   for (const bool unified : {true, false}) {
     CAPTURE(unified);
@@ -220,14 +229,20 @@ TEST_CASE_EACH_START_METHOD("a kill for want of memory is told by the cgroup's o
       if ((unified ? unified_group() : memory_group()).empty()) ::_exit(cannot_be_tried);
       fake_groups();
       const auto file = unified ? unified_group() + "/memory.events" : memory_group() + "/memory.oom_control";
-      const auto count = [&](int kills) { return std::string{unified ? "oom 5\noom_kill " : "under_oom 0\noom_kill "} + std::to_string(kills) + "\n"; };
+      const auto count = [&](int kills) {
+        return std::string{unified ? "oom 5\noom_kill " : "under_oom 0\noom_kill "} + std::to_string(kills) +
+               "\n";
+      };
       write_file(file, count(5));
       ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
       pool.logger().add_sink([](const LogRecord&) {});
       const auto before = text_of_loss(pool.submit(kill_itself));
-      if (!contains(before, "SIGKILL") || !contains(before, "see dmesg") || contains(before, "cgroup")) throw std::runtime_error{before};
+      if (!contains(before, "SIGKILL") || !contains(before, "see dmesg") || contains(before, "cgroup"))
+        throw std::runtime_error{before};
       const auto at = text_of_loss(pool.submit(count_a_kill_and_die, file, count(6)));
-      if (!contains(at, "SIGKILL") || !contains(at, "The kernel killed a process of this cgroup for want of memory just now")) throw std::runtime_error{at};
+      if (!contains(at, "SIGKILL") ||
+          !contains(at, "The kernel killed a process of this cgroup for want of memory just now"))
+        throw std::runtime_error{at};
       const auto after = text_of_loss(pool.submit(kill_itself));
       if (!contains(after, "see dmesg") || contains(after, "cgroup")) throw std::runtime_error{after};
     });
@@ -243,8 +258,10 @@ TEST_CASE_EACH_START_METHOD("a worker that the kernel kills for want of memory i
   const auto parent = std::filesystem::path{mine}.parent_path().string();
   const auto group = parent + "/kindred-test-" + std::to_string(::getpid());
   std::error_code problem;
-  if (mine.empty() || mine == "/sys/fs/cgroup/" || !std::filesystem::exists(parent + "/cgroup.subtree_control") ||
-      !contains(read_file(parent + "/cgroup.subtree_control"), "memory") || !std::filesystem::create_directory(group, problem)) {
+  if (mine.empty() || mine == "/sys/fs/cgroup/" ||
+      !std::filesystem::exists(parent + "/cgroup.subtree_control") ||
+      !contains(read_file(parent + "/cgroup.subtree_control"), "memory") ||
+      !std::filesystem::create_directory(group, problem)) {
     KINDRED_SKIP("no cgroup v2 beside ours whose memory could be limited");
   }
   const auto outcome = run_forked([method, group] {
@@ -265,7 +282,8 @@ TEST_CASE_EACH_START_METHOD("a worker that the kernel kills for want of memory i
   CHECK_MESSAGE(outcome.code == 0, to_string(outcome));
 }
 
-TEST_CASE_EACH_START_METHOD("where memory for an argument or a result is short, that task gets an error with sizes, and nobody a SIGBUS (B58, row 24)") {
+TEST_CASE_EACH_START_METHOD(
+    "where memory for an argument or a result is short, that task gets an error with sizes, and nobody a SIGBUS (B58, row 24)") {
   const auto outcome = run_forked([method] {
     if (unified_group().empty()) ::_exit(cannot_be_tried);
     fake_groups();
@@ -283,7 +301,9 @@ TEST_CASE_EACH_START_METHOD("where memory for an argument or a result is short, 
     } catch (const SystemError& error) {
       text = error.what();
     }
-    require(contains(text, "bytes of shared memory") && contains(text, "to be had") && contains(text, "raise the cgroup's memory limit"), text);
+    require(contains(text, "bytes of shared memory") && contains(text, "to be had") &&
+                contains(text, "raise the cgroup's memory limit"),
+            text);
     text = "no error";
     try {
       (void)pool.submit(bytes_of, std::size_t{64} << 20U).get();
@@ -291,8 +311,10 @@ TEST_CASE_EACH_START_METHOD("where memory for an argument or a result is short, 
       text = error.what();
       require(error.phase() == TaskPhase::writing_result, text);
     }
-    require(contains(text, "bytes of shared memory") && contains(text, "raise the cgroup's memory limit"), text);
-    require(pool.submit(number, 7).get() == 7 && pool.stats().lost == 0 && pool.stats().restarts == 0, "the pool goes on");
+    require(contains(text, "bytes of shared memory") && contains(text, "raise the cgroup's memory limit"),
+            text);
+    require(pool.submit(number, 7).get() == 7 && pool.stats().lost == 0 && pool.stats().restarts == 0,
+            "the pool goes on");
   });
   if (outcome.code == cannot_be_tried) KINDRED_SKIP("no mount namespace to be had, or no cgroup v2");
   CHECK_MESSAGE(outcome.code == 0, to_string(outcome));

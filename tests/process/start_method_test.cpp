@@ -106,7 +106,10 @@ class BusyThreads {
     spdlog::create<spdlog::sinks::basic_file_sink_mt>("busy", "/dev/null");
     for (int i = 0; i < 2; ++i) {
       run([] { std::vector<std::string>(50, std::string(700, 'y')); });
-      run([this] { std::fprintf(file_, "%d %s\n", 5, "and a word"); std::fflush(nullptr); });
+      run([this] {
+        std::fprintf(file_, "%d %s\n", 5, "and a word");
+        std::fflush(nullptr);
+      });
       run([] {
         for (int k = 0; k < 100; ++k) (void)spdlog::get("busy");  // under the registry's lock
         spdlog::get("busy")->info("a line");
@@ -145,7 +148,8 @@ void fail_to_preload() { throw std::runtime_error{"libmodel.so is missing"}; }
 TEST_CASE_EACH_START_METHOD("a worker is told what a tick of the clock is, and does not measure it") {
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   // The same to the last bit: what is measured twice differs.
-  CHECK(pool.submit([] { return kindred::internal::ticks_per_nanosecond(); }).get() == kindred::internal::ticks_per_nanosecond());
+  CHECK(pool.submit([] { return kindred::internal::ticks_per_nanosecond(); }).get() ==
+        kindred::internal::ticks_per_nanosecond());
 }
 
 TEST_CASE_EACH_START_METHOD("a worker has its own descriptors only, whatever the parent has open (D91)") {
@@ -166,7 +170,8 @@ TEST_CASE_EACH_START_METHOD("a worker has its own descriptors only, whatever the
   ::close(secret);
 }
 
-TEST_CASE_EACH_START_METHOD("with a thousand descriptors open in the parent, a worker has the documented ones exactly (row 20)") {
+TEST_CASE_EACH_START_METHOD(
+    "with a thousand descriptors open in the parent, a worker has the documented ones exactly (row 20)") {
   ResourceAudit audit;
   std::vector<int> many;
   for (int i = 0; i < 1000; ++i) many.push_back(::dup(0));
@@ -182,18 +187,21 @@ TEST_CASE_EACH_START_METHOD("with a thousand descriptors open in the parent, a w
     return found;
   };
   for (const bool capture : {false, true}) {
-    ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1, .worker = {.capture_output = capture}}};
+    ProcessPoolExecutor pool{
+        entry(), {.start_method = method, .max_workers = 1, .worker = {.capture_output = capture}}};
     const auto found = pool.submit(numbers).get();
     std::string listed;
     for (const int fd : found) listed += std::to_string(fd) + " ";
     CAPTURE(listed);
-    CHECK(found == (capture ? std::vector{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11} : std::vector{0, 1, 2, 3, 4, 5, 6, 7}));
+    CHECK(found == (capture ? std::vector{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}
+                            : std::vector{0, 1, 2, 3, 4, 5, 6, 7}));
   }
   for (const int fd : many) ::close(fd);
   scorecard(20, "exactly the 8 documented descriptors (12 with captured output), with 1000 open in the host");
 }
 
-TEST_CASE_EACH_START_METHOD("environment, folder, niceness, limits and CPUs hold in the worker, and the parent is as before (D101)") {
+TEST_CASE_EACH_START_METHOD(
+    "environment, folder, niceness, limits and CPUs hold in the worker, and the parent is as before (D101)") {
   ResourceAudit audit;
   ::setenv("KINDRED_TEST_KEPT", "kept", 1);
   ::setenv("KINDRED_TEST_GONE", "gone", 1);
@@ -201,14 +209,15 @@ TEST_CASE_EACH_START_METHOD("environment, folder, niceness, limits and CPUs hold
   const auto here = folder();
   const auto files = limit_of_files();
   {
-    ProcessPoolExecutor pool{entry(),
-                             {.start_method = method,
-                              .max_workers = 1,
-                              .worker = {.env = {{"KINDRED_TEST_NEW", "new"}, {"KINDRED_TEST_GONE", std::nullopt}},
-                                         .cwd = temporary.path(),
-                                         .nice = 5,
-                                         .cpu_affinity = {0},
-                                         .rlimits = {{RLIMIT_NOFILE, 99}}}}};
+    ProcessPoolExecutor pool{
+        entry(),
+        {.start_method = method,
+         .max_workers = 1,
+         .worker = {.env = {{"KINDRED_TEST_NEW", "new"}, {"KINDRED_TEST_GONE", std::nullopt}},
+                    .cwd = temporary.path(),
+                    .nice = 5,
+                    .cpu_affinity = {0},
+                    .rlimits = {{RLIMIT_NOFILE, 99}}}}};
     CHECK(pool.submit(variable, "KINDRED_TEST_NEW").get() == "new");
     CHECK(pool.submit(variable, "KINDRED_TEST_KEPT").get() == "kept");
     CHECK(pool.submit(variable, "KINDRED_TEST_GONE").get() == "(none)");
@@ -245,7 +254,8 @@ TEST_CASE_EACH_START_METHOD("a worker blocks no signal, whatever its parent's th
   ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
-TEST_CASE_EACH_START_METHOD("workers start and are replaced while other threads hold locks of the C library (D98)") {
+TEST_CASE_EACH_START_METHOD(
+    "workers start and are replaced while other threads hold locks of the C library (D98)") {
   ResourceAudit audit;
   std::atomic<bool> stop{false};
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2, .max_tasks_per_worker = 1}};
@@ -265,7 +275,8 @@ TEST_CASE_EACH_START_METHOD("workers start and are replaced while other threads 
   prints.join();
 }
 
-TEST_CASE_EACH_START_METHOD("pools made while eight threads are busy with malloc, stdio, spdlog and the logger start workers that do all this (row 21)") {
+TEST_CASE_EACH_START_METHOD(
+    "pools made while eight threads are busy with malloc, stdio, spdlog and the logger start workers that do all this (row 21)") {
   KINDRED_SKIP_UNDER_TSAN("it ends forks of a program with threads");
   const Deadline deadline{long_run() ? 900s : 120s};
   ResourceAudit audit;
@@ -277,7 +288,10 @@ TEST_CASE_EACH_START_METHOD("pools made while eight threads are busy with malloc
     host.logger().add_sink([](const LogRecord&) {});
     const BusyThreads busy{host};
     for (int i = 0; i < pools; ++i) {
-      ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = workers, .start_all = true}};  // under fork, here the busy program is forked
+      ProcessPoolExecutor pool{entry(),
+                               {.start_method = method,
+                                .max_workers = workers,
+                                .start_all = true}};  // under fork, here the busy program is forked
       pool.logger().add_sink([](const LogRecord&) {});
       const auto all = pool.make_barrier(workers);
       std::vector<Future<std::size_t>> futures;
@@ -290,7 +304,8 @@ TEST_CASE_EACH_START_METHOD("pools made while eight threads are busy with malloc
   scorecard(21, fmt::format("{} workers of {} pools made beside 8 busy threads, 0 hangs", ran, pools));
 }
 
-TEST_CASE_EACH_START_METHOD("a thread that a task leaves behind does not keep its worker from ending (D105)") {
+TEST_CASE_EACH_START_METHOD(
+    "a thread that a task leaves behind does not keep its worker from ending (D105)") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   pool.submit(leave_thread_behind).get();
@@ -304,7 +319,8 @@ TEST_CASE_EACH_START_METHOD("a thread that a task leaves behind does not keep it
 TEST_CASE_EACH_START_METHOD("many workers that are all terminated leave no process and no zombie (D93)") {
   ResourceAudit audit;
   constexpr int many = 24;
-  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = many, .restart_limit = {.count = 1000}}};
+  ProcessPoolExecutor pool{entry(),
+                           {.start_method = method, .max_workers = many, .restart_limit = {.count = 1000}}};
   pool.logger().add_sink([](const LogRecord&) {});
   const auto all = pool.make_barrier(many);
   std::vector<Future<int>> futures;
@@ -352,25 +368,35 @@ TEST_CASE("two pools of different start methods run beside each other, each with
   CHECK(other.load() == 1);
 }
 
-TEST_CASE("what preload made is there in every worker of a fork server, and its failure is told at the first start (D102)") {
+TEST_CASE(
+    "what preload made is there in every worker of a fork server, and its failure is told at the first start (D102)") {
   ResourceAudit audit;
   {
-    ProcessPoolExecutor pool{entry(), {.start_method = StartMethod::forkserver, .max_workers = 1, .max_tasks_per_worker = 1, .preload = {{preload, 17}}}};
+    ProcessPoolExecutor pool{entry(),
+                             {.start_method = StartMethod::forkserver,
+                              .max_workers = 1,
+                              .max_tasks_per_worker = 1,
+                              .preload = {{preload, 17}}}};
     CHECK(pool.submit(what_was_preloaded).get() == 17);
     CHECK(pool.submit(what_was_preloaded).get() == 17);
     CHECK(preloaded == 0);
   }
-  ProcessPoolExecutor pool{entry(), {.start_method = StartMethod::forkserver, .max_workers = 1, .preload = {{fail_to_preload}}}};
+  ProcessPoolExecutor pool{
+      entry(), {.start_method = StartMethod::forkserver, .max_workers = 1, .preload = {{fail_to_preload}}}};
   pool.logger().add_sink([](const LogRecord&) {});
   CHECK_THROWS_CONTAINS(pool.submit(number, 1).get(), BrokenProcessPool, "libmodel.so is missing");
-  CHECK_THROWS_AS((ProcessPoolExecutor{entry(), {.start_method = StartMethod::spawn, .preload = {{fail_to_preload}}}}), UsageError);
+  CHECK_THROWS_AS(
+      (ProcessPoolExecutor{entry(), {.start_method = StartMethod::spawn, .preload = {{fail_to_preload}}}}),
+      UsageError);
 }
 
-TEST_CASE("a fork server survives SIGINT and SIGTERM, and after SIGKILL another one serves, with a warning (D94, E112)") {
+TEST_CASE(
+    "a fork server survives SIGINT and SIGTERM, and after SIGKILL another one serves, with a warning (D94, E112)") {
   ResourceAudit audit;
   std::mutex mutex;
   std::string log;
-  ProcessPoolExecutor pool{entry(), {.start_method = StartMethod::forkserver, .max_workers = 1, .max_tasks_per_worker = 1}};
+  ProcessPoolExecutor pool{
+      entry(), {.start_method = StartMethod::forkserver, .max_workers = 1, .max_tasks_per_worker = 1}};
   pool.logger().add_sink([&](const LogRecord& record) {
     const std::scoped_lock lock{mutex};
     if (record.level >= Level::warn) log += record.message + "\n";

@@ -22,10 +22,14 @@ using namespace std::chrono_literals;
 namespace {
 
 void nothing() {}
-void note_order(Counter place, SharedArray<int> order, int value) { order.mutable_span()[static_cast<std::size_t>(place++)] = value; }
+void note_order(Counter place, SharedArray<int> order, int value) {
+  order.mutable_span()[static_cast<std::size_t>(place++)] = value;
+}
 std::string whom(Worker& worker, const std::string& text) {
-  return text + " " + std::to_string(worker.index()) + " " + std::to_string(worker.pid() == static_cast<std::uint32_t>(::getpid())) + " " +
-         std::to_string(&worker == &this_worker()) + " " + std::to_string(worker.task_id() != 0) + " " + std::to_string(worker.attempt());
+  return text + " " + std::to_string(worker.index()) + " " +
+         std::to_string(worker.pid() == static_cast<std::uint32_t>(::getpid())) + " " +
+         std::to_string(&worker == &this_worker()) + " " + std::to_string(worker.task_id() != 0) + " " +
+         std::to_string(worker.attempt());
 }
 
 struct Scale {
@@ -85,26 +89,32 @@ TEST_CASE_EACH_START_METHOD("functions, lambdas, function objects and constants 
 TEST_CASE_EACH_START_METHOD("arguments and results of every size cross, nested ones too") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
-  const auto person = pool.submit(moved, Person{"Ada", {{"Elm", 3}}, {{"moves", {0, 4}}}}, Address{"Oak", std::nullopt}).get();
+  const auto person =
+      pool.submit(moved, Person{"Ada", {{"Elm", 3}}, {{"moves", {0, 4}}}}, Address{"Oak", std::nullopt})
+          .get();
   CHECK(person.name == "Ada");
   REQUIRE(person.addresses.size() == 2);
   CHECK(person.addresses[0].number == 3);
   CHECK_FALSE(person.addresses[1].number);
   CHECK(person.marks.at("moves")[1] == 5);
   CHECK(*pool.submit(doubled, std::make_unique<int>(21)).get() == 42);
-  for (const std::size_t size : {0U, 1U, 255U, 4095U, 4096U, 4097U, 16383U, 16384U, 16385U, 65536U, 1'000'000U, 20'000'000U}) {
+  for (const std::size_t size :
+       {0U, 1U, 255U, 4095U, 4096U, 4097U, 16383U, 16384U, 16385U, 65536U, 1'000'000U, 20'000'000U}) {
     CAPTURE(size);
     std::vector<std::uint8_t> bytes(size);
     for (std::size_t i = 0; i < size; ++i) bytes[i] = static_cast<std::uint8_t>(i * 7 + size);
     CHECK((pool.submit(back, bytes).get() == bytes));
   }
   std::vector<Future<std::vector<std::uint8_t>>> many;
-  for (std::size_t i = 0; i < 200; ++i) many.push_back(pool.submit(back, std::vector<std::uint8_t>(i * 301, static_cast<std::uint8_t>(i))));
-  for (std::size_t i = 0; i < 200; ++i) CHECK((many[i].get() == std::vector<std::uint8_t>(i * 301, static_cast<std::uint8_t>(i))));
+  for (std::size_t i = 0; i < 200; ++i)
+    many.push_back(pool.submit(back, std::vector<std::uint8_t>(i * 301, static_cast<std::uint8_t>(i))));
+  for (std::size_t i = 0; i < 200; ++i)
+    CHECK((many[i].get() == std::vector<std::uint8_t>(i * 301, static_cast<std::uint8_t>(i))));
   CHECK(pool.submit(total, std::vector<std::string>(1000, std::string(100, 'x'))).get() == 100'000);
 }
 
-TEST_CASE_EACH_START_METHOD("an argument that cannot be written fails that future alone, and no worker is touched (B27)") {
+TEST_CASE_EACH_START_METHOD(
+    "an argument that cannot be written fails that future alone, and no worker is touched (B27)") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   auto future = pool.submit(take, Unwritable{});
@@ -183,7 +193,8 @@ TEST_CASE_EACH_START_METHOD("higher priorities go first, equal ones in their ord
   begun.wait();
   std::vector<Future<void>> futures;
   for (const int priority : {0, 5, -3, 5, 0, 9}) {
-    futures.push_back(pool.submit({.priority = priority}, note_order, place, order, priority * 10 + static_cast<int>(futures.size())));
+    futures.push_back(pool.submit({.priority = priority}, note_order, place, order,
+                                  priority * 10 + static_cast<int>(futures.size())));
   }
   go.set();
   for (auto& future : futures) future.get();
@@ -199,7 +210,9 @@ TEST_CASE_EACH_START_METHOD("a task that waited longer than its queue_timeout ne
   auto first = pool.submit(begin_and_wait, begun, go);
   begun.wait();
   auto late = pool.submit({.name = "late", .queue_timeout = 20ms}, note_order, place, order, 1);
-  CHECK_THROWS_CONTAINS(late.get(), TaskTimeout, "task 'late' #2 waited for a worker longer than its queue_timeout of 20 ms, and never began.");
+  CHECK_THROWS_CONTAINS(
+      late.get(), TaskTimeout,
+      "task 'late' #2 waited for a worker longer than its queue_timeout of 20 ms, and never began.");
   go.set();
   first.get();
   CHECK(pool.submit(add, 1, 1).get() == 2);

@@ -2,8 +2,8 @@
 #include <algorithm>
 #include <csignal>
 #include <memory>
-#include <regex>
 #include <mutex>
+#include <regex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -50,7 +50,9 @@ std::unique_ptr<Program> tail(std::vector<std::string> arguments) {
   arguments.insert(arguments.begin(), me());
   return std::make_unique<Program>(tail_program, arguments);
 }
-Outcome tail_until_end(const std::vector<std::string>& arguments) { return run_program(tail_program, arguments); }
+Outcome tail_until_end(const std::vector<std::string>& arguments) {
+  return run_program(tail_program, arguments);
+}
 
 std::vector<std::string> lines_of(const std::string& text) {
   std::vector<std::string> lines;
@@ -70,14 +72,18 @@ std::size_t count(const std::string& text, std::string_view part) {
 /// Says as another user to a socket what a tail would say, and returns the answer.
 std::string ask_as(unsigned uid, const std::string& name, const std::string& request) {
   const auto outcome = run_forked([&] {
-    if (uid != 0 && (::setgroups(0, nullptr) != 0 || ::setgid(uid) != 0 || ::setuid(uid) != 0)) throw std::runtime_error{"cannot become another user"};
+    if (uid != 0 && (::setgroups(0, nullptr) != 0 || ::setgid(uid) != 0 || ::setuid(uid) != 0))
+      throw std::runtime_error{"cannot become another user"};
     const auto socket = kindred::internal::connect_locally(name);
     std::string answer = socket ? "" : "nobody listens";
     if (socket) static_cast<void>(kindred::internal::send_some(socket.get(), request));
     char bytes[512];
-    for (std::ptrdiff_t got = 0; socket && (got = ::recv(socket.get(), bytes, sizeof bytes, MSG_DONTWAIT)) != 0;) {
-      if (got > 0) answer.append(bytes, static_cast<std::size_t>(got));
-      else static_cast<void>(kindred::internal::wait_for_socket(socket.get(), false, -1, {}));
+    for (std::ptrdiff_t got = 0;
+         socket && (got = ::recv(socket.get(), bytes, sizeof bytes, MSG_DONTWAIT)) != 0;) {
+      if (got > 0)
+        answer.append(bytes, static_cast<std::size_t>(got));
+      else
+        static_cast<void>(kindred::internal::wait_for_socket(socket.get(), false, -1, {}));
     }
     static_cast<void>(!::write(2, answer.data(), answer.size()));
   });
@@ -86,9 +92,11 @@ std::string ask_as(unsigned uid, const std::string& name, const std::string& req
 
 }  // namespace
 
-TEST_CASE_EACH_START_METHOD("a tail shows what is kept and what comes, through each filter, and ends with the pool") {
+TEST_CASE_EACH_START_METHOD(
+    "a tail shows what is kept and what comes, through each filter, and ends with the pool") {
   ResourceAudit audit;
-  auto pool = std::make_unique<ProcessPoolExecutor>(entry(), ExecutorOptions{.start_method = method, .max_workers = 2});
+  auto pool = std::make_unique<ProcessPoolExecutor>(
+      entry(), ExecutorOptions{.start_method = method, .max_workers = 2});
   pool->logger().add_sink([](const LogRecord&) {});
   auto kinds = pool->submit({.name = "kinds"}, say_all_kinds);
   kinds.get();
@@ -100,7 +108,12 @@ TEST_CASE_EACH_START_METHOD("a tail shows what is kept and what comes, through e
     std::vector<std::string> arguments;
     std::vector<std::string> expected;  // one a line, in order; the last one is said after the tail has come
   };
-  const std::string all[] = {"] plain {n=7}", "] a warning", "net.http] named", "two\\nlines\\x1b[31m \\xff\\u202e", "[parent] from the parent", "] in a worker"};
+  const std::string all[] = {"] plain {n=7}",
+                             "] a warning",
+                             "net.http] named",
+                             "two\\nlines\\x1b[31m \\xff\\u202e",
+                             "[parent] from the parent",
+                             "] in a worker"};
   const std::vector<Case> cases{
       {{"-n", "all"}, {all[0], all[1], all[2], all[3], all[4], all[5], "[parent net.x] the last warning"}},
       {{"--last=2"}, {all[4], all[5], "the last warning"}},
@@ -129,7 +142,8 @@ TEST_CASE_EACH_START_METHOD("a tail shows what is kept and what comes, through e
     const auto lines = lines_of(outcome.out);
     CAPTURE(outcome.out);
     REQUIRE(lines.size() == cases[i].expected.size());
-    for (std::size_t line = 0; line < lines.size(); ++line) CHECK_CONTAINS(lines[line], cases[i].expected[line]);
+    for (std::size_t line = 0; line < lines.size(); ++line)
+      CHECK_CONTAINS(lines[line], cases[i].expected[line]);
   }
 }
 
@@ -148,20 +162,21 @@ TEST_CASE("what a tail writes as JSON is what the JSON sink writes, byte by byte
     CHECK_CONTAINS(follower->read_line(), "\"first\"");
     pool.submit(say_all_kinds).get();
     pool.submit(say, std::string(100'000, 'x') + '\0' + "\xfe", 3).get();
-    while (!contains(follower->read_line(), "\\ufffd 2\"")) {
-    }
+    while (!contains(follower->read_line(), "\\ufffd 2\"")) {}
   }
   const auto outcome = follower->wait();
   CHECK(outcome.code == 0);
   std::string expected = read_file(folder / "log.json");
-  CHECK(count(expected, ",\"start_method\":\"" + std::string{to_string(default_start_method())} + "\"") == count(expected, "\n"));
+  CHECK(count(expected, ",\"start_method\":\"" + std::string{to_string(default_start_method())} + "\"") ==
+        count(expected, "\n"));
   // Which start method the pool has is the sink's to say; a tail says it in its list.
   expected = std::regex_replace(expected, std::regex{",\"start_method\":\"[a-z]*\""}, "");
   CHECK(count(expected, "\n") >= 7);
   CHECK((outcome.out.substr(outcome.out.find('\n') + 1) == expected));
   write_file(folder / "tail.json", outcome.out);
   std::size_t read = 0;
-  for (const auto& record : read_log(folder / "tail.json", {.strict = true})) read += record.message == std::string(100'000, 'x') + '\0' + "\xfe 2" ? 1U : 0U;
+  for (const auto& record : read_log(folder / "tail.json", {.strict = true}))
+    read += record.message == std::string(100'000, 'x') + '\0' + "\xfe 2" ? 1U : 0U;
   CHECK(read == 1);
 }
 
@@ -190,8 +205,13 @@ TEST_CASE("a stopped tail holds nobody up, loses the oldest, and says exactly ho
   for (std::string line; !contains(line, "the last");) {
     line = slow->read_line();
     std::smatch match;
-    if (std::regex_search(line, match, std::regex{"\\[warn\\] \\[parent <lifecycle>\\] ([0-9]+) records? of the pool (was|were) lost here"})) lost += std::stoull(match[1]);
-    else ++shown;
+    if (std::regex_search(
+            line, match,
+            std::regex{
+                "\\[warn\\] \\[parent <lifecycle>\\] ([0-9]+) records? of the pool (was|were) lost here"}))
+      lost += std::stoull(match[1]);
+    else
+      ++shown;
   }
   CHECK(lost > 0);
   CHECK(shown + lost == 2 * lines + 2);
@@ -236,13 +256,16 @@ TEST_CASE("the list has this user's pools, from their first worker to their end,
   const auto listed = [](std::string_view method) {
     const auto outcome = tail_until_end({});
     std::size_t found = 0;
-    for (const auto& line : lines_of(outcome.out)) found += contains(line, me()) && contains(line, method) && contains(line, "/tail_test") ? 1U : 0U;
+    for (const auto& line : lines_of(outcome.out))
+      found += contains(line, me()) && contains(line, method) && contains(line, "/tail_test") ? 1U : 0U;
     return found;
   };
   {
-    ProcessPoolExecutor one{entry(), {.start_method = StartMethod::fork, .max_workers = 3, .start_all = true}};
+    ProcessPoolExecutor one{entry(),
+                            {.start_method = StartMethod::fork, .max_workers = 3, .start_all = true}};
     ProcessPoolExecutor two{entry(), {.start_method = StartMethod::spawn, .max_workers = 1}};
-    ProcessPoolExecutor hidden{entry(), {.start_method = StartMethod::forkserver, .max_workers = 1, .log = {.tail = false}}};
+    ProcessPoolExecutor hidden{
+        entry(), {.start_method = StartMethod::forkserver, .max_workers = 1, .log = {.tail = false}}};
     while (one.worker_pids().size() < 3) std::this_thread::yield();
     hidden.submit(number, 1).get();
     CHECK(listed("fork  ") == 1);
@@ -254,7 +277,9 @@ TEST_CASE("the list has this user's pools, from their first worker to their end,
     const auto which = tail_until_end({me()});
     CHECK(which.code == 2);
     std::smatch match;
-    REQUIRE(std::regex_search(which.err, match, std::regex{"has 2 pools; say which: " + me() + "/([0-9]+), " + me() + "/([0-9]+)"}));
+    REQUIRE(std::regex_search(
+        which.err, match,
+        std::regex{"has 2 pools; say which: " + me() + "/([0-9]+), " + me() + "/([0-9]+)"}));
     one.logger().info("of one");
     two.logger().info("of two");
     Program of_two{tail_program, {me() + "/" + std::string{match[2]}, "--worker=parent"}};
@@ -273,7 +298,8 @@ TEST_CASE("a stopped program is listed as one that does not answer") {
   CHECK(victim_program.read_line() == "ready");
   victim_program.signal(SIGSTOP);
   const auto outcome = tail_until_end({});
-  CHECK(std::regex_search(outcome.out, std::regex{std::to_string(victim_program.pid()) + " +[0-9]+  does not answer"}));
+  CHECK(std::regex_search(outcome.out,
+                          std::regex{std::to_string(victim_program.pid()) + " +[0-9]+  does not answer"}));
 }
 
 TEST_CASE("other users are refused, the log says so once, and who knocks for ever shuts the door") {
@@ -296,20 +322,26 @@ TEST_CASE("other users are refused, the log says so once, and who knocks for eve
   const auto names = kindred::internal::local_names("kindred/0/" + me() + "/");
   REQUIRE(names.size() == 1);
   const std::string request = kindred::internal::TailRequest{.last = 1000}.to_line();
-  CHECK(ask_as(somebody_else, names[0], request) == "r this pool is of user 0; only that user and root may follow it\n");
-  CHECK(ask_as(somebody_else, names[0], kindred::internal::TailRequest{.follow = false}.to_line()) == "r this pool is of user 0; only that user and root may follow it\n");
+  CHECK(ask_as(somebody_else, names[0], request) ==
+        "r this pool is of user 0; only that user and root may follow it\n");
+  CHECK(ask_as(somebody_else, names[0], kindred::internal::TailRequest{.follow = false}.to_line()) ==
+        "r this pool is of user 0; only that user and root may follow it\n");
   CHECK(pool.logger().flush());
   auto warnings = warnings_now();
   REQUIRE(warnings.size() == 1);
   CHECK_CONTAINS(warnings[0], "kindred-tail of user 65534 (pid ");
-  CHECK_CONTAINS(ask_as(0, names[0], kindred::internal::TailRequest{.follow = false}.to_line()), "start_method=fork workers=1");
+  CHECK_CONTAINS(ask_as(0, names[0], kindred::internal::TailRequest{.follow = false}.to_line()),
+                 "start_method=fork workers=1");
   const auto outcome = run_forked([&] {
-    if (::setgroups(0, nullptr) != 0 || ::setgid(somebody_else) != 0 || ::setuid(somebody_else) != 0) throw std::runtime_error{"cannot become another user"};
-    ::close_range(3, ~0U, 0);  // the door is inherited, too: while it is open here, who knocks after it was shut there would wait for ever
+    if (::setgroups(0, nullptr) != 0 || ::setgid(somebody_else) != 0 || ::setuid(somebody_else) != 0)
+      throw std::runtime_error{"cannot become another user"};
+    ::close_range(3, ~0U, 0);  // the door is inherited, too: while it is open here, who knocks after it was
+                               // shut there would wait for ever
     for (int i = 0; i < 1000; ++i) {
       const auto socket = kindred::internal::connect_locally(names[0]);
       char byte;
-      while (socket && kindred::internal::receive_some(socket.get(), &byte, 1) == -EAGAIN) static_cast<void>(kindred::internal::wait_for_socket(socket.get(), false, -1, {}));
+      while (socket && kindred::internal::receive_some(socket.get(), &byte, 1) == -EAGAIN)
+        static_cast<void>(kindred::internal::wait_for_socket(socket.get(), false, -1, {}));
     }
   });
   INFO(to_string(outcome));
@@ -335,7 +367,8 @@ TEST_CASE("root may follow the pool of a user, and a name that somebody else has
     const auto follower = tail({});
     CHECK_CONTAINS(follower->read_line(), "of a user");
     // Of two that listen under names of this process and user, one is root's.
-    const auto taken = kindred::internal::listen_locally(kindred::internal::tail_name(somebody_else, static_cast<std::uint32_t>(::getpid()), 4711));
+    const auto taken = kindred::internal::listen_locally(
+        kindred::internal::tail_name(somebody_else, static_cast<std::uint32_t>(::getpid()), 4711));
     const auto listed = tail_until_end({});
     CHECK(count(listed.out, me() + " ") == 1);
     CHECK_FALSE(contains(listed.out, "4711"));
@@ -351,7 +384,8 @@ TEST_CASE("a pool that is followed and has nothing to say sleeps, and so does it
   CHECK(pool.logger().flush());
   const auto follower = tail({"-n", "all"});
   CHECK_CONTAINS(follower->read_line(), "before 0");
-  // Quiet is reached when half a second brings nothing new; that it stays so is the machine's word, not ours, for the one after.
+  // Quiet is reached when half a second brings nothing new; that it stays so is the machine's word, not ours,
+  // for the one after.
   const auto wakeups = [&] {
     const auto stats = pool.stats();
     return stats.supervisor_wakeups + stats.log.wakeups;
@@ -369,7 +403,8 @@ TEST_CASE("nonsense, silence and haste at the socket harm nobody") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.max_workers = 1}};
   pool.submit(number, 1).get();
-  const auto names = kindred::internal::local_names("kindred/" + std::to_string(::geteuid()) + "/" + me() + "/");
+  const auto names =
+      kindred::internal::local_names("kindred/" + std::to_string(::geteuid()) + "/" + me() + "/");
   REQUIRE(names.size() == 1);
   CHECK_CONTAINS(ask_as(0, names[0], "GET / HTTP/1.1\r\n"), "makes no sense");
   CHECK_CONTAINS(ask_as(0, names[0], "kindred-tail/1 level=loud\n"), "makes no sense");
@@ -402,10 +437,18 @@ TEST_CASE("who knocks where many wait waits, too, and is let in") {
 }
 
 TEST_CASE("a request survives its turn through a line, whatever it asks for") {
-  kindred::internal::TailRequest request{.follow = false, .level = Level::error, .worker = -1, .task_id = 18'000'000'000, .task_name = "a \"b\" = \n\xff", .logger = "true", .text = "12", .last = 0};
+  kindred::internal::TailRequest request{.follow = false,
+                                         .level = Level::error,
+                                         .worker = -1,
+                                         .task_id = 18'000'000'000,
+                                         .task_name = "a \"b\" = \n\xff",
+                                         .logger = "true",
+                                         .text = "12",
+                                         .last = 0};
   const auto line = request.to_line();
   CHECK(count(line, "\n") == 1);
-  const auto parsed = kindred::internal::TailRequest::parse(std::string_view{line}.substr(0, line.size() - 1));
+  const auto parsed =
+      kindred::internal::TailRequest::parse(std::string_view{line}.substr(0, line.size() - 1));
   REQUIRE(parsed);
   CHECK_FALSE(parsed->follow);
   CHECK(parsed->level == Level::error);

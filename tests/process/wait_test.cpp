@@ -29,7 +29,8 @@ std::vector<char> bytes_of(std::size_t size) { return std::vector<char>(size, 'b
 
 }  // namespace
 
-TEST_CASE_EACH_START_METHOD("waiting for the first of several returns at once where one is done, the rest is in not_done (A10)") {
+TEST_CASE_EACH_START_METHOD(
+    "waiting for the first of several returns at once where one is done, the rest is in not_done (A10)") {
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
   const auto go = pool.make_event();
   std::vector<Future<int>> futures;
@@ -119,7 +120,8 @@ TEST_CASE_EACH_START_METHOD("as_completed gives what is finished and then says t
   CHECK(futures[0].get() == 1);
 }
 
-TEST_CASE_EACH_START_METHOD("a result belongs to its future: dropped while as_completed goes on, its memory is free (A14)") {
+TEST_CASE_EACH_START_METHOD(
+    "a result belongs to its future: dropped while as_completed goes on, its memory is free (A14)") {
   if (slowness() > 1) KINDRED_SKIP("a sanitizer keeps memory that was freed");
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   constexpr std::size_t size = 8U << 20U;
@@ -177,7 +179,8 @@ TEST_CASE_EACH_START_METHOD("groups that finish while they are being waited for 
   for (int i = 0; i < 50; ++i) pool.submit(number, i).get();
   for (int round = 0; round < 300; ++round) {
     std::vector<Future<int>> futures;
-    for (int i = 0; i < 12; ++i) futures.push_back(i % 4 == 3 ? pool.submit(fail, i) : pool.submit(number, i));
+    for (int i = 0; i < 12; ++i)
+      futures.push_back(i % 4 == 3 ? pool.submit(fail, i) : pool.submit(number, i));
     if (round % 3 == 0) {
       CHECK(kindred::wait(futures).done.size() == 12);
     } else if (round % 3 == 1) {
@@ -213,7 +216,8 @@ TEST_CASE_EACH_START_METHOD("many threads wait for many groups of one pool at on
   CHECK(sum == 6 * 40 * 45);
 }
 
-TEST_CASE_EACH_START_METHOD("a wait for futures of two pools ends with the first, and the other may be dropped then") {
+TEST_CASE_EACH_START_METHOD(
+    "a wait for futures of two pools ends with the first, and the other may be dropped then") {
   ProcessPoolExecutor one{entry(), {.start_method = method, .max_workers = 1}};
   ProcessPoolExecutor two{entry(), {.start_method = method, .max_workers = 1}};
   const auto late = one.make_event(), soon = two.make_event();

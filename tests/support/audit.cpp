@@ -38,7 +38,8 @@ ResourceAudit::Inventory take_inventory() {
   auto& processes = found["process"];
   for (const auto& info : descendants(tree_root())) {
     if (info.pid == ::getpid()) continue;
-    ++processes["pid " + std::to_string(info.pid) + " started " + std::to_string(info.started) + " (" + info.name + ")"];
+    ++processes["pid " + std::to_string(info.pid) + " started " + std::to_string(info.started) + " (" +
+                info.name + ")"];
   }
   auto& descriptors = found["descriptor"];
   each_entry("/proc/self/fd", [&](int folder, const std::string& name) {
@@ -89,7 +90,9 @@ std::string ResourceAudit::difference(std::chrono::milliseconds grace) const {
       for (const auto& [name, count] : things) {
         const auto known = old.find(name);
         const int had = known == old.end() ? 0 : known->second;
-        if (count > had) listing += "  " + kind + " " + name + (count - had > 1 ? " x " + std::to_string(count - had) : "") + "\n";
+        if (count > had)
+          listing +=
+              "  " + kind + " " + name + (count - had > 1 ? " x " + std::to_string(count - had) : "") + "\n";
       }
     }
     if (listing.empty()) return listing;

@@ -7,11 +7,13 @@
 
 namespace kindred::test {
 
-/// Each test case has 60 s (times a factor under sanitizers, and times the load of each CPU where others have the machine too). Make one of these where it needs other time, first thing in the case.
+/// Each test case has 60 s (times a factor under sanitizers, and times the load of each CPU where others have
+/// the machine too). Make one of these where it needs other time, first thing in the case.
 ///
-/// The watchdog is a process outside: it runs the test program as its child, is told when a case begins and ends, and is the reaper of
-/// whatever the tests orphan. When the time is over it prints the stacks of the test and of all processes below it, kills
-/// them all, and fails. It also fails a program that ends while processes of its own go on.
+/// The watchdog is a process outside: it runs the test program as its child, is told when a case begins and
+/// ends, and is the reaper of whatever the tests orphan. When the time is over it prints the stacks of the
+/// test and of all processes below it, kills them all, and fails. It also fails a program that ends while
+/// processes of its own go on.
 class Deadline {
  public:
   explicit Deadline(std::chrono::seconds limit);
@@ -21,7 +23,8 @@ class Deadline {
 /// `KINDRED_TEST_SUPERVISE=0`, for debuggers.
 void supervise(int argc, char** argv);
 
-/// Where the tree of processes that belong to this test begins: the watchdog, or this process where there is none.
+/// Where the tree of processes that belong to this test begins: the watchdog, or this process where there is
+/// none.
 [[nodiscard]] pid_t tree_root() noexcept;
 
 /// How much longer things take in this build: 1, or more under a sanitizer.

@@ -10,7 +10,8 @@ namespace kindred::test {
 
 TemporaryFolder::TemporaryFolder() {
   auto name = (std::filesystem::temp_directory_path() / "kindred-test-XXXXXX").string();
-  if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error{"cannot make a temporary folder like " + name};
+  if (::mkdtemp(name.data()) == nullptr)
+    throw std::runtime_error{"cannot make a temporary folder like " + name};
   path_ = name;
 }
 

@@ -1,6 +1,7 @@
 // The main of every test program: the worker gate first, then the watchdog, then doctest.
 #define DOCTEST_CONFIG_IMPLEMENT
-#define DOCTEST_CONFIG_NO_POSIX_SIGNALS  // a crash is judged by the watchdog, and workers inherit no handler of the tests'
+#define DOCTEST_CONFIG_NO_POSIX_SIGNALS  // a crash is judged by the watchdog, and workers inherit no handler
+                                         // of the tests'
 
 #include "support/test.hpp"
 
@@ -16,8 +17,9 @@
 
 #include "kindred/entry.hpp"
 
-// A fork copies the locks of AddressSanitizer's allocator too, and one that another thread held is held in the child for ever. As malloc does it, they
-// are taken over the fork; the sanitizers of g++ 14 and clang 17 do that themselves.
+// A fork copies the locks of AddressSanitizer's allocator too, and one that another thread held is held in
+// the child for ever. As malloc does it, they are taken over the fork; the sanitizers of g++ 14 and clang 17
+// do that themselves.
 #if defined(__SANITIZE_ADDRESS__) && !defined(__clang__) && __GNUC__ < 14
 namespace __lsan {  // NOLINT: libasan's name
 [[gnu::weak]] void LockAllocator();
@@ -25,13 +27,15 @@ namespace __lsan {  // NOLINT: libasan's name
 }  // namespace __lsan
 namespace {
 bool had_threads = false, was_forked_beside_threads = false;
-// Before everybody's: the first handler that was registered is the last to run before the fork, and the first after it.
+// Before everybody's: the first handler that was registered is the last to run before the fork, and the first
+// after it.
 [[gnu::constructor(101)]] void hold_allocator_over_forks() {
   if (__lsan::LockAllocator == nullptr || __lsan::UnlockAllocator == nullptr) return;
   ::pthread_atfork(
       [] {
-        struct stat threads {};
-        had_threads = ::stat("/proc/self/task", &threads) == 0 && threads.st_nlink > 3;  // "." and "..", and a link for each thread
+        struct stat threads{};
+        had_threads = ::stat("/proc/self/task", &threads) == 0 &&
+                      threads.st_nlink > 3;  // "." and "..", and a link for each thread
         __lsan::LockAllocator();
       },
       __lsan::UnlockAllocator,
@@ -41,7 +45,8 @@ bool had_threads = false, was_forked_beside_threads = false;
       });
 }
 }  // namespace
-// LeakSanitizer asks. What only a thread of the parent had in its hands, nobody has in the child: that is no leak.
+// LeakSanitizer asks. What only a thread of the parent had in its hands, nobody has in the child: that is no
+// leak.
 extern "C" int __lsan_is_turned_off();  // NOLINT: its name
 extern "C" int __lsan_is_turned_off() { return was_forked_beside_threads ? 1 : 0; }
 #endif
@@ -53,7 +58,8 @@ Entry* the_entry = nullptr;
 int results = -1;
 std::string skipped;
 
-// One line per event, each in one write: a program that dies in the middle of a case leaves a begin without an end.
+// One line per event, each in one write: a program that dies in the middle of a case leaves a begin without
+// an end.
 void note(const std::string& line) {
   if (results >= 0) static_cast<void>(!::write(results, (line + "\n").data(), line.size() + 1));
 }
@@ -97,7 +103,8 @@ int run(int argc, char** argv) {
   std::setvbuf(stdout, nullptr, _IOLBF, 0);  // what was checked before a process hangs is to be read
   supervise(argc, argv);
 #ifdef __SANITIZE_THREAD__
-  std::thread{[] {}}.join();  // ThreadSanitizer starts a thread of its own with our first: not while an audit looks
+  std::thread{[] {
+  }}.join();  // ThreadSanitizer starts a thread of its own with our first: not while an audit looks
 #endif
   if (const char* path = std::getenv("KINDRED_TEST_RESULTS")) {
     results = ::open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);

@@ -13,8 +13,8 @@
 #include <string_view>
 #include <system_error>
 
-#include <doctest/doctest.h>
 #include <dirent.h>
+#include <doctest/doctest.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <spawn.h>
@@ -32,7 +32,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-[[noreturn]] void fail(const char* what, int error = errno) { throw std::system_error{error, std::generic_category(), what}; }
+[[noreturn]] void fail(const char* what, int error = errno) {
+  throw std::system_error{error, std::generic_category(), what};
+}
 
 void close_fd(int& fd) {
   if (fd >= 0) ::close(fd);
@@ -115,7 +117,8 @@ Program::Program(const std::string& path, const std::vector<std::string>& argume
   ::posix_spawn_file_actions_adddup2(&actions, in.read, 0);
   ::posix_spawn_file_actions_adddup2(&actions, out.write, 1);
   ::posix_spawn_file_actions_adddup2(&actions, err.write, 2);
-  if (!options_.working_folder.empty()) ::posix_spawn_file_actions_addchdir_np(&actions, options_.working_folder.c_str());
+  if (!options_.working_folder.empty())
+    ::posix_spawn_file_actions_addchdir_np(&actions, options_.working_folder.c_str());
   posix_spawnattr_t attributes;
   ::posix_spawnattr_init(&attributes);
   sigset_t none, all;
@@ -130,8 +133,8 @@ Program::Program(const std::string& path, const std::vector<std::string>& argume
   std::vector<std::string> words{path};
   words.insert(words.end(), arguments.begin(), arguments.end());
   auto environment = environment_with(options_.environment);
-  const int error =
-      ::posix_spawn(&pid_, path.c_str(), &actions, &attributes, pointers(words).data(), pointers(environment).data());
+  const int error = ::posix_spawn(&pid_, path.c_str(), &actions, &attributes, pointers(words).data(),
+                                  pointers(environment).data());
   ::posix_spawnattr_destroy(&attributes);
   ::posix_spawn_file_actions_destroy(&actions);
   close_fd(in.read);
@@ -193,7 +196,8 @@ std::string Program::read_line() {
       return line;
     }
     if (output_ < 0 || !pump(remaining_ms(end))) {
-      throw std::runtime_error{"pid " + std::to_string(pid_) + " wrote no further line; so far: " + to_string(outcome_)};
+      throw std::runtime_error{"pid " + std::to_string(pid_) +
+                               " wrote no further line; so far: " + to_string(outcome_)};
     }
   }
 }
@@ -239,7 +243,8 @@ bool Program::wait_for_end_of_output(std::chrono::milliseconds limit) {
   return true;
 }
 
-Outcome run_program(const std::string& path, const std::vector<std::string>& arguments, ProgramOptions options) {
+Outcome run_program(const std::string& path, const std::vector<std::string>& arguments,
+                    ProgramOptions options) {
   return Program{path, arguments, std::move(options)}.wait();
 }
 
@@ -283,8 +288,7 @@ Outcome run_forked(const std::function<void()>& body, std::chrono::milliseconds 
     if (fds[2].revents != 0) break;
   }
   int status = 0;
-  while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
-  }
+  while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {}
   if (out.read >= 0) read_available(out.read, outcome.out);
   if (err.read >= 0) read_available(err.read, outcome.err);
   if (WIFEXITED(status)) outcome.code = WEXITSTATUS(status);
@@ -342,7 +346,8 @@ std::vector<ProcessInfo> descendants(pid_t root) {
     std::ifstream file{"/proc/" + std::to_string(pid) + "/stat"};
     std::string stat;
     std::getline(file, stat);
-    // The name stands in parentheses and may hold anything, parentheses too: what follows begins after the last one.
+    // The name stands in parentheses and may hold anything, parentheses too: what follows begins after the
+    // last one.
     const auto open = stat.find('('), close = stat.rfind(')');
     if (open == std::string::npos || close == std::string::npos) continue;
     ProcessInfo info;
@@ -377,7 +382,8 @@ bool process_exists(pid_t pid) {
   std::string stat;
   std::getline(file, stat);
   const auto close = stat.rfind(')');
-  return close != std::string::npos && close + 2 < stat.size() && stat[close + 2] != 'Z' && stat[close + 2] != 'X';
+  return close != std::string::npos && close + 2 < stat.size() && stat[close + 2] != 'Z' &&
+         stat[close + 2] != 'X';
 }
 
 }  // namespace kindred::test

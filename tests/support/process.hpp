@@ -21,31 +21,33 @@ struct Outcome {
 [[nodiscard]] std::string to_string(const Outcome& outcome);
 
 struct ProgramOptions {
-  std::vector<std::string> environment = {};    ///< `NAME=value`, added to ours; a bare `NAME` is taken away
-  std::string working_folder = {};              ///< empty: ours
-  bool own_group = false;                       ///< leads a process group of its own, so that a Ctrl-C can be sent to it
-  std::chrono::milliseconds timeout{30'000};    ///< for `wait` and `read_line`; the program is then killed
+  std::vector<std::string> environment = {};  ///< `NAME=value`, added to ours; a bare `NAME` is taken away
+  std::string working_folder = {};            ///< empty: ours
+  bool own_group = false;  ///< leads a process group of its own, so that a Ctrl-C can be sent to it
+  std::chrono::milliseconds timeout{30'000};  ///< for `wait` and `read_line`; the program is then killed
 };
 
-/// A program that runs beside the test: a victim. Its standard input is a pipe, its output is collected. What still runs at the
-/// end of the object is killed and reaped.
+/// A program that runs beside the test: a victim. Its standard input is a pipe, its output is collected. What
+/// still runs at the end of the object is killed and reaped.
 class Program {
  public:
-  explicit Program(const std::string& path, const std::vector<std::string>& arguments = {}, ProgramOptions options = {});
+  explicit Program(const std::string& path, const std::vector<std::string>& arguments = {},
+                   ProgramOptions options = {});
   Program(const Program&) = delete;
   Program& operator=(const Program&) = delete;
   ~Program();
 
   [[nodiscard]] pid_t pid() const noexcept { return pid_; }
-  /// Returns the next line of its standard output, without the newline. Fails the test where none comes in time.
+  /// Returns the next line of its standard output, without the newline. Fails the test where none comes in
+  /// time.
   [[nodiscard]] std::string read_line();
   void write(const std::string& text);
   void close_input();
   void signal(int number);
   /// Waits until it ends, and returns all that it wrote (lines that `read_line` took included).
   Outcome wait();
-  /// Waits until nobody holds its standard output and error any more: neither the program nor anything that it started.
-  /// Returns false where somebody still does after `limit`.
+  /// Waits until nobody holds its standard output and error any more: neither the program nor anything that
+  /// it started. Returns false where somebody still does after `limit`.
   [[nodiscard]] bool wait_for_end_of_output(std::chrono::milliseconds limit);
 
  private:
@@ -61,11 +63,13 @@ class Program {
 };
 
 /// Runs a program to its end.
-Outcome run_program(const std::string& path, const std::vector<std::string>& arguments = {}, ProgramOptions options = {});
+Outcome run_program(const std::string& path, const std::vector<std::string>& arguments = {},
+                    ProgramOptions options = {});
 
-/// Forks, runs `body` in the child with default signal handlers, and returns what became of it: exit code 0 where `body` returned,
-/// 99 where it threw (the text is in `err`).
-Outcome run_forked(const std::function<void()>& body, std::chrono::milliseconds timeout = std::chrono::seconds{30});
+/// Forks, runs `body` in the child with default signal handlers, and returns what became of it: exit code 0
+/// where `body` returned, 99 where it threw (the text is in `err`).
+Outcome run_forked(const std::function<void()>& body,
+                   std::chrono::milliseconds timeout = std::chrono::seconds{30});
 
 /// Processes that do nothing but take CPU time, until the end of the object.
 class CpuHogs {
@@ -79,7 +83,8 @@ class CpuHogs {
   std::vector<pid_t> pids_;
 };
 
-/// Runs `body` in a fork, and fails the test unless it exits with `code` (or is killed by `signal`) and says `text` on stderr.
+/// Runs `body` in a fork, and fails the test unless it exits with `code` (or is killed by `signal`) and says
+/// `text` on stderr.
 void expect_exit(const std::function<void()>& body, int code, const std::string& text = {});
 void expect_signal(const std::function<void()>& body, int signal, const std::string& text = {});
 

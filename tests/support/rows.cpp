@@ -23,13 +23,16 @@ std::string_view method_of(std::string_view name) {
 
 std::string_view without_brackets(std::string_view name) {
   name.remove_suffix(method_of(name).size());
-  if (const auto at = name.rfind(" ("); at != std::string_view::npos && name.ends_with(')')) name = name.substr(0, at);
+  if (const auto at = name.rfind(" ("); at != std::string_view::npos && name.ends_with(')'))
+    name = name.substr(0, at);
   return name;
 }
 
 }  // namespace
 
-void scorecard(int row, const std::string& figure, bool as_promised) { lines.push_back({row, figure, as_promised}); }
+void scorecard(int row, const std::string& figure, bool as_promised) {
+  lines.push_back({row, figure, as_promised});
+}
 
 namespace internal {
 
@@ -66,7 +69,12 @@ void print_rows(const std::string& name, bool passed, const std::string& skipped
     print_row(row, (!passed ? "NOT HELD: " : as_promised ? "" : "MISSED here: ") + figure, name);
   }
   const std::string what{without_brackets(name)};
-  for (const int row : silent) print_row(row, !passed ? "NOT HELD: " + what : !skipped.empty() ? "SKIPPED: " + skipped : "case: " + what, name);
+  for (const int row : silent)
+    print_row(row,
+              !passed            ? "NOT HELD: " + what
+              : !skipped.empty() ? "SKIPPED: " + skipped
+                                 : "case: " + what,
+              name);
   lines.clear();
 }
 

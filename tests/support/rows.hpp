@@ -6,12 +6,13 @@
 
 namespace kindred::test {
 
-/// A line of the table of promises, which `./tests/run --long` ends with: what this case has reached in `row`. It is printed when the case has
-/// ended, and as NOT HELD where any of its checks failed, the audit's at the very end included. The start method that the case's name ends with is added.
+/// A line of the table of promises, which `./tests/run --long` ends with: what this case has reached in
+/// `row`. It is printed when the case has ended, and as NOT HELD where any of its checks failed, the audit's
+/// at the very end included. The start method that the case's name ends with is added.
 ///
-/// args: `as_promised`: whether `figure` is what the row promises. A busy machine may miss a time without anything being wrong: that
-/// is said (MISSED) and fails nothing.
-/// A case that names its rows ("... (F125, row 31)") and says no figure has a line all the same: its name, NOT HELD, or SKIPPED with the reason. The
+/// args: `as_promised`: whether `figure` is what the row promises. A busy machine may miss a time without
+/// anything being wrong: that is said (MISSED) and fails nothing. A case that names its rows ("... (F125, row
+/// 31)") and says no figure has a line all the same: its name, NOT HELD, or SKIPPED with the reason. The
 /// table shows the names where the row has no figure.
 /// Threads: that of the case.
 void scorecard(int row, const std::string& figure, bool as_promised = true);

@@ -61,8 +61,7 @@ int run_tool(const std::vector<std::string>& words) {
   ::posix_spawn_file_actions_destroy(&actions);
   if (error != 0) return 127;
   int status = 0;
-  while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
-  }
+  while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {}
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
 }
 
@@ -78,9 +77,12 @@ void print_kernel_view(const std::string& process) {
 void dump_stacks(const std::vector<ProcessInfo>& processes) {
   for (const auto& info : processes) {
     const auto pid = std::to_string(info.pid);
-    std::cerr << "\n=== pid " << pid << " (parent " << info.parent << ", " << info.state << ") " << info.command << std::endl;
+    std::cerr << "\n=== pid " << pid << " (parent " << info.parent << ", " << info.state << ") "
+              << info.command << std::endl;
     if (info.state == 'Z') continue;
-    if (run_tool({"timeout", "20", "gdb", "-batch", "-nx", "-p", pid, "-ex", "set pagination off", "-ex", "thread apply all bt 30"}) == 0) continue;
+    if (run_tool({"timeout", "20", "gdb", "-batch", "-nx", "-p", pid, "-ex", "set pagination off", "-ex",
+                  "thread apply all bt 30"}) == 0)
+      continue;
     if (run_tool({"timeout", "20", "eu-stack", "-p", pid}) == 0) continue;
     print_kernel_view("/proc/" + pid);
   }
@@ -89,7 +91,8 @@ void dump_stacks(const std::vector<ProcessInfo>& processes) {
 
 // A case that does not come to its end says nothing of its rows any more.
 void print_not_held(const std::string& name, const char* how) {
-  for (const int row : internal::rows_of(name)) internal::print_row(row, "NOT HELD: \"" + name + "\" " + how, name);
+  for (const int row : internal::rows_of(name))
+    internal::print_row(row, "NOT HELD: \"" + name + "\" " + how, name);
 }
 
 // Stops all before it kills any, so that nobody replaces what was killed.
@@ -178,7 +181,8 @@ struct Watch {
     }
     state.reap();
     if (!state.test_ended && Clock::now() >= state.due) {
-      const auto crowded_due = state.begun + std::chrono::duration_cast<Clock::duration>(state.limit * crowd());
+      const auto crowded_due =
+          state.begun + std::chrono::duration_cast<Clock::duration>(state.limit * crowd());
       if (crowded_due > Clock::now()) {
         state.due = crowded_due;
         continue;
@@ -203,14 +207,15 @@ struct Watch {
     pollfd fd{signals, POLLIN, 0};
     ::poll(&fd, 1, 50);
     signalfd_siginfo info{};
-    while (::read(signals, &info, sizeof info) == sizeof info) {
-    }
+    while (::read(signals, &info, sizeof info) == sizeof info) {}
     state.reap();
     left = descendants(::getpid());
   }
   if (!left.empty()) {
     std::cerr << "\nLEFT BEHIND when the tests had ended:" << std::endl;
-    for (const auto& info : left) std::cerr << "  pid " << info.pid << " (" << info.state << ") " << info.name << ": " << info.command << "\n";
+    for (const auto& info : left)
+      std::cerr << "  pid " << info.pid << " (" << info.state << ") " << info.name << ": " << info.command
+                << "\n";
     dump_stacks(left);
     kill_tree();
   }

@@ -54,7 +54,9 @@ inline int pid_together(Barrier all) {
   return 0;
 }
 
-[[nodiscard]] inline std::int64_t now_ns() { return std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds{1}; }
+[[nodiscard]] inline std::int64_t now_ns() {
+  return std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds{1};
+}
 inline void note_time_and_die(Counter died_at) {
   died_at.store(now_ns());
   ::raise(SIGKILL);
@@ -62,7 +64,8 @@ inline void note_time_and_die(Counter died_at) {
 /// What `part` of the times, in nanoseconds, do not exceed; sorts them.
 [[nodiscard]] inline double milliseconds_at(std::vector<std::int64_t>& times, double part) {
   std::sort(times.begin(), times.end());
-  return static_cast<double>(times[static_cast<std::size_t>(part * static_cast<double>(times.size() - 1))]) / 1e6;
+  return static_cast<double>(times[static_cast<std::size_t>(part * static_cast<double>(times.size() - 1))]) /
+         1e6;
 }
 
 }  // namespace kindred::test

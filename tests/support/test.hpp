@@ -2,16 +2,16 @@
 
 // Everything that a test needs: doctest, and
 //   kindred::test::entry()                   the Entry that the shared main made
-//   TEST_CASE_EACH_START_METHOD("...")       three cases: "... [fork]", "... [spawn]", "... [forkserver]"; the body has `method`
-//   ResourceAudit, Deadline                  nothing more than before; other time than 60 s
-//   run_program, Program, run_forked, expect_exit, expect_signal, victim("name")
-//   CHECK_CONTAINS(text, "part"), CHECK_THROWS_CONTAINS(expression, Type, "part")
-//   KINDRED_SKIP("why")                      ends the case as skipped: counted and printed
-//   scorecard(row, "figure")                 a line of the table of promises, printed if the case holds
-//   long_run()                               whether ./tests/run --long asked for the long version
-//   TemporaryFolder                          a fresh folder, removed at the end
+//   TEST_CASE_EACH_START_METHOD("...")       three cases: "... [fork]", "... [spawn]", "... [forkserver]";
+//   the body has `method` ResourceAudit, Deadline                  nothing more than before; other time than
+//   60 s run_program, Program, run_forked, expect_exit, expect_signal, victim("name") CHECK_CONTAINS(text,
+//   "part"), CHECK_THROWS_CONTAINS(expression, Type, "part") KINDRED_SKIP("why")                      ends
+//   the case as skipped: counted and printed scorecard(row, "figure")                 a line of the table of
+//   promises, printed if the case holds long_run()                               whether ./tests/run --long
+//   asked for the long version TemporaryFolder                          a fresh folder, removed at the end
 //
-// A line `// ctest: PROPERTY VALUE ...` in a test's file sets properties of its ctest, e.g. `// ctest: RUN_SERIAL ON` or
+// A line `// ctest: PROPERTY VALUE ...` in a test's file sets properties of its ctest, e.g. `// ctest:
+// RUN_SERIAL ON` or
 // `// ctest: LABELS long TIMEOUT 900`.
 
 #include <string>
@@ -60,10 +60,10 @@ void write_file(const std::string& path, std::string_view text);
 
 }  // namespace kindred::test
 
-#define KINDRED_SKIP(reason)         \
-  do {                               \
-    ::kindred::test::skip(reason);   \
-    return;                          \
+#define KINDRED_SKIP(reason)       \
+  do {                             \
+    ::kindred::test::skip(reason); \
+    return;                        \
   } while (false)
 
 /// May a test define functions of the C library itself? A sanitizer does.
@@ -80,31 +80,32 @@ void write_file(const std::string& path, std::string_view text);
 #define KINDRED_SKIP_UNDER_TSAN(reason) static_cast<void>(0)
 #endif
 
-#define CHECK_CONTAINS(text, part)                                                                                 \
-  do {                                                                                                             \
-    const std::string kindred_text{text};                                                                          \
-    const std::string kindred_part{part};                                                                          \
-    CHECK_MESSAGE(::kindred::test::contains(kindred_text, kindred_part), "\n  text:  ", kindred_text,              \
-                  "\n  lacks: ", kindred_part);                                                                    \
+#define CHECK_CONTAINS(text, part)                                                                    \
+  do {                                                                                                \
+    const std::string kindred_text{text};                                                             \
+    const std::string kindred_part{part};                                                             \
+    CHECK_MESSAGE(::kindred::test::contains(kindred_text, kindred_part), "\n  text:  ", kindred_text, \
+                  "\n  lacks: ", kindred_part);                                                       \
   } while (false)
 
 /// `expression` must throw `Type`, and its what() must contain `part`.
-#define CHECK_THROWS_CONTAINS(expression, Type, part)                                                              \
-  do {                                                                                                             \
-    bool kindred_thrown = false;                                                                                   \
-    try {                                                                                                          \
-      static_cast<void>(expression);                                                                               \
-    } catch (const Type& kindred_error) {                                                                          \
-      kindred_thrown = true;                                                                                       \
-      CHECK_CONTAINS(kindred_error.what(), part);                                                                  \
-    }                                                                                                              \
-    CHECK_MESSAGE(kindred_thrown, #expression " did not throw " #Type);                                            \
+#define CHECK_THROWS_CONTAINS(expression, Type, part)                   \
+  do {                                                                  \
+    bool kindred_thrown = false;                                        \
+    try {                                                               \
+      static_cast<void>(expression);                                    \
+    } catch (const Type& kindred_error) {                               \
+      kindred_thrown = true;                                            \
+      CHECK_CONTAINS(kindred_error.what(), part);                       \
+    }                                                                   \
+    CHECK_MESSAGE(kindred_thrown, #expression " did not throw " #Type); \
   } while (false)
 
-#define TEST_CASE_EACH_START_METHOD(name) KINDRED_TEST_EACH_START_METHOD(DOCTEST_ANONYMOUS(kindred_each_start_method_), name)
-#define KINDRED_TEST_EACH_START_METHOD(body, name)                                  \
-  static void body([[maybe_unused]] ::kindred::StartMethod method);                 \
-  TEST_CASE(name " [fork]") { body(::kindred::StartMethod::fork); }                 \
-  TEST_CASE(name " [spawn]") { body(::kindred::StartMethod::spawn); }               \
-  TEST_CASE(name " [forkserver]") { body(::kindred::StartMethod::forkserver); }     \
+#define TEST_CASE_EACH_START_METHOD(name) \
+  KINDRED_TEST_EACH_START_METHOD(DOCTEST_ANONYMOUS(kindred_each_start_method_), name)
+#define KINDRED_TEST_EACH_START_METHOD(body, name)                              \
+  static void body([[maybe_unused]] ::kindred::StartMethod method);             \
+  TEST_CASE(name " [fork]") { body(::kindred::StartMethod::fork); }             \
+  TEST_CASE(name " [spawn]") { body(::kindred::StartMethod::spawn); }           \
+  TEST_CASE(name " [forkserver]") { body(::kindred::StartMethod::forkserver); } \
   static void body([[maybe_unused]] ::kindred::StartMethod method)

@@ -44,10 +44,12 @@ TEST_CASE("a system header outside its folder is found") {
   tree.file("libpool/context/src/linux/good.cpp", "#include <sys/mman.h>\n#include <unistd.h>\n");
   CHECK(tree.check("layering").code == 0);
   tree.file("liblog/src/bad.cpp", "#include <cstdio>\n#include <unistd.h>\n");
-  CHECK_CONTAINS(tree.check("layering").out, "liblog/src/bad.cpp:2: <unistd.h> belongs in libpool/context/src/linux/");
+  CHECK_CONTAINS(tree.check("layering").out,
+                 "liblog/src/bad.cpp:2: <unistd.h> belongs in libpool/context/src/linux/");
 }
 
-TEST_CASE("another library's private header, spdlog in the wrong place and a header without #pragma once are found") {
+TEST_CASE(
+    "another library's private header, spdlog in the wrong place and a header without #pragma once are found") {
   Tree tree;
   tree.file("libpool/context/src/private.hpp", "\n");
   tree.file("liblog/src/bad.cpp", "#include \"private.hpp\"\n#include <spdlog/spdlog.h>\n");
@@ -60,11 +62,15 @@ TEST_CASE("another library's private header, spdlog in the wrong place and a hea
 TEST_CASE("a sample that is not the lines of its file is found") {
   Tree tree;
   tree.file("examples/one.cpp", "int main() {\n  int a = 1;\n  int b = 2;\n  return a + b;\n}\n");
-  tree.file("README.md", "Text\n```cpp examples/one.cpp\nint a = 1;\n// ...\nreturn a + b;\n```\n```sh\nnot checked\n```\n");
+  tree.file(
+      "README.md",
+      "Text\n```cpp examples/one.cpp\nint a = 1;\n// ...\nreturn a + b;\n```\n```sh\nnot checked\n```\n");
   const auto good = tree.check("samples");
   CHECK(good.code == 0);
   CHECK_CONTAINS(good.out, "1 samples");
-  tree.file("README.md", "```cpp examples/one.cpp\nint a = 2;\n```\n```cpp\nint c;\n```\n```cpp examples/two.cpp\nint d;\n```\n");
+  tree.file(
+      "README.md",
+      "```cpp examples/one.cpp\nint a = 2;\n```\n```cpp\nint c;\n```\n```cpp examples/two.cpp\nint d;\n```\n");
   const auto bad = tree.check("samples");
   CHECK(bad.code == 1);
   CHECK_CONTAINS(bad.out, "README.md:1: these lines are not in examples/one.cpp: 'int a = 2;'");
@@ -76,13 +82,18 @@ TEST_CASE("what should not compile is refused for its own reason only") {
   const auto check = [&](const std::string& text) {
     test::TemporaryFolder folder;
     test::write_file(folder / "case.cpp", text);
-    return test::run_program(KINDRED_SOURCE_DIR "/tests/compile_fail/check", {folder / "case.cpp", "/usr/bin/c++", "-std=c++20"});
+    return test::run_program(KINDRED_SOURCE_DIR "/tests/compile_fail/check",
+                             {folder / "case.cpp", "/usr/bin/c++", "-std=c++20"});
   };
-  const std::string wrong = "#ifdef KINDRED_COMPILES\nint x;\n#else\nstatic_assert(false, \"too blue\");\n#endif\n";
+  const std::string wrong =
+      "#ifdef KINDRED_COMPILES\nint x;\n#else\nstatic_assert(false, \"too blue\");\n#endif\n";
   CHECK(check("// expect: too blue\n" + wrong).code == 0);
   CHECK_CONTAINS(check("// expect: too red\n" + wrong).out, "is refused, but not with the words: too red");
   CHECK_CONTAINS(check("// expect: too blue\nint x;\n").out, "compiles, and should not");
-  CHECK_CONTAINS(check("// expect: too blue\n#ifdef KINDRED_COMPILES\nnonsense\n#endif\nstatic_assert(false, \"too blue\");\n").out,
-                 "with KINDRED_COMPILES should compile");
+  CHECK_CONTAINS(
+      check(
+          "// expect: too blue\n#ifdef KINDRED_COMPILES\nnonsense\n#endif\nstatic_assert(false, \"too blue\");\n")
+          .out,
+      "with KINDRED_COMPILES should compile");
   CHECK_CONTAINS(check("static_assert(false, \"too blue\");\n").out, "has no line '// expect: TEXT'");
 }

@@ -1,4 +1,5 @@
-// Every type that may cross does, as itself; bytes that somebody made up or damaged give a DecodeError, and never more than that.
+// Every type that may cross does, as itself; bytes that somebody made up or damaged give a DecodeError, and
+// never more than that.
 #include <any>
 #include <atomic>
 #include <bitset>
@@ -30,7 +31,8 @@
 #include "kindred/internal/task_entry.hpp"
 #include "kindred/worker.hpp"
 #include "support/test.hpp"
-// After the codec on purpose: a program may include cereal wherever it likes (exception_codec_test.cpp has it before).
+// After the codec on purpose: a program may include cereal wherever it likes (exception_codec_test.cpp has it
+// before).
 #include <cereal/cereal.hpp>
 #include <cereal/types/memory.hpp>
 #include <cereal/types/polymorphic.hpp>
@@ -46,7 +48,8 @@ struct Bytes {
   std::vector<std::byte> memory = std::vector<std::byte>(16);
   static std::span<std::byte> grow(void* owner, std::span<const std::byte> written, std::size_t more) {
     auto& bytes = *static_cast<Bytes*>(owner);
-    bytes.memory.resize(written.size() + more);  // no more than was asked for: whoever writes beyond is seen by the sanitizers
+    bytes.memory.resize(written.size() +
+                        more);  // no more than was asked for: whoever writes beyond is seen by the sanitizers
     return bytes.memory;
   }
 };
@@ -82,7 +85,8 @@ void check_same(const T& value) {
   CHECK((value_of<T>(bytes) == value));
 }
 
-/// Reads damaged copies of a message: each must give a value or a DecodeError (or the error of the type's own words).
+/// Reads damaged copies of a message: each must give a value or a DecodeError (or the error of the type's own
+/// words).
 template <class T>
 void check_hardened(const T& value) {
   INFO(std::string{type_name<T>()});
@@ -111,7 +115,8 @@ void check_hardened(const T& value) {
   std::mt19937 random{12345};
   for (int round = 0; round != 300; ++round) {
     auto bytes = whole;
-    for (int i = 0; i != 4 && !bytes.empty(); ++i) bytes[random() % bytes.size()] = static_cast<std::byte>(random());
+    for (int i = 0; i != 4 && !bytes.empty(); ++i)
+      bytes[random() % bytes.size()] = static_cast<std::byte>(random());
     if (round % 3 == 0) bytes.resize(random() % (bytes.size() + 1));
     try_to_read(bytes);
   }
@@ -189,7 +194,9 @@ struct Forbidden {};
 template <>
 struct kindred::internal::CodecTraits<codec_test::Handle> {
   static constexpr bool crosses = true;
-  static void encode(Encoder& encoder, const codec_test::Handle& handle) { encoder.write_value(handle.id + 1); }
+  static void encode(Encoder& encoder, const codec_test::Handle& handle) {
+    encoder.write_value(handle.id + 1);
+  }
   static codec_test::Handle decode(Decoder& decoder) { return {decoder.read_value<int>() - 1}; }
 };
 template <>
@@ -212,7 +219,8 @@ TEST_CASE("numbers, enums and bytes cross as they are") {
   check_same(std::complex<double>{1, -2});
   check_same(std::chrono::milliseconds{5});
   check_same(std::chrono::steady_clock::now());
-  check_same(std::chrono::year_month_day{std::chrono::year{2024}, std::chrono::month{2}, std::chrono::day{29}});
+  check_same(
+      std::chrono::year_month_day{std::chrono::year{2024}, std::chrono::month{2}, std::chrono::day{29}});
   check_same_and_hardened(std::bitset<70>{0x123456789abcdefULL});
   check_same(std::monostate{});
   check_same(Opaque{4});
@@ -234,7 +242,8 @@ TEST_CASE("strings cross with whatever is in them") {
 TEST_CASE("the standard's containers cross") {
   check_same_and_hardened(std::vector<int>{1, 2, 3});
   check_same_and_hardened(std::vector<std::string>{"a", "", "ccc"});
-  check_same_and_hardened(std::vector<bool>{true, false, true, true, false, false, true, true, true, false, true});
+  check_same_and_hardened(
+      std::vector<bool>{true, false, true, true, false, false, true, true, true, false, true});
   check_same(std::vector<bool>{});
   check_same_and_hardened(std::vector<std::vector<bool>>{{true}, {}, {false, false}});
   check_same_and_hardened(std::array<int, 3>{1, 2, 3});
@@ -344,9 +353,9 @@ TEST_CASE("a class that contains itself crosses, and its depth is bounded both w
   // What a hostile writer would send: one mark after the other, for ever.
   std::vector<std::byte> bytes;
   for (int i = 0; i != 100'000; ++i) {
-    bytes.insert(bytes.end(), 4, std::byte{0});       // value
-    bytes.insert(bytes.end(), 8, std::byte{0});       // no children
-    bytes.push_back(std::byte{1});                    // and a next
+    bytes.insert(bytes.end(), 4, std::byte{0});  // value
+    bytes.insert(bytes.end(), 8, std::byte{0});  // no children
+    bytes.push_back(std::byte{1});               // and a next
   }
   Decoder decoder{ContextId{}, bytes};
   CHECK_THROWS_CONTAINS(decode<Node>(decoder), DecodeError, "500 levels deep");
@@ -356,18 +365,22 @@ TEST_CASE("a bool, an index or a mark that cannot be is refused") {
   const auto one = [](unsigned value) { return std::vector{static_cast<std::byte>(value)}; };
   CHECK_THROWS_CONTAINS(value_of<bool>(one(2)), DecodeError, "a bool is 2");
   CHECK_THROWS_CONTAINS(value_of<std::optional<int>>(one(7)), DecodeError, "the mark of an optional is 7");
-  CHECK_THROWS_CONTAINS((value_of<std::variant<int, bool>>(one(2))), DecodeError, "the index of a variant is 2");
-  CHECK_THROWS_CONTAINS(value_of<std::unique_ptr<int>>(one(255)), DecodeError, "the mark of a pointer is 255");
+  CHECK_THROWS_CONTAINS((value_of<std::variant<int, bool>>(one(2))), DecodeError,
+                        "the index of a variant is 2");
+  CHECK_THROWS_CONTAINS(value_of<std::unique_ptr<int>>(one(255)), DecodeError,
+                        "the mark of a pointer is 255");
   CHECK_THROWS_CONTAINS(value_of<std::error_code>(one(4)), DecodeError, "category");
   auto flagged = bytes_of(Flagged{1, true});
   flagged[4] = std::byte{3};
   CHECK_THROWS_CONTAINS(value_of<Flagged>(flagged), DecodeError, "a bool is 3");
   // The bits of a bitset beyond its size stay 0.
-  CHECK(value_of<std::bitset<5>>(std::vector<std::byte>(sizeof(std::bitset<5>), std::byte{0xff})).count() == 5);
+  CHECK(value_of<std::bitset<5>>(std::vector<std::byte>(sizeof(std::bitset<5>), std::byte{0xff})).count() ==
+        5);
 }
 
 TEST_CASE("a huge count is refused before anything is allocated for it") {
-  for (const auto count : {~std::uint64_t{0}, std::uint64_t{1} << 60U, std::uint64_t{1} << 32U, std::uint64_t{100}}) {
+  for (const auto count :
+       {~std::uint64_t{0}, std::uint64_t{1} << 60U, std::uint64_t{1} << 32U, std::uint64_t{100}}) {
     std::vector<std::byte> bytes(8 + 16);
     std::memcpy(bytes.data(), &count, 8);
     CHECK_THROWS_AS(value_of<std::string>(bytes), DecodeError);
@@ -430,8 +443,7 @@ TEST_CASE("a variant that lost its value is refused where it is passed") {
   try {
     const Throws source;
     variant.emplace<Throws>(source);
-  } catch (int) {
-  }
+  } catch (int) {}
   REQUIRE(variant.valueless_by_exception());
   // A class with such a copy is nothing that the codec carries; its variant is only asked for its index.
   CHECK_THROWS_CONTAINS(([&] {
@@ -460,9 +472,15 @@ TEST_CASE("kindred's own types say themselves how they cross") {
 }
 
 TEST_CASE("what means nothing in another process does not cross, wherever it is seen") {
-  struct HasPointer { int* pointer; };
-  struct HasReference { int& reference; };
-  struct HasDeep { std::vector<std::map<int, HasPointer>> deep; };
+  struct HasPointer {
+    int* pointer;
+  };
+  struct HasReference {
+    int& reference;
+  };
+  struct HasDeep {
+    std::vector<std::map<int, HasPointer>> deep;
+  };
   CHECK(VerdictOn<int*>::refusal == Refusal::pointer);
   CHECK(VerdictOn<std::vector<const char*>>::refusal == Refusal::pointer);
   CHECK(VerdictOn<HasPointer>::refusal == Refusal::pointer);
@@ -491,7 +509,8 @@ TEST_CASE("what means nothing in another process does not cross, wherever it is 
   CHECK(VerdictOn<Worker>::refusal == Refusal::worker);
 }
 
-// --- types with words of their own -----------------------------------------------------------------------------------------------------
+// --- types with words of their own
+// -----------------------------------------------------------------------------------------------------
 
 namespace codec_test {
 
@@ -500,14 +519,18 @@ struct Plain {
   std::vector<std::string> b;
   Flagged c{};  // no word of its own: member by member
   template <class Archive>
-  void serialize(Archive& archive) { archive(a, b, c); }
+  void serialize(Archive& archive) {
+    archive(a, b, c);
+  }
   friend bool operator==(const Plain&, const Plain&) = default;
 };
 struct Wins {
   int sent = 0;
   int kept = 0;  // trivially copyable, but its word says otherwise
   template <class Archive>
-  void serialize(Archive& archive) { archive(sent); }
+  void serialize(Archive& archive) {
+    archive(sent);
+  }
 };
 class Private {
  public:
@@ -518,7 +541,9 @@ class Private {
   friend class cereal::access;
   Private() = default;
   template <class Archive>
-  void serialize(Archive& archive) { archive(CEREAL_NVP(value_)); }
+  void serialize(Archive& archive) {
+    archive(CEREAL_NVP(value_));
+  }
   int value_ = 0;
 };
 struct Versioned {
@@ -548,14 +573,20 @@ struct Split {
 struct Binary {
   char data[6]{};
   template <class Archive>
-  void serialize(Archive& archive) { archive(cereal::binary_data(data, sizeof data)); }
+  void serialize(Archive& archive) {
+    archive(cereal::binary_data(data, sizeof data));
+  }
 };
 struct Minimal {
   int a = 0;
   template <class Archive>
-  std::string save_minimal(const Archive&) const { return std::to_string(a); }
+  std::string save_minimal(const Archive&) const {
+    return std::to_string(a);
+  }
   template <class Archive>
-  void load_minimal(const Archive&, const std::string& text) { a = std::stoi(text); }
+  void load_minimal(const Archive&, const std::string& text) {
+    a = std::stoi(text);
+  }
 };
 struct Free {
   int a = 0;
@@ -563,85 +594,117 @@ struct Free {
 };
 template <class Archive>
 void serialize(Archive& archive, Free& value) {
-  archive& value.a;
-  archive& value.b;
+  archive & value.a;
+  archive & value.b;
 }
 struct FreeSplit {
   int a = 0;
 };
 template <class Archive>
-void save(Archive& archive, const FreeSplit& value) { archive << value.a; }
+void save(Archive& archive, const FreeSplit& value) {
+  archive << value.a;
+}
 template <class Archive>
-void load(Archive& archive, FreeSplit& value) { archive >> value.a; }
+void load(Archive& archive, FreeSplit& value) {
+  archive >> value.a;
+}
 struct Chosen {
   int a = 0;
   template <class Archive>
-  void serialize(Archive&) { FAIL("not this one"); }
+  void serialize(Archive&) {
+    FAIL("not this one");
+  }
   template <class Archive>
-  void save(Archive& archive) const { archive(a); }
+  void save(Archive& archive) const {
+    archive(a);
+  }
   template <class Archive>
-  void load(Archive& archive) { archive(a); }
+  void load(Archive& archive) {
+    archive(a);
+  }
 };
 struct Graph {
   int value = 0;
   std::shared_ptr<Graph> next;
   std::weak_ptr<Graph> back;
   template <class Archive>
-  void serialize(Archive& archive) { archive(value, next, back); }
+  void serialize(Archive& archive) {
+    archive(value, next, back);
+  }
 };
 struct Graphs {
   std::vector<std::shared_ptr<Graph>> all;
   template <class Archive>
-  void serialize(Archive& archive) { archive(all); }
+  void serialize(Archive& archive) {
+    archive(all);
+  }
 };
 struct SharedPlain {
   std::vector<std::shared_ptr<Plain>> all;
   template <class Archive>
-  void serialize(Archive& archive) { archive(all); }
+  void serialize(Archive& archive) {
+    archive(all);
+  }
 };
 struct Shape {
   virtual ~Shape() = default;
   int id = 0;
   [[nodiscard]] virtual int corners() const = 0;
   template <class Archive>
-  void serialize(Archive& archive) { archive(id); }
+  void serialize(Archive& archive) {
+    archive(id);
+  }
 };
 struct Square : Shape {
   int side = 0;
   [[nodiscard]] int corners() const override { return 4; }
   template <class Archive>
-  void serialize(Archive& archive) { archive(cereal::base_class<Shape>(this), side); }
+  void serialize(Archive& archive) {
+    archive(cereal::base_class<Shape>(this), side);
+  }
 };
 struct Other : Shape {
   std::string text;
   [[nodiscard]] int corners() const override { return 9; }
   template <class Archive>
-  void serialize(Archive& archive) { archive(cereal::base_class<Shape>(this), text); }
+  void serialize(Archive& archive) {
+    archive(cereal::base_class<Shape>(this), text);
+  }
 };
 struct Root {
   int root = 0;
   template <class Archive>
-  void serialize(Archive& archive) { archive(root); }
+  void serialize(Archive& archive) {
+    archive(root);
+  }
 };
 struct Left : virtual Root {
   int left = 0;
   template <class Archive>
-  void serialize(Archive& archive) { archive(cereal::virtual_base_class<Root>(this), left); }
+  void serialize(Archive& archive) {
+    archive(cereal::virtual_base_class<Root>(this), left);
+  }
 };
 struct Right : virtual Root {
   int right = 0;
   template <class Archive>
-  void serialize(Archive& archive) { archive(cereal::virtual_base_class<Root>(this), right); }
+  void serialize(Archive& archive) {
+    archive(cereal::virtual_base_class<Root>(this), right);
+  }
 };
 struct Diamond : Left, Right {
   template <class Archive>
-  void serialize(Archive& archive) { archive(cereal::base_class<Left>(this), cereal::base_class<Right>(this)); }
+  void serialize(Archive& archive) {
+    archive(cereal::base_class<Left>(this), cereal::base_class<Right>(this));
+  }
 };
 struct Made {
   explicit Made(int value) : a{value} {}
   int a;
   template <class Archive>
-  void serialize(Archive& archive) { archive(a); }
+  void serialize(Archive& archive) {
+    archive(a);
+  }
   template <class Archive>
   static void load_and_construct(Archive& archive, cereal::construct<Made>& construct) {
     int value = 0;
@@ -662,7 +725,9 @@ struct Deferred {
 struct Endless {
   std::unique_ptr<Endless> next;
   template <class Archive>
-  void serialize(Archive& archive) { archive(next); }
+  void serialize(Archive& archive) {
+    archive(next);
+  }
 };
 
 }  // namespace codec_test
@@ -672,7 +737,8 @@ CEREAL_SPECIALIZE_FOR_ALL_ARCHIVES(codec_test::Chosen, cereal::specialization::m
 CEREAL_REGISTER_TYPE(codec_test::Square)
 CEREAL_REGISTER_TYPE(codec_test::Other)
 
-TEST_CASE("a type's own words are spoken: serialize, save and load, save_minimal, as members and free functions") {
+TEST_CASE(
+    "a type's own words are spoken: serialize, save and load, save_minimal, as members and free functions") {
   check_same_and_hardened(Plain{3, {"a", "b"}, {4, true}});
   check_same_and_hardened(std::map<int, std::vector<Plain>>{{1, {{3, {"a"}, {}}}}});
   const auto wins = there_and_back(Wins{1, 2});
@@ -769,7 +835,8 @@ TEST_CASE("the depth of types with their own words is bounded too") {
   CHECK(decoder.depth() == 0);
 }
 
-// --- tasks ---------------------------------------------------------------------------------------------------------------------------
+// --- tasks
+// ---------------------------------------------------------------------------------------------------------------------------
 
 namespace codec_test {
 
@@ -900,8 +967,9 @@ TEST_CASE("functions, lambdas, function objects and members can be tasks") {
 }
 
 TEST_CASE("arguments are read in their order, and each is moved into its parameter") {
-  const auto order = run([](std::string a, std::vector<int> b, std::string c) { return a + std::to_string(b.size()) + c; }, "a",
-                         std::vector<int>(3), "c");
+  const auto order =
+      run([](std::string a, std::vector<int> b, std::string c) { return a + std::to_string(b.size()) + c; },
+          "a", std::vector<int>(3), "c");
   CHECK(order == "a3c");
   static int copies = 0;
   struct Counts {

@@ -37,7 +37,8 @@ struct Bytes {
   }
 };
 
-const TaskFacts facts{.task_id = 41, .task_name = "area", .worker = 3, .pid = 7712, .incarnation = 0, .attempt = 1};
+const TaskFacts facts{
+    .task_id = 41, .task_name = "area", .worker = 3, .pid = 7712, .incarnation = 0, .attempt = 1};
 
 template <class Throw>
 std::exception_ptr thrown_by(Throw&& throw_it) {
@@ -49,7 +50,8 @@ std::exception_ptr thrown_by(Throw&& throw_it) {
   return {};
 }
 
-std::vector<std::byte> written(const std::exception_ptr& exception, TaskPhase phase = TaskPhase::running, std::size_t limit = ~std::size_t{0}) {
+std::vector<std::byte> written(const std::exception_ptr& exception, TaskPhase phase = TaskPhase::running,
+                               std::size_t limit = ~std::size_t{0}) {
   Bytes bytes;
   bytes.limit = limit;
   Encoder encoder{ContextId{}, bytes.memory, &Bytes::grow, &bytes};
@@ -83,8 +85,7 @@ void look_at_task_error(const std::exception_ptr& error, Look&& look) {
   } catch (const TaskError& task_error) {
     look(task_error);
     return;
-  } catch (...) {
-  }
+  } catch (...) {}
   FAIL("it is no TaskError");
 }
 std::string what_of(const std::exception_ptr& error) {
@@ -92,8 +93,7 @@ std::string what_of(const std::exception_ptr& error) {
     std::rethrow_exception(error);
   } catch (const std::exception& exception) {
     return exception.what();
-  } catch (...) {
-  }
+  } catch (...) {}
   return "not a std::exception";
 }
 
@@ -105,7 +105,9 @@ struct Coded : std::runtime_error {
   Coded(int c, const std::string& text) : std::runtime_error{text}, code{c} {}
   int code = 0;
   template <class Archive>
-  void serialize(Archive& archive) { archive(code); }
+  void serialize(Archive& archive) {
+    archive(code);
+  }
 };
 struct Named : std::out_of_range {
   using std::out_of_range::out_of_range;
@@ -114,7 +116,9 @@ struct OwnWhat : std::exception {
   std::string text;
   [[nodiscard]] const char* what() const noexcept final { return text.c_str(); }
   template <class Archive>
-  void serialize(Archive& archive) { archive(text); }
+  void serialize(Archive& archive) {
+    archive(text);
+  }
 };
 struct NoStd {
   int value = 0;
@@ -128,18 +132,26 @@ struct Unreadable : std::runtime_error {
   explicit Unreadable(const std::string& text) : std::runtime_error{text} {}
   int more = 0;
   template <class Archive>
-  void save(Archive& archive) const { archive(more); }
+  void save(Archive& archive) const {
+    archive(more);
+  }
   template <class Archive>
-  void load(Archive&) { throw std::logic_error{"cannot be read"}; }
+  void load(Archive&) {
+    throw std::logic_error{"cannot be read"};
+  }
 };
 struct Unwritable : std::runtime_error {
   Unwritable() : std::runtime_error{"default"} {}
   explicit Unwritable(const std::string& text) : std::runtime_error{text} {}
   int more = 0;
   template <class Archive>
-  void save(Archive&) const { throw std::logic_error{"cannot be written"}; }
+  void save(Archive&) const {
+    throw std::logic_error{"cannot be written"};
+  }
   template <class Archive>
-  void load(Archive& archive) { archive(more); }
+  void load(Archive& archive) {
+    archive(more);
+  }
 };
 struct MoveOnly : std::exception {
   MoveOnly() = default;
@@ -149,7 +161,9 @@ struct MoveOnly : std::exception {
   std::unique_ptr<int> pointer;
   [[nodiscard]] const char* what() const noexcept override { return "move only"; }
   template <class Archive>
-  void serialize(Archive& archive) { archive(pointer); }
+  void serialize(Archive& archive) {
+    archive(pointer);
+  }
 };
 struct Empty : std::exception {
   explicit Empty(const char* t) : text{t} {}
@@ -158,8 +172,9 @@ struct Empty : std::exception {
 };
 enum class Code { bad = 3 };
 
-const bool registered = register_exception<Coded>() && register_exception<Named>() && register_exception<OwnWhat>() &&
-                        register_exception<NoStd>() && register_exception<Final>() && register_exception<Unreadable>() &&
+const bool registered = register_exception<Coded>() && register_exception<Named>() &&
+                        register_exception<OwnWhat>() && register_exception<NoStd>() &&
+                        register_exception<Final>() && register_exception<Unreadable>() &&
                         register_exception<Unwritable>() && register_exception<MoveOnly>();
 
 }  // namespace exception_test
@@ -203,7 +218,8 @@ TEST_CASE("a standard exception is caught as its own type, as TaskError and as s
   check_text(std::future_error{std::future_errc::broken_promise});
   check_text(std::ios_base::failure{"text", std::make_error_code(std::io_errc::stream)});
   check_text(std::system_error{ENOSPC, std::generic_category(), "text"});
-  check_text(std::filesystem::filesystem_error{"text", "/a", "/b", std::make_error_code(std::errc::file_exists)});
+  check_text(
+      std::filesystem::filesystem_error{"text", "/a", "/b", std::make_error_code(std::errc::file_exists)});
   check_caught_as<std::logic_error>(across([] { throw std::out_of_range{"text"}; }));
 }
 
@@ -215,7 +231,8 @@ TEST_CASE("codes, categories and paths come along") {
   }
   try {
     std::rethrow_exception(across([] {
-      throw std::filesystem::filesystem_error{"text", "/a", "/b", std::make_error_code(std::errc::file_exists)};
+      throw std::filesystem::filesystem_error{"text", "/a", "/b",
+                                              std::make_error_code(std::errc::file_exists)};
     }));
   } catch (const std::filesystem::filesystem_error& error) {
     CHECK(error.path1() == "/a");
@@ -236,7 +253,8 @@ TEST_CASE("codes, categories and paths come along") {
 
 TEST_CASE("the message names the task, the type, the text and the worker") {
   look_at_task_error(across([] { throw std::out_of_range{"index 7 of 3"}; }), [](const TaskError& error) {
-    CHECK(std::string{error.what()} == "task 'area' #41 threw std::out_of_range: index 7 of 3 (worker 3, pid 7712).");
+    CHECK(std::string{error.what()} ==
+          "task 'area' #41 threw std::out_of_range: index 7 of 3 (worker 3, pid 7712).");
     CHECK(error.type_name() == "std::out_of_range");
     CHECK(error.original_what() == "index 7 of 3");
     CHECK(error.task_id() == 41);
@@ -315,10 +333,11 @@ TEST_CASE("a chain of causes is cut at 32, and a text at 64 KiB") {
     });
   }
   look_at_task_error(read(written(last)), [](const TaskError& error) { CHECK(error.causes().size() == 31); });
-  look_at_task_error(across([] { throw std::runtime_error{std::string(5'000'000, 'x')}; }), [](const TaskError& error) {
-    CHECK(error.original_what().size() < 66'000);
-    CHECK_CONTAINS(error.original_what(), "(4934464 bytes more)");
-  });
+  look_at_task_error(across([] { throw std::runtime_error{std::string(5'000'000, 'x')}; }),
+                     [](const TaskError& error) {
+                       CHECK(error.original_what().size() < 66'000);
+                       CHECK_CONTAINS(error.original_what(), "(4934464 bytes more)");
+                     });
 }
 
 TEST_CASE("what is thrown and is no exception class is reported with type and value") {
@@ -341,7 +360,8 @@ TEST_CASE("what is thrown and is no exception class is reported with type and va
   CHECK(what_of(across([] { throw 5; })) == "task 'area' #41 threw int: 5 (worker 3, pid 7712).");
 }
 
-TEST_CASE("a class that nobody registered keeps its name and its standard base, and the message says how to get it") {
+TEST_CASE(
+    "a class that nobody registered keeps its name and its standard base, and the message says how to get it") {
   const auto error = across([] { throw Unregistered{"text"}; });
   check_caught_as<std::runtime_error>(error);
   look_at_task_error(error, [](const TaskError& task_error) {
@@ -350,14 +370,16 @@ TEST_CASE("a class that nobody registered keeps its name and its standard base, 
   });
 }
 
-TEST_CASE("a registered exception is thrown as itself, with its members and its own text, and is a TaskError too") {
+TEST_CASE(
+    "a registered exception is thrown as itself, with its members and its own text, and is a TaskError too") {
   CHECK(registered);
   try {
     std::rethrow_exception(across([] { throw Coded{42, "text"}; }));
   } catch (const Coded& error) {
     CHECK(error.code == 42);
     CHECK(std::string{error.what()} == "text");
-    CHECK_CONTAINS(dynamic_cast<const TaskError&>(error).what(), "task 'area' #41 threw exception_test::Coded: text");
+    CHECK_CONTAINS(dynamic_cast<const TaskError&>(error).what(),
+                   "task 'area' #41 threw exception_test::Coded: text");
   }
   check_caught_as<Coded>(across([] { throw Coded{42, "text"}; }));
   check_caught_as<Named>(across([] { throw Named{"text"}; }));
@@ -390,7 +412,8 @@ TEST_CASE("a registered exception is thrown as itself, with its members and its 
   }
 }
 
-TEST_CASE("a registered exception with a cause brings it, and one derived from a registered class is caught as that") {
+TEST_CASE(
+    "a registered exception with a cause brings it, and one derived from a registered class is caught as that") {
   const auto error = across([] {
     try {
       throw std::out_of_range{"inner"};
@@ -410,11 +433,13 @@ TEST_CASE("a registered exception with a cause brings it, and one derived from a
   };
   const auto special = across([] { throw Special{8, "special"}; });
   check_caught_as<Coded>(special);
-  look_at_task_error(special, [](const TaskError& task_error) { CHECK_CONTAINS(task_error.type_name(), "Special"); });
+  look_at_task_error(special,
+                     [](const TaskError& task_error) { CHECK_CONTAINS(task_error.type_name(), "Special"); });
 }
 
 TEST_CASE("an exception that cannot be written or read leaves its type name and text") {
-  for (const auto& error : {across([] { throw Unreadable{"text"}; }), across([] { throw Unwritable{"text"}; })}) {
+  for (const auto& error :
+       {across([] { throw Unreadable{"text"}; }), across([] { throw Unwritable{"text"}; })}) {
     check_caught_as<std::runtime_error>(error);
     look_at_task_error(error, [](const TaskError& task_error) {
       CHECK_CONTAINS(task_error.type_name(), "exception_test::Un");
@@ -425,7 +450,8 @@ TEST_CASE("an exception that cannot be written or read leaves its type name and 
 }
 
 TEST_CASE("each reader of a failure gets an exception object of its own") {
-  const auto description = describe(thrown_by([] { throw Coded{1, "text"}; }), TaskPhase::running, ContextId{});
+  const auto description =
+      describe(thrown_by([] { throw Coded{1, "text"}; }), TaskPhase::running, ContextId{});
   const auto first = make_exception(description, facts, ContextId{});
   const auto second = make_exception(description, facts, ContextId{});
   CHECK(first != second);
@@ -442,12 +468,18 @@ TEST_CASE("each reader of a failure gets an exception object of its own") {
 }
 
 TEST_CASE("the message says which phase failed") {
-  const auto text = [](TaskPhase phase) { return what_of(across([] { throw std::runtime_error{"boom"}; }, phase)); };
-  CHECK_CONTAINS(text(TaskPhase::writing_arguments), "task 'area' #41 was not sent: while writing the arguments, std::runtime_error: boom was thrown");
+  const auto text = [](TaskPhase phase) {
+    return what_of(across([] { throw std::runtime_error{"boom"}; }, phase));
+  };
+  CHECK_CONTAINS(
+      text(TaskPhase::writing_arguments),
+      "task 'area' #41 was not sent: while writing the arguments, std::runtime_error: boom was thrown");
   CHECK_CONTAINS(text(TaskPhase::reading_arguments), "while reading arguments, std::runtime_error: boom");
   CHECK_CONTAINS(text(TaskPhase::writing_result), "while writing the result, std::runtime_error: boom");
-  CHECK_CONTAINS(text(TaskPhase::reading_result), "while reading the result in the parent, std::runtime_error: boom");
-  const auto error = make_task_error(thrown_by([] { throw std::out_of_range{"boom"}; }), TaskPhase::writing_arguments, facts, ContextId{});
+  CHECK_CONTAINS(text(TaskPhase::reading_result),
+                 "while reading the result in the parent, std::runtime_error: boom");
+  const auto error = make_task_error(thrown_by([] { throw std::out_of_range{"boom"}; }),
+                                     TaskPhase::writing_arguments, facts, ContextId{});
   check_caught_as<std::out_of_range>(error);
 }
 
@@ -462,7 +494,8 @@ TEST_CASE("where memory is short, a short description is written") {
 TEST_CASE("damaged descriptions give an error, and never more than that") {
   const auto whole = written(thrown_by([] {
     try {
-      throw std::filesystem::filesystem_error{"text", "/a", "/b", std::make_error_code(std::errc::file_exists)};
+      throw std::filesystem::filesystem_error{"text", "/a", "/b",
+                                              std::make_error_code(std::errc::file_exists)};
     } catch (...) {
       std::throw_with_nested(Coded{7, "outer"});
     }
@@ -506,16 +539,21 @@ TEST_CASE("a task's error inside a task is told with the inner task's type") {
   CHECK_FALSE(was_own);
 }
 
-// --- a task in the worker --------------------------------------------------------------------------------------------------------------
+// --- a task in the worker
+// --------------------------------------------------------------------------------------------------------------
 
 namespace exception_test {
 
 struct ThrowsWhenRead {
   int value = 0;
   template <class Archive>
-  void save(Archive& archive) const { archive(value); }
+  void save(Archive& archive) const {
+    archive(value);
+  }
   template <class Archive>
-  void load(Archive&) { throw std::runtime_error{"unreadable"}; }
+  void load(Archive&) {
+    throw std::runtime_error{"unreadable"};
+  }
 };
 struct ThrowsWhenWritten {
   std::string value;
@@ -579,9 +617,12 @@ TEST_CASE("what a task throws replaces its result, in whatever phase") {
       CHECK_CONTAINS(error.what(), text);
     });
   };
-  check(run([](int) -> int { throw std::out_of_range{"in the task"}; }, 1), TaskPhase::running, "threw std::out_of_range: in the task");
-  check(run([](const ThrowsWhenRead&) {}, ThrowsWhenRead{}), TaskPhase::reading_arguments, "while reading arguments, std::runtime_error: unreadable");
-  check(run([] { return ThrowsWhenWritten{}; }), TaskPhase::writing_result, "while writing the result, std::runtime_error: unwritable");
+  check(run([](int) -> int { throw std::out_of_range{"in the task"}; }, 1), TaskPhase::running,
+        "threw std::out_of_range: in the task");
+  check(run([](const ThrowsWhenRead&) {}, ThrowsWhenRead{}), TaskPhase::reading_arguments,
+        "while reading arguments, std::runtime_error: unreadable");
+  check(run([] { return ThrowsWhenWritten{}; }), TaskPhase::writing_result,
+        "while writing the result, std::runtime_error: unwritable");
 }
 
 TEST_CASE("the stack of a throw is noted where it comes to the worker's loop, and nowhere else (B51)") {
@@ -608,8 +649,7 @@ TEST_CASE("the stack of a throw is noted where it comes to the worker's loop, an
       ~Last() {
         try {
           throw 5;
-        } catch (int) {
-        }
+        } catch (int) {}
       }
     } last;
     throw std::runtime_error{"with a throw on its way out"};
@@ -645,16 +685,18 @@ TEST_CASE("a task that ends its thread is reported, and its thread ends") {
   CHECK_CONTAINS(what_of(read(out.written())), "the task ended its thread (pthread_exit");
 }
 
-// --- the other errors ------------------------------------------------------------------------------------------------------------------
+// --- the other errors
+// ------------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("WorkerLost says how the worker ended, in which task, and what to do") {
   WorkerLost::Details details;
   details.exit_reason = {.kind = ExitReason::Kind::signalled, .signal = 9};
   details.task = facts;
   const WorkerLost killed{details};
-  CHECK(std::string{killed.what()} ==
-        "worker 3 (pid 7712) was killed by SIGKILL while running 'area' #41. The kernel may have reclaimed memory: see dmesg. The task was not "
-        "retried; resubmit it if it is idempotent, or set TaskOptions::retries.");
+  CHECK(
+      std::string{killed.what()} ==
+      "worker 3 (pid 7712) was killed by SIGKILL while running 'area' #41. The kernel may have reclaimed memory: see dmesg. The task was not "
+      "retried; resubmit it if it is idempotent, or set TaskOptions::retries.");
   CHECK(killed.kind() == ErrorKind::worker_lost);
   CHECK(killed.exit_reason().signal == 9);
   CHECK(killed.task_id() == 41);
@@ -678,30 +720,37 @@ TEST_CASE("WorkerLost says how the worker ended, in which task, and what to do")
   details = {};
   details.task = {.task_id = 0, .task_name = "", .worker = 1, .pid = 5, .incarnation = 0, .attempt = 1};
   details.exit_reason = {.kind = ExitReason::Kind::signalled, .signal = 11, .core_dumped = true};
-  CHECK(std::string{WorkerLost{details}.what()} == "worker 1 (pid 5) was killed by SIGSEGV (core dumped) while idle.");
+  CHECK(std::string{WorkerLost{details}.what()} ==
+        "worker 1 (pid 5) was killed by SIGSEGV (core dumped) while idle.");
 }
 
 TEST_CASE("BrokenProcessPool, TaskTimeout and Cancelled tell the fact, the values and the mend") {
   const auto cause = thrown_by([] { throw std::runtime_error{"no model"}; });
   const BrokenProcessPool broken{"the initializer failed in worker 0 (pid 5)", cause, facts};
-  CHECK(std::string{broken.what()} ==
-        "task 'area' #41 did not run, because the pool is broken: the initializer failed in worker 0 (pid 5). The cause: std::runtime_error: no "
-        "model. Mend the cause, and make another executor: this one takes no more tasks.");
+  CHECK(
+      std::string{broken.what()} ==
+      "task 'area' #41 did not run, because the pool is broken: the initializer failed in worker 0 (pid 5). The cause: std::runtime_error: no "
+      "model. Mend the cause, and make another executor: this one takes no more tasks.");
   CHECK(broken.cause() == cause);
   CHECK(broken.kind() == ErrorKind::broken_pool);
   CHECK_CONTAINS(BrokenProcessPool{"why."}.what(), "the pool is broken: why. Mend");
 
   using namespace std::chrono_literals;
   const TaskTimeout timeout{facts, 1s, 1020ms};
-  CHECK_CONTAINS(timeout.what(), "task 'area' #41 ran for 1.02 s in worker 3 (pid 7712), longer than its timeout of 1 s, and its worker was killed.");
+  CHECK_CONTAINS(
+      timeout.what(),
+      "task 'area' #41 ran for 1.02 s in worker 3 (pid 7712), longer than its timeout of 1 s, and its worker was killed.");
   CHECK((timeout.limit() == 1s && timeout.ran_for() == 1020ms));
   auto nowhere = facts;
   nowhere.worker = -1;
-  CHECK(std::string{TaskTimeout{nowhere, 20ms, 0ns}.what()} ==
-        "task 'area' #41 waited for a worker longer than its queue_timeout of 20 ms, and never began. Raise TaskOptions::queue_timeout, or use more workers.");
+  CHECK(
+      std::string{TaskTimeout{nowhere, 20ms, 0ns}.what()} ==
+      "task 'area' #41 waited for a worker longer than its queue_timeout of 20 ms, and never began. Raise TaskOptions::queue_timeout, or use more workers.");
   auto initializer = facts;
   initializer.task_id = 0;
-  CHECK_CONTAINS(TaskTimeout(initializer, 1s, 1020ms).what(), "the initializer ran for 1.02 s in worker 3 (pid 7712), longer than initializer_timeout, 1 s,");
+  CHECK_CONTAINS(
+      TaskTimeout(initializer, 1s, 1020ms).what(),
+      "the initializer ran for 1.02 s in worker 3 (pid 7712), longer than initializer_timeout, 1 s,");
   const Cancelled cancelled{facts, "before it began"};
   CHECK_CONTAINS(cancelled.what(), "task 'area' #41 was cancelled before it began.");
 
@@ -721,10 +770,10 @@ TEST_CASE("BrokenProcessPool, TaskTimeout and Cancelled tell the fact, the value
 TEST_CASE("an exception is told in one line for messages") {
   CHECK(describe_exception(thrown_by([] { throw 5; })) == "int: 5");
   CHECK(describe_exception(thrown_by([] {
-    try {
-      throw std::runtime_error{"inner"};
-    } catch (...) {
-      std::throw_with_nested(std::logic_error{"outer"});
-    }
-  })) == "std::logic_error: outer, caused by std::runtime_error: inner");
+          try {
+            throw std::runtime_error{"inner"};
+          } catch (...) {
+            std::throw_with_nested(std::logic_error{"outer"});
+          }
+        })) == "std::logic_error: outer, caused by std::runtime_error: inner");
 }

@@ -27,24 +27,26 @@ struct ProgramsLoggers {
   ~ProgramsLoggers() {
     spdlog::drop_all();
     spdlog::details::registry::instance().set_tp(nullptr);
-    spdlog::set_default_logger(std::make_shared<spdlog::logger>("", std::make_shared<spdlog::sinks::stdout_color_sink_mt>()));
+    spdlog::set_default_logger(
+        std::make_shared<spdlog::logger>("", std::make_shared<spdlog::sinks::stdout_color_sink_mt>()));
   }
 };
 
 std::vector<LogRecord> bridged(const std::function<void()>& body) {
   TestLog log;
   LogProcess process{log, 0, [&body] {
-    kindred::internal::bridge_spdlog();
-    body();
-    std::fflush(nullptr);
-  }};
+                       kindred::internal::bridge_spdlog();
+                       body();
+                       std::fflush(nullptr);
+                     }};
   CHECK(process.end().corrupt == false);
   return log.records();
 }
 
 }  // namespace
 
-TEST_CASE("spdlog's default logger and every registered one write into the log, with names, levels, places and threads") {
+TEST_CASE(
+    "spdlog's default logger and every registered one write into the log, with names, levels, places and threads") {
   KINDRED_SKIP_UNDER_TSAN("a forked process that starts threads is ended");
   const ProgramsLoggers loggers;
   auto net = std::make_shared<spdlog::logger>("net", std::make_shared<spdlog::sinks::stdout_color_sink_mt>());
@@ -103,23 +105,25 @@ TEST_CASE("the level that the parent sets counts for bridged loggers too") {
   TestLog log;
   log.logger.set_level("noisy", Level::error);
   LogProcess process{log, 0, [] {
-    kindred::internal::bridge_spdlog();
-    spdlog::set_level(spdlog::level::trace);
-    spdlog::debug("below info");
-    auto noisy = spdlog::stdout_color_mt("noisy");
-    noisy->warn("below error");
-    noisy->error("seen");
-  }};
+                       kindred::internal::bridge_spdlog();
+                       spdlog::set_level(spdlog::level::trace);
+                       spdlog::debug("below info");
+                       auto noisy = spdlog::stdout_color_mt("noisy");
+                       noisy->warn("below error");
+                       noisy->error("seen");
+                     }};
   process.end();
   CHECK(log.messages() == std::vector<std::string>{"seen"});
 }
 
-TEST_CASE("loggers that are made after the bridge join it, once for each message, however many sinks they have") {
+TEST_CASE(
+    "loggers that are made after the bridge join it, once for each message, however many sinks they have") {
   const ProgramsLoggers loggers;
   const auto records = bridged([] {
     spdlog::stdout_color_mt("late")->info("one");
-    auto several = std::make_shared<spdlog::logger>("several", spdlog::sinks_init_list{std::make_shared<spdlog::sinks::stdout_color_sink_mt>(),
-                                                                                       std::make_shared<spdlog::sinks::stderr_color_sink_mt>()});
+    auto several = std::make_shared<spdlog::logger>(
+        "several", spdlog::sinks_init_list{std::make_shared<spdlog::sinks::stdout_color_sink_mt>(),
+                                           std::make_shared<spdlog::sinks::stderr_color_sink_mt>()});
     spdlog::initialize_logger(several);
     for (int i = 0; i < 3; ++i) several->warn("{}", i);
     spdlog::get("several")->clone("clone")->info("cloned");
@@ -141,10 +145,13 @@ TEST_CASE("asynchronous loggers of the parent have no thread in a worker, and lo
   });
   std::vector<std::string> of_held;
   for (const auto& record : records) {
-    if (record.logger == "background" && record.message != "from the registry") of_held.push_back(record.message);
+    if (record.logger == "background" && record.message != "from the registry")
+      of_held.push_back(record.message);
   }
-  CHECK(std::any_of(records.begin(), records.end(), [](const auto& r) { return r.message == "from the registry"; }));
-  // The last 8192 at most are still in its queue when the process ends, and one more in the hands of its thread.
+  CHECK(std::any_of(records.begin(), records.end(),
+                    [](const auto& r) { return r.message == "from the registry"; }));
+  // The last 8192 at most are still in its queue when the process ends, and one more in the hands of its
+  // thread.
   CHECK(of_held.size() >= 20'000 - 8192 - 1);
   CHECK(of_held.front() == "0");
 }
@@ -156,7 +163,8 @@ TEST_CASE("a worker neither flushes nor closes what the parent's loggers have bu
   spdlog::set_default_logger(spdlog::basic_logger_st("file", path));
   spdlog::info("buffered in the parent");
   pid_t child = -1;
-  kindred::internal::with_spdlog_registry_held([](void* pid) { *static_cast<pid_t*>(pid) = ::fork(); }, &child);
+  kindred::internal::with_spdlog_registry_held([](void* pid) { *static_cast<pid_t*>(pid) = ::fork(); },
+                                               &child);
   if (child == 0) {
     kindred::internal::bridge_spdlog();
     ::close(2);
@@ -197,7 +205,8 @@ TEST_CASE("a worker that does not bridge spdlog leaves by exit all the same") {
   spdlog::flush_every(std::chrono::seconds{0});
 }
 
-TEST_CASE("workers forked under the registry's lock never find it locked, however busy the parent's loggers are") {
+TEST_CASE(
+    "workers forked under the registry's lock never find it locked, however busy the parent's loggers are") {
   const ProgramsLoggers loggers;
   TestLog log;
   std::atomic<bool> stop{false};
@@ -206,7 +215,8 @@ TEST_CASE("workers forked under the registry's lock never find it locked, howeve
     busy.emplace_back([&stop, t] {
       for (int i = 0; !stop; ++i) {
         const auto name = "busy" + std::to_string(t) + "-" + std::to_string(i);
-        spdlog::register_logger(std::make_shared<spdlog::logger>(name, std::make_shared<spdlog::sinks::ostream_sink_mt>(std::cerr)));
+        spdlog::register_logger(std::make_shared<spdlog::logger>(
+            name, std::make_shared<spdlog::sinks::ostream_sink_mt>(std::cerr)));
         spdlog::set_level(spdlog::level::info);
         spdlog::drop(name);
       }
@@ -215,7 +225,8 @@ TEST_CASE("workers forked under the registry's lock never find it locked, howeve
   const int forks = long_run() ? 1000 : 100;
   for (int i = 0; i < forks; ++i) {
     pid_t child = -1;
-    kindred::internal::with_spdlog_registry_held([](void* pid) { *static_cast<pid_t*>(pid) = ::fork(); }, &child);
+    kindred::internal::with_spdlog_registry_held([](void* pid) { *static_cast<pid_t*>(pid) = ::fork(); },
+                                                 &child);
     if (child == 0) {
       kindred::internal::bridge_spdlog();
       spdlog::get("busy0-1");

@@ -21,7 +21,9 @@ using namespace std::chrono_literals;
 
 namespace {
 
-kindred::internal::Deadline in(std::chrono::milliseconds time) { return std::chrono::steady_clock::now() + time; }
+kindred::internal::Deadline in(std::chrono::milliseconds time) {
+  return std::chrono::steady_clock::now() + time;
+}
 
 /// A sink that stands still until it is let go.
 struct StandingSink {
@@ -42,14 +44,17 @@ std::uint64_t dropped_by_notes(const std::vector<LogRecord>& records) {
   std::uint64_t count = 0;
   for (const auto& record : records) {
     unsigned long long n = 0;
-    if (record.origin == Origin::lifecycle && std::sscanf(record.message.c_str(), "worker %*d: %llu record", &n) == 1) count += n;
+    if (record.origin == Origin::lifecycle &&
+        std::sscanf(record.message.c_str(), "worker %*d: %llu record", &n) == 1)
+      count += n;
   }
   return count;
 }
 
 std::vector<LogRecord> of_origin(const std::vector<LogRecord>& records, Origin origin) {
   std::vector<LogRecord> found;
-  std::copy_if(records.begin(), records.end(), std::back_inserter(found), [origin](const auto& record) { return record.origin == origin; });
+  std::copy_if(records.begin(), records.end(), std::back_inserter(found),
+               [origin](const auto& record) { return record.origin == origin; });
   return found;
 }
 
@@ -68,18 +73,21 @@ void check_sequences_without_gaps(const std::vector<LogRecord>& records) {
 
 TEST_CASE("a record knows its process, thread, task and place") {
   KINDRED_SKIP_UNDER_TSAN("a forked process that starts threads is ended");
-  TestLog log{{}, {.task_name = [](std::uint64_t function) { return "function " + std::to_string(function); }}};
-  LogProcess process{log, 3, [] {
-    log_info("before");
-    enter_task({.task_id = 41, .attempt = 2, .function_reference = 7, .name = {}});
-    log_warn("in {}", "task");
-    std::thread{[] { log_error("in a thread of the task"); }}.join();
-    leave_task();
-    enter_task({.task_id = 42, .attempt = 1, .function_reference = 7, .name = "by name"});
-    log_info("named");
-    leave_task();
-    log_info("after");
-  }, 5};
+  TestLog log{{},
+              {.task_name = [](std::uint64_t function) { return "function " + std::to_string(function); }}};
+  LogProcess process{log, 3,
+                     [] {
+                       log_info("before");
+                       enter_task({.task_id = 41, .attempt = 2, .function_reference = 7, .name = {}});
+                       log_warn("in {}", "task");
+                       std::thread{[] { log_error("in a thread of the task"); }}.join();
+                       leave_task();
+                       enter_task({.task_id = 42, .attempt = 1, .function_reference = 7, .name = "by name"});
+                       log_info("named");
+                       leave_task();
+                       log_info("after");
+                     },
+                     5};
   const auto pid = static_cast<std::uint32_t>(process.pid());
   process.end();
   const auto records = log.records();
@@ -116,13 +124,14 @@ TEST_CASE("the time of a record is the wall clock at its call, and never runs ba
   TestLog log;
   const auto before = std::chrono::system_clock::now() - 10ms;
   LogProcess process{log, 0, [] {
-    for (int i = 0; i < 2000; ++i) log_info("{}", i);
-  }};
+                       for (int i = 0; i < 2000; ++i) log_info("{}", i);
+                     }};
   process.end();
   const auto after = std::chrono::system_clock::now() + 10ms;
   const auto records = log.records();
   REQUIRE(records.size() == 2000);
-  CHECK(std::is_sorted(records.begin(), records.end(), [](const auto& a, const auto& b) { return a.time < b.time; }));
+  CHECK(std::is_sorted(records.begin(), records.end(),
+                       [](const auto& a, const auto& b) { return a.time < b.time; }));
   CHECK(records.front().time >= before);
   CHECK(records.back().time <= after);
 }
@@ -131,9 +140,9 @@ TEST_CASE("records of the parent and of workers are one log") {
   TestLog log;
   Gate gate;
   LogProcess process{log, 0, [&gate] {
-    gate.pass();
-    log_info("second");
-  }};
+                       gate.pass();
+                       log_info("second");
+                     }};
   log.logger.info("first");
   gate.open();
   process.end();
@@ -150,17 +159,17 @@ TEST_CASE("records of the parent and of workers are one log") {
 TEST_CASE("fields of loggers, scopes and calls arrive with their types") {
   TestLog log;
   LogProcess process{log, 0, [] {
-    const Logger net = Logger{"net"}.with({{"host", "a"}, {"port", 80}});
-    net.info("plain");
-    {
-      const LogScope outer{{"request", 17}, {"user", std::string{"ada"}}};
-      net.info("in scope", kv("took", 0.5));
-      const LogScope inner{{"user", "bob"}, {"deep", true}};
-      log_info("deeper");
-    }
-    net.with({{"port", 81u}}).info("other port");
-    log_info("bare");
-  }};
+                       const Logger net = Logger{"net"}.with({{"host", "a"}, {"port", 80}});
+                       net.info("plain");
+                       {
+                         const LogScope outer{{"request", 17}, {"user", std::string{"ada"}}};
+                         net.info("in scope", kv("took", 0.5));
+                         const LogScope inner{{"user", "bob"}, {"deep", true}};
+                         log_info("deeper");
+                       }
+                       net.with({{"port", 81u}}).info("other port");
+                       log_info("bare");
+                     }};
   process.end();
   const auto records = log.records();
   REQUIRE(records.size() == 5);
@@ -194,10 +203,10 @@ TEST_CASE("the fields of a scope or a logger travel once, not with each record")
   TestLog log;
   constexpr int lines = 1000;
   LogProcess process{log, 0, [] {
-    const LogScope scope{{"request", std::string(1000, 'r')}};
-    const Logger net = Logger{"net"}.with({{"host", std::string(1000, 'h')}});
-    for (int i = 0; i < lines; ++i) net.info("{}", i);
-  }};
+                       const LogScope scope{{"request", std::string(1000, 'r')}};
+                       const Logger net = Logger{"net"}.with({{"host", std::string(1000, 'h')}});
+                       for (int i = 0; i < lines; ++i) net.info("{}", i);
+                     }};
   process.end();
   const auto records = log.records();
   REQUIRE(records.size() == lines);
@@ -208,12 +217,13 @@ TEST_CASE("the fields of a scope or a logger travel once, not with each record")
 TEST_CASE("a thousand loggers with fields of their own, used in turn, keep them apart") {
   TestLog log;
   LogProcess process{log, 0, [] {
-    std::vector<Logger> loggers;
-    for (int i = 0; i < 1000; ++i) loggers.push_back(Logger{"l" + std::to_string(i)}.with({{"n", i}}));
-    for (int round = 0; round < 3; ++round) {
-      for (int i = 0; i < 1000; ++i) loggers[static_cast<std::size_t>(i)].info("{}", i);
-    }
-  }};
+                       std::vector<Logger> loggers;
+                       for (int i = 0; i < 1000; ++i)
+                         loggers.push_back(Logger{"l" + std::to_string(i)}.with({{"n", i}}));
+                       for (int round = 0; round < 3; ++round) {
+                         for (int i = 0; i < 1000; ++i) loggers[static_cast<std::size_t>(i)].info("{}", i);
+                       }
+                     }};
   process.end();
   const auto records = log.records();
   REQUIRE(records.size() == 3000);
@@ -229,13 +239,13 @@ TEST_CASE("what cannot go into a record as it is, is formatted by the caller") {
   struct Local {};
   TestLog log;
   LogProcess process{log, 0, [] {
-    log_info("{:{}}|{:.{}f}", 7, 5, 3.14159, 2);
-    log_info(fmt::runtime(std::string{"runtime {}"}), 1);
-    log_info(fmt::runtime("{:d} does not fit"), "text");
-    long double wide = 1.5L;
-    log_info("{} {}", wide, "and a string", kv("k", 1));
-    log_info("{:p}", static_cast<const void*>(nullptr));
-  }};
+                       log_info("{:{}}|{:.{}f}", 7, 5, 3.14159, 2);
+                       log_info(fmt::runtime(std::string{"runtime {}"}), 1);
+                       log_info(fmt::runtime("{:d} does not fit"), "text");
+                       long double wide = 1.5L;
+                       log_info("{} {}", wide, "and a string", kv("k", 1));
+                       log_info("{:p}", static_cast<const void*>(nullptr));
+                     }};
   process.end();
   const auto messages = log.messages();
   REQUIRE(messages.size() == 5);
@@ -252,11 +262,11 @@ TEST_CASE("a custom level carries its name and counts as its base") {
   options.level = Level::warn;
   TestLog log{options};
   LogProcess process{log, 0, [] {
-    kindred::log(audit, "seen");
-    Logger{"x"}.log(audit, "seen too");
-    static const auto quiet = define_level("collector-quiet", 12);
-    kindred::log(quiet, "not seen");
-  }};
+                       kindred::log(audit, "seen");
+                       Logger{"x"}.log(audit, "seen too");
+                       static const auto quiet = define_level("collector-quiet", 12);
+                       kindred::log(quiet, "not seen");
+                     }};
   process.end();
   const auto records = log.records();
   REQUIRE(records.size() == 2);
@@ -270,29 +280,29 @@ TEST_CASE("a level that is changed in the parent is in force at the next call of
   Gate step;
   Gate done;
   LogProcess process{log, 2, [&] {
-    const Logger net{"net.http"};
-    for (int i = 0; i < 6; ++i) {
-      step.pass();
-      log_debug("debug {}", i);
-      net.debug("net {}", i);
-      done.open();
-    }
-  }};
+                       const Logger net{"net.http"};
+                       for (int i = 0; i < 6; ++i) {
+                         step.pass();
+                         log_debug("debug {}", i);
+                         net.debug("net {}", i);
+                         done.open();
+                       }
+                     }};
   const auto go = [&] {
     step.open();
     done.pass();
   };
-  go();                                          // 0: info
+  go();  // 0: info
   log.logger.set_level("net", Level::debug);
-  go();                                          // 1: net only
+  go();  // 1: net only
   log.logger.set_level(Level::debug);
-  go();                                          // 2: both
+  go();  // 2: both
   log.logger.set_level("net.http", Level::off);
-  go();                                          // 3: debug only
+  go();  // 3: debug only
   log.logger.set_level(2, Level::error);
-  go();                                          // 4: none (this worker), net.http is off
+  go();  // 4: none (this worker), net.http is off
   log.logger.set_level("net.http", Level::trace);
-  go();                                          // 5: net only
+  go();  // 5: net only
   process.end();
   CHECK(log.messages() == std::vector<std::string>{"net 1", "debug 2", "net 2", "debug 3", "net 5"});
 }
@@ -301,28 +311,30 @@ TEST_CASE("there is room for forty levels by name, and an error for one more") {
   TestLog log;
   for (int i = 0; i < 40; ++i) log.logger.set_level("name" + std::to_string(i), Level::debug);
   log.logger.set_level("name7", Level::warn);
-  CHECK_THROWS_CONTAINS(log.logger.set_level("one.more", Level::debug), UsageError, "'one.more' would be the 41st");
+  CHECK_THROWS_CONTAINS(log.logger.set_level("one.more", Level::debug), UsageError,
+                        "'one.more' would be the 41st");
   CHECK_THROWS_CONTAINS(log.logger.set_level(std::string(63, 'x'), Level::debug), UsageError, "has 63 bytes");
   CHECK(!log.logger.named("name7").enabled(Level::info));
   CHECK(log.logger.named("name8").enabled(Level::debug));
   CHECK(!log.logger.named("other").enabled(Level::debug));
 }
 
-TEST_CASE("each of many threads keeps its order, more threads than lanes too, and no record is lost or doubled") {
+TEST_CASE(
+    "each of many threads keeps its order, more threads than lanes too, and no record is lost or doubled") {
   KINDRED_SKIP_UNDER_TSAN("a forked process that starts threads is ended");
   constexpr int threads = 14;
   constexpr int each = 3000;
   TestLog log;
   LogProcess process{log, 0, [] {
-    std::vector<std::thread> all;
-    for (int t = 0; t < threads; ++t) {
-      all.emplace_back([t] {
-        const LogScope scope{{"thread", t}};
-        for (int i = 0; i < each; ++i) log_info("{} {}", t, i);
-      });
-    }
-    for (auto& thread : all) thread.join();
-  }};
+                       std::vector<std::thread> all;
+                       for (int t = 0; t < threads; ++t) {
+                         all.emplace_back([t] {
+                           const LogScope scope{{"thread", t}};
+                           for (int i = 0; i < each; ++i) log_info("{} {}", t, i);
+                         });
+                       }
+                       for (auto& thread : all) thread.join();
+                     }};
   const auto end = process.end();
   CHECK(end.records == threads * each);
   CHECK(end.dropped == 0);
@@ -352,8 +364,8 @@ TEST_CASE("threads that come and go use the same lanes one after the other") {
   KINDRED_SKIP_UNDER_TSAN("a forked process that starts threads is ended");
   TestLog log;
   LogProcess process{log, 0, [] {
-    for (int i = 0; i < 200; ++i) std::thread{[i] { log_info("{}", i); }}.join();
-  }};
+                       for (int i = 0; i < 200; ++i) std::thread{[i] { log_info("{}", i); }}.join();
+                     }};
   process.end();
   const auto records = log.records();
   REQUIRE(records.size() == 200);
@@ -365,7 +377,8 @@ TEST_CASE("threads that come and go use the same lanes one after the other") {
 
 TEST_CASE("the log is in the order of one clock over processes and threads") {
   KINDRED_SKIP_UNDER_TSAN("a forked process that starts threads is ended");
-  // Each record tells the clock before and after its call. Where one call ended before another one began, they must be in that order.
+  // Each record tells the clock before and after its call. Where one call ended before another one began,
+  // they must be in that order.
   constexpr int processes = 4;
   constexpr int threads = 3;
   const int each = long_run() ? 20'000 : 2'000;
@@ -423,11 +436,11 @@ TEST_CASE("all that a killed process has committed is in the sinks when its end 
     SharedPages shared{4096};
     auto& committed = *new (shared.bytes().data()) std::atomic<std::uint64_t>{0};
     LogProcess process{log, 0, [&committed] {
-      for (std::uint64_t i = 1;; ++i) {
-        log_info("record {}", i);
-        committed.store(i, std::memory_order_release);
-      }
-    }};
+                         for (std::uint64_t i = 1;; ++i) {
+                           log_info("record {}", i);
+                           committed.store(i, std::memory_order_release);
+                         }
+                       }};
     while (committed < 500U + static_cast<unsigned>(round) * 37U) yield_cpu();
     ::kill(process.pid(), SIGKILL);
     CHECK(WIFSIGNALED(process.wait()));
@@ -441,7 +454,8 @@ TEST_CASE("all that a killed process has committed is in the sinks when its end 
     CHECK(end.torn <= 1);
     const auto records = log.seen();  // without a flush
     REQUIRE(records.size() == end.records);
-    for (std::size_t i = 0; i < records.size(); ++i) REQUIRE(records[i].message == "record " + std::to_string(i + 1));
+    for (std::size_t i = 0; i < records.size(); ++i)
+      REQUIRE(records[i].message == "record " + std::to_string(i + 1));
     REQUIRE(end.last_lines.size() == 10);
     CHECK(end.last_lines.back() == "[info] record " + std::to_string(end.records));
     CHECK(end.last_lines.front() == "[info] record " + std::to_string(end.records - 9));
@@ -451,12 +465,12 @@ TEST_CASE("all that a killed process has committed is in the sinks when its end 
 TEST_CASE("a record that a process had begun when it died is counted as torn") {
   TestLog log;
   LogProcess process{log, 0, [] {
-    log_info("whole");
-    LaneState* const lane = thread_lane.lane;
-    if (lane == nullptr || lane->ring.reserve(64) == nullptr) std::abort();
-    static_cast<void>(lane->ring.enter());
-    ::kill(::getpid(), SIGKILL);
-  }};
+                       log_info("whole");
+                       LaneState* const lane = thread_lane.lane;
+                       if (lane == nullptr || lane->ring.reserve(64) == nullptr) std::abort();
+                       static_cast<void>(lane->ring.enter());
+                       ::kill(::getpid(), SIGKILL);
+                     }};
   CHECK(WIFSIGNALED(process.wait()));
   const auto end = process.finish();
   CHECK(end.records == 1);
@@ -465,27 +479,28 @@ TEST_CASE("a record that a process had begun when it died is counted as torn") {
   CHECK(log.messages() == std::vector<std::string>{"whole"});
 }
 
-TEST_CASE("a thread that is stopped in the middle of a log call holds the others up for the hold limit at most, and its record is marked late") {
+TEST_CASE(
+    "a thread that is stopped in the middle of a log call holds the others up for the hold limit at most, and its record is marked late") {
   LogOptions options;
   options.hold_limit = 50ms;
   TestLog log{options};
   Gate entered;
   Gate go_on;
   LogProcess slow{log, 0, [&] {
-    log_info("warm up");
-    LaneState* const lane = thread_lane.lane;
-    if (lane->ring.reserve(128) == nullptr) std::abort();
-    const std::uint64_t early = lane->ring.enter();
-    entered.open();
-    go_on.pass();
-    // The rest of the call: a copy of the first record, with the time of the entry.
-    std::byte* const at = lane->ring.reserve(128);
-    const std::uint32_t words[2] = {16, 0};
-    std::memcpy(at, words, sizeof words);
-    std::memcpy(at + 8, &early, sizeof early);
-    lane->ring.commit(16);
-    wake_collector(*lane);
-  }};
+                    log_info("warm up");
+                    LaneState* const lane = thread_lane.lane;
+                    if (lane->ring.reserve(128) == nullptr) std::abort();
+                    const std::uint64_t early = lane->ring.enter();
+                    entered.open();
+                    go_on.pass();
+                    // The rest of the call: a copy of the first record, with the time of the entry.
+                    std::byte* const at = lane->ring.reserve(128);
+                    const std::uint32_t words[2] = {16, 0};
+                    std::memcpy(at, words, sizeof words);
+                    std::memcpy(at + 8, &early, sizeof early);
+                    lane->ring.commit(16);
+                    wake_collector(*lane);
+                  }};
   entered.pass();
   const auto begin = std::chrono::steady_clock::now();
   log.logger.info("of the parent");
@@ -502,18 +517,19 @@ TEST_CASE("a thread that is stopped in the middle of a log call holds the others
   CHECK(log.logger.stats().late == 1);
 }
 
-TEST_CASE("the end of a dead process does not wait for a living one that is stopped in the middle of a log call") {
+TEST_CASE(
+    "the end of a dead process does not wait for a living one that is stopped in the middle of a log call") {
   LogOptions options;
   options.hold_limit = 60s;
   TestLog log{options};
   Gate entered;
   LogProcess stopped{log, 0, [&] {
-    log_info("warm up");
-    if (thread_lane.lane->ring.reserve(64) == nullptr) std::abort();
-    static_cast<void>(thread_lane.lane->ring.enter());
-    entered.open();
-    ::pause();
-  }};
+                       log_info("warm up");
+                       if (thread_lane.lane->ring.reserve(64) == nullptr) std::abort();
+                       static_cast<void>(thread_lane.lane->ring.enter());
+                       entered.open();
+                       ::pause();
+                     }};
   entered.pass();
   LogProcess dead{log, 1, [] { log_info("last words"); }};
   CHECK(dead.wait() == 0);
@@ -521,7 +537,8 @@ TEST_CASE("the end of a dead process does not wait for a living one that is stop
   CHECK(end.complete);
   CHECK(end.records == 1);
   const auto records = log.seen();
-  CHECK(std::any_of(records.begin(), records.end(), [](const auto& record) { return record.message == "last words"; }));
+  CHECK(std::any_of(records.begin(), records.end(),
+                    [](const auto& record) { return record.message == "last words"; }));
 }
 
 TEST_CASE("a full lane makes its writer wait, and nothing is lost") {
@@ -529,8 +546,8 @@ TEST_CASE("a full lane makes its writer wait, and nothing is lost") {
   StandingSink standing;
   log.logger.add_sink(standing.sink());
   LogProcess process{log, 0, [] {
-    for (int i = 0; i < 20'000; ++i) log_info("{} {}", i, "some text that fills the lane");
-  }};
+                       for (int i = 0; i < 20'000; ++i) log_info("{} {}", i, "some text that fills the lane");
+                     }};
   standing.wait_until_inside();
   const auto end = process.end();
   CHECK(end.dropped == 0);
@@ -602,8 +619,8 @@ TEST_CASE("a full lane under drop_oldest keeps the youngest records, and counts 
   CHECK(logged.back().message == "49999");
   bool right = true;
   for (const auto& record : logged) {
-    right = right && record.sequence == std::stoull(record.message) + 1 && record.logger == "name" && record.fields.size() == 1 &&
-            record.task_id == 9 && record.task_name == "task";
+    right = right && record.sequence == std::stoull(record.message) + 1 && record.logger == "name" &&
+            record.fields.size() == 1 && record.task_id == 9 && record.task_name == "task";
   }
   CHECK(right);
 }
@@ -614,8 +631,8 @@ TEST_CASE("records are dropped by the oldest while the collector reads: none twi
   options.lane_bytes = 16 * 1024;
   TestLog log{options};
   LogProcess process{log, 0, [] {
-    for (int i = 0; i < 300'000; ++i) log_info("{} {}", i, 0.5);
-  }};
+                       for (int i = 0; i < 300'000; ++i) log_info("{} {}", i, 0.5);
+                     }};
   const auto end = process.end();
   CHECK(end.records + end.dropped == 300'000);
   CHECK(!end.corrupt);
@@ -661,10 +678,10 @@ TEST_CASE("a message of five megabytes arrives whole under each policy") {
     std::string large(5'000'000, 'x');
     for (std::size_t i = 0; i < large.size(); i += 997) large[i] = static_cast<char>(i % 256);
     LogProcess process{log, 0, [&large] {
-      log_info("before");
-      log_info("{}", large, kv("size", large.size()));
-      log_info("after");
-    }};
+                         log_info("before");
+                         log_info("{}", large, kv("size", large.size()));
+                         log_info("after");
+                       }};
     process.end();
     const auto records = log.records();
     REQUIRE(records.size() == 3);
@@ -701,16 +718,18 @@ TEST_CASE("sites that find no room in the dictionary travel with their records")
   options.site_bytes = 4096;
   TestLog log{options};
   LogProcess process{log, 0, [] {
-    for (int round = 0; round < 3; ++round) log_from_many_sites(std::make_integer_sequence<int, 100>{});
-    log_info("{}", std::string(100'000, 'y'));
-  }};
+                       for (int round = 0; round < 3; ++round)
+                         log_from_many_sites(std::make_integer_sequence<int, 100>{});
+                       log_info("{}", std::string(100'000, 'y'));
+                     }};
   process.end();
   const auto records = log.records();
   REQUIRE(records.size() == 301);
   bool right = true;
   for (std::size_t i = 0; i < 300; ++i) {
     const auto n = std::to_string(i % 100);
-    right = right && records[i].message == "site " + n && records[i].source.function.find("= " + n) != std::string_view::npos;
+    right = right && records[i].message == "site " + n &&
+            records[i].source.function.find("= " + n) != std::string_view::npos;
   }
   CHECK(right);
   CHECK(records[300].message == std::string(100'000, 'y'));
@@ -735,7 +754,8 @@ TEST_CASE("records that the parent makes are merged by their time") {
   auto records = log.records();
   REQUIRE(records.size() == 5);
   // "two" may have come too late to be put in front of "three"; then it says so.
-  const auto two = std::find_if(records.begin(), records.end(), [](const auto& r) { return r.message == "two"; });
+  const auto two =
+      std::find_if(records.begin(), records.end(), [](const auto& r) { return r.message == "two"; });
   REQUIRE(two != records.end());
   CHECK((two == records.begin() + 1 || two->late));
   CHECK(two->origin == Origin::stdout);
@@ -745,29 +765,30 @@ TEST_CASE("records that the parent makes are merged by their time") {
   CHECK(log.logger.stats().emitted == 2);
 }
 
-TEST_CASE("a process that writes nonsense is reported once and read no further; the others are not disturbed") {
+TEST_CASE(
+    "a process that writes nonsense is reported once and read no further; the others are not disturbed") {
   std::atomic<int> reports{0};
   std::string what;
   TestLog log{{}, {.task_name = {}, .corrupt = [&](SourceId, std::string_view text) {
-    what = text;
-    ++reports;
-  }}};
+                     what = text;
+                     ++reports;
+                   }}};
   Gate healthy_go;
   LogProcess healthy{log, 0, [&] {
-    log_info("healthy 1");
-    healthy_go.pass();
-    log_info("healthy 2");
-  }};
+                       log_info("healthy 1");
+                       healthy_go.pass();
+                       log_info("healthy 2");
+                     }};
   LogProcess hostile{log, 1, [] {
-    log_info("good");
-    LaneState* const lane = thread_lane.lane;
-    std::byte* const at = lane->ring.reserve(32);
-    std::memset(at, 0xff, 32);
-    static_cast<void>(lane->ring.enter());
-    lane->ring.commit(32);
-    wake_collector(*lane);
-    ::pause();
-  }};
+                       log_info("good");
+                       LaneState* const lane = thread_lane.lane;
+                       std::byte* const at = lane->ring.reserve(32);
+                       std::memset(at, 0xff, 32);
+                       static_cast<void>(lane->ring.enter());
+                       lane->ring.commit(32);
+                       wake_collector(*lane);
+                       ::pause();
+                     }};
   while (reports == 0) std::this_thread::yield();
   healthy_go.open();
   healthy.end();
@@ -780,8 +801,11 @@ TEST_CASE("a process that writes nonsense is reported once and read no further; 
   CHECK(!what.empty());
   CHECK(log.logger.stats().corrupt_sources == 1);
   const auto records = log.records();
-  CHECK(std::count_if(records.begin(), records.end(), [](const auto& r) { return r.message.starts_with("healthy"); }) == 2);
-  CHECK(std::count_if(records.begin(), records.end(), [](const auto& r) { return r.origin == Origin::lifecycle && r.level == Level::critical; }) == 1);
+  CHECK(std::count_if(records.begin(), records.end(),
+                      [](const auto& r) { return r.message.starts_with("healthy"); }) == 2);
+  CHECK(std::count_if(records.begin(), records.end(), [](const auto& r) {
+          return r.origin == Origin::lifecycle && r.level == Level::critical;
+        }) == 1);
 }
 
 TEST_CASE("an area of random bytes and mutations is drained within its bounds") {
@@ -818,16 +842,20 @@ TEST_CASE("an area of random bytes and mutations is drained within its bounds") 
     std::memcpy(area.data(), pages.bytes().data(), area.size());
     // Where something is: the control page, the lines, the dictionary, and the beginnings of the lanes.
     for (unsigned flips = seed == 0 ? 0U : static_cast<unsigned>(1 + random() % 6); flips > 0; --flips) {
-      const std::size_t places[] = {64 + random() % 128, LogAreaShape::lines_offset + random() % (shape.named_offset() - LogAreaShape::lines_offset),
-                                    shape.sites_offset() + random() % 1024,
-                                    shape.room_offset(0) + random() % 8192, shape.room_offset(0) + random() % 512,
-                                    shape.room_offset(shape.raw_lane()) + random() % 64};
+      const std::size_t places[] = {
+          64 + random() % 128,
+          LogAreaShape::lines_offset + random() % (shape.named_offset() - LogAreaShape::lines_offset),
+          shape.sites_offset() + random() % 1024,
+          shape.room_offset(0) + random() % 8192,
+          shape.room_offset(0) + random() % 512,
+          shape.room_offset(shape.raw_lane()) + random() % 64};
       area[places[random() % std::size(places)]] = static_cast<std::byte>(random());
     }
     Drain drain{options, {}, std::make_shared<History>(options.keep_bytes)};
     drain.begin();
     auto counters = std::make_shared<SourceCounters>();
-    auto source = std::make_unique<Source>(SourceId{1}, SourceIdentity{.worker = 0, .incarnation = 1, .pid = 1}, area, shape, nullptr, counters);
+    auto source = std::make_unique<Source>(
+        SourceId{1}, SourceIdentity{.worker = 0, .incarnation = 1, .pid = 1}, area, shape, nullptr, counters);
     source->ended = true;
     drain.sinks.add(SinkId{1}, AnySink{[](const LogRecord&) {}}.make({}), {});
     drain.add_source(std::move(source));
@@ -845,7 +873,8 @@ TEST_CASE("an area of random bytes and mutations is drained within its bounds") 
 }
 
 TEST_CASE("an area that changes while it is drained is drained within its bounds") {
-  if (KINDRED_THREAD_SANITIZER != 0) KINDRED_SKIP("a hostile process has no order that ThreadSanitizer could follow");
+  if (KINDRED_THREAD_SANITIZER != 0)
+    KINDRED_SKIP("a hostile process has no order that ThreadSanitizer could follow");
   LogOptions options;
   options.lane_bytes = 16 * 1024;
   options.keep_bytes = 64 * 1024;
@@ -854,7 +883,8 @@ TEST_CASE("an area that changes while it is drained is drained within its bounds
   std::atomic<bool> stop{false};
   for (int round = 0; round < (long_run() ? 300 : 15); ++round) {
     format_log_area(pages.bytes(), options);
-    std::fill(pages.bytes().begin() + static_cast<std::ptrdiff_t>(shape.room_offset(0)), pages.bytes().end(), std::byte{});
+    std::fill(pages.bytes().begin() + static_cast<std::ptrdiff_t>(shape.room_offset(0)), pages.bytes().end(),
+              std::byte{});
     const Outcome filled = run_forked([&] {
       attach_log(pages.bytes(), Doorbell{}, {});
       for (int i = 0; i < 100; ++i) log_info("record {} {}", i, "text", kv("k", "v"));
@@ -867,13 +897,15 @@ TEST_CASE("an area that changes while it is drained is drained within its bounds
       auto* const bytes = reinterpret_cast<volatile unsigned char*>(pages.bytes().data());
       while (!stop) {
         bytes[shape.room_offset(0) + random() % 8192] = static_cast<unsigned char>(random());
-        if (random() % 64 == 0) bytes[shape.sites_offset() + random() % 256] = static_cast<unsigned char>(random());
+        if (random() % 64 == 0)
+          bytes[shape.sites_offset() + random() % 256] = static_cast<unsigned char>(random());
       }
     }};
     Drain drain{options, {}, std::make_shared<History>(options.keep_bytes)};
     drain.begin();
     drain.sinks.add(SinkId{1}, AnySink{[](const LogRecord&) {}}.make({}), {});
-    auto source = std::make_unique<Source>(SourceId{1}, SourceIdentity{}, pages.bytes(), shape, nullptr, std::make_shared<SourceCounters>());
+    auto source = std::make_unique<Source>(SourceId{1}, SourceIdentity{}, pages.bytes(), shape, nullptr,
+                                           std::make_shared<SourceCounters>());
     drain.add_source(std::move(source));
     for (int i = 0; i < 20; ++i) static_cast<void>(drain.round(true, [] {}));
     stop = true;
@@ -890,11 +922,11 @@ TEST_CASE("flush means that all that was committed before is in the sinks, while
   auto& committed = *new (shared.bytes().data()) std::atomic<std::uint64_t>{0};
   auto& stop = *new (shared.bytes().data() + 64) std::atomic<bool>{false};
   LogProcess process{log, 0, [&] {
-    for (std::uint64_t i = 1; !stop; ++i) {
-      log_info("{}", i);
-      committed.store(i, std::memory_order_release);
-    }
-  }};
+                       for (std::uint64_t i = 1; !stop; ++i) {
+                         log_info("{}", i);
+                         committed.store(i, std::memory_order_release);
+                       }
+                     }};
   for (int round = 0; round < 50; ++round) {
     const std::uint64_t before = committed.load(std::memory_order_acquire);
     REQUIRE(log.logger.flush());
@@ -928,9 +960,9 @@ TEST_CASE("an idle log never wakes up") {
   TestLog log;
   Gate gate;
   LogProcess process{log, 0, [&gate] {
-    log_info("then silence");
-    gate.pass();
-  }};
+                       log_info("then silence");
+                       gate.pass();
+                     }};
   while (log.seen().empty()) std::this_thread::yield();
   auto wakeups = log.logger.stats().wakeups;
   for (auto settled = wakeups + 1; settled != wakeups;) {
@@ -953,14 +985,17 @@ TEST_CASE("a record wakes a sleeping collector, each time") {
   SharedPages shared{4096};
   auto& turn = *new (shared.bytes().data()) std::atomic<std::uint32_t>{0};
   LogProcess process{log, 0, [&] {
-    for (int i = 0; i < rounds; ++i) {
-      while (turn.load() != static_cast<std::uint32_t>(i)) futex_wait(turn, turn.load(), in(10ms));
-      log_info("{}", i);
-    }
-  }};
+                       for (int i = 0; i < rounds; ++i) {
+                         while (turn.load() != static_cast<std::uint32_t>(i))
+                           futex_wait(turn, turn.load(), in(10ms));
+                         log_info("{}", i);
+                       }
+                     }};
   for (int i = 0; i < rounds; ++i) {
     while (log.seen().size() != static_cast<std::size_t>(i) + 1) yield_cpu();
-    if (i % 2 == 0) std::this_thread::sleep_for(std::chrono::microseconds{9'000 + 100 * (i % 30)});  // about when it falls asleep
+    if (i % 2 == 0)
+      std::this_thread::sleep_for(
+          std::chrono::microseconds{9'000 + 100 * (i % 30)});  // about when it falls asleep
     turn = static_cast<std::uint32_t>(i) + 1;
     futex_wake(turn, 1);
   }

@@ -55,7 +55,8 @@ struct Lane {
       if (!reader.take(head, copy.data())) continue;
       if (head.site == record_site::padding) continue;
       bool whole = true;
-      for (std::size_t i = record_head_bytes; i < head.size; ++i) whole = whole && copy[i] == static_cast<std::byte>(head.site + i);
+      for (std::size_t i = record_head_bytes; i < head.size; ++i)
+        whole = whole && copy[i] == static_cast<std::byte>(head.site + i);
       REQUIRE(whole);
       return head.site;
     }
@@ -73,8 +74,10 @@ void drive(std::size_t capacity, std::size_t operations, unsigned seed) {
   for (std::size_t i = 0; i < operations; ++i) {
     if (random() % 2 == 0) {
       const std::size_t payload = random() % (lane.writer.largest() - record_head_bytes + 1);
-      if (lane.write(next, payload)) inside.push_back(next++);
-      else REQUIRE(!inside.empty());
+      if (lane.write(next, payload))
+        inside.push_back(next++);
+      else
+        REQUIRE(!inside.empty());
     } else {
       lane.reader.look();
       for (std::size_t count = random() % 4; count > 0; --count) {
@@ -93,11 +96,15 @@ void drive(std::size_t capacity, std::size_t operations, unsigned seed) {
 
 }  // namespace
 
-TEST_CASE("a lane keeps every record, once and in order, while its cursor turns over (8 bits)") { drive<std::uint8_t>(128, 200'000, 11); }
+TEST_CASE("a lane keeps every record, once and in order, while its cursor turns over (8 bits)") {
+  drive<std::uint8_t>(128, 200'000, 11);
+}
 TEST_CASE("a lane keeps every record, once and in order, while its cursor turns over (16 bits)") {
   for (const std::size_t capacity : {256U, 4096U, 32768U}) drive<std::uint16_t>(capacity, 100'000, 12);
 }
-TEST_CASE("a lane keeps every record, once and in order (64 bits)") { drive<std::uint64_t>(4096, 200'000, 13); }
+TEST_CASE("a lane keeps every record, once and in order (64 bits)") {
+  drive<std::uint64_t>(4096, 200'000, 13);
+}
 
 TEST_CASE("a record that was begun and not committed is never seen, and says that it was begun") {
   Lane<std::uint64_t> lane{4096};
@@ -134,8 +141,10 @@ TEST_CASE("one thread writes and another reads, and every record arrives") {
   std::thread writer{[&lane] {
     std::mt19937 random{5};
     for (std::uint32_t number = 0; number < count;) {
-      if (lane.write(number, random() % 100)) ++number;
-      else lane.writer.wait_for_consumer({}, [] {});
+      if (lane.write(number, random() % 100))
+        ++number;
+      else
+        lane.writer.wait_for_consumer({}, [] {});
     }
   }};
   std::uint32_t expected = 0;
@@ -177,7 +186,8 @@ TEST_CASE("a lane that overwrites counts each record that it gives up, and never
   }
 }
 
-TEST_CASE("each block of a lane that overwrites begins anew: behind padding, and where records fill the one before to its end") {
+TEST_CASE(
+    "each block of a lane that overwrites begins anew: behind padding, and where records fill the one before to its end") {
   for (const std::size_t bytes : {std::size_t{128}, std::size_t{192}}) {  // of 1024 in a block
     Lane<std::uint64_t> lane{8192, true};
     lane.writer.clear_stale();
@@ -192,7 +202,8 @@ TEST_CASE("each block of a lane that overwrites begins anew: behind padding, and
   }
 }
 
-TEST_CASE("records are overwritten while another thread reads them: what arrives is whole, and the rest is counted") {
+TEST_CASE(
+    "records are overwritten while another thread reads them: what arrives is whole, and the rest is counted") {
   constexpr std::uint32_t count = 200'000;
   Lane<std::uint64_t> lane{16384, true};
   std::atomic<bool> done{false};
@@ -227,7 +238,8 @@ TEST_CASE("a lane whose bytes and cursors are nonsense is read within its bounds
     const bool overwrite = seed % 2 == 1;
     Lane<std::uint64_t> lane{4096, overwrite};
     for (std::uint32_t number = 0; number < 20; ++number) REQUIRE(lane.write(number, random() % 80));
-    for (std::uint64_t flips = random() % 8; flips > 0; --flips) lane.room[random() % 1024] = static_cast<std::byte>(random());
+    for (std::uint64_t flips = random() % 8; flips > 0; --flips)
+      lane.room[random() % 1024] = static_cast<std::byte>(random());
     if (random() % 2 == 0) lane.lines->published = random() >> (random() % 64);
     if (overwrite && random() % 2 == 0) lane.lines->consumed = random() >> (random() % 64);
     lane.reader.look();

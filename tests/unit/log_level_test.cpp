@@ -11,12 +11,14 @@ using namespace kindred;
 using namespace kindred::internal;
 
 TEST_CASE("a level is read as it is written, in any case, and by spdlog's other names") {
-  for (const auto level : {Level::trace, Level::debug, Level::info, Level::warn, Level::error, Level::critical, Level::off}) {
+  for (const auto level :
+       {Level::trace, Level::debug, Level::info, Level::warn, Level::error, Level::critical, Level::off}) {
     CHECK(parse_level(to_string(level)) == level);
   }
   CHECK(parse_level("WARNING") == Level::warn);
   CHECK(parse_level("Err") == Level::error);
-  CHECK_THROWS_CONTAINS(parse_level("verbose"), UsageError, "'verbose' is no level. The levels are trace, debug");
+  CHECK_THROWS_CONTAINS(parse_level("verbose"), UsageError,
+                        "'verbose' is no level. The levels are trace, debug");
 }
 
 TEST_CASE("a custom level counts as the highest standard level that is not above it") {
@@ -50,7 +52,8 @@ TEST_CASE("levels by logger name: the longest name that fits counts") {
   CHECK(settings.level_of("net.tcp") == Level::debug);
   CHECK(settings.level_of("net.http") == Level::off);
   CHECK(settings.level_of("net.http.server") == Level::off);
-  CHECK_THROWS_CONTAINS(parse_level_settings("KINDRED_LOG_LEVEL", "info,net=loud"), UsageError, "KINDRED_LOG_LEVEL holds 'net=loud'");
+  CHECK_THROWS_CONTAINS(parse_level_settings("KINDRED_LOG_LEVEL", "info,net=loud"), UsageError,
+                        "KINDRED_LOG_LEVEL holds 'net=loud'");
 }
 
 TEST_CASE("an option of the log that is out of range is named with its value and its range") {
@@ -60,7 +63,8 @@ TEST_CASE("an option of the log that is out of range is named with its value and
     CHECK_THROWS_CONTAINS(options.validate(), UsageError, text);
   };
   CHECK_NOTHROW(LogOptions{}.validate());
-  refused([](LogOptions& o) { o.lane_bytes = 100'000; }, "LogOptions::lane_bytes is 100000; it must be a power of two");
+  refused([](LogOptions& o) { o.lane_bytes = 100'000; },
+          "LogOptions::lane_bytes is 100000; it must be a power of two");
   refused([](LogOptions& o) { o.thread_lane_bytes = 8192; }, "thread_lane_bytes is 8192");
   refused([](LogOptions& o) { o.thread_lanes = 0; }, "thread_lanes is 0; it must be from 1 to 48");
   refused([](LogOptions& o) { o.thread_lanes = 49; }, "thread_lanes is 49");

@@ -53,7 +53,9 @@ std::string stderr_of(const std::function<void()>& body) {
 
 template <>
 struct fmt::formatter<Unprintable> : fmt::formatter<int> {
-  auto format(Unprintable, format_context&) const -> format_context::iterator { throw std::runtime_error("cannot be printed"); }
+  auto format(Unprintable, format_context&) const -> format_context::iterator {
+    throw std::runtime_error("cannot be printed");
+  }
 };
 
 TEST_CASE("each sink has its own level and filter, and sees each record that passes them once") {
@@ -61,7 +63,8 @@ TEST_CASE("each sink has its own level and filter, and sees each record that pas
   std::atomic<int> warnings{0};
   std::atomic<int> filtered{0};
   log.logger.add_sink([&](const LogRecord&) { ++warnings; }, {.level = Level::warn});
-  log.logger.add_sink([&](const LogRecord&) { ++filtered; }, {.filter = [](const LogRecord& r) { return r.message == "b"; }});
+  log.logger.add_sink([&](const LogRecord&) { ++filtered; },
+                      {.filter = [](const LogRecord& r) { return r.message == "b"; }});
   log.logger.info("a");
   log.logger.warn("b");
   log.logger.error("c");
@@ -101,7 +104,8 @@ TEST_CASE("a sink may remove itself, and gets no further record") {
   CHECK(calls == 1);
 }
 
-TEST_CASE("a sink that throws harms neither the others nor the program, and is taken out of service after so many failures in a row") {
+TEST_CASE(
+    "a sink that throws harms neither the others nor the program, and is taken out of service after so many failures in a row") {
   const auto text = stderr_of([] {
     LogOptions options;
     options.sink_failures = 20;
@@ -120,9 +124,11 @@ TEST_CASE("a sink that throws harms neither the others nor the program, and is t
     std::size_t lifecycle = 0;
     const auto records = log.records();
     for (const auto& record : records) lifecycle += record.origin == Origin::lifecycle ? 1U : 0U;
-    if (records.size() - lifecycle != 41 || lifecycle != 1) throw std::runtime_error("the other sink missed something");
+    if (records.size() - lifecycle != 41 || lifecycle != 1)
+      throw std::runtime_error("the other sink missed something");
     const auto stats = log.logger.stats();
-    if (stats.sinks[1].failed != 30 || !stats.sinks[1].disabled || stats.sinks[1].written != 1) throw std::runtime_error("stats");
+    if (stats.sinks[1].failed != 30 || !stats.sinks[1].disabled || stats.sinks[1].written != 1)
+      throw std::runtime_error("stats");
   });
   CHECK_CONTAINS(text, "kindred: log sink");
   CHECK_CONTAINS(text, "failed to write (1 in a row): the sink is ill");
@@ -221,7 +227,8 @@ TEST_CASE("arguments of a disabled level are not formatted") {
   CHECK(log.messages() == std::vector<std::string>{"after"});
 }
 
-TEST_CASE("an argument that throws when it is formatted is told in the message, and the call does not throw") {
+TEST_CASE(
+    "an argument that throws when it is formatted is told in the message, and the call does not throw") {
   TestLog log;
   log.logger.info("value {}", Unprintable{});
   log.logger.info("field", kv("bad", Unprintable{}));
@@ -254,7 +261,9 @@ TEST_CASE("an exception is logged with its type, its text and all its causes") {
   CHECK(!catch_and_log([] { throw std::string("a string"); }));
   const auto records = log.records();
   REQUIRE(records.size() == 5);
-  CHECK(records[0].message == "task failed: std::logic_error: at the top, caused by std::runtime_error: reading the table, caused by std::out_of_range: index 7");
+  CHECK(
+      records[0].message ==
+      "task failed: std::logic_error: at the top, caused by std::runtime_error: reading the table, caused by std::out_of_range: index 7");
   REQUIRE(records[0].fields.size() == 2);
   CHECK(std::get<std::string>(records[0].fields[0].value) == "std::logic_error");
   CHECK(std::get<std::string>(records[0].fields[1].value) == "at the top");
@@ -281,7 +290,9 @@ TEST_CASE("a helper can log on behalf of its caller") {
 TEST_CASE("calls of one place are told apart by their formats, their arguments' types and their levels") {
   TestLog log;
   const auto here = std::source_location::current();
-  const auto say = [&](LevelCode level, auto value) { Logger{}.log_at(level, here, "value {}", value); };  // one format for all types
+  const auto say = [&](LevelCode level, auto value) {
+    Logger{}.log_at(level, here, "value {}", value);
+  };  // one format for all types
   std::vector<std::string> expected;
   for (int turn = 0; turn < 3; ++turn) {
     say(Level::info, turn);  // each of these differs from the one before it in one thing
@@ -289,13 +300,18 @@ TEST_CASE("calls of one place are told apart by their formats, their arguments' 
     say(Level::warn, 0.5);
     say(Level::info, 0.5);
     Logger{}.log_at(Level::info, here, "other {}", 0.5);
-    for (const std::string& one : {"info value " + std::to_string(turn), "warning value " + std::to_string(turn), std::string{"warning value 0.5"},
-                                   std::string{"info value 0.5"}, std::string{"info other 0.5"}}) {
+    for (const std::string& one :
+         {"info value " + std::to_string(turn), "warning value " + std::to_string(turn),
+          std::string{"warning value 0.5"}, std::string{"info value 0.5"}, std::string{"info other 0.5"}}) {
       expected.push_back(one);
     }
   }
   std::vector<std::string> said;
-  for (const auto& record : log.records()) said.push_back((record.level == Level::warn ? "warning " : record.level == Level::info ? "info " : "other ") + std::string{record.message});
+  for (const auto& record : log.records())
+    said.push_back((record.level == Level::warn   ? "warning "
+                    : record.level == Level::info ? "info "
+                                                  : "other ") +
+                   std::string{record.message});
   CHECK(said == expected);
 }
 
@@ -334,7 +350,8 @@ TEST_CASE("the kept records can be read, filtered, and end") {
   log.logger.error("c", kv("k", 1));
   CHECK(log.logger.flush());
   std::vector<std::string> texts;
-  for (const LogRecord& record : log.logger.kept_records() | at_least(Level::warn)) texts.push_back(record.message);
+  for (const LogRecord& record : log.logger.kept_records() | at_least(Level::warn))
+    texts.push_back(record.message);
   CHECK(texts == std::vector<std::string>{"b", "c"});
   int all = 0;
   for (const LogRecord& record : log.logger.kept_records()) all += record.source.line > 0 ? 1 : 0;
@@ -381,8 +398,10 @@ TEST_CASE("a reader that is too slow loses the oldest records and is told how ma
   while (read + forgotten < count) {
     ++next;
     unsigned long long n = 0;
-    if ((*next).origin == Origin::lifecycle && std::sscanf((*next).message.c_str(), "%llu record", &n) == 1) forgotten += n;
-    else ++read;
+    if ((*next).origin == Origin::lifecycle && std::sscanf((*next).message.c_str(), "%llu record", &n) == 1)
+      forgotten += n;
+    else
+      ++read;
   }
   CHECK(forgotten > 0);
   CHECK(read > 100);
@@ -392,16 +411,18 @@ TEST_CASE("a reader that is too slow loses the oldest records and is told how ma
 TEST_CASE("the records of a task can be had at once after it is done") {
   TestLog log;
   LogProcess process{log, 0, [] {
-    for (std::uint64_t task = 1; task <= 50; ++task) {
-      kindred::internal::enter_task({.task_id = task, .attempt = 1, .function_reference = 0, .name = "t"});
-      for (int i = 0; i < 20; ++i) log_info("{} {}", task, i);
-      kindred::internal::leave_task();
-    }
-  }};
+                       for (std::uint64_t task = 1; task <= 50; ++task) {
+                         kindred::internal::enter_task(
+                             {.task_id = task, .attempt = 1, .function_reference = 0, .name = "t"});
+                         for (int i = 0; i < 20; ++i) log_info("{} {}", task, i);
+                         kindred::internal::leave_task();
+                       }
+                     }};
   CHECK(process.wait() == 0);
   const auto records = log.collector.records_of_task(33);  // while the source has not ended
   REQUIRE(records.size() == 20);
-  for (int i = 0; i < 20; ++i) CHECK(records[static_cast<std::size_t>(i)].message == "33 " + std::to_string(i));
+  for (int i = 0; i < 20; ++i)
+    CHECK(records[static_cast<std::size_t>(i)].message == "33 " + std::to_string(i));
   CHECK(records[0].task_name == "t");
   CHECK(log.collector.records_of_task(99).empty());
 }
@@ -410,21 +431,23 @@ TEST_CASE("debug records of the flight recorder appear only where their task fai
   LogOptions options;
   options.flight_recorder = Level::debug;
   TestLog log{options};
-  LogProcess process{log, 0, [] {
-    for (const std::uint64_t task : {1U, 2U, 3U}) {
-      kindred::internal::enter_task({.task_id = task, .attempt = 1, .function_reference = 0, .name = {}});
-      log_trace("never {}", task);
-      log_debug("debug {}", task);
-      log_info("info {}", task);
-      kindred::internal::leave_task();
-    }
-  }};
+  LogProcess process{
+      log, 0, [] {
+        for (const std::uint64_t task : {1U, 2U, 3U}) {
+          kindred::internal::enter_task({.task_id = task, .attempt = 1, .function_reference = 0, .name = {}});
+          log_trace("never {}", task);
+          log_debug("debug {}", task);
+          log_info("info {}", task);
+          kindred::internal::leave_task();
+        }
+      }};
   CHECK(process.wait() == 0);
   log.collector.release_flight(2);
   CHECK(log.messages() == std::vector<std::string>{"info 1", "info 2", "info 3", "debug 2"});
   CHECK(log.logger.stats().held_back == 2);
   process.finish();
-  CHECK(log.messages() == std::vector<std::string>{"info 1", "info 2", "info 3", "debug 2", "debug 1", "debug 3"});
+  CHECK(log.messages() ==
+        std::vector<std::string>{"info 1", "info 2", "info 3", "debug 2", "debug 1", "debug 3"});
 }
 
 TEST_CASE("two executors in one process: each has its own log, and the free calls go to stderr") {
@@ -439,7 +462,8 @@ TEST_CASE("two executors in one process: each has its own log, and the free call
       if (second.messages() != std::vector<std::string>{"two"}) throw std::runtime_error("second");
     }
     log_info("to the first again");
-    if (first.messages() != std::vector<std::string>{"to the first", "one", "to the first again"}) throw std::runtime_error("first");
+    if (first.messages() != std::vector<std::string>{"to the first", "one", "to the first again"})
+      throw std::runtime_error("first");
   });
   CHECK_CONTAINS(text, "[info] to nobody\n");
   CHECK(!contains(text, "to the first"));
@@ -466,7 +490,8 @@ TEST_CASE("after shutdown a log call of the parent goes to stderr, from a bound 
   for (const char* const late : {"late 1", "late 2", "late 3", "late 4"}) CHECK_CONTAINS(text, late);
 }
 
-TEST_CASE("shutdown delivers what threads of the parent have committed, and the rest goes to stderr: nothing is lost between") {
+TEST_CASE(
+    "shutdown delivers what threads of the parent have committed, and the rest goes to stderr: nothing is lost between") {
   const auto text = stderr_of([] {
     std::atomic<bool> stop{false};
     std::atomic<std::uint64_t> called{0};
@@ -490,17 +515,20 @@ TEST_CASE("shutdown delivers what threads of the parent have committed, and the 
     while (called < after + 10) std::this_thread::yield();
     stop = true;
     for (auto& thread : threads) thread.join();
-    std::fprintf(stderr, "called %llu arrived %llu\n", static_cast<unsigned long long>(called), static_cast<unsigned long long>(arrived));
+    std::fprintf(stderr, "called %llu arrived %llu\n", static_cast<unsigned long long>(called),
+                 static_cast<unsigned long long>(arrived));
   });
   unsigned long long called = 0;
   unsigned long long arrived = 0;
-  REQUIRE(std::sscanf(text.c_str() + text.find("called "), "called %llu arrived %llu", &called, &arrived) == 2);
+  REQUIRE(std::sscanf(text.c_str() + text.find("called "), "called %llu arrived %llu", &called, &arrived) ==
+          2);
   const auto lines = static_cast<unsigned long long>(std::count(text.begin(), text.end(), '\n')) - 1;
   CHECK(lines > 0);
   CHECK(arrived + lines == called);
 }
 
-TEST_CASE("a hung sink does not hold up the end of the program: shutdown ends in time and says what is missing") {
+TEST_CASE(
+    "a hung sink does not hold up the end of the program: shutdown ends in time and says what is missing") {
   KINDRED_SKIP_UNDER_TSAN("a forked process that starts threads is ended");
   const auto text = stderr_of([] {
     std::mutex standing;
@@ -521,14 +549,16 @@ TEST_CASE("a hung sink does not hold up the end of the program: shutdown ends in
   CHECK_CONTAINS(text, "a sink took nothing until the deadline");
 }
 
-TEST_CASE("in a fork that is no worker the free calls go to stderr, and the executor's logger is refused with both contexts") {
+TEST_CASE(
+    "in a fork that is no worker the free calls go to stderr, and the executor's logger is refused with both contexts") {
   TestLog log;
   log.logger.info("parent");
   const Logger bound = log.logger.named("bound");
   const Outcome outcome = run_forked([&] {
     log_info("child says");
-    for (const auto& call : std::vector<std::function<void()>>{[&] { log.logger.info("x"); }, [&] { bound.warn("x"); }, [&] { log.logger.flush(); },
-                                                               [&] { static_cast<void>(log.logger.stats()); }}) {
+    for (const auto& call : std::vector<std::function<void()>>{
+             [&] { log.logger.info("x"); }, [&] { bound.warn("x"); }, [&] { log.logger.flush(); },
+             [&] { static_cast<void>(log.logger.stats()); }}) {
       try {
         call();
         throw 1;
@@ -549,16 +579,16 @@ TEST_CASE("in a fork that is no worker the free calls go to stderr, and the exec
 TEST_CASE("a task that forks does not write into its worker's lanes") {
   TestLog log;
   LogProcess process{log, 0, [] {
-    log_info("worker 1");
-    const pid_t child = ::fork();
-    if (child == 0) {
-      ::dup2(::open("/dev/null", 1), 2);
-      for (int i = 0; i < 100; ++i) log_info("child {}", i);
-      ::_exit(0);
-    }
-    ::waitpid(child, nullptr, 0);
-    log_info("worker 2");
-  }};
+                       log_info("worker 1");
+                       const pid_t child = ::fork();
+                       if (child == 0) {
+                         ::dup2(::open("/dev/null", 1), 2);
+                         for (int i = 0; i < 100; ++i) log_info("child {}", i);
+                         ::_exit(0);
+                       }
+                       ::waitpid(child, nullptr, 0);
+                       log_info("worker 2");
+                     }};
   const auto end = process.end();
   CHECK(!end.corrupt);
   CHECK(log.messages() == std::vector<std::string>{"worker 1", "worker 2"});
@@ -577,18 +607,18 @@ TEST_CASE("static destructors and the ends of threads can log") {
   KINDRED_SKIP_UNDER_TSAN("a forked process that starts threads is ended");
   TestLog log;
   LogProcess process{log, 0, [] {
-    static const LogsAtExit at_exit;
-    thread_local LogsAtThreadEnd at_end;
-    static_cast<void>(at_end);
-    log_info("from main");
-    std::thread{[] {
-      thread_local LogsAtThreadEnd also;
-      static_cast<void>(also);
-      log_info("from a thread");
-    }}.join();
-    std::fflush(nullptr);
-    std::exit(0);
-  }};
+                       static const LogsAtExit at_exit;
+                       thread_local LogsAtThreadEnd at_end;
+                       static_cast<void>(at_end);
+                       log_info("from main");
+                       std::thread{[] {
+                         thread_local LogsAtThreadEnd also;
+                         static_cast<void>(also);
+                         log_info("from a thread");
+                       }}.join();
+                       std::fflush(nullptr);
+                       std::exit(0);
+                     }};
   process.end();
   auto messages = log.messages();
   CHECK(std::count(messages.begin(), messages.end(), "from a thread's end") == 2);
@@ -599,18 +629,19 @@ TEST_CASE("static destructors and the ends of threads can log") {
 TEST_CASE("a signal handler can log, also when it interrupts a log call") {
   KINDRED_SKIP_UNDER_TSAN("signals come late, and its slowness fills the lane");
   TestLog log;
-  LogProcess process{log, 0, [] {
-    kindred::internal::enter_task({.task_id = 5, .attempt = 1, .function_reference = 0, .name = "busy"});
-    log_info("begun");
-    struct sigaction action{};
-    action.sa_handler = [](int) { kindred::log_from_signal(Level::warn, "tick"); };
-    ::sigaction(SIGALRM, &action, nullptr);
-    const itimerval often{{0, 200}, {0, 200}};
-    ::setitimer(ITIMER_REAL, &often, nullptr);
-    for (int i = 0; i < 100'000; ++i) log_info("{}", i);
-    const itimerval never{};
-    ::setitimer(ITIMER_REAL, &never, nullptr);
-  }};
+  LogProcess process{
+      log, 0, [] {
+        kindred::internal::enter_task({.task_id = 5, .attempt = 1, .function_reference = 0, .name = "busy"});
+        log_info("begun");
+        struct sigaction action{};
+        action.sa_handler = [](int) { kindred::log_from_signal(Level::warn, "tick"); };
+        ::sigaction(SIGALRM, &action, nullptr);
+        const itimerval often{{0, 200}, {0, 200}};
+        ::setitimer(ITIMER_REAL, &often, nullptr);
+        for (int i = 0; i < 100'000; ++i) log_info("{}", i);
+        const itimerval never{};
+        ::setitimer(ITIMER_REAL, &never, nullptr);
+      }};
   const auto end = process.end();
   CHECK(!end.corrupt);
   const auto records = log.records();
@@ -630,7 +661,8 @@ TEST_CASE("a signal handler can log, also when it interrupts a log call") {
   CHECK(ticks_seen > 0);
 }
 
-TEST_CASE("processes forked while threads of the parent log and take every lock of the logger start and log") {
+TEST_CASE(
+    "processes forked while threads of the parent log and take every lock of the logger start and log") {
   KINDRED_SKIP_UNDER_TSAN("a forked process that starts threads is ended");
   TestLog log;
   std::atomic<bool> stop{false};
@@ -646,7 +678,8 @@ TEST_CASE("processes forked while threads of the parent log and take every lock 
       }
     });
   }
-  // ASan's own list of threads is locked for ever in a fork, where another thread was just starting or ending one.
+  // ASan's own list of threads is locked for ever in a fork, where another thread was just starting or ending
+  // one.
 #ifdef __SANITIZE_ADDRESS__
   static constexpr bool starts_thread = false;
 #else
@@ -655,10 +688,10 @@ TEST_CASE("processes forked while threads of the parent log and take every lock 
   const int forks = long_run() ? 1000 : 60;
   for (int i = 0; i < forks; ++i) {
     LogProcess process{log, i, [] {
-      log_info("hello");
-      if (starts_thread) std::thread{[] { log_info("from a thread"); }}.join();
-      Logger{"named"}.info("named");
-    }};
+                         log_info("hello");
+                         if (starts_thread) std::thread{[] { log_info("from a thread"); }}.join();
+                         Logger{"named"}.info("named");
+                       }};
     CHECK(process.end().records == (starts_thread ? 3 : 2));
   }
   stop = true;
@@ -674,20 +707,23 @@ TEST_CASE("the collector of a log can be made and destroyed many times, and leav
     CHECK(log.messages() == std::vector<std::string>{std::to_string(i)});
   }
   for (int i = 0; i < 50; ++i) {
-    const auto life = std::make_shared<kindred::internal::ContextLife>(kindred::internal::ContextId::make(StartMethod::spawn));
+    const auto life = std::make_shared<kindred::internal::ContextLife>(
+        kindred::internal::ContextId::make(StartMethod::spawn));
     const kindred::internal::Collector unused{kindred::internal::LogTestAccess::key(), life, {}, {}};
   }
 }
 
 TEST_CASE("making a collector starts no thread") {
-  const auto life = std::make_shared<kindred::internal::ContextLife>(kindred::internal::ContextId::make(StartMethod::spawn));
+  const auto life = std::make_shared<kindred::internal::ContextLife>(
+      kindred::internal::ContextId::make(StartMethod::spawn));
   const ResourceAudit audit;
   const kindred::internal::Collector unused{kindred::internal::LogTestAccess::key(), life, {}, {}};
   CHECK(!contains(audit.difference(0ms), "thread"));
 }
 
 TEST_CASE("the environment's level counts where the program chose none") {
-  const auto with = [](const char* value, std::optional<Level> chosen, const std::function<void(TestLog&)>& check) {
+  const auto with = [](const char* value, std::optional<Level> chosen,
+                       const std::function<void(TestLog&)>& check) {
     const Outcome outcome = run_forked([&] {
       ::setenv("KINDRED_LOG_LEVEL", value, 1);
       LogOptions options;

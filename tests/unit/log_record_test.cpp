@@ -35,7 +35,13 @@ struct Made {
 
 template <class... Args>
 Made make(std::string_view format, const Args&... stored) {
-  const Site site{SiteFacts{.format = format, .file = "f.cpp", .function = "f", .types = StoredTypes<Args...>::view(), .level_name = {}, .line = 1, .level = Level::info}};
+  const Site site{SiteFacts{.format = format,
+                            .file = "f.cpp",
+                            .function = "f",
+                            .types = StoredTypes<Args...>::view(),
+                            .level_name = {},
+                            .line = 1,
+                            .level = Level::info}};
   Made made;
   TextBuffer text;
   REQUIRE(site.format(encode(stored...), text, made.fields));
@@ -71,9 +77,11 @@ TEST_CASE("a message is what fmt makes of the same format and arguments") {
   same_as_fmt("{:d} {:c} {:d}", 'a', 98, true);
   same_as_fmt("{} {}", std::numeric_limits<std::int64_t>::min(), std::numeric_limits<std::uint64_t>::max());
   same_as_fmt("{} {}", std::numeric_limits<std::int32_t>::min(), std::numeric_limits<std::uint32_t>::max());
-  same_as_fmt("{} {} {} {}", static_cast<signed char>(-5), static_cast<unsigned char>(5), static_cast<short>(-300), static_cast<unsigned short>(300));
+  same_as_fmt("{} {} {} {}", static_cast<signed char>(-5), static_cast<unsigned char>(5),
+              static_cast<short>(-300), static_cast<unsigned short>(300));
   same_as_fmt("{} {} {}", 1.0, 0.1F, -0.0);
-  same_as_fmt("{} {} {}", std::numeric_limits<double>::infinity(), -std::numeric_limits<double>::infinity(), std::numeric_limits<double>::max());
+  same_as_fmt("{} {} {}", std::numeric_limits<double>::infinity(), -std::numeric_limits<double>::infinity(),
+              std::numeric_limits<double>::max());
   same_as_fmt("{} {}", std::numeric_limits<double>::denorm_min(), std::numeric_limits<float>::max());
   same_as_fmt("{}", "literal");
   same_as_fmt("{} {}", static_cast<const void*>(nullptr), reinterpret_cast<const void*>(0xabcdefUL));
@@ -84,7 +92,13 @@ TEST_CASE("a message is what fmt makes of the same format and arguments") {
 
 TEST_CASE("a million random doubles are printed as fmt prints them") {
   std::mt19937_64 random{3};
-  const Site site{SiteFacts{.format = "{}", .file = {}, .function = {}, .types = StoredTypes<double>::view(), .level_name = {}, .line = 1, .level = Level::info}};
+  const Site site{SiteFacts{.format = "{}",
+                            .file = {},
+                            .function = {},
+                            .types = StoredTypes<double>::view(),
+                            .level_name = {},
+                            .line = 1,
+                            .level = Level::info}};
   TextBuffer text;
   std::vector<Field> fields;
   const int count = test::long_run() ? 1'000'000 : 50'000;
@@ -109,8 +123,9 @@ TEST_CASE("texts of every length from 0 to 100 are copied whole") {
 TEST_CASE("key-values become fields of their own type and take no part in the message") {
   const int id = 42;
   const std::string name = "ada";
-  const auto made = make("login of {}", as_stored(name), as_stored(kv("id", id)), as_stored(kv("ok", true)), as_stored(kv("name", name)),
-                         as_stored(kv("share", 0.5)), as_stored(kv("big", std::uint64_t{1} << 63U)), as_stored(kv("letter", 'x')));
+  const auto made = make("login of {}", as_stored(name), as_stored(kv("id", id)), as_stored(kv("ok", true)),
+                         as_stored(kv("name", name)), as_stored(kv("share", 0.5)),
+                         as_stored(kv("big", std::uint64_t{1} << 63U)), as_stored(kv("letter", 'x')));
   CHECK(made.message == "login of ada");
   REQUIRE(made.fields.size() == 6);
   CHECK(made.fields[0].key == "id");
@@ -152,7 +167,8 @@ TEST_CASE("fields that are too much for their room are cut or left out, never br
   }
 }
 
-TEST_CASE("formats that need their arguments as they are at the call are known as such when they are compiled") {
+TEST_CASE(
+    "formats that need their arguments as they are at the call are known as such when they are compiled") {
   static_assert(needs_the_caller("{:{}}"));
   static_assert(needs_the_caller("{:.{}f}"));
   static_assert(needs_the_caller("{:p}"));
@@ -161,7 +177,13 @@ TEST_CASE("formats that need their arguments as they are at the call are known a
 
 TEST_CASE("the same site is the same object, and survives a turn through its bytes") {
   std::vector<std::byte> bytes;
-  const SiteFacts facts{.format = "a {} b", .file = "/src/x.cpp", .function = "void f()", .types = {"\x03", 1}, .level_name = "audit", .line = 77, .level = Level::warn};
+  const SiteFacts facts{.format = "a {} b",
+                        .file = "/src/x.cpp",
+                        .function = "void f()",
+                        .types = {"\x03", 1},
+                        .level_name = "audit",
+                        .line = 77,
+                        .level = Level::warn};
   encode_site(bytes, facts);
   CHECK(bytes.size() % 8 == 0);
   const Site* const site = intern_site(bytes);
@@ -176,12 +198,19 @@ TEST_CASE("the same site is the same object, and survives a turn through its byt
 
 TEST_CASE("a site or a record that lies about itself is refused, and read within its bounds") {
   std::vector<std::byte> good;
-  encode_site(good, {.format = "{} {:>5} {}", .file = "f", .function = "g", .types = {"\x09\x03\x89", 3}, .level_name = {}, .line = 1, .level = Level::info});
+  encode_site(good, {.format = "{} {:>5} {}",
+                     .file = "f",
+                     .function = "g",
+                     .types = {"\x09\x03\x89", 3},
+                     .level_name = {},
+                     .line = 1,
+                     .level = Level::info});
   std::mt19937 random{9};
   std::size_t refused = 0;
   for (int i = 0; i < 5'000; ++i) {
     std::vector<std::byte> bad = good;
-    for (unsigned flips = 1 + random() % 4; flips > 0; --flips) bad[random() % bad.size()] = static_cast<std::byte>(random());
+    for (unsigned flips = 1 + random() % 4; flips > 0; --flips)
+      bad[random() % bad.size()] = static_cast<std::byte>(random());
     if (random() % 4 == 0) bad.resize(random() % bad.size());
     const Site* const site = intern_site(bad);
     if (site == nullptr) {

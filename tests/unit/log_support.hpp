@@ -37,13 +37,16 @@ namespace kindred::test {
 class SharedPages {
  public:
   explicit SharedPages(std::size_t bytes)
-      : bytes_{bytes}, address_{::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0)} {
+      : bytes_{bytes},
+        address_{::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0)} {
     REQUIRE(address_ != MAP_FAILED);
   }
   SharedPages(const SharedPages&) = delete;
   SharedPages& operator=(const SharedPages&) = delete;
   ~SharedPages() { ::munmap(address_, bytes_); }
-  [[nodiscard]] std::span<std::byte> bytes() const noexcept { return {static_cast<std::byte*>(address_), bytes_}; }
+  [[nodiscard]] std::span<std::byte> bytes() const noexcept {
+    return {static_cast<std::byte*>(address_), bytes_};
+  }
 
  private:
   std::size_t bytes_;
@@ -65,8 +68,7 @@ class Gate {
   }
   void pass() const {
     char letter;
-    while (::read(ends_[0], &letter, 1) < 0) {
-    }
+    while (::read(ends_[0], &letter, 1) < 0) {}
   }
 
  private:
@@ -76,8 +78,10 @@ class Gate {
 /// A log as an executor has one, with a sink that keeps every record.
 class TestLog {
  public:
-  explicit TestLog(LogOptions options = {}, kindred::internal::CollectorHooks hooks = {}, bool with_sink = true)
-      : life{std::make_shared<kindred::internal::ContextLife>(kindred::internal::ContextId::make(StartMethod::fork))},
+  explicit TestLog(LogOptions options = {}, kindred::internal::CollectorHooks hooks = {},
+                   bool with_sink = true)
+      : life{std::make_shared<kindred::internal::ContextLife>(
+            kindred::internal::ContextId::make(StartMethod::fork))},
         options_{options},
         collector{kindred::internal::LogTestAccess::key(), life, options, std::move(hooks)},
         logger{kindred::internal::LogTestAccess::key(), collector} {
@@ -110,7 +114,8 @@ class TestLog {
  private:
   LogOptions options_;
   mutable std::mutex lock_;
-  std::deque<LogRecord> records_;  // moves nothing when it grows: a sink that takes longer than `block_limit` costs records
+  std::deque<LogRecord>
+      records_;  // moves nothing when it grows: a sink that takes longer than `block_limit` costs records
 
  public:
   kindred::internal::Collector collector;
@@ -122,14 +127,19 @@ class LogProcess {
  public:
   LogProcess(TestLog& log, int worker, const std::function<void()>& body, std::uint32_t incarnation = 1)
       : log_{log}, pages_{std::make_shared<SharedPages>(kindred::internal::log_area_bytes(log.options()))} {
-    id_ = log.collector.add_source(pages_->bytes(), {.worker = worker, .incarnation = incarnation, .pid = 0}, pages_);
+    id_ = log.collector.add_source(pages_->bytes(), {.worker = worker, .incarnation = incarnation, .pid = 0},
+                                   pages_);
     const int bell = ::dup(log.collector.bell_fd());
     std::fflush(nullptr);  // what is buffered here would be written again by a child that leaves by exit
     pid_ = ::fork();
     REQUIRE(pid_ >= 0);
     if (pid_ == 0) {
-      kindred::internal::attach_log(pages_->bytes(), kindred::internal::Doorbell{kindred::internal::Descriptor{bell}},
-                           {.context = log.life->id, .worker = worker, .incarnation = incarnation, .pid = static_cast<std::uint32_t>(::getpid())});
+      kindred::internal::attach_log(pages_->bytes(),
+                                    kindred::internal::Doorbell{kindred::internal::Descriptor{bell}},
+                                    {.context = log.life->id,
+                                     .worker = worker,
+                                     .incarnation = incarnation,
+                                     .pid = static_cast<std::uint32_t>(::getpid())});
       body();
       ::_exit(0);
     }

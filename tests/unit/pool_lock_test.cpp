@@ -15,7 +15,8 @@ using kindred::internal::PoolLock;
 
 namespace {
 
-// Several threads count together. Who holds the lock lets others run meanwhile, now and then, so that the others have to sleep for it.
+// Several threads count together. Who holds the lock lets others run meanwhile, now and then, so that the
+// others have to sleep for it.
 void count_together(PoolLock& lock) {
   constexpr int threads = 4;
   constexpr int rounds = 20'000;
@@ -41,7 +42,8 @@ void count_together(PoolLock& lock) {
   CHECK(met == 0);
 }
 
-// A thread that waits for the lock gets it once it is given back, however long it has waited: one that nobody wakes hangs here.
+// A thread that waits for the lock gets it once it is given back, however long it has waited: one that nobody
+// wakes hangs here.
 void hand_to_sleeper(PoolLock& lock) {
   for (int round = 0; round < 300; ++round) {
     std::atomic<bool> waits{false};

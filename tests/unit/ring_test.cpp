@@ -1,4 +1,5 @@
-// The rings of calls and results by themselves: cursors that turn over, two threads, and producers that lie. Rows 27 and 29.
+// The rings of calls and results by themselves: cursors that turn over, two threads, and producers that lie.
+// Rows 27 and 29.
 #include <atomic>
 #include <cstdint>
 #include <cstdlib>
@@ -61,8 +62,10 @@ std::uint64_t drive(std::size_t bytes, std::uint64_t operations, unsigned seed) 
   for (std::uint64_t i = 0; i < operations; ++i) {
     if (random() % 2 == 0) {
       const std::size_t size = 8 + random() % (bytes / 4);
-      if (write(ring.writer, next, size)) inside.emplace_back(next++, round_to_ring(size));
-      else if (inside.empty() && held == 0 && round_to_ring(size) <= bytes / 2 && !ring.writer.drained()) ++wrong;
+      if (write(ring.writer, next, size))
+        inside.emplace_back(next++, round_to_ring(size));
+      else if (inside.empty() && held == 0 && round_to_ring(size) <= bytes / 2 && !ring.writer.drained())
+        ++wrong;
     } else {
       const auto message = ring.reader.next();
       if (message.empty() != inside.empty()) ++wrong;
@@ -87,20 +90,26 @@ std::uint64_t drive(std::size_t bytes, std::uint64_t operations, unsigned seed) 
 
 TEST_CASE("a ring keeps every message, once and in order, while its cursor turns over (row 27)") {
   const std::uint64_t operations = asked_for_long() ? 100'000'000 : 300'000;
-  const std::uint64_t wrong = drive<std::uint8_t>(128, operations, 1) + drive<std::uint16_t>(256, operations / 2, 2) + drive<std::uint16_t>(32768, operations / 2, 3) +
-                              drive<std::uint64_t>(4096, operations / 10, 4);
+  const std::uint64_t wrong =
+      drive<std::uint8_t>(128, operations, 1) + drive<std::uint16_t>(256, operations / 2, 2) +
+      drive<std::uint16_t>(32768, operations / 2, 3) + drive<std::uint64_t>(4096, operations / 10, 4);
   CHECK(wrong == 0);
-  kindred::test::scorecard(27, std::to_string(operations) + " operations with cursors of 8 bits, as many with 16: " + std::to_string(wrong) + " errors");
+  kindred::test::scorecard(
+      27, std::to_string(operations) +
+              " operations with cursors of 8 bits, as many with 16: " + std::to_string(wrong) + " errors");
 }
 
 TEST_CASE("one thread writes and another reads, and every message arrives whole") {
   const std::uint32_t messages = asked_for_long() ? 200'000 : 5'000;
-  Ring<std::uint16_t> ring{asked_for_long() ? 16384U : 1024U};  // who yields on a busy machine waits long: many messages a turn
+  Ring<std::uint16_t> ring{
+      asked_for_long() ? 16384U : 1024U};  // who yields on a busy machine waits long: many messages a turn
   std::thread producer{[&] {
     std::mt19937 random{5};
     for (std::uint32_t number = 0; number < messages;) {
-      if (write(ring.writer, number, 8 + random() % 60)) ++number;
-      else std::this_thread::yield();
+      if (write(ring.writer, number, 8 + random() % 60))
+        ++number;
+      else
+        std::this_thread::yield();
     }
   }};
   std::uint32_t next = 0;
@@ -153,7 +162,8 @@ TEST_CASE("a size or a cursor that lies is called corrupt, and nothing is read o
   int called_corrupt = 0;
   for (int round = 0; round < 20'000; ++round) {
     Ring<std::uint64_t> ring{128};
-    for (auto& word : ring.memory) word = (std::uint64_t{random()} << 32U) | (random() % 4 == 0 ? random() : (random() % 24) * 8);
+    for (auto& word : ring.memory)
+      word = (std::uint64_t{random()} << 32U) | (random() % 4 == 0 ? random() : (random() % 24) * 8);
     const std::uint64_t claimed = random() % 3 == 0 ? random() : random() % 17 * 8;
     ring.cursors.published.store(claimed);
     std::uint64_t handed_out = 0;
@@ -178,7 +188,8 @@ TEST_CASE("a consumer that lies about how far it has come makes no room (row 25)
   Ring<std::uint64_t> ring{64};
   CHECK(write(ring.writer, 1, 32));
   CHECK(write(ring.writer, 2, 32));
-  for (const std::uint64_t lie : {std::uint64_t{65}, std::uint64_t{1000}, ~std::uint64_t{0}, std::uint64_t{1} << 63U}) {
+  for (const std::uint64_t lie :
+       {std::uint64_t{65}, std::uint64_t{1000}, ~std::uint64_t{0}, std::uint64_t{1} << 63U}) {
     ring.cursors.consumed.store(lie);
     CHECK_FALSE(write(ring.writer, 3, 8));
   }

@@ -13,9 +13,12 @@ using namespace kindred::test::shared;
 
 namespace {
 
-struct Point { double x, y, z; };
+struct Point {
+  double x, y, z;
+};
 
-// What a worker returns: its bytes in common memory, its descriptors over a socket in a real pool; here the parent takes them from the worker's /proc.
+// What a worker returns: its bytes in common memory, its descriptors over a socket in a real pool; here the
+// parent takes them from the worker's /proc.
 struct Returned {
   std::array<std::byte, 256> bytes;
   std::size_t size;
@@ -29,7 +32,8 @@ void give_back(Common<Returned>& back, kindred::internal::ContextId context, con
   const Message message = pack(context, handle);
   std::copy(message.bytes.begin(), message.bytes.end(), back->bytes.begin());
   back->size = message.bytes.size();
-  for (const auto& memory : message.memories) back->descriptors[static_cast<std::size_t>(back->count++)] = memory->fd();
+  for (const auto& memory : message.memories)
+    back->descriptors[static_cast<std::size_t>(back->count++)] = memory->fd();
   back->ready = 1;
   until([&] { return back->ready == 2; });
 }
@@ -39,7 +43,8 @@ Message take_back(Common<Returned>& back, pid_t worker) {
   Message message;
   message.bytes.assign(back->bytes.begin(), back->bytes.begin() + static_cast<std::ptrdiff_t>(back->size));
   for (int i = 0; i < back->count; ++i) {
-    const auto path = "/proc/" + std::to_string(worker) + "/fd/" + std::to_string(back->descriptors[static_cast<std::size_t>(i)]);
+    const auto path = "/proc/" + std::to_string(worker) + "/fd/" +
+                      std::to_string(back->descriptors[static_cast<std::size_t>(i)]);
     const int fd = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
     const int read_only = fd >= 0 ? fd : ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
     message.memories.push_back(std::make_shared<kindred::internal::SharedMemory>(
@@ -56,13 +61,16 @@ TEST_CASE("a SharedArray is read in place by a worker, and only its maker may wr
   auto array = pool.registry.make_array<Point>(1000);
   CHECK(array.writable());
   CHECK(array[999].z == 0);
-  for (std::size_t i = 0; i < array.size(); ++i) array.mutable_span()[i] = {1.0 * static_cast<double>(i), 0, 1};
+  for (std::size_t i = 0; i < array.size(); ++i)
+    array.mutable_span()[i] = {1.0 * static_cast<double>(i), 0, 1};
   const Message message = pack(pool.id, array);
   Common<std::atomic<int>> stage;
   Worker worker{pool, [&] {
                   const auto mine = unpack<SharedArray<Point>>(pool.id, message);
                   const auto again = unpack<SharedArray<Point>>(pool.id, message);
-                  if (!(mine == again) || mine.size() != 1000 || mine[500].x != 500 || mine.span().size_bytes() != 24'000) ::_exit(3);
+                  if (!(mine == again) || mine.size() != 1000 || mine[500].x != 500 ||
+                      mine.span().size_bytes() != 24'000)
+                    ::_exit(3);
                   if (mine.writable()) ::_exit(4);
                   try {
                     static_cast<void>(mine.mutable_span());
@@ -144,7 +152,9 @@ TEST_CASE("a worker keeps an array mapped while calls follow each other, and let
   const auto mappings = [] {
     std::size_t count = 0;
     const std::string maps = read_file("/proc/self/maps");
-    for (auto at = maps.find("/memfd:kindred-array"); at != std::string::npos; at = maps.find("/memfd:kindred-array", at + 1)) ++count;
+    for (auto at = maps.find("/memfd:kindred-array"); at != std::string::npos;
+         at = maps.find("/memfd:kindred-array", at + 1))
+      ++count;
     return count;
   };
   Pool pool;
@@ -157,7 +167,8 @@ TEST_CASE("a worker keeps an array mapped while calls follow each other, and let
                   const int* first = unpack<SharedArray<int>>(pool.id, messages[0]).data();
                   counts[1] = mappings();
                   counts[2] = unpack<SharedArray<int>>(pool.id, messages[0]).data() == first ? 1 : 0;
-                  for (const auto& message : messages) static_cast<void>(unpack<SharedArray<int>>(pool.id, message));
+                  for (const auto& message : messages)
+                    static_cast<void>(unpack<SharedArray<int>>(pool.id, message));
                   counts[3] = mappings();
                   const auto held = unpack<SharedArray<int>>(pool.id, messages[1]);
                   kindred::internal::release_idle_arrays();
@@ -196,7 +207,8 @@ TEST_CASE("what a worker says of an array is checked by the parent") {
   using namespace kindred::internal;
   Pool pool;
   const auto memory = std::make_shared<SharedMemory>(SharedMemory::create("test", 4096));
-  const auto message = [&](std::uint64_t context, std::uint64_t id, std::uint64_t size, std::uint32_t each, std::uint32_t attachment) {
+  const auto message = [&](std::uint64_t context, std::uint64_t id, std::uint64_t size, std::uint32_t each,
+                           std::uint32_t attachment) {
     Message made;
     Encoder encoder{pool.id, {}, &grow_vector, &made.bytes};
     encoder.write_value(context);
@@ -212,12 +224,16 @@ TEST_CASE("what a worker says of an array is checked by the parent") {
   const std::uint64_t theirs = (std::uint64_t{2} << 32U) | 1;
   const auto take = [&](const Message& made) { return unpack<SharedArray<int>>(pool.id, made); };
   CHECK(take(message(context, theirs, 1024, 4, 0)).size() == 1024);
-  CHECK_THROWS_CONTAINS(take(message(context, theirs, 1025, 4, 0)), DecodeError, "4100 bytes came with a memory of 4096");
-  CHECK_THROWS_CONTAINS(take(message(context, theirs, ~std::uint64_t{0} / 4 + 2, 4, 0)), DecodeError, "elements");
-  CHECK_THROWS_CONTAINS(take(message(context, theirs, 10, 8, 0)), DecodeError, "8 bytes where 4 are expected");
+  CHECK_THROWS_CONTAINS(take(message(context, theirs, 1025, 4, 0)), DecodeError,
+                        "4100 bytes came with a memory of 4096");
+  CHECK_THROWS_CONTAINS(take(message(context, theirs, ~std::uint64_t{0} / 4 + 2, 4, 0)), DecodeError,
+                        "elements");
+  CHECK_THROWS_CONTAINS(take(message(context, theirs, 10, 8, 0)), DecodeError,
+                        "8 bytes where 4 are expected");
   CHECK_THROWS_CONTAINS(take(message(context, theirs, 10, 4, 7)), DecodeError, "did not come");
   CHECK_THROWS_CONTAINS(take(message(context + 4, theirs, 10, 4, 0)), DecodeError, "holds no SharedArray");
-  // Its own array under the id of the parent's is refused by size; of the same size, it is the parent's that is had.
+  // Its own array under the id of the parent's is refused by size; of the same size, it is the parent's that
+  // is had.
   const auto mine = pool.registry.make_array<int>(10);
   Message own = pack(pool.id, mine);
   std::uint64_t id = 0;

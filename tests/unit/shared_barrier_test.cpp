@@ -20,7 +20,8 @@ TEST_CASE("a Barrier opens when all have arrived, phase after phase") {
     return true;
   };
   std::vector<Worker> workers;
-  for (int i = 0; i < 3; ++i) workers.emplace_back(pool, [&] { ::_exit(take_part(unpack<Barrier>(pool.id, message)) ? 0 : 3); });
+  for (int i = 0; i < 3; ++i)
+    workers.emplace_back(pool, [&] { ::_exit(take_part(unpack<Barrier>(pool.id, message)) ? 0 : 3); });
   // Their ends break it, but only after all have gone through the last phase.
   CHECK(take_part(barrier));
   for (auto& worker : workers) CHECK(worker.reap() == 0);
@@ -54,7 +55,8 @@ TEST_CASE("an arrival whose time is over has never been") {
   barrier.arrive_and_wait();
 }
 
-TEST_CASE("a worker that dies with a Barrier breaks it for those who wait and those who come, by name, until it is reset") {
+TEST_CASE(
+    "a worker that dies with a Barrier breaks it for those who wait and those who come, by name, until it is reset") {
   Pool pool;
   const Barrier barrier = pool.registry.make_barrier(3);
   const Message message = pack(pool.id, barrier);
@@ -145,7 +147,8 @@ TEST_CASE("nobody waits for ever at a Barrier whose participant stops at any ins
     std::atomic<int> outcome{0};
     std::unique_ptr<Sleeper> sleeper;
     const bool within = kill_after_steps(
-        pool, steps, [&] { return unpack<Barrier>(pool.id, message); }, [](const Barrier& mine) { mine.arrive_and_wait(); },
+        pool, steps, [&] { return unpack<Barrier>(pool.id, message); },
+        [](const Barrier& mine) { mine.arrive_and_wait(); },
         [&] {
           sleeper = std::make_unique<Sleeper>([&] {
             try {

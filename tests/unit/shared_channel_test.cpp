@@ -26,7 +26,8 @@ TEST_CASE("a Channel gives what was sent, in order, once, and ends when it is cl
   const Message message = pack(pool.id, channel);
   Worker sender{pool, [&] {
                   const auto mine = unpack<Channel<Job>>(pool.id, message);
-                  for (int i = 0; i < 1000; ++i) mine.send({i, std::string(static_cast<std::size_t>(i % 300), 'x'), {1.0 * i, 2.0}});
+                  for (int i = 0; i < 1000; ++i)
+                    mine.send({i, std::string(static_cast<std::size_t>(i % 300), 'x'), {1.0 * i, 2.0}});
                   mine.close();
                 }};
   int next = 0;
@@ -90,11 +91,15 @@ TEST_CASE("a Channel's elements of all sizes wrap round its room, and one that i
   CHECK(sent.empty());
   CHECK(channel.try_send(largest));
   CHECK(channel.receive() == largest);
-  CHECK_THROWS_CONTAINS(channel.send(std::string(5000, 'x')), UsageError, "does not fit into a Channel with room for 4088");
+  CHECK_THROWS_CONTAINS(channel.send(std::string(5000, 'x')), UsageError,
+                        "does not fit into a Channel with room for 4088");
 }
 
 TEST_CASE("a trivially copyable element always finds room for as many as the capacity") {
-  struct Sample { double x, y; char tag; };
+  struct Sample {
+    double x, y;
+    char tag;
+  };
   Pool pool;
   const auto channel = pool.registry.make_channel<Sample>(5000);
   for (int i = 0; i < 5000; ++i) REQUIRE(channel.try_send({1.0 * i, 2, 'a'}));
@@ -107,7 +112,9 @@ TEST_CASE("many senders and receivers in many processes lose and double nothing"
   const auto channel = pool.registry.make_channel<long>(16);
   const Message message = pack(pool.id, channel);
   constexpr long each = 4000;
-  struct Shared { std::atomic<long> sum, count; };
+  struct Shared {
+    std::atomic<long> sum, count;
+  };
   Common<Shared> common;
   std::vector<Worker> workers;
   for (long sender = 0; sender < 3; ++sender) {
@@ -134,8 +141,9 @@ TEST_CASE("many senders and receivers in many processes lose and double nothing"
 }
 
 TEST_CASE("nothing sent is lost or doubled whichever sender or receiver is killed whenever") {
-  // Every process notes a number before it sends it and after, and when it has received it; so a number is missing or double only as far as a kill
-  // explains: sent or not where its sender died in `send`, gone where its receiver died in `receive`.
+  // Every process notes a number before it sends it and after, and when it has received it; so a number is
+  // missing or double only as far as a kill explains: sent or not where its sender died in `send`, gone where
+  // its receiver died in `receive`.
   constexpr std::size_t most = 2'000'000;
   struct Shared {
     std::atomic<std::uint32_t> next;
@@ -198,7 +206,8 @@ TEST_CASE("nothing sent is lost or doubled whichever sender or receiver is kille
     if (common->sent[number] == 0 && common->begun[number] != 0) ++unfinished;
     if (common->begun[number] == 0) CHECK(common->received[number] == 0);
   }
-  MESSAGE("elements: ", common->next.load(), ", kills: ", kills, ", died with their receiver: ", lost, ", died in send: ", unfinished);
+  MESSAGE("elements: ", common->next.load(), ", kills: ", kills, ", died with their receiver: ", lost,
+          ", died in send: ", unfinished);
   CHECK(doubled == 0);
   CHECK(lost <= killed_receivers);
   CHECK(unfinished <= killed_senders);
@@ -216,7 +225,8 @@ TEST_CASE("a sender that stops at any instruction has sent its element or has no
     std::unique_ptr<Sleeper> sleeper;
     std::optional<std::string> first;
     const bool within = kill_after_steps(
-        pool, steps, [&] { return unpack<Channel<std::string>>(pool.id, message); }, [](const Channel<std::string>& mine) { mine.send("whole"); },
+        pool, steps, [&] { return unpack<Channel<std::string>>(pool.id, message); },
+        [](const Channel<std::string>& mine) { mine.send("whole"); },
         [&] { sleeper = std::make_unique<Sleeper>([&] { first = channel.receive(); }); });
     channel.send("after");
     sleeper->join();
@@ -251,10 +261,12 @@ TEST_CASE("a receiver that stops at any instruction has received its element or 
     const bool within = kill_after_steps(
         pool, steps, [&] { return unpack<Channel<std::string>>(pool.id, message); },
         [](const Channel<std::string>& mine) { static_cast<void>(mine.receive()); },
-        [&] { sleeper = std::make_unique<Sleeper>([&] {
+        [&] {
+          sleeper = std::make_unique<Sleeper>([&] {
             channel.send("third");
             third_sent = true;
-          }); });
+          });
+        });
     auto next = channel.receive();
     REQUIRE(next);
     if (*next == "first") {
@@ -275,11 +287,16 @@ TEST_CASE("a receiver that stops at any instruction has received its element or 
 }
 
 TEST_CASE("handles do not travel through a Channel, not even within a struct") {
-  struct Holder { Counter counter; int number; };
+  struct Holder {
+    Counter counter;
+    int number;
+  };
   Pool pool;
   const auto channel = pool.registry.make_channel<Holder>(2);
-  CHECK_THROWS_CONTAINS(channel.send({pool.registry.make_counter(1), 2}), UsageError, "a Counter was sent through a Channel");
+  CHECK_THROWS_CONTAINS(channel.send({pool.registry.make_counter(1), 2}), UsageError,
+                        "a Counter was sent through a Channel");
   const auto arrays = pool.registry.make_channel<SharedArray<int>>(2);
-  CHECK_THROWS_CONTAINS(arrays.send(pool.registry.make_array<int>(2)), UsageError, "a SharedArray was sent through a Channel");
+  CHECK_THROWS_CONTAINS(arrays.send(pool.registry.make_array<int>(2)), UsageError,
+                        "a SharedArray was sent through a Channel");
   CHECK(channel.empty());
 }

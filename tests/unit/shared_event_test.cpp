@@ -55,10 +55,12 @@ TEST_CASE("a sleeper is released although the one that sets the Event stops at a
     std::unique_ptr<Sleeper> sleeper;
     const bool within = kill_after_steps(
         pool, steps, [&] { return unpack<Event>(pool.id, message); }, [](const Event& mine) { mine.set(); },
-        [&] { sleeper = std::make_unique<Sleeper>([&] {
+        [&] {
+          sleeper = std::make_unique<Sleeper>([&] {
             event.wait();
             released = true;
-          }); });
+          });
+        });
     const bool set = event.is_set();
     set_once = set_once || set;
     if (!set) event.set();

@@ -13,7 +13,9 @@ TEST_CASE("a Mutex lets one thread of all processes in at a time") {
   Pool pool;
   const Mutex mutex = pool.registry.make_mutex();
   const Message message = pack(pool.id, mutex);
-  struct Shared { long plain; };  // no atomic: only the mutex protects it
+  struct Shared {
+    long plain;
+  };  // no atomic: only the mutex protects it
   Common<Shared> common;
   constexpr int rounds = 20'000;
   const auto work = [&](const Mutex& lock) {
@@ -61,7 +63,8 @@ TEST_CASE("the standard's guards work on a Mutex, and its waits end in time") {
   CHECK(timed.owns_lock());
 }
 
-TEST_CASE("what a killed worker had locked is free again, and every owner is told until it is made consistent") {
+TEST_CASE(
+    "what a killed worker had locked is free again, and every owner is told until it is made consistent") {
   Pool pool;
   const Mutex mutex = pool.registry.make_mutex();
   Worker holder{pool, [&, message = pack(pool.id, mutex)] {
@@ -104,7 +107,9 @@ TEST_CASE("workers killed at random moments neither block a Mutex nor tear what 
   Pool pool;
   const Mutex mutex = pool.registry.make_mutex();
   const Message message = pack(pool.id, mutex);
-  struct Shared { std::atomic<long> left, right, turns; };
+  struct Shared {
+    std::atomic<long> left, right, turns;
+  };
   Common<Shared> common;
   const auto worker = [&] {
     return Worker{pool, [&] {
@@ -127,7 +132,9 @@ TEST_CASE("workers killed at random moments neither block a Mutex nor tear what 
   std::mt19937 random{12345};
   for (int kill = 0; kill < 150; ++kill) {
     const long seen = common->turns;
-    until([&] { return common->turns > seen + static_cast<long>(random() % 50); });  // they go on, whoever died before
+    until([&] {
+      return common->turns > seen + static_cast<long>(random() % 50);
+    });  // they go on, whoever died before
     workers.erase(workers.begin());
     workers.push_back(worker());
   }
@@ -262,7 +269,8 @@ TEST_CASE("a Mutex refuses what a thread must not do, and says why") {
   CHECK(other.end() == 0);
   mutex.unlock();
   mutex.lock();
-  CHECK(run_forked([&] { mutex.unlock(); }).code == 0);  // a guard's end in a fork of the user's own: it is still ours
+  CHECK(run_forked([&] { mutex.unlock(); }).code ==
+        0);  // a guard's end in a fork of the user's own: it is still ours
   CHECK_FALSE(std::async(std::launch::async, [&] { return mutex.try_lock(); }).get());
   mutex.unlock();
   CHECK_THROWS_CONTAINS(Mutex{}.lock(), UsageError, "empty handle");

@@ -1,7 +1,7 @@
 #pragma once
 
-// Processes that stand in for an executor's workers, so that shared objects are tested without a pool: forked from the test, with a number of
-// their own, and given their handles as a message.
+// Processes that stand in for an executor's workers, so that shared objects are tested without a pool: forked
+// from the test, with a number of their own, and given their handles as a message.
 
 #include <array>
 #include <atomic>
@@ -38,7 +38,10 @@ using namespace std::chrono_literals;
 
 /// What an executor would own.
 struct Pool {
-  explicit Pool(StartMethod method = StartMethod::spawn) : id{kindred::internal::ContextId::make(method)}, life{std::make_shared<kindred::internal::ContextLife>(id)}, registry{life} {}
+  explicit Pool(StartMethod method = StartMethod::spawn)
+      : id{kindred::internal::ContextId::make(method)},
+        life{std::make_shared<kindred::internal::ContextLife>(id)},
+        registry{life} {}
   ~Pool() { life->open = false; }
 
   kindred::internal::ContextId id;
@@ -74,12 +77,17 @@ class Reader {
  public:
   Reader(kindred::internal::ContextId context, const Message& message) : bytes_{message.bytes} {
     for (const auto& memory : message.memories) {
-      adopted_.push_back(memory == nullptr ? nullptr : std::make_shared<kindred::internal::SharedMemory>(kindred::internal::SharedMemory::adopt(kindred::internal::duplicate(memory->fd()), 1)));
+      adopted_.push_back(memory == nullptr ? nullptr
+                                           : std::make_shared<kindred::internal::SharedMemory>(
+                                                 kindred::internal::SharedMemory::adopt(
+                                                     kindred::internal::duplicate(memory->fd()), 1)));
     }
     decoder_ = std::make_unique<kindred::internal::Decoder>(context, bytes_, &adopted_);
   }
   template <class Handle>
-  [[nodiscard]] Handle next() { return kindred::internal::CodecTraits<Handle>::decode(*decoder_); }
+  [[nodiscard]] Handle next() {
+    return kindred::internal::CodecTraits<Handle>::decode(*decoder_);
+  }
 
  private:
   std::vector<std::byte> bytes_;
@@ -96,7 +104,9 @@ template <class Handle>
 template <class T>
 class Common {
  public:
-  Common() : value_{static_cast<T*>(::mmap(nullptr, sizeof(T), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0))} {}
+  Common()
+      : value_{static_cast<T*>(
+            ::mmap(nullptr, sizeof(T), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0))} {}
   ~Common() { ::munmap(value_, sizeof(T)); }
   Common(const Common&) = delete;
   Common& operator=(const Common&) = delete;
@@ -117,7 +127,8 @@ void until(const Condition& condition) {
   }
 }
 
-/// A worker: a fork that runs `body` and exits with 0, with 99 where it throws. Its end is told to the pool once, as the executor does.
+/// A worker: a fork that runs `body` and exits with 0, with 99 where it throws. Its end is told to the pool
+/// once, as the executor does.
 class Worker {
  public:
   enum class Traced { no, yes };
@@ -141,7 +152,8 @@ class Worker {
     std::fflush(nullptr);
     ::_exit(code);
   }
-  Worker(Worker&& other) noexcept : pool_{other.pool_}, owner_{other.owner_}, pid_{std::exchange(other.pid_, -1)} {}
+  Worker(Worker&& other) noexcept
+      : pool_{other.pool_}, owner_{other.owner_}, pid_{std::exchange(other.pid_, -1)} {}
   Worker& operator=(Worker&& other) noexcept {
     if (pid_ > 0) kill();
     pool_ = other.pool_;
@@ -168,12 +180,12 @@ class Worker {
   /// The two halves of `end`, for who looks at what is between.
   int reap() {
     int status = 0;
-    while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
-    }
+    while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {}
     return status;
   }
   void tell() {
-    pool_->registry.owner_died(owner_, static_cast<std::int32_t>(owner_) - 2, static_cast<std::uint32_t>(pid_));
+    pool_->registry.owner_died(owner_, static_cast<std::int32_t>(owner_) - 2,
+                               static_cast<std::uint32_t>(pid_));
     pid_ = -1;
   }
 
@@ -206,7 +218,9 @@ class Sleeper {
     until_asleep(id.load());
   }
   void join() { thread_.join(); }
-  ~Sleeper() { if (thread_.joinable()) thread_.join(); }
+  ~Sleeper() {
+    if (thread_.joinable()) thread_.join();
+  }
   Sleeper(const Sleeper&) = delete;
   Sleeper& operator=(const Sleeper&) = delete;
 
@@ -214,10 +228,11 @@ class Sleeper {
   std::thread thread_;
 };
 
-/// Kills a worker after `steps` instructions of `operation`, which begins when it stops itself; `meanwhile` happens just before. Returns
-/// whether it was still within.
+/// Kills a worker after `steps` instructions of `operation`, which begins when it stops itself; `meanwhile`
+/// happens just before. Returns whether it was still within.
 template <class Prepare, class Operation, class Meanwhile>
-bool kill_after_steps(Pool& pool, long steps, const Prepare& prepare, const Operation& operation, const Meanwhile& meanwhile) {
+bool kill_after_steps(Pool& pool, long steps, const Prepare& prepare, const Operation& operation,
+                      const Meanwhile& meanwhile) {
   Worker worker{pool,
                 [&] {
                   auto prepared = prepare();
@@ -228,18 +243,19 @@ bool kill_after_steps(Pool& pool, long steps, const Prepare& prepare, const Oper
                 Worker::Traced::yes};
   const auto next_stop = [&] {
     int status = 0;
-    while (::waitpid(worker.pid(), &status, 0) < 0 && errno == EINTR) {
-    }
+    while (::waitpid(worker.pid(), &status, 0) < 0 && errno == EINTR) {}
     return status;
   };
   int status = next_stop();
-  if (!WIFSTOPPED(status) || WSTOPSIG(status) != SIGSTOP) throw std::runtime_error{"the traced worker did not stop: status " + std::to_string(status)};
+  if (!WIFSTOPPED(status) || WSTOPSIG(status) != SIGSTOP)
+    throw std::runtime_error{"the traced worker did not stop: status " + std::to_string(status)};
   meanwhile();
   bool within = true;
   for (long i = 0; i < steps && within; ++i) {
     ::ptrace(PTRACE_SINGLESTEP, worker.pid(), nullptr, nullptr);
     status = next_stop();
-    if (!WIFSTOPPED(status)) throw std::runtime_error{"the traced worker ended: status " + std::to_string(status)};
+    if (!WIFSTOPPED(status))
+      throw std::runtime_error{"the traced worker ended: status " + std::to_string(status)};
     within = WSTOPSIG(status) != SIGUSR1;
   }
   worker.kill();

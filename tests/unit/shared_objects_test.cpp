@@ -16,14 +16,26 @@ namespace {
 // All kinds at once, for what they have in common.
 struct AllKinds {
   explicit AllKinds(Pool& pool)
-      : mutex{pool.registry.make_mutex()}, semaphore{pool.registry.make_semaphore(2)}, event{pool.registry.make_event()},
-        barrier{pool.registry.make_barrier(2)}, counter{pool.registry.make_counter(7)}, channel{pool.registry.make_channel<int>(4)},
+      : mutex{pool.registry.make_mutex()},
+        semaphore{pool.registry.make_semaphore(2)},
+        event{pool.registry.make_event()},
+        barrier{pool.registry.make_barrier(2)},
+        counter{pool.registry.make_counter(7)},
+        channel{pool.registry.make_channel<int>(4)},
         array{pool.registry.make_array<int>(10)} {}
-  AllKinds(kindred::internal::ContextId context, const Message& message) : AllKinds{Reader{context, message}} {}
+  AllKinds(kindred::internal::ContextId context, const Message& message)
+      : AllKinds{Reader{context, message}} {}
   explicit AllKinds(Reader&& reader)
-      : mutex{reader.next<Mutex>()}, semaphore{reader.next<Semaphore>()}, event{reader.next<Event>()}, barrier{reader.next<Barrier>()},
-        counter{reader.next<Counter>()}, channel{reader.next<Channel<int>>()}, array{reader.next<SharedArray<int>>()} {}
-  [[nodiscard]] Message packed(kindred::internal::ContextId context) const { return pack(context, mutex, semaphore, event, barrier, counter, channel, array); }
+      : mutex{reader.next<Mutex>()},
+        semaphore{reader.next<Semaphore>()},
+        event{reader.next<Event>()},
+        barrier{reader.next<Barrier>()},
+        counter{reader.next<Counter>()},
+        channel{reader.next<Channel<int>>()},
+        array{reader.next<SharedArray<int>>()} {}
+  [[nodiscard]] Message packed(kindred::internal::ContextId context) const {
+    return pack(context, mutex, semaphore, event, barrier, counter, channel, array);
+  }
 
   Mutex mutex;
   Semaphore semaphore;
@@ -54,7 +66,8 @@ const std::map<std::string, std::function<void(const AllKinds&)>> uses{
     {"Channel", [](const AllKinds& all) { static_cast<void>(all.channel.try_receive()); }}};
 
 std::ptrdiff_t open_descriptors() {
-  return std::distance(std::filesystem::directory_iterator{"/proc/self/fd"}, std::filesystem::directory_iterator{});
+  return std::distance(std::filesystem::directory_iterator{"/proc/self/fd"},
+                       std::filesystem::directory_iterator{});
 }
 
 // The object behind a handle, for what only its insides show.
@@ -77,8 +90,10 @@ TEST_CASE("every shared object works in the workers it is passed to, and comes b
                   const auto before = open_descriptors();
                   const AllKinds mine{pool.id, message};
                   const AllKinds again{pool.id, message};
-                  if (open_descriptors() > before + 1) ::_exit(5);  // the array's may be sent on, the objects' may not
-                  if (!(mine.mutex == again.mutex) || !(mine.channel == again.channel)) ::_exit(3);  // the same objects
+                  if (open_descriptors() > before + 1)
+                    ::_exit(5);  // the array's may be sent on, the objects' may not
+                  if (!(mine.mutex == again.mutex) || !(mine.channel == again.channel))
+                    ::_exit(3);  // the same objects
                   const std::scoped_lock guard{mine.mutex};
                   mine.semaphore.acquire();
                   mine.semaphore.release();
@@ -143,7 +158,8 @@ TEST_CASE("a worker that serves another executor cannot use an inherited handle"
   for (const auto& [kind, use] : uses) {
     Worker worker{other, [&] {
                     const auto text = text_of<UsageError>([&] { use(all); });
-                    const bool both = contains(text, to_string(pool.id)) && contains(text, to_string(other.id));
+                    const bool both =
+                        contains(text, to_string(pool.id)) && contains(text, to_string(other.id));
                     ::_exit(both ? 0 : 3);
                   }};
     CHECK(worker.end() == 0);
@@ -183,7 +199,10 @@ TEST_CASE("the end of a pool ends every wait in the parent") {
     waiters.emplace_back([&begun, &refused, action] {
       ++begun;
       const auto text = text_of<UsageError>(action);
-      if (contains(text, "pool has ended") || contains(text, "has been destroyed")) ++refused; else std::fprintf(stderr, "%s\n", text.c_str());
+      if (contains(text, "pool has ended") || contains(text, "has been destroyed"))
+        ++refused;
+      else
+        std::fprintf(stderr, "%s\n", text.c_str());
     });
   };
   wait([&] { all.mutex.lock(); });
@@ -195,7 +214,10 @@ TEST_CASE("the end of a pool ends every wait in the parent") {
   until([&] { return begun == 6; });
   SUBCASE("by its destructor") { pool.reset(); }
   SUBCASE("because it broke") { pool->registry.close(); }
-  SUBCASE("at once") { pool->life->open = false; pool.reset(); }
+  SUBCASE("at once") {
+    pool->life->open = false;
+    pool.reset();
+  }
   for (auto& waiter : waiters) waiter.join();
   CHECK(refused == 6);
   all.mutex.unlock();  // a guard's end is always allowed
@@ -283,12 +305,16 @@ TEST_CASE("a message that names no object of the context is refused") {
   Pool other;
   const AllKinds all{pool};
   Message message = pack(pool.id, all.mutex);
-  CHECK_THROWS_CONTAINS(static_cast<void>(unpack<Event>(pool.id, message)), kindred::internal::DecodeError, "Event");
-  CHECK_THROWS_CONTAINS(static_cast<void>(unpack<Mutex>(other.id, message)), kindred::internal::DecodeError, to_string(other.id));
+  CHECK_THROWS_CONTAINS(static_cast<void>(unpack<Event>(pool.id, message)), kindred::internal::DecodeError,
+                        "Event");
+  CHECK_THROWS_CONTAINS(static_cast<void>(unpack<Mutex>(other.id, message)), kindred::internal::DecodeError,
+                        to_string(other.id));
   message.bytes[8] = std::byte{77};  // the id
-  CHECK_THROWS_CONTAINS(static_cast<void>(unpack<Mutex>(pool.id, message)), kindred::internal::DecodeError, "object 77");
+  CHECK_THROWS_CONTAINS(static_cast<void>(unpack<Mutex>(pool.id, message)), kindred::internal::DecodeError,
+                        "object 77");
   message.bytes.resize(12);
-  CHECK_THROWS_CONTAINS(static_cast<void>(unpack<Mutex>(pool.id, message)), kindred::internal::DecodeError, "ends early");
+  CHECK_THROWS_CONTAINS(static_cast<void>(unpack<Mutex>(pool.id, message)), kindred::internal::DecodeError,
+                        "ends early");
 }
 
 TEST_CASE("a worker refuses memory that does not hold the object announced") {
@@ -298,20 +324,24 @@ TEST_CASE("a worker refuses memory that does not hold the object announced") {
   Message wrong = pack(pool.id, all.semaphore);
   wrong.bytes = mutex.bytes;
   Worker reader{pool, [&] {
-                  const auto text = text_of<UsageError>([&] { static_cast<void>(unpack<Mutex>(pool.id, wrong)); });
+                  const auto text =
+                      text_of<UsageError>([&] { static_cast<void>(unpack<Mutex>(pool.id, wrong)); });
                   ::_exit(contains(text, "another object") ? 0 : 3);
                 }};
   CHECK(reader.end() == 0);
   Message cut = pack(pool.id, all.mutex);
-  cut.memories[0] = std::make_shared<kindred::internal::SharedMemory>(kindred::internal::SharedMemory::create("test", 100));
+  cut.memories[0] =
+      std::make_shared<kindred::internal::SharedMemory>(kindred::internal::SharedMemory::create("test", 100));
   Worker second{pool, [&] {
-                  const auto text = text_of<UsageError>([&] { static_cast<void>(unpack<Mutex>(pool.id, cut)); });
+                  const auto text =
+                      text_of<UsageError>([&] { static_cast<void>(unpack<Mutex>(pool.id, cut)); });
                   ::_exit(contains(text, "does not begin like one") ? 0 : 3);
                 }};
   CHECK(second.end() == 0);
 }
 
-TEST_CASE("more processes than an object has room for are refused with the number, and there can be room for more") {
+TEST_CASE(
+    "more processes than an object has room for are refused with the number, and there can be room for more") {
   Pool pool;
   const auto small = pool.registry.make_mutex();
   pool.registry.make_room_for(500);
@@ -354,13 +384,15 @@ TEST_CASE("numbers out of range are refused, each with its range") {
   CHECK_THROWS_CONTAINS(registry.make_semaphore(-1), UsageError, "permits of a Semaphore is -1");
   CHECK_THROWS_CONTAINS(registry.make_barrier(0), UsageError, "participants of a Barrier is 0");
   CHECK_THROWS_CONTAINS(registry.make_channel<int>(0), UsageError, "capacity of a Channel is 0");
-  CHECK_THROWS_CONTAINS(registry.make_array<int>(~std::size_t{0}), UsageError, "larger than any address space");
+  CHECK_THROWS_CONTAINS(registry.make_array<int>(~std::size_t{0}), UsageError,
+                        "larger than any address space");
   CHECK_THROWS_CONTAINS(registry.make_array<char>(std::size_t{1} << 50U), SystemError, "shared memory");
 }
 
 TEST_CASE("the parent is not hurt by a worker that writes anything anywhere into an object") {
   if (long_run()) const Deadline deadline{300s};
-  // Each round: nonsense over a part of the memory, then every operation with a deadline. It may refuse, never crash and never hang.
+  // Each round: nonsense over a part of the memory, then every operation with a deadline. It may refuse,
+  // never crash and never hang.
   std::mt19937_64 random{99};
   const int rounds = long_run() ? 2'000 : 60;
   for (int round = 0; round < rounds; ++round) {
@@ -375,22 +407,26 @@ TEST_CASE("the parent is not hurt by a worker that writes anything anywhere into
     for (const auto& memory : message.memories) {
       auto bytes = memory->bytes();
       for (int blow = 0; blow < 6; ++blow) {
-        // The shared words and the first accounts and elements are what matters; often small numbers, which pass for true.
-        const std::size_t at = random() % std::min<std::size_t>(bytes.size() / 8, random() % 4 == 0 ? 4096 : 80);
+        // The shared words and the first accounts and elements are what matters; often small numbers, which
+        // pass for true.
+        const std::size_t at =
+            random() % std::min<std::size_t>(bytes.size() / 8, random() % 4 == 0 ? 4096 : 80);
         std::uint64_t nonsense = random();
         if (random() % 2 == 0) nonsense &= 0x0000'0003'0000'0003;
         std::memcpy(bytes.data() + at * 8, &nonsense, 8);
       }
-      // A state's lock that is taken by nobody alive is a wait for ever without a deadline: those are not tried.
+      // A state's lock that is taken by nobody alive is a wait for ever without a deadline: those are not
+      // tried.
     }
     const auto attempt = [](const auto& action) {
       try {
         action();
       } catch (const Error&) {
-      } catch (const kindred::internal::DecodeError&) {
-      }
+      } catch (const kindred::internal::DecodeError&) {}
     };
-    attempt([&] { if (mutex.try_lock_for(1ms)) mutex.unlock(); });
+    attempt([&] {
+      if (mutex.try_lock_for(1ms)) mutex.unlock();
+    });
     attempt([&] { static_cast<void>(semaphore.try_acquire_for(1ms)); });
     attempt([&] { static_cast<void>(event.wait_for(1ms)); });
     attempt([&] { event.set(); });
@@ -401,7 +437,8 @@ TEST_CASE("the parent is not hurt by a worker that writes anything anywhere into
   }
 }
 
-TEST_CASE("the parent does not wait for an object's lock to settle a death: who has the lock does that when it is done") {
+TEST_CASE(
+    "the parent does not wait for an object's lock to settle a death: who has the lock does that when it is done") {
   Pool pool;
   const auto semaphore = pool.registry.make_semaphore(1);
   Common<std::atomic<int>> have;
@@ -422,7 +459,8 @@ TEST_CASE("the parent does not wait for an object's lock to settle a death: who 
   CHECK(semaphore.abandoned());
 }
 
-TEST_CASE("who waits for an object's lock gets it although the one that was woken before it died, and when the pool ends") {
+TEST_CASE(
+    "who waits for an object's lock gets it although the one that was woken before it died, and when the pool ends") {
   Pool pool;
   const auto semaphore = pool.registry.make_semaphore(1);
   const Message message = pack(pool.id, semaphore);
@@ -461,7 +499,8 @@ TEST_CASE("who waits for an object's lock gets it although the one that was woke
   CHECK_CONTAINS(text, "pool has ended");
 }
 
-TEST_CASE("what a sleeper saw before a death is void after it, so that it does not fall asleep on a wake-up that will not come") {
+TEST_CASE(
+    "what a sleeper saw before a death is void after it, so that it does not fall asleep on a wake-up that will not come") {
   Pool pool;
   const auto channel = pool.registry.make_channel<int>(1);
   const auto object = insides(pool, channel);
@@ -488,7 +527,8 @@ TEST_CASE("nobody stays registered as a sleeper who sleeps no more") {
   times_out.join();
   semaphore.release();
   acquires.join();
-  Worker waits{pool, [&, message = pack(pool.id, semaphore)] { unpack<Semaphore>(pool.id, message).acquire(); }};
+  Worker waits{pool,
+               [&, message = pack(pool.id, semaphore)] { unpack<Semaphore>(pool.id, message).acquire(); }};
   until_asleep(waits.pid());
   waits.kill();
   const auto sleepers = [&](const auto& handle) {
@@ -502,7 +542,8 @@ TEST_CASE("nobody stays registered as a sleeper who sleeps no more") {
 
 TEST_CASE("an element whose size was written over is refused") {
   Pool pool;
-  for (const std::uint64_t size : {std::uint64_t{100}, std::uint64_t{1} << 20U, ~std::uint64_t{0}, ~std::uint64_t{0} - 8}) {
+  for (const std::uint64_t size :
+       {std::uint64_t{100}, std::uint64_t{1} << 20U, ~std::uint64_t{0}, ~std::uint64_t{0} - 8}) {
     const auto fresh = pool.registry.make_channel<std::string>(2);
     fresh.send("element");
     std::memcpy(insides(pool, fresh)->arena().data(), &size, sizeof size);

@@ -11,7 +11,9 @@ TEST_CASE("a Semaphore lets in as many as it has permits, whatever process they 
   Pool pool;
   const Semaphore semaphore = pool.registry.make_semaphore(2);
   const Message message = pack(pool.id, semaphore);
-  struct Shared { std::atomic<int> inside, most; };
+  struct Shared {
+    std::atomic<int> inside, most;
+  };
   Common<Shared> common;
   std::vector<Worker> workers;
   for (int i = 0; i < 4; ++i) {
@@ -176,10 +178,12 @@ TEST_CASE("a sleeper gets its permit although the one that gives it stops at any
           return mine;
         },
         [](const Semaphore& mine) { mine.release(); },
-        [&] { sleeper = std::make_unique<Sleeper>([&] {
+        [&] {
+          sleeper = std::make_unique<Sleeper>([&] {
             semaphore.acquire();
             got = true;
-          }); });
+          });
+        });
     sleeper->join();
     REQUIRE(got);
     semaphore.release();

@@ -30,16 +30,22 @@ namespace {
 class Variable {
  public:
   Variable(const char* name, const char* value) : name_{name} {
-    if (const char* const before = std::getenv(name)) before_ = before;
-    else none_ = true;
-    if (value == nullptr) ::unsetenv(name);
-    else ::setenv(name, value, 1);
+    if (const char* const before = std::getenv(name))
+      before_ = before;
+    else
+      none_ = true;
+    if (value == nullptr)
+      ::unsetenv(name);
+    else
+      ::setenv(name, value, 1);
   }
   Variable(const Variable&) = delete;
   Variable& operator=(const Variable&) = delete;
   ~Variable() {
-    if (none_) ::unsetenv(name_);
-    else ::setenv(name_, before_.c_str(), 1);
+    if (none_)
+      ::unsetenv(name_);
+    else
+      ::setenv(name_, before_.c_str(), 1);
   }
 
  private:
@@ -156,7 +162,8 @@ TEST_CASE("a filter is a predicate, or levels by logger name") {
     record.level = level;
     return options.accepts(record);
   };
-  const SinkOptions by_name{.level = Level::debug, .filter = {{"net", Level::warn}, {"net.http", Level::debug}}};
+  const SinkOptions by_name{.level = Level::debug,
+                            .filter = {{"net", Level::warn}, {"net.http", Level::debug}}};
   CHECK(passes(by_name, "", Level::debug));
   CHECK_FALSE(passes(by_name, "", Level::trace));
   CHECK_FALSE(passes(by_name, "net", Level::info));
@@ -192,16 +199,19 @@ TEST_CASE("everything that add_sink takes becomes a sink") {
   give(folder / "b.log");
   give(std::filesystem::path{folder / "c.log"});
   give(sinks::json(std::filesystem::path{folder / "d.json"}));
-  for (const auto* name : {"a.log", "b.log", "c.log", "d.json"}) CHECK(read_log(std::filesystem::path{folder / name}).next()->message == "radius 2");
+  for (const auto* name : {"a.log", "b.log", "c.log", "d.json"})
+    CHECK(read_log(std::filesystem::path{folder / name}).next()->message == "radius 2");
   std::ostringstream stream;
   give(std::make_shared<spdlog::sinks::ostream_sink_st>(stream));
   CHECK_CONTAINS(stream.str(), "radius 2");
   CHECK_THROWS_CONTAINS(give(std::shared_ptr<spdlog::sinks::sink>{}), UsageError, "empty spdlog::sink_ptr");
   CHECK_THROWS_CONTAINS(sinks::stdout_color().make({.pattern = "%G"}), UsageError, "'%G'");
-  CHECK_THROWS_CONTAINS(sinks::file(folder / "e.log").make({.colors = {{"info", "mauve"}}}), UsageError, "'mauve'");
+  CHECK_THROWS_CONTAINS(sinks::file(folder / "e.log").make({.colors = {{"info", "mauve"}}}), UsageError,
+                        "'mauve'");
 }
 
-TEST_CASE("a sink of spdlog's keeps its own formatter, and sees the worker's thread, level, name, place and time") {
+TEST_CASE(
+    "a sink of spdlog's keeps its own formatter, and sees the worker's thread, level, name, place and time") {
   const auto sink = std::make_shared<ListeningSink>();
   sink->set_pattern("%E|%F|%l|%n|%t|%s:%#|%v");
   const auto made = AnySink{sink}.make({});
@@ -211,7 +221,8 @@ TEST_CASE("a sink of spdlog's keeps its own formatter, and sees the worker's thr
   record.source = {"/src/main.cpp", 42, "area"};
   record.message = "two\nlines";
   made->write(record);
-  CHECK(sink->text == "1785074591|482913742|info|geo|4712|main.cpp:42|two\\nlines {user=7 path=\"a b\" ok=true}\n");
+  CHECK(sink->text ==
+        "1785074591|482913742|info|geo|4712|main.cpp:42|two\\nlines {user=7 path=\"a b\" ok=true}\n");
   CHECK(sink->thread == 4712);
   made->flush();
   CHECK(sink->flushes == 1);
@@ -221,7 +232,8 @@ TEST_CASE("a sink of spdlog's keeps its own formatter, and sees the worker's thr
   CHECK(sink->text.empty());
 }
 
-TEST_CASE("a sink of spdlog's with a pattern of ours shows worker, pid and task, and colours the range itself") {
+TEST_CASE(
+    "a sink of spdlog's with a pattern of ours shows worker, pid and task, and colours the range itself") {
   const auto sink = std::make_shared<ListeningSink>();
   const auto made = AnySink{sink}.make({.pattern = "%P %t %w [%^%l%$] [%W] %v"});
   made->write(test::sample_record());
@@ -233,7 +245,8 @@ TEST_CASE("a sink of spdlog's with a pattern of ours shows worker, pid and task,
   CHECK(sink->text == "direct\n");
   const test::TemporaryFolder folder;
   std::FILE* const file = std::fopen((folder / "colors").c_str(), "w");
-  const auto colors = std::make_shared<spdlog::sinks::ansicolor_sink<spdlog::details::console_nullmutex>>(file, spdlog::color_mode::always);
+  const auto colors = std::make_shared<spdlog::sinks::ansicolor_sink<spdlog::details::console_nullmutex>>(
+      file, spdlog::color_mode::always);
   AnySink{colors}.make({.pattern = "[%^%l%$] %v"})->write(test::sample_record());
   std::fclose(file);
   CHECK_CONTAINS(test::read_file(folder / "colors"), "[\033[32minfo\033[m] radius 2");
@@ -245,12 +258,14 @@ TEST_CASE("hostile records are one line each in a sink of spdlog's, and a patter
   const auto records = test::hostile_records();
   for (const bool ours : {false, true}) {
     {
-      const auto made = AnySink{std::make_shared<spdlog::sinks::basic_file_sink_st>(path, true)}.make({.pattern = ours ? "%+" : ""});
+      const auto made = AnySink{std::make_shared<spdlog::sinks::basic_file_sink_st>(path, true)}.make(
+          {.pattern = ours ? "%+" : ""});
       for (const auto& record : records) made->write(record);
     }
     const auto text = test::read_file(path);
     CHECK(static_cast<std::size_t>(std::ranges::count(text, '\n')) == records.size());
-    CHECK(std::ranges::none_of(text, [](char c) { return (static_cast<unsigned char>(c) < 0x20 && c != '\n') || c == '\x7f'; }));
+    CHECK(std::ranges::none_of(
+        text, [](char c) { return (static_cast<unsigned char>(c) < 0x20 && c != '\n') || c == '\x7f'; }));
     if (!ours) continue;
     std::size_t i = 0;
     for (const auto& back : read_log(path, {.strict = true})) {

@@ -1,4 +1,5 @@
-// Log files: rotation by each trigger, retention, packing, what a crash leaves, logrotate, attacks, full disks.
+// Log files: rotation by each trigger, retention, packing, what a crash leaves, logrotate, attacks, full
+// disks.
 #include <algorithm>
 #include <array>
 #include <atomic>
@@ -73,14 +74,18 @@ std::size_t rotated_count(const std::string& path) { return Archive::list(path).
 class CentralEurope {
  public:
   CentralEurope() {
-    if (const char* const zone = std::getenv("TZ")) before_ = zone;
-    else none_ = true;
+    if (const char* const zone = std::getenv("TZ"))
+      before_ = zone;
+    else
+      none_ = true;
     ::setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3", 1);
     ::tzset();
   }
   ~CentralEurope() {
-    if (none_) ::unsetenv("TZ");
-    else ::setenv("TZ", before_.c_str(), 1);
+    if (none_)
+      ::unsetenv("TZ");
+    else
+      ::setenv("TZ", before_.c_str(), 1);
     ::tzset();
   }
   static FileTime at(int year, int month, int day, int hour = 0, int minute = 0, int second = 0) {
@@ -137,7 +142,8 @@ TEST_CASE("sizes, times, intervals and weekdays are understood, and nothing else
   CHECK(RotateWhen{"sunday at 12:00"}.weekday() == 0);
   CHECK(RotateWhen{"Monday"}.kind() == Kind::weekday);
   CHECK(RotateWhen{"monthly"}.kind() == Kind::month);
-  for (const auto* text : {"", "100", "MB", "25:00", "1:2:3:4", "12:60", "1 fortnight", "someday", "-5 MB", "0 s", "inf B", "nan B", "100 mb", "1e30 GB", "monday at noon"}) {
+  for (const auto* text : {"", "100", "MB", "25:00", "1:2:3:4", "12:60", "1 fortnight", "someday", "-5 MB",
+                           "0 s", "inf B", "nan B", "100 mb", "1e30 GB", "monday at noon"}) {
     CAPTURE(text);
     CHECK_THROWS_CONTAINS(RotateWhen{text}, UsageError, "Examples: \"100 MB\"");
   }
@@ -243,7 +249,8 @@ TEST_CASE("a file is rotated after an interval, and by a function that sees reco
                               CHECK(file.path == path);
                               return record.message == "record 4" && file.records == 4;
                             }}},
-                text_lines(), &test_clock};
+                text_lines(),
+                &test_clock};
   for (std::uint64_t i = 0; i < 6; ++i) sink.write(numbered(i));
   CHECK(rotated_count(path) == 1);
   CHECK(asked == 6);
@@ -258,7 +265,10 @@ TEST_CASE("a rotation function that throws is reported, and loses nothing") {
   const test::TemporaryFolder folder;
   const auto path = folder / "app.log";
   const CapturedErrors errors{folder / "errors"};
-  FileSink sink{path, {.rotate = [](const LogRecord&, const FileState&) -> bool { throw std::runtime_error{"no idea"}; }}, text_lines()};
+  FileSink sink{
+      path,
+      {.rotate = [](const LogRecord&, const FileState&) -> bool { throw std::runtime_error{"no idea"}; }},
+      text_lines()};
   for (std::uint64_t i = 0; i < 5; ++i) sink.write(numbered(i));
   sink.flush();
   CHECK(messages_in(path) == numbered_messages(0, 5));
@@ -297,7 +307,9 @@ TEST_CASE("truncate begins anew, append does not, delay makes no file before the
 
 TEST_CASE("a new file has the mode that was asked for, less the umask") {
   const test::TemporaryFolder folder;
-  const auto mode_of = [](const std::string& path) { return static_cast<unsigned>(fs::status(path).permissions()); };
+  const auto mode_of = [](const std::string& path) {
+    return static_cast<unsigned>(fs::status(path).permissions());
+  };
   const mode_t before = ::umask(022);
   { const FileSink sink{folder / "a.log", {}, text_lines()}; }
   { const FileSink sink{folder / "b.log", {.mode = 0666}, text_lines()}; }
@@ -310,7 +322,10 @@ TEST_CASE("rotated names only grow, also where the clock goes back, and replace 
   const test::TemporaryFolder folder;
   const auto path = folder / "app.log";
   test_time = FileSink::system_now();
-  FileSink sink{path, {.rotate = [](const LogRecord&, const FileState& file) { return file.records > 0; }}, text_lines(), &test_clock};
+  FileSink sink{path,
+                {.rotate = [](const LogRecord&, const FileState& file) { return file.records > 0; }},
+                text_lines(),
+                &test_clock};
   for (std::uint64_t i = 0; i < 10; ++i) {
     sink.write(numbered(i));
     test_time -= 1h;
@@ -375,10 +390,17 @@ TEST_CASE("retention by count, age, total size and a function removes the oldest
   CHECK(tidy({.retention = "11 days"}).size() == 10);
   CHECK(tidy({.retention = "9 days"}).empty());
   make();
-  CHECK(tidy({.retention = {8, [](const std::vector<RotatedFile>& files) { return std::vector<RotatedFile>{files[0], files[3], RotatedFile{.path = "/etc/passwd"}}; }}}).size() == 6);
+  CHECK(tidy({.retention = {8,
+                            [](const std::vector<RotatedFile>& files) {
+                              return std::vector<RotatedFile>{files[0], files[3],
+                                                              RotatedFile{.path = "/etc/passwd"}};
+                            }}})
+            .size() == 6);
   make();
   CHECK(tidy({.retention = 0}).empty());
-  for (const auto* name : {"app.log.1", "app.backup.log", "app.20260726T140311.482913Z.log.orig", "application.20260726T140311.482913Z.log"}) CHECK(fs::exists(folder / name));
+  for (const auto* name : {"app.log.1", "app.backup.log", "app.20260726T140311.482913Z.log.orig",
+                           "application.20260726T140311.482913Z.log"})
+    CHECK(fs::exists(folder / name));
 }
 
 TEST_CASE("rotated files are packed, read back, and counted by retention") {
@@ -386,7 +408,8 @@ TEST_CASE("rotated files are packed, read back, and counted by retention") {
   for (const auto compression : {Compression::gz, Compression::zst}) {
     const auto path = folder / ("app" + std::string{suffix_of(compression)} + ".log");
     {
-      FileSink sink{path, {.rotate = "10 kB", .compression = compression, .buffer_bytes = 4096}, text_lines()};
+      FileSink sink{
+          path, {.rotate = "10 kB", .compression = compression, .buffer_bytes = 4096}, text_lines()};
       for (std::uint64_t i = 0; i < 1000; ++i) sink.write(numbered(i));
       sink.flush();
       sink.wait_for_archive();
@@ -608,7 +631,9 @@ TEST_CASE("what stands in a log file's place is refused, and never followed (row
     CHECK(fs::is_symlink(folder / "app.20260101T000000.000001Z.log"));
   }
   CHECK(test::read_file(victim) == "precious\n");
-  test::scorecard(34, "links of three kinds, FIFOs, a directory, a socket, put there before and while the log runs: each refused by name, 0 followed");
+  test::scorecard(
+      34,
+      "links of three kinds, FIFOs, a directory, a socket, put there before and while the log runs: each refused by name, 0 followed");
 }
 
 TEST_CASE("paths and options that mean nothing are refused before anything is opened") {
@@ -624,7 +649,8 @@ TEST_CASE("paths and options that mean nothing are refused before anything is op
 TEST_CASE("/dev/full takes nothing, and each record is counted as lost") {
   const test::TemporaryFolder folder;
   const CapturedErrors errors{folder / "errors"};
-  auto sink = std::make_unique<FileSink>("/dev/full", FileOptions{.rotate = "1 kB", .buffer_bytes = 4096}, text_lines());
+  auto sink = std::make_unique<FileSink>("/dev/full", FileOptions{.rotate = "1 kB", .buffer_bytes = 4096},
+                                         text_lines());
   for (std::uint64_t i = 0; i < 10'000; ++i) sink->write(numbered(i));
   sink->flush();
   const auto lost = sink->lost();
@@ -718,7 +744,9 @@ TEST_CASE("what is missing is said where it is missing, before the first line th
   const test::TemporaryFolder folder;
   const CapturedErrors errors{folder / "errors"};
   const auto path = folder / "file";
-  LineWriter writer{"the file", 4096, [](std::uint64_t lost, int, TextBuffer& out) { out.append("missing " + std::to_string(lost) + "\n"); }};
+  LineWriter writer{"the file", 4096, [](std::uint64_t lost, int, TextBuffer& out) {
+                      out.append("missing " + std::to_string(lost) + "\n");
+                    }};
   const Descriptor file = open_to_append(path, 0600);
   writer.use(file.get(), 0, true);
   std::uint64_t lines = 0;
@@ -773,17 +801,21 @@ TEST_CASE("hostile records come through file and JSON sinks, rotated and packed,
       PackedFileReader reader{archived.path};
       std::vector<char> block(65536);
       while (const auto got = reader.read(block.data(), block.size()))
-        REQUIRE(std::all_of(block.begin(), block.begin() + static_cast<std::ptrdiff_t>(got), [](char c) { return c == '\n' || (static_cast<unsigned char>(c) >= 0x20 && c != '\x7f'); }));
+        REQUIRE(std::all_of(block.begin(), block.begin() + static_cast<std::ptrdiff_t>(got), [](char c) {
+          return c == '\n' || (static_cast<unsigned char>(c) >= 0x20 && c != '\x7f');
+        }));
     }
   }
 }
 
-TEST_CASE("read_log skips and counts what is no record, or refuses it where asked, and an unfinished last line is none") {
+TEST_CASE(
+    "read_log skips and counts what is no record, or refuses it where asked, and an unfinished last line is none") {
   const test::TemporaryFolder folder;
   const auto path = folder / "app.log";
   { FileSink{path, {}, text_lines()}.write(numbered(0)); }
   const auto line = test::read_file(path);
-  test::write_file(path, line + "Traceback (most recent call last):\n\n" + line + line.substr(0, line.size() - 1));
+  test::write_file(path,
+                   line + "Traceback (most recent call last):\n\n" + line + line.substr(0, line.size() - 1));
   auto file = read_log(path);
   std::size_t found = 0;
   for ([[maybe_unused]] const auto& record : file) ++found;

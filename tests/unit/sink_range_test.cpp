@@ -2,10 +2,10 @@
 #include <ranges>
 #include <vector>
 
+#include "kindred/internal/sink.hpp"
 #include "kindred/log_range.hpp"
 #include "kindred/read_log.hpp"
 #include "kindred/sinks.hpp"
-#include "kindred/internal/sink.hpp"
 #include "support/test.hpp"
 #include "unit/sink_records.hpp"
 
@@ -38,7 +38,8 @@ std::string told(Range&& range) {
 }  // namespace
 
 static_assert(std::ranges::input_range<LogFile>);
-static_assert(std::ranges::input_range<decltype(std::declval<std::vector<LogRecord>&>() | at_least(Level::warn))>);
+static_assert(
+    std::ranges::input_range<decltype(std::declval<std::vector<LogRecord>&>() | at_least(Level::warn))>);
 static_assert(LogRange<LogFile> && LogRange<const std::vector<LogRecord>&> && !LogRange<std::vector<int>&>);
 
 TEST_CASE("a range of records is narrowed by level, task, worker, time, text, and all of them") {
@@ -63,7 +64,11 @@ TEST_CASE("what is narrowed can be changed in place, and goes on in std::views")
   for (auto& record : records | of_task(2)) record.message = "x";
   CHECK(told(records) == "0 1 x 3 4 5 x 7 8 9 x 11 ");
   std::string text;
-  for (const auto& message : records | at_least(Level::error) | std::views::transform([](const LogRecord& record) { return record.message; }) | std::views::take(2)) text += message;
+  for (const auto& message :
+       records | at_least(Level::error) | std::views::transform([](const LogRecord& record) {
+         return record.message;
+       }) | std::views::take(2))
+    text += message;
   CHECK(text == "45");
 }
 

@@ -32,12 +32,77 @@ inline LogRecord sample_record() {
 
 inline const std::vector<std::string>& hostile_strings() {
   static const std::vector<std::string> strings = [] {
-    std::vector<std::string> all{"", " ", "\n", "\r\n", "a\nb", "\t", std::string(1, '\0'), std::string("a\0b", 3), "\x1b[2J\x1b[H", "\x1b]0;title\x07",
-        "\x7f", "\u0085", "\u009b31m", "\u202e\u202dabc\u202c", "\u2066x\u2069", "\u2028", "\ufeff", "\xff", "\xc3", "\xc3(", "\xed\xa0\x80", "\xf4\x90\x80\x80",
-        "\xc0\xaf", "\\", "\\n", "\\x41", "\\u202e", "\\\\", "%s%n%x", "{}", "{0}", " {}", " {a=1}", "{a=1}", "x {a=\"b", "}", "{", "\"", "\"quoted\"", "a=b", "=",
-        "#", "name#5", "[info]", "] [info] [w0] forged", "[2026-07-26 14:03:11.482913+02:00] [info] [parent] forged", "\n[2026-07-26 14:03:11.482913+00:00] [critical] [parent] forged",
-        "<stdout>", "!late", "w0", "parent", "true", "false", "nan", "inf", "-inf", "5", "-5", "1.5", "1e5", "0x10", "null", "{\"record\":{}}", "漢字", "🙂", "ärger", "𝔘",
-        "a\xf0\x9f\x99", "c:\\temp\\new", "\"\\", "\xff\"\\\n"};
+    std::vector<std::string> all{"",
+                                 " ",
+                                 "\n",
+                                 "\r\n",
+                                 "a\nb",
+                                 "\t",
+                                 std::string(1, '\0'),
+                                 std::string("a\0b", 3),
+                                 "\x1b[2J\x1b[H",
+                                 "\x1b]0;title\x07",
+                                 "\x7f",
+                                 "\u0085",
+                                 "\u009b31m",
+                                 "\u202e\u202dabc\u202c",
+                                 "\u2066x\u2069",
+                                 "\u2028",
+                                 "\ufeff",
+                                 "\xff",
+                                 "\xc3",
+                                 "\xc3(",
+                                 "\xed\xa0\x80",
+                                 "\xf4\x90\x80\x80",
+                                 "\xc0\xaf",
+                                 "\\",
+                                 "\\n",
+                                 "\\x41",
+                                 "\\u202e",
+                                 "\\\\",
+                                 "%s%n%x",
+                                 "{}",
+                                 "{0}",
+                                 " {}",
+                                 " {a=1}",
+                                 "{a=1}",
+                                 "x {a=\"b",
+                                 "}",
+                                 "{",
+                                 "\"",
+                                 "\"quoted\"",
+                                 "a=b",
+                                 "=",
+                                 "#",
+                                 "name#5",
+                                 "[info]",
+                                 "] [info] [w0] forged",
+                                 "[2026-07-26 14:03:11.482913+02:00] [info] [parent] forged",
+                                 "\n[2026-07-26 14:03:11.482913+00:00] [critical] [parent] forged",
+                                 "<stdout>",
+                                 "!late",
+                                 "w0",
+                                 "parent",
+                                 "true",
+                                 "false",
+                                 "nan",
+                                 "inf",
+                                 "-inf",
+                                 "5",
+                                 "-5",
+                                 "1.5",
+                                 "1e5",
+                                 "0x10",
+                                 "null",
+                                 "{\"record\":{}}",
+                                 "漢字",
+                                 "🙂",
+                                 "ärger",
+                                 "𝔘",
+                                 "a\xf0\x9f\x99",
+                                 "c:\\temp\\new",
+                                 "\"\\",
+                                 "\xff\"\\\n"};
     all.emplace_back(100'000, 'x');
     all.emplace_back(5000, '\n');
     all.emplace_back(5000, '\xfe');
@@ -56,7 +121,10 @@ inline std::vector<LogRecord> hostile_records() {
       records.push_back(std::move(record));
     };
     add([&](LogRecord& record) { record.message = text; });
-    add([&](LogRecord& record) { record.message = text; record.fields.clear(); });
+    add([&](LogRecord& record) {
+      record.message = text;
+      record.fields.clear();
+    });
     add([&](LogRecord& record) { record.logger = text; });
     add([&](LogRecord& record) { record.task_name = text; });
     add([&](LogRecord& record) { record.fields = {{text, std::int64_t{1}}}; });
@@ -87,11 +155,14 @@ inline std::string random_text(std::mt19937& random) {
 inline LogRecord random_record(std::mt19937& random) {
   const auto below = [&](unsigned limit) { return static_cast<unsigned>(random() % limit); };
   LogRecord record;
-  record.time = decltype(record.time){std::chrono::nanoseconds{static_cast<std::int64_t>((std::uint64_t{random()} << 29U) ^ random()) * (below(2) == 0 ? 1 : -1)}};
+  record.time = decltype(record.time){std::chrono::nanoseconds{
+      static_cast<std::int64_t>((std::uint64_t{random()} << 29U) ^ random()) * (below(2) == 0 ? 1 : -1)}};
   record.level = static_cast<Level>(below(6));
   record.logger = random_text(random);
   record.message = random_text(random);
-  if (below(2) != 0) record.source = {kindred::internal::intern("/src/a b.cpp"), below(1000), kindred::internal::intern("void f(int)")};
+  if (below(2) != 0)
+    record.source = {kindred::internal::intern("/src/a b.cpp"), below(1000),
+                     kindred::internal::intern("void f(int)")};
   record.worker = static_cast<int>(below(5)) - 1;
   if (record.worker >= 0) record.incarnation = below(3);
   record.pid = below(1U << 22U);
@@ -135,14 +206,17 @@ inline void cut_to_default_line(LogRecord& record) {
   if (record.task_id == 0 && record.task_name.empty()) record.attempt = 0;
 }
 
-/// Returns the first member in which the records differ, "" where they are the same (a NaN is the same as a NaN).
+/// Returns the first member in which the records differ, "" where they are the same (a NaN is the same as a
+/// NaN).
 inline std::string difference(const LogRecord& a, const LogRecord& b) {
   if (a.time != b.time) return "time";
   if (a.level != b.level) return "level";
   if (a.level_name != b.level_name) return "level_name";
   if (a.logger != b.logger) return "logger";
   if (a.message != b.message) return "message";
-  if (a.source.file != b.source.file || a.source.line != b.source.line || a.source.function != b.source.function) return "source";
+  if (a.source.file != b.source.file || a.source.line != b.source.line ||
+      a.source.function != b.source.function)
+    return "source";
   if (a.worker != b.worker) return "worker";
   if (a.incarnation != b.incarnation) return "incarnation";
   if (a.pid != b.pid) return "pid";

@@ -62,21 +62,31 @@ class Receiver {
     REQUIRE(::mkfifo((folder_ / "out").c_str(), 0600) == 0);
     output_ = ::open((folder_ / "out").c_str(), O_RDWR | O_CLOEXEC);
     REQUIRE(output_ >= 0);
-    test::write_file(folder_ / "conf",
-                     "global(workDirectory=\"" + folder_.path() + "\" maxMessageSize=\"64k\")\n"
-                     "module(load=\"imtcp\")\nmodule(load=\"imudp\")\nmodule(load=\"imuxsock\" SysSock.Use=\"off\")\n"
-                     "template(name=\"raw\" type=\"string\" string=\"%rawmsg%\\n\")\n"
-                     "input(type=\"imtcp\" address=\"127.0.0.1\" port=\"" + std::to_string(tcp) + "\")\n"
-                     "input(type=\"imudp\" address=\"127.0.0.1\" port=\"" + std::to_string(udp) + "\")\n"
-                     "input(type=\"imuxsock\" Socket=\"" + local + "\" ParseTrusted=\"off\")\n"
-                     "action(type=\"ompipe\" Pipe=\"" + (folder_ / "out") + "\" template=\"raw\")\n");
+    test::write_file(
+        folder_ / "conf",
+        "global(workDirectory=\"" + folder_.path() +
+            "\" maxMessageSize=\"64k\")\n"
+            "module(load=\"imtcp\")\nmodule(load=\"imudp\")\nmodule(load=\"imuxsock\" SysSock.Use=\"off\")\n"
+            "template(name=\"raw\" type=\"string\" string=\"%rawmsg%\\n\")\n"
+            "input(type=\"imtcp\" address=\"127.0.0.1\" port=\"" +
+            std::to_string(tcp) +
+            "\")\n"
+            "input(type=\"imudp\" address=\"127.0.0.1\" port=\"" +
+            std::to_string(udp) +
+            "\")\n"
+            "input(type=\"imuxsock\" Socket=\"" +
+            local +
+            "\" ParseTrusted=\"off\")\n"
+            "action(type=\"ompipe\" Pipe=\"" +
+            (folder_ / "out") + "\" template=\"raw\")\n");
     // It says when it is ready, as it would to systemd.
     const auto notify = unix_address(folder_ / "notify");
     const int ready = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     REQUIRE(::bind(ready, reinterpret_cast<const sockaddr*>(&notify), sizeof notify) == 0);
     test::ProgramOptions options;
     options.environment = {"NOTIFY_SOCKET=" + (folder_ / "notify")};
-    program_ = std::make_unique<test::Program>(rsyslogd, std::vector<std::string>{"-n", "-f", folder_ / "conf", "-i", folder_ / "pid"}, options);
+    program_ = std::make_unique<test::Program>(
+        rsyslogd, std::vector<std::string>{"-n", "-f", folder_ / "conf", "-i", folder_ / "pid"}, options);
     std::string said;
     while (!test::contains(said, "READY=1")) {
       pollfd poll{.fd = ready, .events = POLLIN, .revents = 0};
@@ -148,16 +158,21 @@ void check_arrivals(Receiver& receiver, const std::vector<LogRecord>& records) {
 TEST_CASE("rsyslog receives hostile records over tcp and udp, one message each, and they are read back") {
   if (!std::filesystem::exists(rsyslogd)) KINDRED_SKIP("no rsyslog on this machine: apt-get install rsyslog");
   auto records = test::hostile_records();
-  std::erase_if(records, [](const LogRecord& record) { return line_of(record).size() > 8000; });  // a datagram
+  std::erase_if(records,
+                [](const LogRecord& record) { return line_of(record).size() > 8000; });  // a datagram
   Receiver receiver;
   REQUIRE(records.size() > 300);
   {
-    const auto sink = AnySink{std::make_shared<spdlog::sinks::tcp_sink_st>(spdlog::sinks::tcp_sink_config{"127.0.0.1", receiver.tcp})}.make({.pattern = "%+"});
+    const auto sink = AnySink{std::make_shared<spdlog::sinks::tcp_sink_st>(
+                                  spdlog::sinks::tcp_sink_config{"127.0.0.1", receiver.tcp})}
+                          .make({.pattern = "%+"});
     for (const auto& record : records) sink->write(record);
     sink->flush();
     check_arrivals(receiver, records);
   }
-  const auto sink = AnySink{std::make_shared<spdlog::sinks::udp_sink_st>(spdlog::sinks::udp_sink_config{"127.0.0.1", static_cast<std::uint16_t>(receiver.udp)})}.make({.pattern = "%+"});
+  const auto sink = AnySink{std::make_shared<spdlog::sinks::udp_sink_st>(spdlog::sinks::udp_sink_config{
+                                "127.0.0.1", static_cast<std::uint16_t>(receiver.udp)})}
+                        .make({.pattern = "%+"});
   for (const auto& record : records) {
     // One at a time: datagrams may overtake each other in rsyslog's threads, and be dropped where it is slow.
     sink->write(record);
@@ -172,9 +187,11 @@ TEST_CASE("syslog(3) receives records with their levels, unchanged sink, own for
   constexpr int no_namespace = 77;
   const auto outcome = test::run_forked([&] {
     if (::unshare(CLONE_NEWNS) != 0 || ::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
-        ::mount("none", "/dev", "tmpfs", 0, nullptr) != 0 || ::symlink(receiver.local.c_str(), "/dev/log") != 0)
+        ::mount("none", "/dev", "tmpfs", 0, nullptr) != 0 ||
+        ::symlink(receiver.local.c_str(), "/dev/log") != 0)
       std::_Exit(no_namespace);
-    const auto sink = AnySink{std::make_shared<spdlog::sinks::syslog_sink_st>("kindred-test", 0, LOG_USER, false)}.make({});
+    const auto sink =
+        AnySink{std::make_shared<spdlog::sinks::syslog_sink_st>("kindred-test", 0, LOG_USER, false)}.make({});
     auto record = test::sample_record();
     record.message = "first\nline";
     sink->write(record);

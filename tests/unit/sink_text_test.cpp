@@ -10,8 +10,8 @@
 #include "kindred/internal/json_formatter.hpp"
 #include "kindred/internal/pattern.hpp"
 #include "kindred/internal/record_reader.hpp"
-#include "unit/sink_records.hpp"
 #include "support/test.hpp"
+#include "unit/sink_records.hpp"
 
 namespace test = kindred::test;
 using namespace kindred;
@@ -25,7 +25,8 @@ std::string escaped(std::string_view text, EscapeIn where = EscapeIn::message) {
   return std::string{out.view()};
 }
 
-std::string line_of(const LogRecord& record, std::string_view pattern = {}, const LevelColors* colors = nullptr) {
+std::string line_of(const LogRecord& record, std::string_view pattern = {},
+                    const LevelColors* colors = nullptr) {
   PatternFormatter formatter{pattern, colors};
   TextBuffer out;
   formatter.append(record, out);
@@ -39,7 +40,8 @@ std::string json_of(const LogRecord& record) {
   return std::string{out.view()};
 }
 
-/// Is there anything that acts on a terminal, ends a line, or is no UTF-8? Written apart from the escaper, byte by byte.
+/// Is there anything that acts on a terminal, ends a line, or is no UTF-8? Written apart from the escaper,
+/// byte by byte.
 bool is_harmless(std::string_view text) {
   std::size_t i = 0;
   while (i < text.size()) {
@@ -53,7 +55,8 @@ bool is_harmless(std::string_view text) {
     if (byte < 0xc2 || byte > 0xf4 || i + length > text.size()) return false;
     for (std::size_t k = 1; k < length; ++k)
       if ((static_cast<unsigned char>(text[i + k]) & 0xc0U) != 0x80U) return false;
-    for (const std::string_view bad : {"\u202e", "\u202a", "\u2066", "\u2069", "\u200e", "\u200f", "\u2028", "\u2029", "\u061c", "\ufeff"})
+    for (const std::string_view bad :
+         {"\u202e", "\u202a", "\u2066", "\u2069", "\u200e", "\u200f", "\u2028", "\u2029", "\u061c", "\ufeff"})
       if (text.substr(i).starts_with(bad)) return false;
     if (byte == 0xc2 && static_cast<unsigned char>(text[i + 1]) < 0xa0) return false;
     i += length;
@@ -195,7 +198,8 @@ TEST_CASE("coloured lines are read as plain ones") {
 
 TEST_CASE("a message that ends like fields is not taken for them") {
   const auto reader = make_text_reader({});
-  for (const std::string_view message : {"{a=1}", "x {a=1}", " {a=1}", " {}", "{}", "{\"a\": {\"b\": 1}}", "a } b {", " {", "}", "x {a=\"}", ""}) {
+  for (const std::string_view message : {"{a=1}", "x {a=1}", " {a=1}", " {}", "{}", "{\"a\": {\"b\": 1}}",
+                                         "a } b {", " {", "}", "x {a=\"}", ""}) {
     for (const bool with_fields : {false, true}) {
       auto record = test::sample_record();
       record.message = message;
@@ -240,7 +244,8 @@ TEST_CASE("patterns whose lines cannot be taken apart are refused by the reader"
   CHECK_THROWS_CONTAINS(make_text_reader("%W %v"), UsageError, "%W must be followed");
   CHECK_NOTHROW(static_cast<void>(make_text_reader("[%H:%M:%S] %8l %^%-20n%$ %v")));
   LogRecord back;
-  REQUIRE(make_text_reader("[%H:%M:%S] %8l %^%-20n%$| %v")->read("[01:02:03]     warn geo                 | hello there", back));
+  REQUIRE(make_text_reader("[%H:%M:%S] %8l %^%-20n%$| %v")
+              ->read("[01:02:03]     warn geo                 | hello there", back));
   CHECK(back.level == Level::warn);
   CHECK(back.logger == "geo");
   CHECK(back.message == "hello there");
@@ -255,8 +260,10 @@ TEST_CASE("a line that is no record is refused by both readers") {
     LogRecord back;
     CHECK_FALSE(json->read(object.substr(0, size), back));
   }
-  for (const auto& line : {std::string{"Traceback"}, good.substr(0, 30), std::string{"[2026-13-01 00:00:00.000000+00:00] [info] [w0] x"},
-                           std::string{"[2026-01-01 00:00:00.000000+00:00] [info] [q] x"}, std::string{"[2026-01-01 00:00:00.000000+00:00] [info] [w0] \\q"}}) {
+  for (const auto& line : {std::string{"Traceback"}, good.substr(0, 30),
+                           std::string{"[2026-13-01 00:00:00.000000+00:00] [info] [w0] x"},
+                           std::string{"[2026-01-01 00:00:00.000000+00:00] [info] [q] x"},
+                           std::string{"[2026-01-01 00:00:00.000000+00:00] [info] [w0] \\q"}}) {
     LogRecord back;
     CAPTURE(line);
     CHECK_FALSE(text->read(line, back));
@@ -276,10 +283,13 @@ TEST_CASE("JSON has Loguru's keys, typed values, and ours") {
   record.logger = "geo";
   record.time = decltype(record.time){std::chrono::nanoseconds{1'785'074'591'482'913'742}};
   const auto line = json_of(record);
-  for (const auto* part : {"\"text\":\"radius 2\"", "\"message\":\"radius 2\"", "\"timestamp\":1785074591.482913742", "\"level\":{\"name\":\"info\",\"no\":20}",
-                           "\"name\":\"geo\"", "\"file\":{\"name\":\"main.cpp\",\"path\":\"/src/main.cpp\"},\"line\":42,\"function\":\"area\"",
-                           "\"process\":{\"id\":4711}", "\"thread\":{\"id\":4712}", "\"worker\":0", "\"task\":{\"id\":41,\"name\":\"area\",\"attempt\":1}",
-                           "\"sequence\":9", "\"extra\":{\"user\":7,\"path\":\"a b\",\"ok\":true}"})
+  for (const auto* part :
+       {"\"text\":\"radius 2\"", "\"message\":\"radius 2\"", "\"timestamp\":1785074591.482913742",
+        "\"level\":{\"name\":\"info\",\"no\":20}", "\"name\":\"geo\"",
+        "\"file\":{\"name\":\"main.cpp\",\"path\":\"/src/main.cpp\"},\"line\":42,\"function\":\"area\"",
+        "\"process\":{\"id\":4711}", "\"thread\":{\"id\":4712}", "\"worker\":0",
+        "\"task\":{\"id\":41,\"name\":\"area\",\"attempt\":1}", "\"sequence\":9",
+        "\"extra\":{\"user\":7,\"path\":\"a b\",\"ok\":true}"})
     CHECK_CONTAINS(line, part);
   CHECK_FALSE(test::contains(line, "exact"));
   JsonFormatter with_method{"%l: %v", "spawn"};
@@ -292,7 +302,10 @@ TEST_CASE("JSON has Loguru's keys, typed values, and ours") {
 TEST_CASE("what JSON cannot carry is replaced, and kept exactly beside it") {
   auto record = test::sample_record();
   record.message = "bad \xff byte";
-  record.fields = {{"x", std::numeric_limits<double>::quiet_NaN()}, {"y", std::int64_t{1}}, {"y", std::string{"two"}}, {"k\xfe", 0.5}};
+  record.fields = {{"x", std::numeric_limits<double>::quiet_NaN()},
+                   {"y", std::int64_t{1}},
+                   {"y", std::string{"two"}},
+                   {"k\xfe", 0.5}};
   const auto line = json_of(record);
   CHECK_CONTAINS(line, "\"message\":\"bad \\ufffd byte\"");
   CHECK_CONTAINS(line, "\"extra\":{\"x\":\"NaN\",\"y\":\"two\",\"k\\ufffd\":0.5}");
@@ -324,7 +337,8 @@ TEST_CASE("a custom level keeps its name, number and colour") {
   const LevelColors colors;
   CHECK_CONTAINS(line_of(record, "%^%l%$", &colors), "\x1b[1;35msink_audit");
   CHECK_CONTAINS(json_of(record), "\"level\":{\"name\":\"sink_audit\",\"no\":35}");
-  for (const auto& [line, reader] : {std::pair{line_of(record), make_text_reader({}).release()}, std::pair{json_of(record), make_json_reader().release()}}) {
+  for (const auto& [line, reader] : {std::pair{line_of(record), make_text_reader({}).release()},
+                                     std::pair{json_of(record), make_json_reader().release()}}) {
     const std::unique_ptr<RecordReader> owner{reader};
     LogRecord back;
     REQUIRE(owner->read(line, back));

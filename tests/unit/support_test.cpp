@@ -16,7 +16,12 @@ TEST_CASE_EACH_START_METHOD("a case for each start method is told its method") {
 }
 
 TEST_CASE("a forked body is judged by its exit code and its words") {
-  test::expect_exit([] { std::fputs("out of ideas\n", stderr); std::_Exit(3); }, 3, "out of ideas");
+  test::expect_exit(
+      [] {
+        std::fputs("out of ideas\n", stderr);
+        std::_Exit(3);
+      },
+      3, "out of ideas");
   test::expect_exit([] { throw std::runtime_error{"no such thing"}; }, 99, "no such thing");
 }
 
@@ -33,7 +38,9 @@ TEST_CASE("a program's output, code and signal are told apart") {
 }
 
 TEST_CASE("a program that runs over its time is killed") {
-  const auto outcome = test::run_program("/bin/sleep", {"600"}, {.environment = {}, .working_folder = {}, .timeout = std::chrono::milliseconds{20}});
+  const auto outcome =
+      test::run_program("/bin/sleep", {"600"},
+                        {.environment = {}, .working_folder = {}, .timeout = std::chrono::milliseconds{20}});
   CHECK(outcome.timed_out);
   CHECK(outcome.signal == SIGKILL);
 }

@@ -27,7 +27,8 @@ TEST_CASE("rooms do not overlap, are aligned, and are used again") {
   }
   for (int i = 0; i < 30'000; ++i) {
     const unsigned char* const room = rooms[static_cast<std::size_t>(i)];
-    REQUIRE(std::all_of(room, room + TaskStore::room_bytes, [i](unsigned char byte) { return byte == i % 251; }));
+    REQUIRE(
+        std::all_of(room, room + TaskStore::room_bytes, [i](unsigned char byte) { return byte == i % 251; }));
   }
   const std::set<void*> before{rooms.begin(), rooms.end()};
   CHECK(before.size() == rooms.size());

@@ -1,4 +1,5 @@
-// The judge is judged: a test program that hangs, dies, leaks or leaves somebody behind must be seen to do so, and be counted.
+// The judge is judged: a test program that hangs, dies, leaks or leaves somebody behind must be seen to do
+// so, and be counted.
 #include <csignal>
 #include <string>
 
@@ -17,13 +18,15 @@ Verdict run_case(const std::string& name) {
   test::TemporaryFolder folder;
   const auto results = folder / "results";
   Verdict verdict;
-  verdict.outcome = test::run_program(KINDRED_TEST_FAILING, {"--test-case=" + name, "--no-colors=true"},
-                                      {.environment = {"KINDRED_TEST_RESULTS=" + results}, .working_folder = {}});
+  verdict.outcome =
+      test::run_program(KINDRED_TEST_FAILING, {"--test-case=" + name, "--no-colors=true"},
+                        {.environment = {"KINDRED_TEST_RESULTS=" + results}, .working_folder = {}});
   verdict.results = test::read_file(results);
   return verdict;
 }
 
-std::string summarise(const std::string& junit, const std::string& name, const std::string& results, int code) {
+std::string summarise(const std::string& junit, const std::string& name, const std::string& results,
+                      int code) {
   test::TemporaryFolder folder;
   test::write_file(folder / "junit.xml", junit);
   test::write_file(folder / name, results);
@@ -63,7 +66,8 @@ TEST_CASE("a crash and an early exit leave a case that began and did not end") {
   const auto crashed = run_case("crashes");
   CHECK(crashed.outcome.code == 128 + SIGSEGV);
   CHECK(crashed.results == "begin crashes\n");
-  CHECK_CONTAINS(crashed.outcome.err, "DIED: the test program was killed by Segmentation fault in \"crashes\"");
+  CHECK_CONTAINS(crashed.outcome.err,
+                 "DIED: the test program was killed by Segmentation fault in \"crashes\"");
   CHECK(run_case("exits").results == "begin exits\n");
 }
 
@@ -83,8 +87,10 @@ TEST_CASE("a leaked descriptor fails its case with a listing") {
 TEST_CASE("the count is of cases, and what did not end is a failure") {
   const std::string ran = R"(<testcase name="some_test" classname="some_test" time="0.1" status="run">)";
   const std::string broke = R"(<testcase name="some_test" classname="some_test" time="0.1" status="fail">)";
-  CHECK_CONTAINS(summarise(ran, "some_test", "begin a\npass a\nbegin b\nskip b: no\n", 0), "\n1 passed, 0 failed, 1 skipped\n");
-  CHECK_CONTAINS(summarise(ran, "some_test", "begin a\npass a\nbegin b\nfail b\n", 1), "1 passed, 1 failed\n");
+  CHECK_CONTAINS(summarise(ran, "some_test", "begin a\npass a\nbegin b\nskip b: no\n", 0),
+                 "\n1 passed, 0 failed, 1 skipped\n");
+  CHECK_CONTAINS(summarise(ran, "some_test", "begin a\npass a\nbegin b\nfail b\n", 1),
+                 "1 passed, 1 failed\n");
   CHECK_CONTAINS(summarise(ran, "some_test", "begin a\npass a\nbegin b\n", 1), "1 passed, 1 failed\n");
   CHECK_CONTAINS(summarise(broke, "some_test", "begin a\npass a\n", 1), "1 passed, 1 failed\n");
   CHECK_CONTAINS(summarise(broke, "another", "", 1), "0 passed, 1 failed\n");
@@ -92,7 +98,8 @@ TEST_CASE("the count is of cases, and what did not end is a failure") {
   CHECK_CONTAINS(summarise("", "another", "", 1), "0 passed, 0 failed\n");
 }
 
-TEST_CASE("a line of the scorecard is said where its case held, and NOT HELD where any check of it failed, whenever") {
+TEST_CASE(
+    "a line of the scorecard is said where its case held, and NOT HELD where any check of it failed, whenever") {
   const auto said = [](const std::string& name) { return run_case(name).outcome.out; };
   const auto held = said("says a figure and holds*");
   CHECK_CONTAINS(held, "scorecard: row 1: 3 < 4 & \"all\" right [fork]\n");
@@ -101,17 +108,21 @@ TEST_CASE("a line of the scorecard is said where its case held, and NOT HELD whe
   CHECK_CONTAINS(said("says a figure and fails*"), "scorecard: row 4: NOT HELD: nothing lost\n");
   CHECK_CONTAINS(said("fails before*"), "scorecard: row 5: NOT HELD: fails before it says anything\n");
   CHECK_CONTAINS(said("skips its row*"), "scorecard: row 6: SKIPPED: no such kernel\n");
-  CHECK_CONTAINS(said("crashes in its row*"), "scorecard: row 7: NOT HELD: \"crashes in its row (row 7)\" died\n");
+  CHECK_CONTAINS(said("crashes in its row*"),
+                 "scorecard: row 7: NOT HELD: \"crashes in its row (row 7)\" died\n");
 }
 
-TEST_CASE("the scorecard has every row, with what was said of it, once for all start methods, and counts what was not held") {
+TEST_CASE(
+    "the scorecard has every row, with what was said of it, once for all start methods, and counts what was not held") {
   test::TemporaryFolder folder;
-  test::write_file(folder / "junit.xml",
-                   "<testsuite tests=\"3\" failures=\"1\">\n<system-out>scorecard: row 1: 3 &lt; 4 &amp; &quot;all&quot; right [fork]\n"
-                   "scorecard: row 1: 3 &lt; 4 &amp; &quot;all&quot; right [spawn]\nscorecard: row 1: 3 &lt; 4 &amp; &quot;all&quot; right [forkserver]\n"
-                   "scorecard: row 2: one [fork]\nscorecard: row 2: one [fork]\nscorecard: row 2: NOT HELD: two [spawn]\nscorecard: row 3: MISSED here: 5 ms\n"
-                   "scorecard: row 3: case: not shown\nscorecard: row 4: case: a case with no figure\nscorecard: row 6: SKIPPED: no such kernel</system-out>\n");
-  const auto table = test::run_program(KINDRED_SOURCE_DIR "/tests/support/scorecard", {folder / "junit.xml", "asan"}).out;
+  test::write_file(
+      folder / "junit.xml",
+      "<testsuite tests=\"3\" failures=\"1\">\n<system-out>scorecard: row 1: 3 &lt; 4 &amp; &quot;all&quot; right [fork]\n"
+      "scorecard: row 1: 3 &lt; 4 &amp; &quot;all&quot; right [spawn]\nscorecard: row 1: 3 &lt; 4 &amp; &quot;all&quot; right [forkserver]\n"
+      "scorecard: row 2: one [fork]\nscorecard: row 2: one [fork]\nscorecard: row 2: NOT HELD: two [spawn]\nscorecard: row 3: MISSED here: 5 ms\n"
+      "scorecard: row 3: case: not shown\nscorecard: row 4: case: a case with no figure\nscorecard: row 6: SKIPPED: no such kernel</system-out>\n");
+  const auto table =
+      test::run_program(KINDRED_SOURCE_DIR "/tests/support/scorecard", {folder / "junit.xml", "asan"}).out;
   CHECK_CONTAINS(table, "\n  1  held       ");
   CHECK_CONTAINS(table, "\n                  3 < 4 & \"all\" right\n");
   CHECK_CONTAINS(table, "\n  2  NOT HELD   ");
@@ -122,5 +133,7 @@ TEST_CASE("the scorecard has every row, with what was said of it, once for all s
   CHECK_CONTAINS(table, "\n  6  skipped    ");
   CHECK_CONTAINS(table, "\n 29  NOT HELD   ");
   CHECK_CONTAINS(table, "\n 36  no figure  ");
-  CHECK_CONTAINS(table, "\n2 of 36 promises held, 2 NOT HELD, 1 missed on this machine, 1 skipped, 30 without a figure in this run.\n");
+  CHECK_CONTAINS(
+      table,
+      "\n2 of 36 promises held, 2 NOT HELD, 1 missed on this machine, 1 skipped, 30 without a figure in this run.\n");
 }

@@ -1,7 +1,7 @@
 // A program that is interrupted or stopped: interrupted METHOD WHAT.
-//   gentle   a task that ends when it is asked to, and five that wait. Says "ready", then "N cancelled", then lets the task end
-//   deaf     a task that never ends
-//   timed    runs tasks of 100 ms under a limit of 1 s until a line comes, and says how many ended by the limit
+//   gentle   a task that ends when it is asked to, and five that wait. Says "ready", then "N cancelled", then
+//   lets the task end deaf     a task that never ends timed    runs tasks of 100 ms under a limit of 1 s
+//   until a line comes, and says how many ended by the limit
 #include <csignal>
 #include <cstdio>
 #include <string>
@@ -47,8 +47,10 @@ int main(int argc, char** argv) {
   kindred::Entry entry{argc, argv};
   if (argc < 3) return 2;
   const std::string what{argv[2]};
-  kindred::ProcessPoolExecutor pool{
-      entry, {.start_method = kindred::parse_start_method(argv[1]), .max_workers = 1, .handle_interrupt = what != "timed"}};
+  kindred::ProcessPoolExecutor pool{entry,
+                                    {.start_method = kindred::parse_start_method(argv[1]),
+                                     .max_workers = 1,
+                                     .handle_interrupt = what != "timed"}};
   if (what == "timed") {
     int over = 0, wrong = 0, done = 0;
     say("ready");
@@ -61,8 +63,8 @@ int main(int argc, char** argv) {
         ++over;
       }
     }
-    say(std::to_string(over) + " over, " + std::to_string(wrong) + " wrong, " + (done > 0 ? "some" : "none") + " done, " +
-        std::to_string(pool.stats().restarts) + " restarts");
+    say(std::to_string(over) + " over, " + std::to_string(wrong) + " wrong, " + (done > 0 ? "some" : "none") +
+        " done, " + std::to_string(pool.stats().restarts) + " restarts");
     return 0;
   }
   const auto begun = pool.make_event(), go = pool.make_event();

@@ -53,7 +53,8 @@ const bool was_global = [] {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (misplaced() == "late" && argc > 1 && std::string{argv[1]}.starts_with("--")) return 64;  // as a program does that does not know the option
+  if (misplaced() == "late" && argc > 1 && std::string{argv[1]}.starts_with("--"))
+    return 64;  // as a program does that does not know the option
   const bool own = misplaced() == "own_arguments";
   kindred::Entry entry{own ? 1 : argc, own ? own_arguments : argv};
   say("in main\n");

@@ -1,10 +1,10 @@
-// A program whose file, or a library of which, is changed while it runs: moving_parts METHOD WHAT [LIBRARY]. Says "ready", waits for a line, then
-// says "result NUMBER" or "error: TEXT".
+// A program whose file, or a library of which, is changed while it runs: moving_parts METHOD WHAT [LIBRARY].
+// Says "ready", waits for a line, then says "result NUMBER" or "error: TEXT".
 //   run      a function of the program          linked   one that calls the library that it is linked with
 //   fail     a function and a lambda that throw  stack    one that crashes
-//   plugin, plugin_load   a function of LIBRARY, loaded when the first worker runs already; the second with load_libraries
-//   plugin_early          the same, loaded before there is a pool
-//   plugin_throw          as plugin_load, another function, which throws: says "stack TEXT"
+//   plugin, plugin_load   a function of LIBRARY, loaded when the first worker runs already; the second with
+//   load_libraries plugin_early          the same, loaded before there is a pool plugin_throw          as
+//   plugin_load, another function, which throws: says "stack TEXT"
 #include <csignal>
 #include <cstdio>
 #include <stdexcept>
@@ -61,7 +61,10 @@ int main(int argc, char** argv) {
   Function function = nullptr;
   if (what == "plugin_early") function = load(argv[3]);
   kindred::ProcessPoolExecutor pool{
-      entry, {.start_method = kindred::parse_start_method(argv[1]), .max_workers = 1, .worker = {.load_libraries = what == "plugin_load" || what == "plugin_throw"}}};
+      entry,
+      {.start_method = kindred::parse_start_method(argv[1]),
+       .max_workers = 1,
+       .worker = {.load_libraries = what == "plugin_load" || what == "plugin_throw"}}};
   pool.logger().add_sink([](const kindred::LogRecord&) {});
   if (what == "plugin" || what == "plugin_load") {
     pool.submit(twice, 1).get();
@@ -81,7 +84,8 @@ int main(int argc, char** argv) {
   if (what == "linked") try_out(pool, linked, 21);
   if (what == "fail") {
     try_out(pool, throws, 5);
-    try_out(pool, [](int value) -> int { throw std::runtime_error{"lambda with " + std::to_string(value)}; }, 6);
+    try_out(
+        pool, [](int value) -> int { throw std::runtime_error{"lambda with " + std::to_string(value)}; }, 6);
   }
   if (what == "stack") try_out(pool, crashes, 1);
   if (function != nullptr) try_out(pool, function, 21);

@@ -1,4 +1,5 @@
-// OpenMP in the parent and in its workers: openmp METHOD ORDER. `pool_first`: the pool is made before the parent's first parallel region.
+// OpenMP in the parent and in its workers: openmp METHOD ORDER. `pool_first`: the pool is made before the
+// parent's first parallel region.
 #include <cstdio>
 #include <string>
 
@@ -24,7 +25,8 @@ int main(int argc, char** argv) {
   const bool pool_first = std::string{argv[2]} == "pool_first";
   if (!pool_first && parallel_sum(1000) != 500500) return 3;
   kindred::ProcessPoolExecutor pool{
-      entry, {.start_method = kindred::parse_start_method(argv[1]), .max_workers = 1, .max_tasks_per_worker = 2}};
+      entry,
+      {.start_method = kindred::parse_start_method(argv[1]), .max_workers = 1, .max_tasks_per_worker = 2}};
   for (int round = 0; round < 5; ++round) {
     if (parallel_sum(1000) != 500500 || pool.submit(parallel_sum, 2000).get() != 2001000) return 4;
   }

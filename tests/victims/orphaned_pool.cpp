@@ -1,7 +1,8 @@
-// A program with a pool that will be killed: orphaned_pool METHOD STATE. Says "ready" when its workers are in that state.
-//   idle, busy, deaf (blocks all signals), initializer, result (writes large ones without end), respawning (workers die without end)
-//   starting (is ready before it has any)
-//   exit, leak (leaves main by exit, or with a pool that is never destroyed, while tasks run and wait)
+// A program with a pool that will be killed: orphaned_pool METHOD STATE. Says "ready" when its workers are in
+// that state.
+//   idle, busy, deaf (blocks all signals), initializer, result (writes large ones without end), respawning
+//   (workers die without end) starting (is ready before it has any) exit, leak (leaves main by exit, or with
+//   a pool that is never destroyed, while tasks run and wait)
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -42,11 +43,16 @@ int main(int argc, char** argv) {
   kindred::Entry entry{argc, argv};
   if (argc < 3) return 2;
   const std::string state{argv[2]};
-  static auto* const pool = new kindred::ProcessPoolExecutor{  // within reach: what leaks on purpose is no leak to LeakSanitizer
-      entry, {.start_method = kindred::parse_start_method(argv[1]), .max_workers = 2, .restart_limit = {.count = 1'000'000'000}}};
+  static auto* const pool =
+      new kindred::ProcessPoolExecutor{// within reach: what leaks on purpose is no leak to LeakSanitizer
+                                       entry,
+                                       {.start_method = kindred::parse_start_method(argv[1]),
+                                        .max_workers = 2,
+                                        .restart_limit = {.count = 1'000'000'000}}};
   pool->logger().add_sink([](const kindred::LogRecord&) {});
   if (state == "starting") {
-    pool->set_initializer({stay});  // a worker says nothing more, so nothing but its lifeline tells it that its parent has died
+    pool->set_initializer(
+        {stay});  // a worker says nothing more, so nothing but its lifeline tells it that its parent has died
     say_ready();
     auto one = pool->submit(stay), two = pool->submit(stay);
     one.wait();

@@ -16,15 +16,17 @@
 
 namespace kindred {
 
-/// Any input range of records: `logger().records()`, `future.log()`, `read_log(path)`, a `std::vector<LogRecord>`.
+/// Any input range of records: `logger().records()`, `future.log()`, `read_log(path)`, a
+/// `std::vector<LogRecord>`.
 template <class R>
 concept LogRange = requires(std::remove_reference_t<R>& range) {
   { *range.begin() } -> std::convertible_to<const LogRecord&>;
   range.begin() == range.end();
 };
 
-/// The records of a range that pass a predicate. An input range, lazy; holds the range itself if that was a temporary, else points to it.
-/// (A view of our own, because `<ranges>` costs several times what this header does to compile. `std::views` take it as any range.)
+/// The records of a range that pass a predicate. An input range, lazy; holds the range itself if that was a
+/// temporary, else points to it. (A view of our own, because `<ranges>` costs several times what this header
+/// does to compile. `std::views` take it as any range.)
 template <class Range, class Predicate>
 class FilteredLog {
  public:
@@ -54,13 +56,15 @@ class FilteredLog {
 
    private:
     void skip() {
-      while (!(*inner_ == log_->range().end()) && !log_->predicate_(static_cast<const LogRecord&>(**inner_))) ++*inner_;
+      while (!(*inner_ == log_->range().end()) && !log_->predicate_(static_cast<const LogRecord&>(**inner_)))
+        ++*inner_;
     }
     FilteredLog* log_ = nullptr;
     std::optional<Inner> inner_;
   };
 
-  FilteredLog(Range&& range, Predicate predicate) : range_{held(std::forward<Range>(range))}, predicate_{std::move(predicate)} {}
+  FilteredLog(Range&& range, Predicate predicate)
+      : range_{held(std::forward<Range>(range))}, predicate_{std::move(predicate)} {}
   FilteredLog(const FilteredLog&) = default;
   FilteredLog(FilteredLog&&) noexcept = default;
   FilteredLog& operator=(const FilteredLog&) = delete;
@@ -80,19 +84,24 @@ class FilteredLog {
   static constexpr bool points = std::is_lvalue_reference_v<Range>;
   using Held = std::conditional_t<points, std::remove_reference_t<Range>*, std::remove_reference_t<Range>>;
   static decltype(auto) held(Range&& range) {
-    if constexpr (points) return std::addressof(range);
-    else return std::forward<Range>(range);
+    if constexpr (points)
+      return std::addressof(range);
+    else
+      return std::forward<Range>(range);
   }
   auto& range() noexcept {
-    if constexpr (points) return *range_;
-    else return range_;
+    if constexpr (points)
+      return *range_;
+    else
+      return range_;
   }
 
   Held range_;
   Predicate predicate_;
 };
 
-/// A condition on records that a range is piped into: `records() | at_least(Level::warn) | of_task(id)`. Two make one that demands both.
+/// A condition on records that a range is piped into: `records() | at_least(Level::warn) | of_task(id)`. Two
+/// make one that demands both.
 template <class Predicate>
 struct LogCondition {
   Predicate accepts;
@@ -103,7 +112,8 @@ struct LogCondition {
   }
   template <class Other>
   [[nodiscard]] friend auto operator|(LogCondition first, LogCondition<Other> second) {
-    auto both = [first = std::move(first.accepts), second = std::move(second.accepts)](const LogRecord& record) { return first(record) && second(record); };
+    auto both = [first = std::move(first.accepts), second = std::move(second.accepts)](
+                    const LogRecord& record) { return first(record) && second(record); };
     return LogCondition<decltype(both)>{std::move(both)};
   }
 };
@@ -137,7 +147,9 @@ template <class Duration>
 }
 /// Records whose message contains the text.
 [[nodiscard]] inline auto containing(std::string text) {
-  return matching([text = std::move(text)](const LogRecord& record) { return record.message.find(text) != std::string::npos; });
+  return matching([text = std::move(text)](const LogRecord& record) {
+    return record.message.find(text) != std::string::npos;
+  });
 }
 
 }  // namespace kindred

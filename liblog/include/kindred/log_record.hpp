@@ -35,21 +35,21 @@ struct Field {
 struct LogRecord {
   std::chrono::time_point<std::chrono::system_clock, std::chrono::nanoseconds> time{};
   Level level = Level::info;
-  std::string level_name;            ///< set only for custom levels
-  std::string logger;                ///< name; empty: the executor's own
-  std::string message;               ///< as formatted, unescaped
+  std::string level_name;  ///< set only for custom levels
+  std::string logger;      ///< name; empty: the executor's own
+  std::string message;     ///< as formatted, unescaped
   SourceLocation source;
-  int worker = -1;                   ///< index; -1: the parent
+  int worker = -1;  ///< index; -1: the parent
   std::uint32_t incarnation = 0;
   std::uint32_t pid = 0;
   std::uint32_t tid = 0;
-  std::uint64_t task_id = 0;         ///< 0: none
+  std::uint64_t task_id = 0;  ///< 0: none
   std::string task_name;
   std::uint32_t attempt = 0;
-  std::uint64_t sequence = 0;        ///< per thread, from 1, without gaps unless records were dropped
+  std::uint64_t sequence = 0;  ///< per thread, from 1, without gaps unless records were dropped
   Origin origin = Origin::log;
-  bool late = false;                 ///< arrived after the watermark had passed its time
-  std::vector<Field> fields;         ///< context (`with`, `LogScope`) and key-values, typed
+  bool late = false;          ///< arrived after the watermark had passed its time
+  std::vector<Field> fields;  ///< context (`with`, `LogScope`) and key-values, typed
 };
 
 }  // namespace kindred

@@ -13,11 +13,14 @@ namespace internal {
 class RecordSource;
 }
 
-/// The records of an executor's log, one after the other: what `ExecutorLogger::records()` returns. An input range: it is gone through once.
+/// The records of an executor's log, one after the other: what `ExecutorLogger::records()` returns. An input
+/// range: it is gone through once.
 ///
-///     for (const kindred::LogRecord& record : pool.logger().records() | kindred::at_least(kindred::Level::warn)) ...
+///     for (const kindred::LogRecord& record : pool.logger().records() |
+///     kindred::at_least(kindred::Level::warn)) ...
 ///
-/// Threads: one at a time; several ranges of one log are independent. Fork: parent only. May outlive the executor.
+/// Threads: one at a time; several ranges of one log are independent. Fork: parent only. May outlive the
+/// executor.
 class LogRecords {
  public:
   explicit LogRecords(std::unique_ptr<internal::RecordSource> source);

@@ -8,12 +8,16 @@ namespace kindred {
 /// Names a sink of one executor.
 enum class SinkId : std::uint64_t {};
 
-/// What a log has done so far. `committed == delivered + held back` at any quiet moment: nothing is lost without a count.
+/// What a log has done so far. `committed == delivered + held back` at any quiet moment: nothing is lost
+/// without a count.
 struct LogStats {
-  std::uint64_t committed = 0;        ///< records of loggers, in all processes, that the collector has seen complete
-  std::uint64_t delivered = 0;        ///< of these, handed to the sinks (or, while there was none yet, looked at for stderr)
-  std::uint64_t held_back = 0;        ///< of these, kept by the flight recorder or forgotten by it
-  std::uint64_t emitted = 0;          ///< made by the parent itself: lifecycle, crash, captured output, notes on drops
+  std::uint64_t committed =
+      0;  ///< records of loggers, in all processes, that the collector has seen complete
+  std::uint64_t delivered =
+      0;  ///< of these, handed to the sinks (or, while there was none yet, looked at for stderr)
+  std::uint64_t held_back = 0;  ///< of these, kept by the flight recorder or forgotten by it
+  std::uint64_t emitted =
+      0;  ///< made by the parent itself: lifecycle, crash, captured output, notes on drops
   std::uint64_t dropped = 0;          ///< never committed, because a lane was full
   std::uint64_t torn = 0;             ///< begun by a process that died before it committed them
   std::uint64_t late = 0;             ///< delivered after records that are younger

@@ -23,23 +23,38 @@ template <class Self>
 class LogCalls {
  public:
   template <class... Args>
-  void trace(LogFormat<std::type_identity_t<Args>...> format, Args&&... args) const { call(Level::trace, format, args...); }
+  void trace(LogFormat<std::type_identity_t<Args>...> format, Args&&... args) const {
+    call(Level::trace, format, args...);
+  }
   template <class... Args>
-  void debug(LogFormat<std::type_identity_t<Args>...> format, Args&&... args) const { call(Level::debug, format, args...); }
+  void debug(LogFormat<std::type_identity_t<Args>...> format, Args&&... args) const {
+    call(Level::debug, format, args...);
+  }
   template <class... Args>
-  void info(LogFormat<std::type_identity_t<Args>...> format, Args&&... args) const { call(Level::info, format, args...); }
+  void info(LogFormat<std::type_identity_t<Args>...> format, Args&&... args) const {
+    call(Level::info, format, args...);
+  }
   template <class... Args>
-  void warn(LogFormat<std::type_identity_t<Args>...> format, Args&&... args) const { call(Level::warn, format, args...); }
+  void warn(LogFormat<std::type_identity_t<Args>...> format, Args&&... args) const {
+    call(Level::warn, format, args...);
+  }
   template <class... Args>
-  void error(LogFormat<std::type_identity_t<Args>...> format, Args&&... args) const { call(Level::error, format, args...); }
+  void error(LogFormat<std::type_identity_t<Args>...> format, Args&&... args) const {
+    call(Level::error, format, args...);
+  }
   template <class... Args>
-  void critical(LogFormat<std::type_identity_t<Args>...> format, Args&&... args) const { call(Level::critical, format, args...); }
+  void critical(LogFormat<std::type_identity_t<Args>...> format, Args&&... args) const {
+    call(Level::critical, format, args...);
+  }
   /// With a level that is chosen at run time, or a custom one.
   template <class... Args>
-  void log(LevelCode level, LogFormat<std::type_identity_t<Args>...> format, Args&&... args) const { call(level, format, args...); }
+  void log(LevelCode level, LogFormat<std::type_identity_t<Args>...> format, Args&&... args) const {
+    call(level, format, args...);
+  }
   /// For helpers that log on behalf of their caller: the record names `where`, not this line.
   template <class... Args>
-  void log_at(LevelCode level, std::source_location where, LogFormat<std::type_identity_t<Args>...> format, Args&&... args) const {
+  void log_at(LevelCode level, std::source_location where, LogFormat<std::type_identity_t<Args>...> format,
+              Args&&... args) const {
     format.where = where;
     call(level, format, args...);
   }
@@ -62,23 +77,27 @@ struct LoggerAccess;
 ///     static const kindred::Logger log{"net.http"};
 ///     log.info("{} {} took {} us", method, path, micros);
 ///
-/// A logger that is made from a name belongs to the process, not to an executor: its records go where those of the free calls go (in a
-/// worker to its executor's log, in the parent to that of the only live executor, else to stderr). `executor.logger().with(...)`
-/// and `.named(...)` give one that is bound to that executor's log.
+/// A logger that is made from a name belongs to the process, not to an executor: its records go where those
+/// of the free calls go (in a worker to its executor's log, in the parent to that of the only live executor,
+/// else to stderr). `executor.logger().with(...)` and `.named(...)` give one that is bound to that executor's
+/// log.
 ///
-/// Arguments are copied into the record as they are (bool, char, integers, float, double, strings, `void*`) and formatted by the collector;
-/// any other type that fmt can format, and formats with a width from an argument, are formatted here, which costs some hundred
-/// nanoseconds more. Key-values (`kv`) may follow the arguments of the format. Arguments of a disabled level are not formatted, but
-/// evaluated; the macros `KINDRED_LOG_DEBUG(...)` do not evaluate them.
+/// Arguments are copied into the record as they are (bool, char, integers, float, double, strings, `void*`)
+/// and formatted by the collector; any other type that fmt can format, and formats with a width from an
+/// argument, are formatted here, which costs some hundred nanoseconds more. Key-values (`kv`) may follow the
+/// arguments of the format. Arguments of a disabled level are not formatted, but evaluated; the macros
+/// `KINDRED_LOG_DEBUG(...)` do not evaluate them.
 ///
-/// Errors: none of the calls throws, but for a bound logger used where it does not belong (another process): `UsageError`.
-/// Blocks: as `LogOptions::when_full` says, only while this thread's lane is full.
-/// Threads: any thread; also initializers, finalizers, static destructors. Not from signal handlers: `log_from_signal` is for those. Fork: value.
+/// Errors: none of the calls throws, but for a bound logger used where it does not belong (another process):
+/// `UsageError`. Blocks: as `LogOptions::when_full` says, only while this thread's lane is full. Threads: any
+/// thread; also initializers, finalizers, static destructors. Not from signal handlers: `log_from_signal` is
+/// for those. Fork: value.
 class Logger : public internal::LogCalls<Logger> {
  public:
   /// The process's own, without a name.
   Logger() noexcept = default;
-  /// One with a name; levels and filters go by it: see `set_level(name, level)`. `.`, `/` and `:` separate its parts.
+  /// One with a name; levels and filters go by it: see `set_level(name, level)`. `.`, `/` and `:` separate
+  /// its parts.
   explicit Logger(std::string_view name);
 
   /// Returns the same logger with fields that each of its records will carry, added to those that it has.
@@ -88,15 +107,19 @@ class Logger : public internal::LogCalls<Logger> {
   [[nodiscard]] std::string_view name() const noexcept;
   /// Would a call of this level be logged now?
   [[nodiscard]] bool enabled(LevelCode level) const noexcept {
-    if (front_ != nullptr) [[unlikely]] return bound_enabled(level);
+    if (front_ != nullptr) [[unlikely]]
+      return bound_enabled(level);
     const bool passes = internal::level_passes(
-        internal::process_log.levels.load(std::memory_order_relaxed)->load(std::memory_order_relaxed), level.base());
+        internal::process_log.levels.load(std::memory_order_relaxed)->load(std::memory_order_relaxed),
+        level.base());
     return binding_ == nullptr || binding_->name.empty()
                ? passes
-               : internal::binding_enabled(internal::process_log.front.load(std::memory_order_acquire), *binding_, level.base());
+               : internal::binding_enabled(internal::process_log.front.load(std::memory_order_acquire),
+                                           *binding_, level.base());
   }
   [[nodiscard]] internal::LogTarget target() const {
-    if (front_ != nullptr) [[unlikely]] return bound_target();
+    if (front_ != nullptr) [[unlikely]]
+      return bound_target();
     return {internal::process_log.front.load(std::memory_order_acquire), binding_.get()};
   }
 
@@ -106,7 +129,7 @@ class Logger : public internal::LogCalls<Logger> {
   [[nodiscard]] internal::LogTarget bound_target() const;
 
   std::shared_ptr<const internal::Binding> binding_;
-  internal::LogFront* front_ = nullptr;              ///< only where it is bound
+  internal::LogFront* front_ = nullptr;  ///< only where it is bound
   std::shared_ptr<internal::ContextLife> life_;
 };
 

@@ -17,9 +17,9 @@ namespace kindred {
 ///     {.filter = [](const kindred::LogRecord& r) { return r.worker == 2; }}
 ///     {.filter = {{"net", kindred::Level::warn}, {"net.http", kindred::Level::debug}}}
 ///
-/// A name in the second form stands for the logger of that name and for those that continue it after `.`, `/` or `:` ("net" for
-/// "net.http", not for "network"); the longest one that fits counts; "" fits all. A logger that none fits passes.
-/// Threads: one thread at a time (the collector's). Fork: parent only.
+/// A name in the second form stands for the logger of that name and for those that continue it after `.`, `/`
+/// or `:` ("net" for "net.http", not for "network"); the longest one that fits counts; "" fits all. A logger
+/// that none fits passes. Threads: one thread at a time (the collector's). Fork: parent only.
 class LogFilter {
  public:
   LogFilter() = default;  ///< takes every record
@@ -47,7 +47,8 @@ class LogFilter {
   std::vector<std::pair<std::string, Level>> levels_;
 };
 
-/// Does `prefix` name the logger `name` or one above it? "net" does for "net", "net.http", "net/http", "net::http"; "" does for all.
+/// Does `prefix` name the logger `name` or one above it? "net" does for "net", "net.http", "net/http",
+/// "net::http"; "" does for all.
 [[nodiscard]] bool logger_is_below(std::string_view name, std::string_view prefix) noexcept;
 
 /// When a sink colours its output.
@@ -57,20 +58,23 @@ enum class Color : unsigned char {
   never
 };
 
-/// How one sink sees the log. Give it to `add_sink`. Checked there. Errors: `UsageError` for a pattern that has no meaning.
+/// How one sink sees the log. Give it to `add_sink`. Checked there. Errors: `UsageError` for a pattern that
+/// has no meaning.
 struct SinkOptions {
   /// Records below are not for this sink. What the loggers' own levels hold back never arrives at all.
   Level level = Level::trace;
-  /// spdlog's pattern flags and ours (see `sinks.hpp`). Empty: the sink's default. In `sinks::json` it makes the member "text"; callbacks
-  /// have no use for it.
+  /// spdlog's pattern flags and ours (see `sinks.hpp`). Empty: the sink's default. In `sinks::json` it makes
+  /// the member "text"; callbacks have no use for it.
   std::string pattern{};
   LogFilter filter{};
   Color color = Color::automatic;
-  /// Colours by level name, before those that `define_level` gave custom levels: {{"audit", "bold magenta"}, {"info", "green"}}. Words: black, red, green, yellow, blue,
-  /// magenta, cyan, white, their "bright " forms, with "bold", "dim", "underline", "reverse", "on " before a background.
+  /// Colours by level name, before those that `define_level` gave custom levels: {{"audit", "bold magenta"},
+  /// {"info", "green"}}. Words: black, red, green, yellow, blue, magenta, cyan, white, their "bright " forms,
+  /// with "bold", "dim", "underline", "reverse", "on " before a background.
   std::vector<std::pair<std::string, std::string>> colors{};
 
-  /// Does the record pass level and filter? Threads: one thread at a time. May throw what a predicate of the user's throws.
+  /// Does the record pass level and filter? Threads: one thread at a time. May throw what a predicate of the
+  /// user's throws.
   [[nodiscard]] bool accepts(const LogRecord& record) const {
     return record.level >= level && (filter.empty() || filter.accepts(record));
   }

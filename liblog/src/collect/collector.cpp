@@ -21,12 +21,12 @@ namespace {
 using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 
-constexpr auto quiet_before_sleep = 10ms;     ///< without a record, until the thread sleeps without a timeout
+constexpr auto quiet_before_sleep = 10ms;  ///< without a record, until the thread sleeps without a timeout
 constexpr std::chrono::microseconds first_nap = 200us;
 constexpr std::chrono::microseconds longest_nap = 1ms;
-constexpr std::size_t busy_round = 256;       ///< records: after so many there is no nap
-constexpr auto busy_flush = 100ms;            ///< how long sinks may buffer while there is no pause
-constexpr auto finish_patience = 1ms;         ///< how long a dead worker's records wait for the living
+constexpr std::size_t busy_round = 256;  ///< records: after so many there is no nap
+constexpr auto busy_flush = 100ms;       ///< how long sinks may buffer while there is no pause
+constexpr auto finish_patience = 1ms;    ///< how long a dead worker's records wait for the living
 
 LevelSettings settings_of(const LogOptions& options) {
   LevelSettings settings;
@@ -62,7 +62,8 @@ void Collector::State::write_levels(const Target& target) const noexcept {
   const std::uint32_t word = control.levels.load(std::memory_order_relaxed);
   const std::uint32_t generation = ((word >> levels_generation_shift) + 1) << levels_generation_shift;
   const auto value = static_cast<std::uint32_t>(lower(level, floor));
-  // Order: release on each, the table between two generations: a reader that saw anything of it sees that the word has changed.
+  // Order: release on each, the table between two generations: a reader that saw anything of it sees that the
+  // word has changed.
   control.levels.store(generation | levels_busy | value, std::memory_order_release);
   std::size_t count = 0;
   for (const auto& [name, its] : levels.named) {
@@ -99,17 +100,19 @@ void Collector::set_level(Level level) {
 
 void Collector::set_level(std::string_view logger, Level level) {
   if (logger.size() > NamedLevel::longest_name) {
-    throw UsageError{fmt::format("the logger name '{}' has {} bytes; a level can be set for names of up to {}. Set it for a part of the name.",
-                                 logger, logger.size(), NamedLevel::longest_name)};
+    throw UsageError{fmt::format(
+        "the logger name '{}' has {} bytes; a level can be set for names of up to {}. Set it for a part of the name.",
+        logger, logger.size(), NamedLevel::longest_name)};
   }
   const std::lock_guard hold{state_->levels_lock};
   if (logger.empty()) {
     state_->levels.level = level;
   } else if (!state_->levels.set(logger, level) && state_->levels.named.size() > NamedLevels::most) {
     state_->levels.named.pop_back();
-    throw UsageError{fmt::format("the level of '{}' would be the {}st that is set by name; there is room for {}. Set levels for parts of "
-                                 "names that several loggers have in common.",
-                                 logger, NamedLevels::most + 1, NamedLevels::most)};
+    throw UsageError{fmt::format(
+        "the level of '{}' would be the {}st that is set by name; there is room for {}. Set levels for parts of "
+        "names that several loggers have in common.",
+        logger, NamedLevels::most + 1, NamedLevels::most)};
   }
   state_->publish_levels();
 }
@@ -147,7 +150,8 @@ bool Collector::State::command(std::function<void(Drain&)> run_it) {
 
 bool Collector::State::wait_moving(const Ticket& ticket, Deadline deadline) const {
   const auto so_far = [this] {
-    return progress.load(std::memory_order_relaxed) + drain->counters.delivered.load(std::memory_order_relaxed) +
+    return progress.load(std::memory_order_relaxed) +
+           drain->counters.delivered.load(std::memory_order_relaxed) +
            drain->counters.emitted.load(std::memory_order_relaxed);
   };
   auto moved = so_far();
@@ -186,7 +190,9 @@ void Collector::State::ring_if_sleeping() const noexcept {
   // The parent's own area says what the collector does, as each other one does.
   auto& word = front->control().collector;
   auto expected = static_cast<std::uint32_t>(CollectorState::sleeping);
-  if (word.load(std::memory_order_seq_cst) == expected && word.compare_exchange_strong(expected, static_cast<std::uint32_t>(CollectorState::awake))) bell.ring();
+  if (word.load(std::memory_order_seq_cst) == expected &&
+      word.compare_exchange_strong(expected, static_cast<std::uint32_t>(CollectorState::awake)))
+    bell.ring();
 }
 
 // ----------------------------------------------------------------------------------------------------------------------------
@@ -215,7 +221,8 @@ void Collector::State::take_tickets() {
 }
 
 bool Collector::State::must_force() const noexcept {
-  static const auto patience = static_cast<std::uint64_t>(ticks_per_nanosecond() * std::chrono::duration<double, std::nano>(finish_patience).count());
+  static const auto patience = static_cast<std::uint64_t>(
+      ticks_per_nanosecond() * std::chrono::duration<double, std::nano>(finish_patience).count());
   for (const auto& ticket : waiting) {
     if (ticket->kind == Ticket::Kind::finish && ticks() - ticket->accepted > patience) return true;
   }
@@ -258,17 +265,20 @@ bool Collector::State::settle(const Drain::Round& round) {
   return ended;
 }
 
-void Collector::State::sleep_until_something(Clock::time_point quiet_since, std::chrono::microseconds& nap, bool pending) {
+void Collector::State::sleep_until_something(Clock::time_point quiet_since, std::chrono::microseconds& nap,
+                                             bool pending) {
   const auto now = Clock::now();
   if (pending || !waiting.empty() || now - quiet_since < quiet_before_sleep) {
     drain->set_state(CollectorState::napping);
-    if (tickets_there.load(std::memory_order_seq_cst) == 0) bell.wait(now + (pending || !waiting.empty() ? first_nap : nap));
+    if (tickets_there.load(std::memory_order_seq_cst) == 0)
+      bell.wait(now + (pending || !waiting.empty() ? first_nap : nap));
     nap = std::min(nap * 2, longest_nap);
   } else {
     drain->report_quiet_drops();
     if (drain->sinks.dirty()) drain->sinks.flush();
     drain->set_state(CollectorState::sleeping);
-    // Order: whoever commits after this barrier sees `sleeping`, and rings; what was committed before is seen here.
+    // Order: whoever commits after this barrier sees `sleeping`, and rings; what was committed before is seen
+    // here.
     heavy_barrier();
     if (!drain->stirred() && tickets_there.load(std::memory_order_seq_cst) == 0) bell.wait();
   }
@@ -289,8 +299,8 @@ void Collector::State::run() {
     if (drain->state() != CollectorState::napping) drain->set_state(CollectorState::awake);
     const Drain::Round round = drain->round(must_force(), [this] { take_tickets(); });
     if (settle(round)) break;
-    // Who asked for something, and records younger than the round, are served by the next one at once; if a lane is within a record, its
-    // thread is let run first.
+    // Who asked for something, and records younger than the round, are served by the next one at once; if a
+    // lane is within a record, its thread is let run first.
     if (!waiting.empty() || round.pending) {
       held = round.watermark < round.began ? held + 1 : 0;
       if (held < 16) {
@@ -345,7 +355,8 @@ void Collector::State::run() {
 // ----------------------------------------------------------------------------------------------------------------------------
 // The collector
 
-Collector::Collector(CollectorKey, std::shared_ptr<ContextLife> life, LogOptions options, CollectorHooks hooks) {
+Collector::Collector(CollectorKey, std::shared_ptr<ContextLife> life, LogOptions options,
+                     CollectorHooks hooks) {
   options.validate();
   state_ = std::make_shared<State>(std::move(life), options);
   State& state = *state_;
@@ -362,22 +373,27 @@ Collector::Collector(CollectorKey, std::shared_ptr<ContextLife> life, LogOptions
   const SourceId parent{state.last_id.fetch_add(1) + 1};
   auto counters = std::make_shared<SourceCounters>();
   const std::lock_guard hold{state.levels_lock};
-  state.front = &open_local_front(options, state.life.get(), state.bell, {.start = start, .collector = &state});
+  state.front =
+      &open_local_front(options, state.life.get(), state.bell, {.start = start, .collector = &state});
   state.logger = LoggerAccess::bound(*state.front, state.life);
-  state.targets.push_back({parent, -1, &state.front->control(), &state.front->named_levels(), nullptr, counters});
+  state.targets.push_back(
+      {parent, -1, &state.front->control(), &state.front->named_levels(), nullptr, counters});
   state.write_levels(state.targets.back());
-  auto source = std::make_unique<Source>(parent, SourceIdentity{.worker = -1, .incarnation = 0, .pid = process_id()}, state.front->area(),
-                                         state.shape, nullptr, std::move(counters));
+  auto source =
+      std::make_unique<Source>(parent, SourceIdentity{.worker = -1, .incarnation = 0, .pid = process_id()},
+                               state.front->area(), state.shape, nullptr, std::move(counters));
   source->added_at = ticks();
   state.drain->add_source(std::move(source));
 }
 
 Collector::~Collector() { shutdown(Clock::now() + state_->options.flush_limit); }
 
-SourceId Collector::add_source(std::span<std::byte> area, const SourceIdentity& identity, std::shared_ptr<const void> keep_alive) {
+SourceId Collector::add_source(std::span<std::byte> area, const SourceIdentity& identity,
+                               std::shared_ptr<const void> keep_alive) {
   State& state = *state_;
   if (area.size() < state.shape.total_bytes()) {
-    throw UsageError{fmt::format("a log area has {} bytes, and {} are needed. Allot log_area_bytes(options).", area.size(), state.shape.total_bytes())};
+    throw UsageError{fmt::format("a log area has {} bytes, and {} are needed. Allot log_area_bytes(options).",
+                                 area.size(), state.shape.total_bytes())};
   }
   format_log_area(area, state.options);
   const SourceId id{state.last_id.fetch_add(1) + 1};
@@ -387,8 +403,10 @@ SourceId Collector::add_source(std::span<std::byte> area, const SourceIdentity& 
   (*source)->added_at = ticks();
   {
     const std::lock_guard hold{state.levels_lock};
-    auto* const named = reinterpret_cast<NamedLevels*>(area.data() + LogAreaShape{state.options}.named_offset());
-    state.targets.push_back({id, identity.worker, reinterpret_cast<LogControl*>(area.data()), named, std::move(keep_alive), std::move(counters)});
+    auto* const named =
+        reinterpret_cast<NamedLevels*>(area.data() + LogAreaShape{state.options}.named_offset());
+    state.targets.push_back({id, identity.worker, reinterpret_cast<LogControl*>(area.data()), named,
+                             std::move(keep_alive), std::move(counters)});
     state.write_levels(state.targets.back());
   }
   state.start();
@@ -410,7 +428,8 @@ void Collector::set_source_pid(SourceId id, std::uint32_t pid) {
 SourceEnd Collector::finish_source(SourceId id, Deadline deadline) {
   State& state = *state_;
   if (state.on_own_thread()) {
-    throw UsageError{"finish_source was called on the log's own thread, which it would wait for. Call it from another one."};
+    throw UsageError{
+        "finish_source was called on the log's own thread, which it would wait for. Call it from another one."};
   }
   auto ticket = std::make_shared<Ticket>();
   ticket->kind = Ticket::Kind::finish;
@@ -453,7 +472,8 @@ void Collector::emit(LogRecord&& record, std::uint64_t at) {
     stopped = state.stopped;
   }
   if (stopped) {
-    if (record.time.time_since_epoch().count() == 0) record.time = std::chrono::time_point_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now());
+    if (record.time.time_since_epoch().count() == 0)
+      record.time = std::chrono::time_point_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now());
     if (record.level >= Level::warn) write_to_stderr(record);
     return;
   }
@@ -473,7 +493,9 @@ SinkId Collector::add_sink(std::unique_ptr<Sink> sink, SinkOptions options) {
   };
   auto held = std::make_shared<Held>(Held{std::move(sink), std::move(options)});
   state.start();
-  if (!state.command([id, held](Drain& drain) { drain.sinks.add(id, std::move(held->sink), std::move(held->options)); })) {
+  if (!state.command([id, held](Drain& drain) {
+        drain.sinks.add(id, std::move(held->sink), std::move(held->options));
+      })) {
     throw UsageError{"a sink was added to a log that is shut down. Add sinks while the executor lives."};
   }
   return id;
@@ -516,8 +538,9 @@ void Collector::on_record(std::function<void(LogRecord&)> fn) {
 bool Collector::flush(Deadline deadline) {
   State& state = *state_;
   if (state.on_own_thread()) {
-    throw UsageError{"flush was called from a sink or an on_record function, on the log's own thread: it would wait for itself. Call it from "
-                     "another thread."};
+    throw UsageError{
+        "flush was called from a sink or an on_record function, on the log's own thread: it would wait for itself. Call it from "
+        "another thread."};
   }
   if (!state.started.load(std::memory_order_acquire)) return true;
   auto ticket = std::make_shared<Ticket>();
@@ -594,8 +617,7 @@ int Collector::offer_tail() noexcept {
       record.message = fmt::format("this log is not offered to kindred-tail: {}", error.what());
       record.origin = Origin::lifecycle;
       if (level() <= Level::debug) emit(std::move(record));
-    } catch (const std::exception&) {
-    }
+    } catch (const std::exception&) {}
     return -1;
   }
 }
@@ -650,9 +672,10 @@ bool Collector::shutdown(Deadline deadline) {
     return true;
   }
   state.thread.detach();
-  write_raw_to_stderr(fmt::format("kindred: the log of {} was not delivered to its end: a sink took nothing until the deadline. {} records were "
-                                  "delivered; those behind them are lost unless the sink goes on while the program runs.",
-                                  to_string(state.life->id), state.drain->counters.delivered.load(std::memory_order_relaxed)));
+  write_raw_to_stderr(fmt::format(
+      "kindred: the log of {} was not delivered to its end: a sink took nothing until the deadline. {} records were "
+      "delivered; those behind them are lost unless the sink goes on while the program runs.",
+      to_string(state.life->id), state.drain->counters.delivered.load(std::memory_order_relaxed)));
   return false;
 }
 

@@ -28,7 +28,7 @@ struct Ticket {
   std::function<void(Drain&)> run{};  ///< `command`: done at once; `drain`: when all is drained
   SourceId source{};                  ///< `finish`
   SourceEnd end{};
-  std::uint64_t accepted = 0;         ///< ticks: what is older has been asked for
+  std::uint64_t accepted = 0;  ///< ticks: what is older has been asked for
   std::atomic<std::uint32_t> done{0};
 
   void complete() noexcept {
@@ -87,17 +87,21 @@ struct Collector::State : std::enable_shared_from_this<Collector::State> {
   std::mutex thread_lock;
   std::thread thread;
   std::atomic<bool> started{false};
-  bool shut = false;                       ///< under `thread_lock`
+  bool shut = false;  ///< under `thread_lock`
   std::atomic<std::uint32_t> thread_tid{0};
-  std::atomic<std::uint64_t> progress{0};  ///< tickets done, and sinks flushed; records are counted by the drain
+  std::atomic<std::uint64_t> progress{
+      0};  ///< tickets done, and sinks flushed; records are counted by the drain
   std::atomic<std::uint64_t> wakeups{0};
   std::atomic<std::uint64_t> last_id{0};
-  std::unique_ptr<Drain> drain;            ///< the thread's alone; its counters are for all
+  std::unique_ptr<Drain> drain;  ///< the thread's alone; its counters are for all
   void start();
   /// For records that were put on the desk.
   void ring_if_sleeping() const noexcept;
-  [[nodiscard]] bool on_own_thread() const noexcept { return thread_tid.load(std::memory_order_relaxed) == thread_id(); }
-  /// Waits while the collector makes progress. Returns false where the deadline passed, or nothing moved for `flush_limit`.
+  [[nodiscard]] bool on_own_thread() const noexcept {
+    return thread_tid.load(std::memory_order_relaxed) == thread_id();
+  }
+  /// Waits while the collector makes progress. Returns false where the deadline passed, or nothing moved for
+  /// `flush_limit`.
   bool wait_moving(const Ticket& ticket, Deadline deadline) const;
 
   // --- what the thread does ---
@@ -106,7 +110,8 @@ struct Collector::State : std::enable_shared_from_this<Collector::State> {
   void take_tickets();
   [[nodiscard]] bool must_force() const noexcept;
   bool settle(const Drain::Round& round);
-  void sleep_until_something(std::chrono::steady_clock::time_point quiet_since, std::chrono::microseconds& nap, bool pending);
+  void sleep_until_something(std::chrono::steady_clock::time_point quiet_since,
+                             std::chrono::microseconds& nap, bool pending);
 };
 
 }  // namespace kindred::internal

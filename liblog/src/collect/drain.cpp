@@ -13,17 +13,21 @@ namespace {
 
 constexpr std::size_t most_task_names = 65536;
 constexpr std::size_t longest_name = 4096;  ///< of a logger or a task
-constexpr std::size_t record_room = sizeof(KeptRecord) - record_head_bytes;  ///< a record copied here has its arguments behind the head
+constexpr std::size_t record_room =
+    sizeof(KeptRecord) - record_head_bytes;  ///< a record copied here has its arguments behind the head
 
 constexpr std::size_t round_up(std::size_t bytes) noexcept { return (bytes + 7) / 8 * 8; }
 
-void add(std::atomic<std::uint64_t>& counter, std::uint64_t count) noexcept { SourceCounters::add(counter, count); }
+void add(std::atomic<std::uint64_t>& counter, std::uint64_t count) noexcept {
+  SourceCounters::add(counter, count);
+}
 
 }  // namespace
 
 void Desk::put(LogRecord&& record, std::uint64_t at) {
   const std::lock_guard hold{lock_};
-  // Order: the clock is read under the lock that the collector takes after it has read its own: what comes later is younger.
+  // Order: the clock is read under the lock that the collector takes after it has read its own: what comes
+  // later is younger.
   records_.push_back({at != 0 ? at : ticks(), ++last_, std::move(record)});
   count_.store(records_.size(), std::memory_order_relaxed);
 }
@@ -36,7 +40,11 @@ void Desk::take(std::vector<EmittedRecord>& out) {
 }
 
 Drain::Drain(const LogOptions& options, CollectorHooks hooks, std::shared_ptr<History> history)
-    : sinks{options.sink_failures}, shape_{options}, hold_limit_{options.hold_limit}, hooks_{std::move(hooks)}, history_{std::move(history)} {}
+    : sinks{options.sink_failures},
+      shape_{options},
+      hold_limit_{options.hold_limit},
+      hooks_{std::move(hooks)},
+      history_{std::move(history)} {}
 
 void Drain::begin() {
   clock_.emplace();
@@ -61,8 +69,9 @@ Source* Drain::find_source(SourceId id) noexcept {
 }
 
 void Drain::set_state(CollectorState state) noexcept {
-  // Producers that ring set their own word to awake, so an unchanged state is written again, where it is not the word already: every
-  // log call reads the word, and a write to it costs each producer's next call a line of cache.
+  // Producers that ring set their own word to awake, so an unchanged state is written again, where it is not
+  // the word already: every log call reads the word, and a write to it costs each producer's next call a line
+  // of cache.
   if (state == CollectorState::awake && state_ == CollectorState::awake) return;
   state_ = state;
   const auto value = static_cast<std::uint32_t>(state);
@@ -76,7 +85,8 @@ bool Drain::stirred() const noexcept {
   if (!desk.empty()) return true;
   for (const auto& source : sources_) {
     if (source->corrupt) continue;
-    auto in_use = source->control().lanes_in_use.load(std::memory_order_relaxed) & ((std::uint64_t{1} << shape_.lanes) - 1);
+    auto in_use = source->control().lanes_in_use.load(std::memory_order_relaxed) &
+                  ((std::uint64_t{1} << shape_.lanes) - 1);
     for (; in_use != 0; in_use &= in_use - 1) {
       const auto index = static_cast<std::size_t>(__builtin_ctzll(in_use));
       const auto& lane = source->lanes[index];
@@ -86,17 +96,19 @@ bool Drain::stirred() const noexcept {
   return false;
 }
 
-std::chrono::time_point<std::chrono::system_clock, std::chrono::nanoseconds> Drain::time_of(std::uint64_t tick) noexcept {
+std::chrono::time_point<std::chrono::system_clock, std::chrono::nanoseconds> Drain::time_of(
+    std::uint64_t tick) noexcept {
   auto time = clock_->to_system(tick).time_since_epoch().count();
-  // The clock is anchored anew ten times a second, which moves it by some nanoseconds: that must not turn records round. A step of the
-  // clock by more is followed.
+  // The clock is anchored anew ten times a second, which moves it by some nanoseconds: that must not turn
+  // records round. A step of the clock by more is followed.
   constexpr std::int64_t jitter = 1'000'000;
   if (tick >= last_time_tick_) {
     if (time < last_time_ && last_time_ - time < jitter) time = last_time_;
     last_time_ = time;
     last_time_tick_ = tick;
   }
-  return std::chrono::time_point<std::chrono::system_clock, std::chrono::nanoseconds>{std::chrono::nanoseconds{time}};
+  return std::chrono::time_point<std::chrono::system_clock, std::chrono::nanoseconds>{
+      std::chrono::nanoseconds{time}};
 }
 
 const std::string& Drain::task_name(std::uint64_t function) {
@@ -104,7 +116,8 @@ const std::string& Drain::task_name(std::uint64_t function) {
   if (function == 0 || !hooks_.task_name) return none;
   const auto known = task_names_.find(function);
   if (known != task_names_.end()) return known->second;
-  if (task_names_.size() >= most_task_names) task_names_.clear();  // a process that invents functions must not fill our memory
+  if (task_names_.size() >= most_task_names)
+    task_names_.clear();  // a process that invents functions must not fill our memory
   std::string name;
   try {
     name = hooks_.task_name(function);
@@ -119,7 +132,10 @@ void Drain::set_corrupt(Source& source, const char* what) {
   source.corrupt = true;
   add(counters.corrupt_sources, 1);
   corrupt_news_.emplace_back(source.id, what);
-  note(source, Level::critical, fmt::format("{} wrote nonsense into its log ({}); what follows of it is not read", source.name(), what), ticks());
+  note(
+      source, Level::critical,
+      fmt::format("{} wrote nonsense into its log ({}); what follows of it is not read", source.name(), what),
+      ticks());
 }
 
 // ----------------------------------------------------------------------------------------------------------------------------
@@ -141,7 +157,8 @@ bool Drain::apply_control(Source& source, LaneInput& lane) {
       if (!reader.ok()) return false;
       if (reset != 0) lane.forget_attribution();
       lane.record.tid = tid;
-      if (source.identity.pid == 0) lane.record.pid = static_cast<std::uint32_t>(pid);  // until our own side says it
+      if (source.identity.pid == 0)
+        lane.record.pid = static_cast<std::uint32_t>(pid);  // until our own side says it
       lane.next_sequence = sequence;
       if (dropped > lane.dropped_told) note_drops(source, lane, dropped, lane.last_tick);
       return true;
@@ -154,17 +171,22 @@ bool Drain::apply_control(Source& source, LaneInput& lane) {
       if (!reader.ok()) return false;
       lane.record.task_id = id;
       lane.record.attempt = attempt;
-      if (!name.empty()) lane.record.task_name = name.substr(0, longest_name);
-      else if (id != 0) lane.record.task_name = task_name(function);
-      else lane.record.task_name.clear();
+      if (!name.empty())
+        lane.record.task_name = name.substr(0, longest_name);
+      else if (id != 0)
+        lane.record.task_name = task_name(function);
+      else
+        lane.record.task_name.clear();
       return true;
     }
     case record_site::scope: {
       const auto bytes = reader.rest();
       std::uint32_t count = 0;
       if (bytes.size() >= sizeof count) std::memcpy(&count, bytes.data(), sizeof count);
-      if (count == 0) lane.scope.clear();
-      else lane.scope.assign(bytes.begin(), bytes.end());
+      if (count == 0)
+        lane.scope.clear();
+      else
+        lane.scope.assign(bytes.begin(), bytes.end());
       lane.forget_fields();
       return true;
     }
@@ -178,8 +200,10 @@ bool Drain::apply_control(Source& source, LaneInput& lane) {
       LaneInput::Slot& slot = lane.slots[head.slot];
       slot.known = true;
       slot.name = name.substr(0, longest_name);
-      if (count == 0) slot.fields.clear();
-      else slot.fields.assign(bytes.begin(), bytes.end());
+      if (count == 0)
+        slot.fields.clear();
+      else
+        slot.fields.assign(bytes.begin(), bytes.end());
       lane.forget_fields();
       return true;
     }
@@ -215,7 +239,8 @@ bool Drain::take_piece(LaneInput& lane) {
       lane.large.clear();
       return true;
     }
-    const auto piece = reader.bytes(std::min<std::size_t>(reader.left(), lane.large_total - lane.large.size()));
+    const auto piece =
+        reader.bytes(std::min<std::size_t>(reader.left(), lane.large_total - lane.large.size()));
     lane.large.insert(lane.large.end(), piece.begin(), piece.end());
   }
   lane.large_position = lane.reader.position();
@@ -243,10 +268,11 @@ bool Drain::load_head(Source& source, LaneInput& lane, std::uint64_t now) {
       }
       continue;
     }
-    // A lane's own order goes before its clock: a tick that runs back is bent to fit, and so is one that is not yet (but one that is
-    // younger than this round is true, and waits for the next).
+    // A lane's own order goes before its clock: a tick that runs back is bent to fit, and so is one that is
+    // not yet (but one that is younger than this round is true, and waits for the next).
     lane.tick = std::max({lane.head.ticks, lane.last_tick, source.added_at});
-    if (lane.tick > now) lane.tick = std::max({std::min(lane.tick, ordered_ticks()), lane.last_tick, source.added_at});
+    if (lane.tick > now)
+      lane.tick = std::max({std::min(lane.tick, ordered_ticks()), lane.last_tick, source.added_at});
     if (site == record_site::begin || site == record_site::more) {
       if (site == record_site::begin && lane.large_open) {
         lane.large_open = false;  // the one before was broken off
@@ -274,8 +300,10 @@ bool Drain::load_head(Source& source, LaneInput& lane, std::uint64_t now) {
 std::uint64_t Drain::bound_of(LaneInput& lane, bool entering, std::uint64_t now, bool force) const noexcept {
   const std::uint64_t published = lane.reader.known();
   const bool changed = published != lane.seen || entering != lane.seen_entering;
-  if (!entering) lane.bound = now;                    // what it will write, it enters after `now`
-  else if (changed) lane.bound = previous_round_;     // it entered after our last look
+  if (!entering)
+    lane.bound = now;  // what it will write, it enters after `now`
+  else if (changed)
+    lane.bound = previous_round_;  // it entered after our last look
   if (changed || !entering) lane.stuck_since = now;
   lane.seen = published;
   lane.seen_entering = entering;
@@ -304,14 +332,19 @@ std::uint64_t Drain::look_at_lanes(std::uint64_t now, bool force) {
         break;
       }
       // The record that was to come next may have been given up by now.
-      if (lane->has_head && !lane->head_is_large && lane->reader.position() != lane->head_position) lane->has_head = false;
+      if (lane->has_head && !lane->head_is_large && lane->reader.position() != lane->head_position)
+        lane->has_head = false;
       std::uint64_t bound = bound_of(*lane, entering, now, force || source->ended);
       const bool head = load_head(*source, *lane, now);
       if (source->corrupt) break;
-      if (lane->large_open && !force && !source->ended && now - lane->stuck_since <= hold_ticks_) bound = std::min(bound, lane->large_tick - 1);
+      if (lane->large_open && !force && !source->ended && now - lane->stuck_since <= hold_ticks_)
+        bound = std::min(bound, lane->large_tick - 1);
       watermark = std::min(watermark, bound);
-      if (head) heads_.push_back({lane->tick, source.get(), lane});
-      else lane->reader.release();  // there may have been controls, or pieces of a record whose writer waits for room
+      if (head)
+        heads_.push_back({lane->tick, source.get(), lane});
+      else
+        lane->reader
+            .release();  // there may have been controls, or pieces of a record whose writer waits for room
     }
   }
   return watermark;
@@ -319,29 +352,32 @@ std::uint64_t Drain::look_at_lanes(std::uint64_t now, bool force) {
 
 Drain::Round Drain::round(bool force, const std::function<void()>& commands) {
   Round result;
-  // Order: our time, then the barrier, then the look at each lane: order_and_watermark.md proves that a lane which is not entered
-  // by then writes only what is younger.
+  // Order: our time, then the barrier, then the look at each lane: order_and_watermark.md proves that a lane
+  // which is not entered by then writes only what is younger.
   const std::uint64_t now = ordered_ticks();
   heavy_barrier();
   if (now - clock_read_ > refresh_ticks_) {
     clock_->refresh();
     clock_read_ = now;
   }
-  // Commands before the look: a source that is added here, or was before, writes nothing older than `now` unseen.
+  // Commands before the look: a source that is added here, or was before, writes nothing older than `now`
+  // unseen.
   commands();
   const std::uint64_t watermark = look_at_lanes(now, force);
   desk.take(emitted_);
   const auto older = [](const EmittedRecord& a, const EmittedRecord& b) noexcept {
     return a.tick != b.tick ? a.tick < b.tick : a.ordinal < b.ordinal;
   };
-  if (!std::is_sorted(emitted_.begin(), emitted_.end(), older)) std::sort(emitted_.begin(), emitted_.end(), older);
+  if (!std::is_sorted(emitted_.begin(), emitted_.end(), older))
+    std::sort(emitted_.begin(), emitted_.end(), older);
   commands();
 
   const auto younger = [](const Head& a, const Head& b) noexcept { return a.tick > b.tick; };
   std::make_heap(heads_.begin(), heads_.end(), younger);
   std::size_t next_emitted = 0;
   while (!heads_.empty() || next_emitted < emitted_.size()) {
-    if (next_emitted < emitted_.size() && (heads_.empty() || emitted_[next_emitted].tick <= heads_.front().tick)) {
+    if (next_emitted < emitted_.size() &&
+        (heads_.empty() || emitted_[next_emitted].tick <= heads_.front().tick)) {
       if (emitted_[next_emitted].tick > watermark) break;
       deliver_emitted(emitted_[next_emitted++]);
       ++result.records;
@@ -447,7 +483,8 @@ Drain::Taken Drain::deliver_head(Source& source, LaneInput& lane) {
   lane.last_tick = lane.tick;
   const RecordHead head = lane.head;
   const bool large = std::exchange(lane.head_is_large, false);
-  if (!large && head.site >= record_site::first_timed && head.site != record_site::inlined) return deliver_special(source, lane);
+  if (!large && head.site >= record_site::first_timed && head.site != record_site::inlined)
+    return deliver_special(source, lane);
   if (head.slot >= lane.slots.size() || (head.slot != 0 && !lane.slots[head.slot].known)) {
     set_corrupt(source, "a record names a logger that was never sent");
     return Taken::corrupt;
@@ -455,7 +492,8 @@ Drain::Taken Drain::deliver_head(Source& source, LaneInput& lane) {
 
   // Copied once, to where it is kept: what is read of it from there on is private memory.
   const LaneInput::Slot& slot = lane.slots[head.slot];
-  const std::size_t texts = slot.name.size() + lane.record.task_name.size() + lane.scope.size() + slot.fields.size();
+  const std::size_t texts =
+      slot.name.size() + lane.record.task_name.size() + lane.scope.size() + slot.fields.size();
   const std::size_t payload = large ? lane.large.size() : head.size - record_head_bytes;
   const std::size_t most = round_up(sizeof(KeptRecord) + payload + texts);
   const bool keep = most <= history_->longest();
@@ -479,7 +517,9 @@ Drain::Taken Drain::deliver_head(Source& source, LaneInput& lane) {
   if (head.site == record_site::inlined) {
     std::uint32_t bytes = 0;
     if (payload >= sizeof bytes) std::memcpy(&bytes, entry + sizeof(KeptRecord), sizeof bytes);
-    site = bytes >= site_head_bytes && bytes <= payload ? intern_site(std::span<const std::byte>{entry + sizeof(KeptRecord), bytes}) : nullptr;
+    site = bytes >= site_head_bytes && bytes <= payload
+               ? intern_site(std::span<const std::byte>{entry + sizeof(KeptRecord), bytes})
+               : nullptr;
     offset = bytes;
   } else {
     site = source.site(head.site);
@@ -493,8 +533,8 @@ Drain::Taken Drain::deliver_head(Source& source, LaneInput& lane) {
   return deliver(source, lane, site, entry, offset, payload - offset, keep);
 }
 
-Drain::Taken Drain::deliver(Source& source, LaneInput& lane, const Site* site, std::byte* entry, std::size_t offset,
-                            std::size_t arguments, bool keep) {
+Drain::Taken Drain::deliver(Source& source, LaneInput& lane, const Site* site, std::byte* entry,
+                            std::size_t offset, std::size_t arguments, bool keep) {
   LogRecord& record = lane.record;
   const std::uint32_t slot_index = lane.head.slot;
   const LaneInput::Slot& slot = lane.slots[slot_index];
@@ -518,8 +558,9 @@ Drain::Taken Drain::deliver(Source& source, LaneInput& lane, const Site* site, s
   const bool flight = is_for_flight(lane);
   record.late = !flight && mark_late(lane.tick);
 
-  const KeptRecord kept{.bytes = static_cast<std::uint32_t>(round_up(sizeof(KeptRecord) + offset + arguments + slot.name.size() +
-                                                                    record.task_name.size() + lane.scope.size() + slot.fields.size())),
+  const KeptRecord kept{.bytes = static_cast<std::uint32_t>(
+                            round_up(sizeof(KeptRecord) + offset + arguments + slot.name.size() +
+                                     record.task_name.size() + lane.scope.size() + slot.fields.size())),
                         .arguments = static_cast<std::uint32_t>(arguments),
                         .site = site,
                         .time = record.time.time_since_epoch().count(),
@@ -656,7 +697,8 @@ void Drain::keep_emitted(const LogRecord& record) {
   const std::string_view logger = std::string_view{record.logger}.substr(0, 1024);
   const std::string_view task = std::string_view{record.task_name}.substr(0, 1024);
   const std::size_t arguments = sizeof(std::uint32_t) + message.size();
-  const std::size_t bytes = round_up(sizeof(KeptRecord) + arguments + fields.size() + logger.size() + task.size());
+  const std::size_t bytes =
+      round_up(sizeof(KeptRecord) + arguments + fields.size() + logger.size() + task.size());
   std::byte* const entry = history_->reserve(bytes);
   const KeptRecord kept{.bytes = static_cast<std::uint32_t>(bytes),
                         .arguments = static_cast<std::uint32_t>(arguments),
@@ -691,7 +733,8 @@ void Drain::keep_emitted(const LogRecord& record) {
   const auto position = history_->commit(bytes);
   if (record.worker < 0) return;
   for (const auto& source : sources_) {
-    if (source->identity.worker == record.worker && source->identity.incarnation == record.incarnation && record.origin != Origin::lifecycle) {
+    if (source->identity.worker == record.worker && source->identity.incarnation == record.incarnation &&
+        record.origin != Origin::lifecycle) {
       source->recent[source->recent_count++ % source->recent.size()] = position + 1;
     }
   }
@@ -725,7 +768,9 @@ void Drain::note_drops(Source& source, LaneInput& lane, std::uint64_t dropped_in
   lane.dropped_told = dropped_in_all;
   add(counters.dropped, count);
   add(source.counters->dropped, count);
-  note(source, Level::warn, fmt::format("{}: {} record{} dropped here (lane full)", source.name(), count, count == 1 ? "" : "s"), tick);
+  note(source, Level::warn,
+       fmt::format("{}: {} record{} dropped here (lane full)", source.name(), count, count == 1 ? "" : "s"),
+       tick);
 }
 
 void Drain::report_quiet_drops() {
@@ -733,14 +778,19 @@ void Drain::report_quiet_drops() {
     if (source->corrupt) continue;
     for (const auto& lane : source->lanes) {
       if (lane == nullptr || lane->has_head || lane->reader.stirred()) continue;
-      if (const auto dropped = lane->reader.dropped(); dropped > lane->dropped_told) note_drops(*source, *lane, dropped, ticks());
+      if (const auto dropped = lane->reader.dropped(); dropped > lane->dropped_told)
+        note_drops(*source, *lane, dropped, ticks());
     }
-    if (const auto lost = source->control().raw_lost.load(std::memory_order_relaxed); lost > source->raw_lost_told) {
+    if (const auto lost = source->control().raw_lost.load(std::memory_order_relaxed);
+        lost > source->raw_lost_told) {
       const auto count = lost - source->raw_lost_told;
       source->raw_lost_told = lost;
       add(counters.dropped, count);
       add(source->counters->dropped, count);
-      note(*source, Level::warn, fmt::format("{}: {} record{} of signal handlers dropped here (one interrupted the other)", source->name(), count, count == 1 ? "" : "s"), ticks());
+      note(*source, Level::warn,
+           fmt::format("{}: {} record{} of signal handlers dropped here (one interrupted the other)",
+                       source->name(), count, count == 1 ? "" : "s"),
+           ticks());
     }
   }
   history_->publish();
@@ -751,7 +801,8 @@ void Drain::report_quiet_drops() {
 
 SourceEnd Drain::end_source(SourceId id) {
   SourceEnd end;
-  const auto found = std::find_if(sources_.begin(), sources_.end(), [id](const auto& source) { return source->id == id; });
+  const auto found =
+      std::find_if(sources_.begin(), sources_.end(), [id](const auto& source) { return source->id == id; });
   if (found == sources_.end()) return end;
   Source& source = **found;
   if (!source.corrupt) {
@@ -762,7 +813,8 @@ SourceEnd Drain::end_source(SourceId id) {
         add(counters.torn, 1);
         add(source.counters->torn, 1);
       }
-      if (const auto dropped = lane->reader.dropped(); dropped > lane->dropped_told) note_drops(source, *lane, dropped, ticks());
+      if (const auto dropped = lane->reader.dropped(); dropped > lane->dropped_told)
+        note_drops(source, *lane, dropped, ticks());
     }
   }
   end.records = source.counters->records.load(std::memory_order_relaxed);
@@ -800,7 +852,8 @@ void Drain::release_flight(const std::function<bool(const KeptRecord&)>& wanted)
       std::memcpy(history_->reserve(kept.bytes), &kept, kept.bytes);
       history_->commit(kept.bytes);
     }
-    counters.held_back.store(counters.held_back.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
+    counters.held_back.store(counters.held_back.load(std::memory_order_relaxed) - 1,
+                             std::memory_order_relaxed);
     to_sinks(record);
     add(counters.delivered, 1);
   });

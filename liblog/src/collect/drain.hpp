@@ -70,8 +70,8 @@ class Desk {
   std::atomic<std::size_t> count_{0};
 };
 
-/// The collector's work without its thread: rounds that take records out of the lanes of all sources, in order, and hand them to the sinks.
-/// Threads: one at a time.
+/// The collector's work without its thread: rounds that take records out of the lanes of all sources, in
+/// order, and hand them to the sinks. Threads: one at a time.
 class Drain {
  public:
   Drain(const LogOptions& options, CollectorHooks hooks, std::shared_ptr<History> history);
@@ -87,13 +87,15 @@ class Drain {
     std::uint64_t began = 0;      ///< ticks
     std::uint64_t watermark = 0;  ///< everything older has been delivered
     std::size_t records = 0;
-    bool pending = false;         ///< records wait for the watermark
+    bool pending = false;  ///< records wait for the watermark
   };
-  /// One round. `commands` is called twice: before the lanes are looked at, so that no source is missed whose records the watermark will
-  /// pass; and after it, before anything is delivered, so that who added a sink before he committed a record finds it in the sink.
-  /// `force`: waits for nobody (what comes later is marked late).
+  /// One round. `commands` is called twice: before the lanes are looked at, so that no source is missed whose
+  /// records the watermark will pass; and after it, before anything is delivered, so that who added a sink
+  /// before he committed a record finds it in the sink. `force`: waits for nobody (what comes later is marked
+  /// late).
   Round round(bool force, const std::function<void()>& commands);
-  /// Has anything been published since the last round? Cheap, and wrong only where a round or a heavy barrier follows.
+  /// Has anything been published since the last round? Cheap, and wrong only where a round or a heavy barrier
+  /// follows.
   [[nodiscard]] bool stirred() const noexcept;
   void set_state(CollectorState state) noexcept;  ///< for the producers
   [[nodiscard]] CollectorState state() const noexcept { return state_; }
@@ -105,7 +107,7 @@ class Drain {
   Desk desk;
   SinkSet sinks;
   DrainCounters counters;
-  LevelSettings levels;                        ///< to tell which records are the flight recorder's
+  LevelSettings levels;  ///< to tell which records are the flight recorder's
   std::unordered_map<int, Level> worker_levels;
   std::function<void(LogRecord&)> on_record;
 
@@ -117,8 +119,8 @@ class Drain {
   bool take_piece(LaneInput& lane);
   enum class Taken : std::uint8_t { delivered, gone, corrupt };
   Taken deliver_head(Source& source, LaneInput& lane);
-  Taken deliver(Source& source, LaneInput& lane, const Site* site, std::byte* entry, std::size_t arguments_offset, std::size_t arguments,
-                bool keep);
+  Taken deliver(Source& source, LaneInput& lane, const Site* site, std::byte* entry,
+                std::size_t arguments_offset, std::size_t arguments, bool keep);
   Taken deliver_special(Source& source, LaneInput& lane);
   bool is_for_flight(const LaneInput& lane) const noexcept;
   void deliver_emitted(EmittedRecord& emitted);
@@ -128,7 +130,8 @@ class Drain {
   void to_sinks(LogRecord& record);
   bool mark_late(std::uint64_t tick) noexcept;
   void set_corrupt(Source& source, const char* what);
-  std::chrono::time_point<std::chrono::system_clock, std::chrono::nanoseconds> time_of(std::uint64_t tick) noexcept;
+  std::chrono::time_point<std::chrono::system_clock, std::chrono::nanoseconds> time_of(
+      std::uint64_t tick) noexcept;
   const std::string& task_name(std::uint64_t function);
 
   LogAreaShape shape_;
@@ -142,12 +145,12 @@ class Drain {
   std::vector<std::pair<SourceId, std::string>> corrupt_news_;
 
   std::optional<TickTranslator> clock_;
-  std::uint64_t clock_read_ = 0;        ///< ticks of the latest refresh
+  std::uint64_t clock_read_ = 0;  ///< ticks of the latest refresh
   std::uint64_t refresh_ticks_ = 0;
-  std::uint64_t last_tick_ = 0;         ///< of the youngest record delivered
+  std::uint64_t last_tick_ = 0;  ///< of the youngest record delivered
   std::int64_t last_time_ = 0;
   std::uint64_t last_time_tick_ = 0;
-  std::uint64_t previous_round_ = 0;    ///< when the former round began
+  std::uint64_t previous_round_ = 0;  ///< when the former round began
 
   struct Head {
     std::uint64_t tick;

@@ -71,7 +71,9 @@ LogStats ExecutorLogger::stats() const {
   return collector_.stats();
 }
 
-Logger ExecutorLogger::with(std::initializer_list<LogField> fields) const { return collector_.logger().with(fields); }
+Logger ExecutorLogger::with(std::initializer_list<LogField> fields) const {
+  return collector_.logger().with(fields);
+}
 Logger ExecutorLogger::named(std::string_view name) const { return collector_.logger().named(name); }
 
 }  // namespace kindred

@@ -26,7 +26,8 @@ EntryHead head_at(const std::byte* entry) noexcept {
 bool read_kept(std::span<const std::byte> bytes, LogRecord& record, TextBuffer& scratch) {
   KeptRecord kept;
   std::memcpy(&kept, bytes.data(), sizeof kept);
-  record.time = std::chrono::time_point<std::chrono::system_clock, std::chrono::nanoseconds>{std::chrono::nanoseconds{kept.time}};
+  record.time = std::chrono::time_point<std::chrono::system_clock, std::chrono::nanoseconds>{
+      std::chrono::nanoseconds{kept.time}};
   record.level = kept.site->level();
   record.level_name = kept.site->level_name();
   record.source = kept.site->source();
@@ -47,7 +48,8 @@ bool read_kept(std::span<const std::byte> bytes, LogRecord& record, TextBuffer& 
   record.task_name = texts.text(kept.task_name_bytes);
   const auto scope = texts.bytes(kept.scope_bytes);
   const auto binding = texts.bytes(kept.binding_bytes);
-  bool sense = (scope.empty() || decode_fields(scope, record.fields)) && (binding.empty() || decode_fields(binding, record.fields));
+  bool sense = (scope.empty() || decode_fields(scope, record.fields)) &&
+               (binding.empty() || decode_fields(binding, record.fields));
   scratch.clear();
   sense = kept.site->format(arguments, scratch, record.fields) && sense;
   record.message = scratch.view();
@@ -55,7 +57,8 @@ bool read_kept(std::span<const std::byte> bytes, LogRecord& record, TextBuffer& 
   return sense;
 }
 
-History::History(std::size_t bytes) : capacity_{bytes / 8 * 8}, memory_{std::make_unique_for_overwrite<std::byte[]>(capacity_)} {}
+History::History(std::size_t bytes)
+    : capacity_{bytes / 8 * 8}, memory_{std::make_unique_for_overwrite<std::byte[]>(capacity_)} {}
 
 void History::forget(std::size_t bytes) {
   // Some more than asked for, so that the lock is taken rarely.
@@ -80,7 +83,8 @@ std::byte* History::reserve(std::size_t bytes) {
   const std::size_t to_end = capacity_ - head_offset_;
   const std::size_t padding = bytes > to_end ? to_end : 0;
   const std::size_t needed = padding + bytes;
-  if (capacity_ - static_cast<std::size_t>(head_ - tail_) < needed) forget(needed - (capacity_ - static_cast<std::size_t>(head_ - tail_)));
+  if (capacity_ - static_cast<std::size_t>(head_ - tail_) < needed)
+    forget(needed - (capacity_ - static_cast<std::size_t>(head_ - tail_)));
   if (padding != 0) {
     const EntryHead head{static_cast<std::uint32_t>(padding), KeptRecord::padding};
     std::memcpy(memory_.get() + head_offset_, &head, sizeof head);
@@ -170,7 +174,8 @@ void History::copy_task(std::uint64_t task_id, std::vector<std::byte>& out) cons
   for (std::uint64_t position = begin_.position; position < end_.position;) {
     const std::byte* const entry = memory_.get() + position % capacity_;
     const EntryHead head = head_at(entry);
-    if (head.arguments != KeptRecord::padding && reinterpret_cast<const KeptRecord*>(entry)->task_id == task_id) {
+    if (head.arguments != KeptRecord::padding &&
+        reinterpret_cast<const KeptRecord*>(entry)->task_id == task_id) {
       out.insert(out.end(), entry, entry + head.bytes);
     }
     position += head.bytes;

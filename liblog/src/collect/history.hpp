@@ -16,12 +16,13 @@
 
 namespace kindred::internal {
 
-/// A record as it is kept: encoded, with all that its lane knew. Behind it follow the arguments and then the texts, in the order of the counts.
+/// A record as it is kept: encoded, with all that its lane knew. Behind it follow the arguments and then the
+/// texts, in the order of the counts.
 struct KeptRecord {
-  std::uint32_t bytes;             ///< of all, a multiple of 8
-  std::uint32_t arguments;         ///< bytes; `padding`: nothing up to the end of the lap
+  std::uint32_t bytes;      ///< of all, a multiple of 8
+  std::uint32_t arguments;  ///< bytes; `padding`: nothing up to the end of the lap
   const Site* site;
-  std::int64_t time;               ///< ns of the system clock
+  std::int64_t time;  ///< ns of the system clock
   std::uint64_t task_id;
   std::uint64_t sequence;
   std::int32_t worker;
@@ -29,21 +30,23 @@ struct KeptRecord {
   std::uint32_t pid;
   std::uint32_t tid;
   std::uint32_t attempt;
-  std::uint32_t scope_bytes;       ///< encoded fields
-  std::uint32_t binding_bytes;     ///< encoded fields
+  std::uint32_t scope_bytes;    ///< encoded fields
+  std::uint32_t binding_bytes;  ///< encoded fields
   std::uint16_t logger_bytes;
   std::uint16_t task_name_bytes;
   std::uint32_t arguments_offset;  ///< from behind this head
   Origin origin;
   bool late;
-  bool taken;                      ///< out of the flight recorder
+  bool taken;  ///< out of the flight recorder
   std::uint8_t spare;
-  std::uint64_t room[2];           ///< so that a record can be copied in with its head, and the head be overwritten by this
+  std::uint64_t
+      room[2];  ///< so that a record can be copied in with its head, and the head be overwritten by this
   static constexpr std::uint32_t padding = 0xffff'ffffU;
 };
 static_assert(sizeof(KeptRecord) % 8 == 0);
 
-/// Reads a kept record. `bytes` is private, or the history's own on the collector's thread. False where its arguments make no sense.
+/// Reads a kept record. `bytes` is private, or the history's own on the collector's thread. False where its
+/// arguments make no sense.
 bool read_kept(std::span<const std::byte> bytes, LogRecord& record, TextBuffer& scratch);
 
 /// The latest records of a log, in a fixed amount of memory: the oldest are forgotten for the newest.
@@ -74,15 +77,16 @@ class History {
   };
   [[nodiscard]] Place oldest() const;
   [[nodiscard]] Place newest() const;  ///< behind the latest
-  /// Copies the records from `place` on to `out`, up to about `most_bytes`, passes over them, and returns how many before them were
-  /// forgotten.
+  /// Copies the records from `place` on to `out`, up to about `most_bytes`, passes over them, and returns how
+  /// many before them were forgotten.
   std::uint64_t copy(Place& place, std::vector<std::byte>& out, std::size_t most_bytes) const;
   /// Copies all records of a task.
   void copy_task(std::uint64_t task_id, std::vector<std::byte>& out) const;
   /// Sleeps until there is something at `place`. Returns false where there never will be.
   bool wait_beyond(const Place& place) const;
-  /// For a reader that waits for something else as well. Returns what there is at `place`; where that is nothing yet, calls `sleep` once, which is to
-  /// return when the bell rings, or whenever it likes. The bell is one of those that `hear` was given.
+  /// For a reader that waits for something else as well. Returns what there is at `place`; where that is
+  /// nothing yet, calls `sleep` once, which is to return when the bell rings, or whenever it likes. The bell
+  /// is one of those that `hear` was given.
   enum class Next : std::uint8_t { something, nothing, closed };
   Next next(const Place& place, const std::function<void()>& sleep) const;
   void hear(const Doorbell& bell);
@@ -99,12 +103,12 @@ class History {
   std::unique_ptr<std::byte[]> memory_;
 
   // The collector's.
-  std::uint64_t head_ = 0;            ///< behind the latest
+  std::uint64_t head_ = 0;  ///< behind the latest
   std::size_t head_offset_ = 0;
   std::uint64_t head_ordinal_ = 0;
-  std::uint64_t tail_ = 0;            ///< as `begin_.position`
+  std::uint64_t tail_ = 0;  ///< as `begin_.position`
 
-  mutable std::mutex lock_;           ///< of what follows; bytes between begin and end change only under it
+  mutable std::mutex lock_;  ///< of what follows; bytes between begin and end change only under it
   Place begin_;
   Place end_;
   bool closed_ = false;

@@ -22,8 +22,10 @@ class KeptRecords final : public RecordSource {
         record = {};
         record.level = Level::warn;
         record.origin = Origin::lifecycle;
-        record.time = std::chrono::time_point_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now());
-        record.message = fmt::format("{} record{} were forgotten here before this reader came to them", forgotten_, forgotten_ == 1 ? "" : "s");
+        record.time =
+            std::chrono::time_point_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now());
+        record.message = fmt::format("{} record{} were forgotten here before this reader came to them",
+                                     forgotten_, forgotten_ == 1 ? "" : "s");
         forgotten_ = 0;
         return true;
       }
@@ -58,13 +60,17 @@ class KeptRecords final : public RecordSource {
 
 }  // namespace
 
-std::unique_ptr<RecordSource> Collector::records(bool live) const { return std::make_unique<KeptRecords>(state_->history, live); }
+std::unique_ptr<RecordSource> Collector::records(bool live) const {
+  return std::make_unique<KeptRecords>(state_->history, live);
+}
 
 }  // namespace kindred::internal
 
 namespace kindred {
 
-LogRecords::LogRecords(std::unique_ptr<internal::RecordSource> source) : state_{std::make_shared<State>()} { state_->source = std::move(source); }
+LogRecords::LogRecords(std::unique_ptr<internal::RecordSource> source) : state_{std::make_shared<State>()} {
+  state_->source = std::move(source);
+}
 
 void LogRecords::next() {
   state_->begun = true;

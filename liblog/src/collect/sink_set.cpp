@@ -24,8 +24,10 @@ void SinkSet::guard(Slot& slot, const char* doing, F&& call) noexcept {
   const bool last = ++slot.failures >= most_failures_;
   const auto now = std::chrono::steady_clock::now();
   try {
-    const auto about = fmt::format("log sink {} failed {} ({} in a row): {}.{}", static_cast<std::uint64_t>(slot.id), doing, slot.failures, what,
-                                   last ? " It is not used any more; remove it, and add it again when it is mended." : "");
+    const auto about =
+        fmt::format("log sink {} failed {} ({} in a row): {}.{}", static_cast<std::uint64_t>(slot.id), doing,
+                    slot.failures, what,
+                    last ? " It is not used any more; remove it, and add it again when it is mended." : "");
     if (last) {
       slot.disabled.store(true, std::memory_order_relaxed);
       notes_.push_back(about);
@@ -53,12 +55,14 @@ bool SinkSet::remove(SinkId id) {
   std::unique_ptr<Slot> gone;
   {
     const std::lock_guard hold{lock_};
-    const auto found = std::find_if(slots_.begin(), slots_.end(), [id](const auto& slot) { return slot->id == id; });
+    const auto found =
+        std::find_if(slots_.begin(), slots_.end(), [id](const auto& slot) { return slot->id == id; });
     if (found == slots_.end()) return false;
     gone = std::move(*found);
     slots_.erase(found);
   }
-  if (!gone->disabled.load(std::memory_order_relaxed)) guard(*gone, "to flush", [&] { return gone->sink->flush(), true; });
+  if (!gone->disabled.load(std::memory_order_relaxed))
+    guard(*gone, "to flush", [&] { return gone->sink->flush(), true; });
   guard(*gone, "to close", [&] { return gone->sink.reset(), true; });
   return true;
 }
@@ -97,7 +101,8 @@ void SinkSet::write(const LogRecord& record) {
 void SinkSet::flush() {
   dirty_ = false;
   for (const auto& slot : slots_) {
-    if (!slot->disabled.load(std::memory_order_relaxed)) guard(*slot, "to flush", [&] { return slot->sink->flush(), true; });
+    if (!slot->disabled.load(std::memory_order_relaxed))
+      guard(*slot, "to flush", [&] { return slot->sink->flush(), true; });
   }
 }
 

@@ -15,8 +15,8 @@
 
 namespace kindred::internal {
 
-/// The sinks of a log. A sink that throws is reported on stderr at most once a second, and after `failures` in a row is not called any more.
-/// While none was ever added, records of level warn and above go to stderr.
+/// The sinks of a log. A sink that throws is reported on stderr at most once a second, and after `failures`
+/// in a row is not called any more. While none was ever added, records of level warn and above go to stderr.
 ///
 /// Threads: the collector's, but for `stats`.
 class SinkSet {

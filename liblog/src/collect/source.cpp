@@ -6,7 +6,8 @@ namespace kindred::internal {
 
 LaneInput& Source::open_lane(std::uint32_t index, bool from_now_on) {
   const auto room = area_.subspan(shape_.room_offset(index), shape_.room_bytes(index));
-  lanes[index] = std::make_unique<LaneInput>(LaneReader<>{room, LogAreaShape::lines(area_, index), shape_.overwrites(index)});
+  lanes[index] = std::make_unique<LaneInput>(
+      LaneReader<>{room, LogAreaShape::lines(area_, index), shape_.overwrites(index)});
   LaneInput& lane = *lanes[index];
   if (from_now_on) {
     lane.reader.begin_at_consumed();

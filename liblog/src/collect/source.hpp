@@ -33,9 +33,15 @@ struct SourceCounters {
 /// A process whose records are collected. Threads: the collector's.
 class Source {
  public:
-  Source(SourceId its_id, const SourceIdentity& its_identity, std::span<std::byte> area, const LogAreaShape& shape,
-         std::shared_ptr<const void> keep_alive, std::shared_ptr<SourceCounters> its_counters)
-      : id{its_id}, identity{its_identity}, counters{std::move(its_counters)}, area_{area}, shape_{shape}, keep_alive_{std::move(keep_alive)} {
+  Source(SourceId its_id, const SourceIdentity& its_identity, std::span<std::byte> area,
+         const LogAreaShape& shape, std::shared_ptr<const void> keep_alive,
+         std::shared_ptr<SourceCounters> its_counters)
+      : id{its_id},
+        identity{its_identity},
+        counters{std::move(its_counters)},
+        area_{area},
+        shape_{shape},
+        keep_alive_{std::move(keep_alive)} {
     lanes.resize(shape.lanes);
   }
 
@@ -44,7 +50,9 @@ class Source {
   LaneInput& open_lane(std::uint32_t index, bool from_now_on);
   /// The site of a record; null: the process never wrote it.
   [[nodiscard]] const Site* site(std::uint32_t index);
-  [[nodiscard]] std::string name() const { return identity.worker < 0 ? "the parent" : "worker " + std::to_string(identity.worker); }
+  [[nodiscard]] std::string name() const {
+    return identity.worker < 0 ? "the parent" : "worker " + std::to_string(identity.worker);
+  }
 
   const SourceId id;
   SourceIdentity identity;
@@ -52,9 +60,9 @@ class Source {
   std::vector<std::unique_ptr<LaneInput>> lanes;  ///< by index; null: not in use yet
   bool ended = false;                             ///< its process is dead
   bool corrupt = false;
-  std::uint64_t added_at = 0;                     ///< ticks
+  std::uint64_t added_at = 0;  ///< ticks
   std::uint64_t raw_lost_told = 0;
-  std::array<std::uint64_t, 10> recent{};         ///< positions in the history, +1
+  std::array<std::uint64_t, 10> recent{};  ///< positions in the history, +1
   std::uint64_t recent_count = 0;
 
  private:

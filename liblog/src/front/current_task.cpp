@@ -24,7 +24,8 @@ bool read_current_task(TaskSnapshot& task) noexcept {
     task.id = now.id.load(std::memory_order_acquire);
     task.function = now.function.load(std::memory_order_acquire);
     task.attempt = now.attempt.load(std::memory_order_acquire);
-    task.name_bytes = std::min<std::uint32_t>(now.name_bytes.load(std::memory_order_acquire), sizeof task.name);
+    task.name_bytes =
+        std::min<std::uint32_t>(now.name_bytes.load(std::memory_order_acquire), sizeof task.name);
     for (std::size_t at = 0; at < task.name_bytes; at += sizeof(std::uint64_t)) {
       const std::uint64_t word = now.name[at / sizeof word].load(std::memory_order_acquire);
       std::memcpy(task.name + at, &word, std::min<std::size_t>(sizeof word, task.name_bytes - at));

@@ -15,7 +15,8 @@ struct TaskSnapshot {
   std::uint32_t name_bytes = 0;
   char name[sizeof CurrentTask::name];
 };
-/// Returns false where the task is just being changed by another thread; `serial` is then what was seen of it.
+/// Returns false where the task is just being changed by another thread; `serial` is then what was seen of
+/// it.
 [[nodiscard]] bool read_current_task(TaskSnapshot& task) noexcept;
 
 }  // namespace kindred::internal

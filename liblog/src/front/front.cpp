@@ -47,7 +47,8 @@ struct LocalFronts {
     if (attached.load(std::memory_order_relaxed)) return;
     LogFront* const only = open.size() == 1 ? open.front() : nullptr;
     process_log.front.store(only, std::memory_order_release);
-    process_log.levels.store(only != nullptr ? &only->control().levels : &stderr_word, std::memory_order_release);
+    process_log.levels.store(only != nullptr ? &only->control().levels : &stderr_word,
+                             std::memory_order_release);
   }
 };
 constinit LocalFronts* local_fronts_of_process = nullptr;
@@ -118,7 +119,8 @@ void LogFront::close(std::chrono::milliseconds limit) noexcept {
       if (lane != nullptr) lane->closed.store(lane_closed, std::memory_order_seq_cst);
     }
   }
-  // Order: pairs with the load of `closed` after `enter`: whoever entered before the barrier is seen here, whoever enters later sees `closed`.
+  // Order: pairs with the load of `closed` after `enter`: whoever entered before the barrier is seen here,
+  // whoever enters later sees `closed`.
   heavy_barrier();
   const auto until = std::chrono::steady_clock::now() + limit;
   const auto somebody_is_inside = [this] {
@@ -135,7 +137,8 @@ void LogFront::close(std::chrono::milliseconds limit) noexcept {
 
 LaneState* LogFront::make_lane(std::uint32_t index) noexcept {
   if (lanes_[index] == nullptr) {
-    LaneState* const lane = index == 0 && is_of_worker() ? std::construct_at(&process_log.task_lane) : new (std::nothrow) LaneState;
+    LaneState* const lane = index == 0 && is_of_worker() ? std::construct_at(&process_log.task_lane)
+                                                         : new (std::nothrow) LaneState;
     if (lane == nullptr) return nullptr;
     const auto room = area_.subspan(shape_.room_offset(index), shape_.room_bytes(index));
     lane->ring = LaneWriter<>{room, lines(index), shape_.overwrites(index), full_fence_};
@@ -180,8 +183,10 @@ LaneState* LogFront::lock_shared_lane() noexcept {
     const std::lock_guard hold{lock_};
     lane = is_open() ? make_lane(shape_.shared_lane()) : nullptr;
   }
-  if (lane == nullptr) shared_lock_.unlock();
-  else lane->shared = true;
+  if (lane == nullptr)
+    shared_lock_.unlock();
+  else
+    lane->shared = true;
   return lane;
 }
 
@@ -233,9 +238,11 @@ void LogFront::ring() noexcept {
     if (link_.start != nullptr) link_.start(link_.collector);
     return;
   }
-  // One ring a sleep is enough. Crash: between the exchange and the ring the wake-up is lost, and this process with it: its end rings too.
+  // One ring a sleep is enough. Crash: between the exchange and the ring the wake-up is lost, and this
+  // process with it: its end rings too.
   if (state == static_cast<std::uint32_t>(CollectorState::awake) ||
-      !word.compare_exchange_strong(state, static_cast<std::uint32_t>(CollectorState::awake), std::memory_order_relaxed)) {
+      !word.compare_exchange_strong(state, static_cast<std::uint32_t>(CollectorState::awake),
+                                    std::memory_order_relaxed)) {
     return;
   }
   if (const Doorbell* const bell = bell_.load(std::memory_order_relaxed)) bell->ring();
@@ -247,7 +254,8 @@ void LogFront::write_raw(Level level, std::string_view text) noexcept {
     control().raw_lost.fetch_add(1, std::memory_order_relaxed);
     return;
   }
-  // Made by `attach_log`; in the parent, where that is not so, there is no raw lane, because making it is not safe here.
+  // Made by `attach_log`; in the parent, where that is not so, there is no raw lane, because making it is not
+  // safe here.
   if (LaneState* const lane = lanes_[index]; lane != nullptr) {
     constexpr std::size_t head = record_head_bytes + 2 * sizeof(std::uint32_t);
     text = text.substr(0, lane->ring.largest() - head);
@@ -255,7 +263,9 @@ void LogFront::write_raw(Level level, std::string_view text) noexcept {
     if (std::byte* const at = lane->ring.reserve(bytes); at != nullptr) {
       const auto now = lane->ring.enter();
       const std::uint32_t words[2] = {static_cast<std::uint32_t>(bytes), record_site::raw};
-      const std::uint32_t facts[2] = {static_cast<std::uint32_t>(level) | static_cast<std::uint32_t>(bytes - head - text.size()) << 8U, thread_id()};
+      const std::uint32_t facts[2] = {
+          static_cast<std::uint32_t>(level) | static_cast<std::uint32_t>(bytes - head - text.size()) << 8U,
+          thread_id()};
       std::memcpy(at, words, sizeof words);
       std::memcpy(at + sizeof words, &now, sizeof now);
       std::memcpy(at + record_head_bytes, facts, sizeof facts);
@@ -267,7 +277,8 @@ void LogFront::write_raw(Level level, std::string_view text) noexcept {
   }
   raw_lock_.unlock();
   // Without `ring`: its lock is not for signal handlers. More than one ring does no harm.
-  if (control().collector.load(std::memory_order_seq_cst) != static_cast<std::uint32_t>(CollectorState::awake)) {
+  if (control().collector.load(std::memory_order_seq_cst) !=
+      static_cast<std::uint32_t>(CollectorState::awake)) {
     if (const Doorbell* const bell = bell_.load(std::memory_order_acquire)) bell->ring();
   }
 }
@@ -277,7 +288,8 @@ bool LogFront::make_raw_lane() noexcept {
   return make_lane(shape_.raw_lane()) != nullptr;
 }
 
-LogFront& open_local_front(const LogOptions& options, const ContextLife* life, const Doorbell& bell, CollectorLink link) {
+LogFront& open_local_front(const LogOptions& options, const ContextLife* life, const Doorbell& bell,
+                           CollectorLink link) {
   LocalFronts& fronts = local_fronts();
   const LogAreaShape shape{options};
   const std::lock_guard hold{fronts.lock};
@@ -303,7 +315,8 @@ LogFront& open_local_front(const LogOptions& options, const ContextLife* life, c
     static_cast<void>(front->make_raw_lane());
   }
   front->control().block_limit_ms = static_cast<std::uint32_t>(options.block_limit.count());
-  front->control().collector.store(static_cast<std::uint32_t>(CollectorState::absent), std::memory_order_relaxed);
+  front->control().collector.store(static_cast<std::uint32_t>(CollectorState::absent),
+                                   std::memory_order_relaxed);
   front->open(life, bell, link);
   fronts.open.push_back(front);
   fronts.choose();
@@ -348,9 +361,12 @@ bool binding_enabled(LogFront* front, const Binding& binding, Level level) noexc
   const LogControl& control = front->control();
   const NamedLevels& named = front->named_levels();
   std::uint32_t word = control.levels.load(std::memory_order_acquire);
-  const auto stamp = [front](std::uint32_t levels) { return std::uint64_t{front->serial()} << 32U | (levels & ~std::uint32_t{0x1ff}); };
+  const auto stamp = [front](std::uint32_t levels) {
+    return std::uint64_t{front->serial()} << 32U | (levels & ~std::uint32_t{0x1ff});
+  };
   const auto seen = binding.level_seen.load(std::memory_order_relaxed);
-  if ((seen & ~std::uint64_t{0xff}) == stamp(word)) return level_passes(static_cast<std::uint32_t>(seen), level);
+  if ((seen & ~std::uint64_t{0xff}) == stamp(word))
+    return level_passes(static_cast<std::uint32_t>(seen), level);
   for (int attempt = 0; attempt < 64; ++attempt, word = control.levels.load(std::memory_order_acquire)) {
     if ((word & levels_busy) != 0) {
       yield_cpu();
@@ -364,7 +380,8 @@ bool binding_enabled(LogFront* front, const Binding& binding, Level level) noexc
       for (std::size_t w = 0; w < 8; ++w) words[w] = named.each[i].words[w].load(std::memory_order_acquire);
       char text[sizeof words];
       std::memcpy(text, words, sizeof words);
-      const std::string_view name{text + 2, std::min<std::size_t>(static_cast<unsigned char>(text[0]), NamedLevel::longest_name)};
+      const std::string_view name{
+          text + 2, std::min<std::size_t>(static_cast<unsigned char>(text[0]), NamedLevel::longest_name)};
       if (name.size() >= longest && logger_is_below(binding.name, name)) {
         longest = name.size();
         found = static_cast<std::uint8_t>(text[1]);
@@ -384,8 +401,11 @@ namespace kindred {
 
 void log_from_signal(Level level, std::string_view text) noexcept {
   using namespace internal;
-  if (!level_passes(process_log.levels.load(std::memory_order_relaxed)->load(std::memory_order_relaxed), level)) return;
-  if (LogFront* const front = process_log.front.load(std::memory_order_acquire)) return front->write_raw(level, text);
+  if (!level_passes(process_log.levels.load(std::memory_order_relaxed)->load(std::memory_order_relaxed),
+                    level))
+    return;
+  if (LogFront* const front = process_log.front.load(std::memory_order_acquire))
+    return front->write_raw(level, text);
   write_raw_to_stderr(text);
 }
 

@@ -1,8 +1,8 @@
 #pragma once
 
 #include <array>
-#include <chrono>
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -17,25 +17,30 @@ namespace kindred::internal {
 
 // States of `LaneState::closed`.
 inline constexpr std::uint8_t lane_closed = 1;
-inline constexpr std::uint8_t lane_reopened = 2;  ///< open again: its thread has to tell the collector everything anew
+inline constexpr std::uint8_t lane_reopened =
+    2;  ///< open again: its thread has to tell the collector everything anew
 
 struct SiteKeyHash {
   std::size_t operator()(const SiteKey& key) const noexcept {
     constexpr std::uint64_t spread = 0x9e37'79b9'7f4a'7c15U;
     const auto a = reinterpret_cast<std::uintptr_t>(key.address) * spread;
-    const auto b = (reinterpret_cast<std::uintptr_t>(key.format) ^ reinterpret_cast<std::uintptr_t>(key.types) << 1U ^ std::uint64_t{key.shape} << 32U) * spread;
+    const auto b = (reinterpret_cast<std::uintptr_t>(key.format) ^
+                    reinterpret_cast<std::uintptr_t>(key.types) << 1U ^ std::uint64_t{key.shape} << 32U) *
+                   spread;
     return (a ^ b >> 29U) * spread >> 7U;
   }
 };
 
-/// How a front of the parent's reaches its collector: a function and its argument, so that `attach_log` needs none of it.
+/// How a front of the parent's reaches its collector: a function and its argument, so that `attach_log` needs
+/// none of it.
 struct CollectorLink {
   void (*start)(void* collector) noexcept = nullptr;
   void* collector = nullptr;
 };
 
-/// A process's side of one log area: which threads have which lanes, which sites the dictionary has. Lives as long as the process, because
-/// any thread may come by at any time, static destructors included; the parent's are used again for a later executor.
+/// A process's side of one log area: which threads have which lanes, which sites the dictionary has. Lives as
+/// long as the process, because any thread may come by at any time, static destructors included; the parent's
+/// are used again for a later executor.
 class LogFront {
  public:
   /// `area` is formatted. `attribute_tasks`: records belong to the process's task.
@@ -45,36 +50,45 @@ class LogFront {
 
   /// Begins to take records, for the owner of `life`. `bell` must outlive `close`.
   void open(const ContextLife* life, const Doorbell& bell, CollectorLink link) noexcept;
-  /// Takes none any more: from now on calls go to stderr. Returns when no call is within a record, or after `limit`.
+  /// Takes none any more: from now on calls go to stderr. Returns when no call is within a record, or after
+  /// `limit`.
   void close(std::chrono::milliseconds limit) noexcept;
 
   [[nodiscard]] LogControl& control() const noexcept { return *reinterpret_cast<LogControl*>(area_.data()); }
-  [[nodiscard]] NamedLevels& named_levels() const noexcept { return *reinterpret_cast<NamedLevels*>(area_.data() + shape_.named_offset()); }
+  [[nodiscard]] NamedLevels& named_levels() const noexcept {
+    return *reinterpret_cast<NamedLevels*>(area_.data() + shape_.named_offset());
+  }
   [[nodiscard]] const LogAreaShape& shape() const noexcept { return shape_; }
   [[nodiscard]] std::span<std::byte> area() const noexcept { return area_; }
   [[nodiscard]] LaneLines<>& lines(std::uint32_t lane) const noexcept {
     return LogAreaShape::lines(area_, lane);
   }
   [[nodiscard]] std::uint32_t serial() const noexcept { return serial_; }
-  [[nodiscard]] bool belongs_to(const ContextLife* life) const noexcept { return owner_.load(std::memory_order_acquire) == life; }
+  [[nodiscard]] bool belongs_to(const ContextLife* life) const noexcept {
+    return owner_.load(std::memory_order_acquire) == life;
+  }
   [[nodiscard]] bool is_open() const noexcept { return open_.load(std::memory_order_acquire); }
   /// Is it a worker's, collected by another process?
   [[nodiscard]] bool is_of_worker() const noexcept { return attribute_tasks_; }
   [[nodiscard]] bool inherited() const noexcept { return generation_ != fork_generation(); }
 
-  [[nodiscard]] LaneState* take_lane() noexcept;         ///< one of its own for the calling thread; null: none is left
+  [[nodiscard]] LaneState*
+  take_lane() noexcept;  ///< one of its own for the calling thread; null: none is left
   void give_back_lane(LaneState& lane) noexcept;
   [[nodiscard]] LaneState* lock_shared_lane() noexcept;  ///< null: no memory
   void unlock_shared_lane(LaneState& lane) noexcept;
   [[nodiscard]] std::uint32_t find_site(const SiteKey& key, const SiteFacts& facts) noexcept;
-  /// After `closed` was seen in a lane: has the front been opened again? Then the lane is told anew of everything.
+  /// After `closed` was seen in a lane: has the front been opened again? Then the lane is told anew of
+  /// everything.
   [[nodiscard]] bool reopened(LaneState& lane) noexcept;
   void ring() noexcept;
   /// The lane of signal handlers, made while memory may be asked for.
   bool make_raw_lane() noexcept;
   void write_raw(Level level, std::string_view text) noexcept;
 
-  [[nodiscard]] std::chrono::milliseconds block_limit() const noexcept { return std::chrono::milliseconds{control().block_limit_ms}; }
+  [[nodiscard]] std::chrono::milliseconds block_limit() const noexcept {
+    return std::chrono::milliseconds{control().block_limit_ms};
+  }
 
  private:
   [[nodiscard]] LaneState* make_lane(std::uint32_t index) noexcept;
@@ -91,7 +105,7 @@ class LogFront {
   SmallLock link_lock_;
   CollectorLink link_;
 
-  SmallLock lock_;  ///< of what follows
+  SmallLock lock_;                      ///< of what follows
   std::array<LaneState*, 64> lanes_{};  ///< made once, and then there as long as this is
   std::array<bool, 64> taken_{};
   std::unordered_map<SiteKey, std::uint32_t, SiteKeyHash> sites_;
@@ -101,16 +115,18 @@ class LogFront {
   SmallLock raw_lock_;     ///< only tried
 };
 
-/// Opens a front of this process over private memory, for a collector in it: a former one of the same shape, or a new one.
-/// Errors: `std::bad_alloc`.
-[[nodiscard]] LogFront& open_local_front(const LogOptions& options, const ContextLife* life, const Doorbell& bell, CollectorLink link);
+/// Opens a front of this process over private memory, for a collector in it: a former one of the same shape,
+/// or a new one. Errors: `std::bad_alloc`.
+[[nodiscard]] LogFront& open_local_front(const LogOptions& options, const ContextLife* life,
+                                         const Doorbell& bell, CollectorLink link);
 /// Closes it: `LogFront::close`.
 void close_local_front(LogFront& front, std::chrono::milliseconds limit) noexcept;
 /// Its collector has drained it: it may be opened again.
 void keep_local_front(LogFront& front) noexcept;
 
-/// While one lives on a thread, it is a collector's, and its log calls go to stderr: it would wait for itself, or two logs for each other. But in a worker
-/// they go to the worker's log, which is another process's to collect: the sinks of a pool in a worker may hand records up.
+/// While one lives on a thread, it is a collector's, and its log calls go to stderr: it would wait for
+/// itself, or two logs for each other. But in a worker they go to the worker's log, which is another
+/// process's to collect: the sinks of a pool in a worker may hand records up.
 class CollectorThread {
  public:
   CollectorThread() noexcept;
@@ -119,7 +135,8 @@ class CollectorThread {
   ~CollectorThread();
 };
 
-/// spdlog's own threads stayed in the parent when this process was forked: its registry must not wait for them at exit.
+/// spdlog's own threads stayed in the parent when this process was forked: its registry must not wait for
+/// them at exit.
 void forget_spdlog_threads();
 
 /// What this process logs where it has no log: by KINDRED_LOG_LEVEL, SPDLOG_LEVEL, else info.

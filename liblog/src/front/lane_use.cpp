@@ -48,7 +48,8 @@ struct ThreadLanes {
     thread_lane.lane = nullptr;
     for (const Held& one : held) {
       if (one.front == nullptr || one.front->inherited()) continue;
-      // What is logged from here on, by destructors of other thread_local and static objects, goes through the shared lane.
+      // What is logged from here on, by destructors of other thread_local and static objects, goes through
+      // the shared lane.
       shared_front = one.front->serial();
       shared_sequence = one.lane->sequence;
       one.front->give_back_lane(*one.lane);
@@ -60,11 +61,13 @@ thread_local ThreadLanes thread_lanes;
 /// One attempt to write a control. `fill` writes the payload.
 enum class Put : std::uint8_t { done, again, dropped };
 template <class Fill>
-Put put_control(LaneState& lane, std::uint32_t site, std::uint32_t slot, std::size_t payload, Fill&& fill) noexcept {
+Put put_control(LaneState& lane, std::uint32_t site, std::uint32_t slot, std::size_t payload,
+                Fill&& fill) noexcept {
   const std::size_t bytes = round_to_record(control_head_bytes + payload);
   std::byte* const at = lane.ring.reserve(bytes);
   if (at == nullptr) return wait_for_room(lane, bytes) ? Put::again : Put::dropped;
-  if (lane.ring.begun_block() && site != record_site::thread) return Put::again;  // which has to begin with the thread
+  if (lane.ring.begun_block() && site != record_site::thread)
+    return Put::again;  // which has to begin with the thread
   const std::uint32_t words[2] = {static_cast<std::uint32_t>(bytes) | slot << record_slot_shift, site};
   std::memcpy(at, words, sizeof words);
   fill(at + control_head_bytes);
@@ -104,13 +107,17 @@ Put put_gap(LaneState& lane) noexcept {
 Put put_scope(LaneState& lane) noexcept {
   std::vector<std::byte> bytes;
   try {
-    if (innermost_scope != nullptr) encode_fields(bytes, innermost_scope->fields, lane.ring.largest() - control_head_bytes - 64);
-    else encode_fields(bytes, {}, 64);
+    if (innermost_scope != nullptr)
+      encode_fields(bytes, innermost_scope->fields, lane.ring.largest() - control_head_bytes - 64);
+    else
+      encode_fields(bytes, {}, 64);
   } catch (const std::bad_alloc&) {
-    lane.scope_announced = thread_lane.scope_serial;  // the records keep the fields they had: better than none of them
+    lane.scope_announced =
+        thread_lane.scope_serial;  // the records keep the fields they had: better than none of them
     return Put::done;
   }
-  const Put put = put_control(lane, record_site::scope, 0, bytes.size(), [&bytes](std::byte* to) { std::memcpy(to, bytes.data(), bytes.size()); });
+  const Put put = put_control(lane, record_site::scope, 0, bytes.size(),
+                              [&bytes](std::byte* to) { std::memcpy(to, bytes.data(), bytes.size()); });
   if (put == Put::done) lane.scope_announced = thread_lane.scope_serial;
   return put;
 }
@@ -121,7 +128,8 @@ Put put_task(LaneState& lane) noexcept {
     lane.task_announced = task.serial;  // odd: the next record will look again
     return Put::done;
   }
-  const std::uint32_t name = static_cast<std::uint32_t>(std::min<std::size_t>(task.name_bytes, lane.ring.largest() - 64));
+  const std::uint32_t name =
+      static_cast<std::uint32_t>(std::min<std::size_t>(task.name_bytes, lane.ring.largest() - 64));
   const Put put = put_control(lane, record_site::task, 0, 24 + name, [&](std::byte* to) {
     const std::uint64_t ids[2] = {task.id, task.function};
     const std::uint32_t words[2] = {task.attempt, name};
@@ -145,7 +153,8 @@ SiteFacts facts_of(const Place& place, std::string_view types, LevelCode level) 
 
 std::uint32_t find_site_at(LaneState& lane, const SiteKey& key, const SiteFacts& facts) noexcept {
   const std::uint32_t id = lane.front->find_site(key, facts);
-  if (id != record_site::inlined) lane.sites[LaneState::site_slot(key.address)] = {key.address, key.format, key.types, key.shape, id};
+  if (id != record_site::inlined)
+    lane.sites[LaneState::site_slot(key.address)] = {key.address, key.format, key.types, key.shape, id};
   return id;
 }
 
@@ -157,7 +166,8 @@ bool drop(LaneState& lane) noexcept {
 }
 
 /// Does what `write_record` does, for bytes that are encoded already.
-bool reserve_for(LaneState& lane, const Binding* binding, std::size_t bytes, std::byte*& at, std::uint32_t& slot) noexcept {
+bool reserve_for(LaneState& lane, const Binding* binding, std::size_t bytes, std::byte*& at,
+                 std::uint32_t& slot) noexcept {
   for (;;) {
     at = lane.ring.reserve(bytes);
     if (at == nullptr) {
@@ -181,7 +191,8 @@ bool reserve_for(LaneState& lane, const Binding* binding, std::size_t bytes, std
 }
 
 /// Writes an encoded record whole or in pieces. False: the lane is closed.
-bool put_encoded(LaneState& lane, const Binding* binding, std::uint32_t site, std::span<const std::byte> payload) noexcept {
+bool put_encoded(LaneState& lane, const Binding* binding, std::uint32_t site,
+                 std::span<const std::byte> payload) noexcept {
   std::byte* at = nullptr;
   std::uint32_t slot = 0;
   const std::size_t whole = round_to_record(record_head_bytes + payload.size());
@@ -210,8 +221,10 @@ bool put_encoded(LaneState& lane, const Binding* binding, std::uint32_t site, st
     return true;
   }
 
-  // In pieces: `begin` holds the count of all bytes and the record's site; the lane stays entered until the last one is there.
-  const std::uint32_t words[2] = {static_cast<std::uint32_t>(first) | slot << record_slot_shift, record_site::begin};
+  // In pieces: `begin` holds the count of all bytes and the record's site; the lane stays entered until the
+  // last one is there.
+  const std::uint32_t words[2] = {static_cast<std::uint32_t>(first) | slot << record_slot_shift,
+                                  record_site::begin};
   const std::uint64_t total = payload.size();
   const std::uint32_t facts[2] = {site, 0};
   put(words, sizeof words);
@@ -229,7 +242,8 @@ bool put_encoded(LaneState& lane, const Binding* binding, std::uint32_t site, st
     const std::size_t piece = std::min(bytes - head, payload.size() - done);
     at = lane.ring.reserve_unread(bytes);
     if (at == nullptr) {
-      // Under the policies that do not wait too: the message is larger than the lane, so that else it could never pass.
+      // Under the policies that do not wait too: the message is larger than the lane, so that else it could
+      // never pass.
       if (wait_for_room(lane, bytes, lane.front->block_limit())) continue;
       // Counted as dropped by now. The collector sees a record begun and not ended, and discards it.
       lane.ring.leave();
@@ -249,8 +263,10 @@ bool put_encoded(LaneState& lane, const Binding* binding, std::uint32_t site, st
     put(&before, sizeof before);
     put(payload.data() + done, piece);
     done += piece;
-    if (done < payload.size()) lane.ring.commit_piece(bytes);
-    else lane.ring.commit(bytes);
+    if (done < payload.size())
+      lane.ring.commit_piece(bytes);
+    else
+      lane.ring.commit(bytes);
     wake_collector(lane);
   }
   ++lane.sequence;
@@ -258,14 +274,16 @@ bool put_encoded(LaneState& lane, const Binding* binding, std::uint32_t site, st
 }
 
 constexpr char message_only[] = {static_cast<char>(ArgType::message), 0};
-constexpr char message_and_fields[] = {static_cast<char>(ArgType::message), static_cast<char>(ArgType::fields), 0};
+constexpr char message_and_fields[] = {static_cast<char>(ArgType::message),
+                                       static_cast<char>(ArgType::fields), 0};
 
-void write_encoded_at(const LogTarget& target, LaneState* lane, LevelCode level, const Place& place, std::string_view types,
-                      std::span<const std::byte> arguments) noexcept {
+void write_encoded_at(const LogTarget& target, LaneState* lane, LevelCode level, const Place& place,
+                      std::string_view types, std::span<const std::byte> arguments) noexcept {
   try {
     const SiteFacts facts = facts_of(place, types, level);
     if (lane != nullptr) {
-      const SiteKey key{place.address, place.format_address, types.data(), site_shape(place.format.size() & shape_longest_format, level)};
+      const SiteKey key{place.address, place.format_address, types.data(),
+                        site_shape(place.format.size() & shape_longest_format, level)};
       const std::uint32_t id = find_site_at(*lane, key, facts);
       std::vector<std::byte> with_site;
       if (id == record_site::inlined) {
@@ -299,8 +317,8 @@ void write_encoded_at(const LogTarget& target, LaneState* lane, LevelCode level,
 
 }  // namespace
 
-void write_encoded(const LogTarget& target, LaneState* lane, LevelCode level, const CallSite& site, std::string_view types,
-                   std::span<const std::byte> arguments) noexcept {
+void write_encoded(const LogTarget& target, LaneState* lane, LevelCode level, const CallSite& site,
+                   std::string_view types, std::span<const std::byte> arguments) noexcept {
   write_encoded_at(target, lane, level, place_of(site), types, arguments);
 }
 
@@ -322,7 +340,8 @@ LaneState* find_lane(LogFront& front) noexcept {
     }
     if (free != nullptr) {
       if (LaneState* const lane = front.take_lane(); lane != nullptr) {
-        if (shared_front == front.serial()) lane->sequence = shared_sequence;  // it had to share one until now
+        if (shared_front == front.serial())
+          lane->sequence = shared_sequence;  // it had to share one until now
         *free = {&front, lane};
         thread_lane.front = &front;
         thread_lane.lane = lane;
@@ -349,7 +368,8 @@ void unlock_shared_lane(LaneState& lane) noexcept {
   lane.front->unlock_shared_lane(lane);
 }
 
-std::uint32_t find_site(LaneState& lane, const SiteKey& key, const CallSite& site, std::string_view types, LevelCode level) noexcept {
+std::uint32_t find_site(LaneState& lane, const SiteKey& key, const CallSite& site, std::string_view types,
+                        LevelCode level) noexcept {
   return find_site_at(lane, key, facts_of(place_of(site), types, level));
 }
 
@@ -358,12 +378,18 @@ bool announce(LaneState& lane) noexcept {
   for (;;) {
     Put put;
     // They are allocated already. The first call waits for all of them, no other one for any.
-    if (!std::exchange(lane.pages_mapped, true) && lane.front->is_of_worker()) map_pages_of(lane.ring.room(), true);
-    if (lane.ring.is_stale()) put = put_thread(lane);
-    else if (lane.gap_announced != lane.ring.dropped()) put = put_gap(lane);
-    else if (lane.scope_announced != thread_lane.scope_serial) put = put_scope(lane);
-    else if (lane.task_announced != lane.task_serial->load(std::memory_order_relaxed)) put = put_task(lane);
-    else return true;
+    if (!std::exchange(lane.pages_mapped, true) && lane.front->is_of_worker())
+      map_pages_of(lane.ring.room(), true);
+    if (lane.ring.is_stale())
+      put = put_thread(lane);
+    else if (lane.gap_announced != lane.ring.dropped())
+      put = put_gap(lane);
+    else if (lane.scope_announced != thread_lane.scope_serial)
+      put = put_scope(lane);
+    else if (lane.task_announced != lane.task_serial->load(std::memory_order_relaxed))
+      put = put_task(lane);
+    else
+      return true;
     if (put == Put::dropped) return false;
   }
 }
@@ -378,21 +404,24 @@ bool announce_binding(LaneState& lane, const Binding& binding) noexcept {
   } catch (const std::bad_alloc&) {
     return drop(lane);
   }
-  const Put put = put_control(lane, record_site::binding, slot, 4 + name.size() + fields.size(), [&](std::byte* to) {
-    const auto size = static_cast<std::uint32_t>(name.size());
-    std::memcpy(to, &size, sizeof size);
-    std::memcpy(to + sizeof size, name.data(), name.size());
-    std::memcpy(to + sizeof size + name.size(), fields.data(), fields.size());
-  });
+  const Put put =
+      put_control(lane, record_site::binding, slot, 4 + name.size() + fields.size(), [&](std::byte* to) {
+        const auto size = static_cast<std::uint32_t>(name.size());
+        std::memcpy(to, &size, sizeof size);
+        std::memcpy(to + sizeof size, name.data(), name.size());
+        std::memcpy(to + sizeof size + name.size(), fields.data(), fields.size());
+      });
   if (put == Put::done) lane.bindings[slot] = binding.serial;
   return put != Put::dropped;
 }
 
 bool wait_for_room(LaneState& lane, std::size_t bytes, std::chrono::milliseconds at_least) noexcept {
   const LogFront& front = *lane.front;
-  const auto limit = front.shape().when_full == WhenFull::block ? std::max(front.block_limit(), at_least) : at_least;
+  const auto limit =
+      front.shape().when_full == WhenFull::block ? std::max(front.block_limit(), at_least) : at_least;
   if (limit.count() == 0) return drop(lane);
-  // Who has waited in vain does not wait again until the collector has moved: a hung sink costs each lane one wait, not one a record.
+  // Who has waited in vain does not wait again until the collector has moved: a hung sink costs each lane one
+  // wait, not one a record.
   if (lane.gave_up && lane.gave_up_at == lane.ring.consumed()) return drop(lane);
   lane.gave_up = false;
   const auto nudge = [&lane] { lane.front->ring(); };
@@ -412,15 +441,18 @@ bool wait_for_room(LaneState& lane, std::size_t bytes, std::chrono::milliseconds
   return drop(lane);
 }
 
-bool wait_for_room(LaneState& lane, std::size_t bytes) noexcept { return wait_for_room(lane, bytes, std::chrono::milliseconds{0}); }
+bool wait_for_room(LaneState& lane, std::size_t bytes) noexcept {
+  return wait_for_room(lane, bytes, std::chrono::milliseconds{0});
+}
 void ring_collector(LaneState& lane) noexcept { lane.front->ring(); }
 bool lane_was_reopened(LaneState& lane) noexcept { return lane.front->reopened(lane); }
 
-void write_message_at(const LogTarget& target, LevelCode level, const Place& place, std::string_view text, std::span<const Field> fields,
-                      std::uint32_t tid) noexcept {
+void write_message_at(const LogTarget& target, LevelCode level, const Place& place, std::string_view text,
+                      std::span<const Field> fields, std::uint32_t tid) noexcept {
   try {
     text = text.substr(0, longest_text);
-    const auto types = fields.empty() ? std::string_view{message_only, 1} : std::string_view{message_and_fields, 2};
+    const auto types =
+        fields.empty() ? std::string_view{message_only, 1} : std::string_view{message_and_fields, 2};
     std::array<std::byte, 1024> few;
     std::vector<std::byte> many;
     std::span<std::byte> bytes{few.data(), std::min(few.size(), text.size() + 4)};
@@ -465,18 +497,20 @@ void write_message(const LogTarget& target, LevelCode level, const CallSite& sit
   write_message_at(target, level, place, text, fields, 0);
 }
 
-void write_formatted(const LogTarget& target, LevelCode level, const CallSite& site, fmt::format_args arguments,
-                     std::span<const Field> fields) noexcept {
+void write_formatted(const LogTarget& target, LevelCode level, const CallSite& site,
+                     fmt::format_args arguments, std::span<const Field> fields) noexcept {
   try {
     fmt::memory_buffer text;
     try {
       fmt::vformat_to(fmt::appender{text}, site.format, arguments);
     } catch (const std::exception& error) {
       text.clear();
-      fmt::format_to(fmt::appender{text}, "{} (this message could not be formatted: {})", site.format, error.what());
+      fmt::format_to(fmt::appender{text}, "{} (this message could not be formatted: {})", site.format,
+                     error.what());
     } catch (...) {
       text.clear();
-      fmt::format_to(fmt::appender{text}, "{} (this message could not be formatted: its argument threw something)", site.format);
+      fmt::format_to(fmt::appender{text},
+                     "{} (this message could not be formatted: its argument threw something)", site.format);
     }
     write_message(target, level, site, {text.data(), text.size()}, fields);
   } catch (const std::exception&) {

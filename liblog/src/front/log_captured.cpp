@@ -29,8 +29,11 @@ CommitMark next_commit() noexcept {
 }
 
 bool was_committed(std::span<const std::byte> area, CommitMark mark) noexcept {
-  if (mark.offset == 0 || mark.offset % sizeof(std::uint64_t) != 0 || mark.offset > area.size() || area.size() - mark.offset < sizeof(std::uint64_t)) return false;
-  const auto published = reinterpret_cast<const std::atomic<std::uint64_t>*>(area.data() + mark.offset)->load(std::memory_order_acquire);
+  if (mark.offset == 0 || mark.offset % sizeof(std::uint64_t) != 0 || mark.offset > area.size() ||
+      area.size() - mark.offset < sizeof(std::uint64_t))
+    return false;
+  const auto published = reinterpret_cast<const std::atomic<std::uint64_t>*>(area.data() + mark.offset)
+                             ->load(std::memory_order_acquire);
   // Bit 0: a record was being written. Pieces of a large one do not count.
   return published != mark.published && (published & 1U) == 0;
 }

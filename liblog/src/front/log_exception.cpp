@@ -12,7 +12,8 @@ namespace {
 
 std::string readable(const char* mangled) {
   int status = 0;
-  const std::unique_ptr<char, decltype(&std::free)> name{abi::__cxa_demangle(mangled, nullptr, nullptr, &status), &std::free};
+  const std::unique_ptr<char, decltype(&std::free)> name{
+      abi::__cxa_demangle(mangled, nullptr, nullptr, &status), &std::free};
   return name != nullptr ? name.get() : mangled;
 }
 
@@ -25,11 +26,13 @@ Told tell(const std::exception_ptr& exception, std::exception_ptr& cause) {
   try {
     std::rethrow_exception(exception);
   } catch (const std::exception& error) {
-    if (const auto* const nested = dynamic_cast<const std::nested_exception*>(&error)) cause = nested->nested_ptr();
+    if (const auto* const nested = dynamic_cast<const std::nested_exception*>(&error))
+      cause = nested->nested_ptr();
     // std::throw_with_nested throws a class of its own, derived from what was thrown: its name says nothing.
     auto type = readable(typeid(error).name());
     constexpr std::string_view wrapper = "std::_Nested_exception<";
-    if (type.starts_with(wrapper) && type.ends_with('>')) type = type.substr(wrapper.size(), type.size() - wrapper.size() - 1);
+    if (type.starts_with(wrapper) && type.ends_with('>'))
+      type = type.substr(wrapper.size(), type.size() - wrapper.size() - 1);
     return {type, error.what()};
   } catch (const std::string& text) {
     return {"std::string", text};
@@ -44,8 +47,8 @@ Told tell(const std::exception_ptr& exception, std::exception_ptr& cause) {
   }
 }
 
-void log_it(const internal::LogTarget& target, LevelCode level, const std::exception_ptr& exception, std::string_view text,
-            const std::source_location& where) noexcept {
+void log_it(const internal::LogTarget& target, LevelCode level, const std::exception_ptr& exception,
+            std::string_view text, const std::source_location& where) noexcept {
   const internal::CallSite site{{}, where, true};
   try {
     std::string message{text};
@@ -59,8 +62,10 @@ void log_it(const internal::LogTarget& target, LevelCode level, const std::excep
     for (int depth = 0; next != nullptr && depth < deepest; ++depth) {
       std::exception_ptr cause;
       const Told told = tell(next, cause);
-      if (depth > 0) message += ", caused by ";
-      else if (!message.empty()) message += ": ";
+      if (depth > 0)
+        message += ", caused by ";
+      else if (!message.empty())
+        message += ": ";
       message += told.type;
       if (!told.what.empty()) message += ": " + told.what;
       if (depth == 0) {
@@ -77,12 +82,13 @@ void log_it(const internal::LogTarget& target, LevelCode level, const std::excep
 
 }  // namespace
 
-void log_exception(LevelCode level, const std::exception_ptr& exception, std::string_view text, std::source_location where) noexcept {
+void log_exception(LevelCode level, const std::exception_ptr& exception, std::string_view text,
+                   std::source_location where) noexcept {
   if (internal::process_enabled(level)) log_it(internal::ProcessTarget{}, level, exception, text, where);
 }
 
-void log_exception(const Logger& logger, LevelCode level, const std::exception_ptr& exception, std::string_view text,
-                   std::source_location where) {
+void log_exception(const Logger& logger, LevelCode level, const std::exception_ptr& exception,
+                   std::string_view text, std::source_location where) {
   if (logger.enabled(level)) log_it(logger.target(), level, exception, text, where);
 }
 

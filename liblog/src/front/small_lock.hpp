@@ -7,8 +7,8 @@
 
 namespace kindred::internal {
 
-/// A mutex in one word (Drepper, "Futexes Are Tricky", mutex 2). Unlike `std::mutex` it may be forgotten in the child of a fork, where its
-/// holder does not exist: `reset`.
+/// A mutex in one word (Drepper, "Futexes Are Tricky", mutex 2). Unlike `std::mutex` it may be forgotten in
+/// the child of a fork, where its holder does not exist: `reset`.
 class SmallLock {
  public:
   constexpr SmallLock() noexcept = default;

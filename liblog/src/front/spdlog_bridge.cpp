@@ -29,11 +29,15 @@ Level level_of(spdlog::level::level_enum level) noexcept {
 void write_bridged(const spdlog::details::log_msg& msg, const Binding* binding, std::uint32_t tid) noexcept {
   const Level level = level_of(msg.level);
   const LogTarget target{process_log.front.load(std::memory_order_acquire), binding};
-  const bool enabled = binding != nullptr && !binding->name.empty()
-                           ? binding_enabled(target.front, *binding, level)
-                           : level_passes(process_log.levels.load(std::memory_order_relaxed)->load(std::memory_order_relaxed), level);
+  const bool enabled =
+      binding != nullptr && !binding->name.empty()
+          ? binding_enabled(target.front, *binding, level)
+          : level_passes(process_log.levels.load(std::memory_order_relaxed)->load(std::memory_order_relaxed),
+                         level);
   if (!enabled) return;
-  const auto text = [](const char* words) { return words != nullptr ? std::string_view{words} : std::string_view{}; };
+  const auto text = [](const char* words) {
+    return words != nullptr ? std::string_view{words} : std::string_view{};
+  };
   // File and line distinguish it; the line takes the place of a format's address.
   const Place place{msg.source.filename,
                     reinterpret_cast<const char*>(static_cast<std::uintptr_t>(msg.source.line)),
@@ -48,7 +52,8 @@ void write_bridged(const spdlog::details::log_msg& msg, const Binding* binding, 
 class LaneSink final : public spdlog::sinks::sink {
  public:
   /// `asynchronous`: called by spdlog's thread on behalf of others.
-  LaneSink(const std::string& logger, bool asynchronous) : binding_{logger, {}}, asynchronous_{asynchronous} {}
+  LaneSink(const std::string& logger, bool asynchronous)
+      : binding_{logger, {}}, asynchronous_{asynchronous} {}
 
   void log(const spdlog::details::log_msg& msg) override {
     const auto tid = asynchronous_ ? static_cast<std::uint32_t>(msg.thread_id) : 0;
@@ -66,8 +71,9 @@ class LaneSink final : public spdlog::sinks::sink {
   bool asynchronous_;
 };
 
-/// How loggers that are made later join: the registry gives each of them a clone of its formatter, and sinks ask that for the line to
-/// write. This one writes a record, and gives an empty line. The sinks stay, because another thread may be using them.
+/// How loggers that are made later join: the registry gives each of them a clone of its formatter, and sinks
+/// ask that for the line to write. This one writes a record, and gives an empty line. The sinks stay, because
+/// another thread may be using them.
 class BridgeFormatter final : public spdlog::formatter {
  public:
   void format(const spdlog::details::log_msg& msg, spdlog::memory_buf_t&) override {
@@ -79,17 +85,21 @@ class BridgeFormatter final : public spdlog::formatter {
     latest_time = msg.time;
     const std::string_view name{msg.logger_name.data(), msg.logger_name.size()};
     if (name.empty()) return write_bridged(msg, nullptr, 0);
-    if (binding_ == nullptr || binding_->name != name) binding_ = std::make_unique<const Binding>(std::string{name}, std::vector<Field>{});
+    if (binding_ == nullptr || binding_->name != name)
+      binding_ = std::make_unique<const Binding>(std::string{name}, std::vector<Field>{});
     write_bridged(msg, binding_.get(), 0);
   }
-  [[nodiscard]] std::unique_ptr<spdlog::formatter> clone() const override { return std::make_unique<BridgeFormatter>(); }
+  [[nodiscard]] std::unique_ptr<spdlog::formatter> clone() const override {
+    return std::make_unique<BridgeFormatter>();
+  }
 
  private:
   std::unique_ptr<const Binding> binding_;  ///< sinks call their formatter under their lock
 };
 
-// spdlog has no words for what a fork does to it: threads that are not there, joined at exit. So two of its private members are reached in
-// the way that the language leaves open, an explicit instantiation ([temp.spec]/6).
+// spdlog has no words for what a fork does to it: threads that are not there, joined at exit. So two of its
+// private members are reached in the way that the language leaves open, an explicit instantiation
+// ([temp.spec]/6).
 template <class Tag, auto Member>
 struct Reach {
   friend auto& reach(Tag, typename Tag::Class& object) noexcept { return object.*Member; }
@@ -105,7 +115,8 @@ struct PoolTag {
 auto& reach(PoolTag, spdlog::async_logger&) noexcept;
 template struct Reach<PoolTag, &spdlog::async_logger::thread_pool_>;
 
-/// The sinks of the parent: never called and never destroyed here. Within reach, so that LeakSanitizer does not call it a leak.
+/// The sinks of the parent: never called and never destroyed here. Within reach, so that LeakSanitizer does
+/// not call it a leak.
 void leak(std::vector<spdlog::sink_ptr>&& sinks) {
   static auto* const kept = new std::vector<std::vector<spdlog::sink_ptr>>;
   kept->push_back(std::move(sinks));
@@ -131,7 +142,8 @@ void with_spdlog_registry_held(void (*fork_it)(void*), void* argument) {
 void forget_spdlog_threads() {
   auto& registry = spdlog::details::registry::instance();
   // Never destroyed, and within reach, so that LeakSanitizer does not call them leaks.
-  static auto* const kept = new std::vector<std::pair<const spdlog::details::periodic_worker*, std::shared_ptr<spdlog::details::thread_pool>>>;
+  static auto* const kept = new std::vector<
+      std::pair<const spdlog::details::periodic_worker*, std::shared_ptr<spdlog::details::thread_pool>>>;
   kept->emplace_back(reach(FlusherTag{}, registry).release(), registry.get_tp());
 }
 
@@ -140,13 +152,15 @@ void bridge_spdlog() {
   std::vector<std::shared_ptr<spdlog::logger>> loggers;
   spdlog::apply_all([&loggers](const std::shared_ptr<spdlog::logger>& logger) { loggers.push_back(logger); });
   const auto usual = spdlog::default_logger();
-  if (usual != nullptr && std::find(loggers.begin(), loggers.end(), usual) == loggers.end()) loggers.push_back(usual);
+  if (usual != nullptr && std::find(loggers.begin(), loggers.end(), usual) == loggers.end())
+    loggers.push_back(usual);
   for (const auto& logger : loggers) {
     const auto asynchronous = std::dynamic_pointer_cast<spdlog::async_logger>(logger);
     take_over(*logger, asynchronous != nullptr);
     if (asynchronous == nullptr) continue;
     // Who gets it from the registry gets a synchronous one of the same name and levels ...
-    const auto synchronous = std::make_shared<spdlog::logger>(logger->name(), std::make_shared<LaneSink>(logger->name(), false));
+    const auto synchronous =
+        std::make_shared<spdlog::logger>(logger->name(), std::make_shared<LaneSink>(logger->name(), false));
     synchronous->set_level(logger->level());
     synchronous->flush_on(logger->flush_level());
     if (logger == usual) {

@@ -34,10 +34,13 @@ void write_to_stderr(const LogRecord& record) noexcept {
     TextBuffer line;
     const auto seconds = std::chrono::time_point_cast<std::chrono::seconds>(record.time);
     const auto millis = std::chrono::duration_cast<std::chrono::milliseconds>(record.time - seconds).count();
-    const std::time_t time = std::chrono::system_clock::to_time_t(std::chrono::time_point_cast<std::chrono::system_clock::duration>(seconds));
+    const std::time_t time = std::chrono::system_clock::to_time_t(
+        std::chrono::time_point_cast<std::chrono::system_clock::duration>(seconds));
     line.append(fmt::format("[{:%Y-%m-%d %H:%M:%S}.{:03}] [", fmt::localtime(time), millis));
-    if (record.level_name.empty()) line.append(to_string(record.level));
-    else append_token(line, record.level_name);
+    if (record.level_name.empty())
+      line.append(to_string(record.level));
+    else
+      append_token(line, record.level_name);
     line.append("] ");
     if (!record.logger.empty()) {
       line.push_back('[');
@@ -52,8 +55,10 @@ void write_to_stderr(const LogRecord& record) noexcept {
       line.push_back('=');
       std::visit(
           [&line](const auto& value) {
-            if constexpr (std::is_same_v<std::decay_t<decltype(value)>, std::string>) append_token(line, value);
-            else line.append(fmt::format("{}", value));
+            if constexpr (std::is_same_v<std::decay_t<decltype(value)>, std::string>)
+              append_token(line, value);
+            else
+              line.append(fmt::format("{}", value));
           },
           field.value);
     }

@@ -38,15 +38,21 @@ void encode_fields(std::vector<std::byte>& out, std::span<const Field> fields, s
   append_value(out, count);
   for (const Field& field : fields) {
     const std::size_t before = out.size();
-    const std::string_view key = std::string_view{field.key}.substr(0, std::min<std::size_t>(0xffff, most_bytes / 4));
+    const std::string_view key =
+        std::string_view{field.key}.substr(0, std::min<std::size_t>(0xffff, most_bytes / 4));
     const auto type = static_cast<std::uint8_t>(std::visit(
         [](const auto& value) {
           using T = std::decay_t<decltype(value)>;
-          if constexpr (std::is_same_v<T, bool>) return ArgType::boolean;
-          else if constexpr (std::is_same_v<T, std::int64_t>) return ArgType::int64;
-          else if constexpr (std::is_same_v<T, std::uint64_t>) return ArgType::uint64;
-          else if constexpr (std::is_same_v<T, double>) return ArgType::real64;
-          else return ArgType::string;
+          if constexpr (std::is_same_v<T, bool>)
+            return ArgType::boolean;
+          else if constexpr (std::is_same_v<T, std::int64_t>)
+            return ArgType::int64;
+          else if constexpr (std::is_same_v<T, std::uint64_t>)
+            return ArgType::uint64;
+          else if constexpr (std::is_same_v<T, double>)
+            return ArgType::real64;
+          else
+            return ArgType::string;
         },
         field.value));
     append_value(out, type);

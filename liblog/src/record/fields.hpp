@@ -12,22 +12,25 @@
 
 namespace kindred::internal {
 
-/// Reads encoded bytes from front to back. Where they end early, `ok` turns false and zeros come: the writer may be hostile.
-/// The bytes must be private (a copy), because they are looked at more than once.
+/// Reads encoded bytes from front to back. Where they end early, `ok` turns false and zeros come: the writer
+/// may be hostile. The bytes must be private (a copy), because they are looked at more than once.
 class ByteReader {
  public:
-  explicit ByteReader(std::span<const std::byte> bytes) noexcept : next_{bytes.data()}, end_{bytes.data() + bytes.size()} {}
+  explicit ByteReader(std::span<const std::byte> bytes) noexcept
+      : next_{bytes.data()}, end_{bytes.data() + bytes.size()} {}
 
   template <class T>
   [[nodiscard]] T value() noexcept {
     T result{};
-    if (left() < sizeof(T)) [[unlikely]] return fail(), result;
+    if (left() < sizeof(T)) [[unlikely]]
+      return fail(), result;
     std::memcpy(&result, next_, sizeof result);
     next_ += sizeof result;
     return result;
   }
   [[nodiscard]] std::span<const std::byte> bytes(std::size_t count) noexcept {
-    if (left() < count) [[unlikely]] return fail(), std::span<const std::byte>{};
+    if (left() < count) [[unlikely]]
+      return fail(), std::span<const std::byte>{};
     const std::span result{next_, count};
     next_ += count;
     return result;
@@ -50,10 +53,11 @@ class ByteReader {
   bool ok_ = true;
 };
 
-/// Appends "u32 count, then for each u8 type, u16 bytes, key, value". Fields that would make it longer than `most_bytes` are left out, and long
-/// texts in them cut.
+/// Appends "u32 count, then for each u8 type, u16 bytes, key, value". Fields that would make it longer than
+/// `most_bytes` are left out, and long texts in them cut.
 void encode_fields(std::vector<std::byte>& out, std::span<const Field> fields, std::size_t most_bytes);
-/// Appends what `encode_fields` wrote; a field whose key is there already replaces it. False where the bytes are nothing of that kind.
+/// Appends what `encode_fields` wrote; a field whose key is there already replaces it. False where the bytes
+/// are nothing of that kind.
 bool decode_fields(std::span<const std::byte> bytes, std::vector<Field>& fields);
 /// Appends one field, its value from `reader` as `type` says. False where there is no such type.
 bool decode_field(ByteReader& reader, std::uint8_t type, std::vector<Field>& fields);

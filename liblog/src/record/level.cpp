@@ -14,7 +14,8 @@
 namespace kindred {
 namespace {
 
-constexpr std::array<std::string_view, 7> level_names{"trace", "debug", "info", "warn", "error", "critical", "off"};
+constexpr std::array<std::string_view, 7> level_names{"trace", "debug",    "info", "warn",
+                                                      "error", "critical", "off"};
 
 char lower(char c) noexcept { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
 
@@ -42,7 +43,8 @@ struct Definition {
   Level base = Level::info;
 };
 
-// Appended under the lock, read without: an entry below `count` never changes. Never destroyed, because static destructors log.
+// Appended under the lock, read without: an entry below `count` never changes. Never destroyed, because
+// static destructors log.
 struct Definitions {
   internal::SmallLock lock;
   std::atomic<std::uint32_t> count{0};
@@ -71,7 +73,8 @@ std::string_view to_string(Level level) noexcept {
 
 Level parse_level(std::string_view text) {
   if (const auto level = find_standard(text)) return *level;
-  throw UsageError{"'" + std::string{text} + "' is no level. The levels are trace, debug, info, warn, error, critical and off."};
+  throw UsageError{"'" + std::string{text} +
+                   "' is no level. The levels are trace, debug, info, warn, error, critical and off."};
 }
 
 std::string_view to_string(Origin origin) noexcept {
@@ -87,10 +90,13 @@ std::string_view to_string(Origin origin) noexcept {
 
 CustomLevel define_level(std::string_view name, int number, std::string_view color) {
   if (name.empty()) throw UsageError{"a level needs a name. Give define_level one that is not empty."};
-  if (find_standard(name)) throw UsageError{"the level '" + std::string{name} + "' exists already, as one of the seven. Choose another name."};
+  if (find_standard(name))
+    throw UsageError{"the level '" + std::string{name} +
+                     "' exists already, as one of the seven. Choose another name."};
   if (number < 0 || number > 59) {
-    throw UsageError{"the level '" + std::string{name} + "' was given the number " + std::to_string(number) +
-                     ". The scale goes from 0 to 59: trace 5, debug 10, info 20, warn 30, error 40, critical 50."};
+    throw UsageError{
+        "the level '" + std::string{name} + "' was given the number " + std::to_string(number) +
+        ". The scale goes from 0 to 59: trace 5, debug 10, info 20, warn 30, error 40, critical 50."};
   }
   Definitions& all = definitions();
   const std::lock_guard hold{all.lock};
@@ -98,13 +104,16 @@ CustomLevel define_level(std::string_view name, int number, std::string_view col
   for (std::uint32_t i = 0; i < count; ++i) {
     const Definition& other = all.entries[i];
     if (other.name != name) continue;
-    if (other.number == number && other.color == color) return CustomLevel{static_cast<std::uint8_t>(LevelCode::first_custom + i)};
-    throw UsageError{"the level '" + std::string{name} + "' was defined with number " + std::to_string(other.number) + " and colour '" +
-                     other.color + "', and now with " + std::to_string(number) + " and '" + std::string{color} +
+    if (other.number == number && other.color == color)
+      return CustomLevel{static_cast<std::uint8_t>(LevelCode::first_custom + i)};
+    throw UsageError{"the level '" + std::string{name} + "' was defined with number " +
+                     std::to_string(other.number) + " and colour '" + other.color + "', and now with " +
+                     std::to_string(number) + " and '" + std::string{color} +
                      "'. Define it once, or each time in the same words."};
   }
   if (count == all.entries.size()) {
-    throw UsageError{"the level '" + std::string{name} + "' would be the 201st of this program. At most 200 can be defined."};
+    throw UsageError{"the level '" + std::string{name} +
+                     "' would be the 201st of this program. At most 200 can be defined."};
   }
   all.entries[count] = {std::string{name}, std::string{color}, number, base_of(number)};
   all.count.store(count + 1, std::memory_order_release);
@@ -115,21 +124,34 @@ std::optional<CustomLevel> find_level(std::string_view name) noexcept {
   const Definitions& all = definitions();
   const auto count = all.count.load(std::memory_order_acquire);
   for (std::uint32_t i = 0; i < count; ++i) {
-    if (all.entries[i].name == name) return CustomLevel{static_cast<std::uint8_t>(LevelCode::first_custom + i)};
+    if (all.entries[i].name == name)
+      return CustomLevel{static_cast<std::uint8_t>(LevelCode::first_custom + i)};
   }
   return std::nullopt;
 }
 
-std::string_view CustomLevel::name() const noexcept { return definitions().entries[code_ - LevelCode::first_custom].name; }
-std::string_view CustomLevel::color() const noexcept { return definitions().entries[code_ - LevelCode::first_custom].color; }
-int CustomLevel::number() const noexcept { return definitions().entries[code_ - LevelCode::first_custom].number; }
-Level CustomLevel::base() const noexcept { return definitions().entries[code_ - LevelCode::first_custom].base; }
-Level LevelCode::custom_base(std::uint8_t value) noexcept { return definitions().entries[value - LevelCode::first_custom].base; }
+std::string_view CustomLevel::name() const noexcept {
+  return definitions().entries[code_ - LevelCode::first_custom].name;
+}
+std::string_view CustomLevel::color() const noexcept {
+  return definitions().entries[code_ - LevelCode::first_custom].color;
+}
+int CustomLevel::number() const noexcept {
+  return definitions().entries[code_ - LevelCode::first_custom].number;
+}
+Level CustomLevel::base() const noexcept {
+  return definitions().entries[code_ - LevelCode::first_custom].base;
+}
+Level LevelCode::custom_base(std::uint8_t value) noexcept {
+  return definitions().entries[value - LevelCode::first_custom].base;
+}
 
 namespace internal {
 
 std::string_view custom_name(LevelCode level) noexcept {
-  return level.value < LevelCode::first_custom ? std::string_view{} : std::string_view{definitions().entries[level.value - LevelCode::first_custom].name};
+  return level.value < LevelCode::first_custom
+             ? std::string_view{}
+             : std::string_view{definitions().entries[level.value - LevelCode::first_custom].name};
 }
 
 bool LevelSettings::set(std::string_view name, Level wanted) {
@@ -174,12 +196,15 @@ LevelSettings parse_level_settings(const char* variable, std::string_view text) 
     trim(level);
     const auto parsed = find_standard(level);
     if (!parsed) {
-      throw UsageError{"the environment variable " + std::string{variable} + " holds '" + std::string{item} +
-                       "', which names no level. Write levels as in 'info' or 'info,net=debug'; they are trace, debug, info, warn, error, "
-                       "critical and off."};
+      throw UsageError{
+          "the environment variable " + std::string{variable} + " holds '" + std::string{item} +
+          "', which names no level. Write levels as in 'info' or 'info,net=debug'; they are trace, debug, info, warn, error, "
+          "critical and off."};
     }
-    if (name.empty() || name == "*") settings.level = *parsed;
-    else settings.set(name, *parsed);
+    if (name.empty() || name == "*")
+      settings.level = *parsed;
+    else
+      settings.set(name, *parsed);
   }
   return settings;
 }

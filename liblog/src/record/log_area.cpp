@@ -30,8 +30,10 @@ void format_log_area(std::span<std::byte> area, const LogOptions& options) noexc
   control->lanes = shape.lanes;
   control->block_limit_ms = static_cast<std::uint32_t>(options.block_limit.count());
   control->when_full = shape.when_full;
-  control->levels.store(static_cast<std::uint32_t>(options.level.value_or(Level::info)), std::memory_order_relaxed);
-  for (std::uint32_t lane = 0; lane < shape.lanes; ++lane) new (&LogAreaShape::lines(area, lane)) LaneLines<>{};
+  control->levels.store(static_cast<std::uint32_t>(options.level.value_or(Level::info)),
+                        std::memory_order_relaxed);
+  for (std::uint32_t lane = 0; lane < shape.lanes; ++lane)
+    new (&LogAreaShape::lines(area, lane)) LaneLines<>{};
   new (area.data() + shape.named_offset()) NamedLevels{};
   control->magic = LogControl::magic_value;
 }

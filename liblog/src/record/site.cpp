@@ -17,10 +17,13 @@ namespace {
 constexpr std::size_t longest_format = 64 * 1024;
 constexpr std::size_t longest_name = 1024;
 constexpr std::size_t most_types = 1024;
-constexpr std::size_t widest = 65535;  ///< of a width or precision: a format from elsewhere must not make a message of a gigabyte
+constexpr std::size_t widest =
+    65535;  ///< of a width or precision: a format from elsewhere must not make a message of a gigabyte
 constexpr std::size_t longest_number = 32;
 
-std::string_view tail(std::string_view text, std::size_t bytes) noexcept { return text.size() <= bytes ? text : text.substr(text.size() - bytes); }
+std::string_view tail(std::string_view text, std::size_t bytes) noexcept {
+  return text.size() <= bytes ? text : text.substr(text.size() - bytes);
+}
 
 bool numbers_are_small(std::string_view spec) noexcept {
   std::size_t number = 0;
@@ -40,17 +43,21 @@ void encode_site(std::vector<std::byte>& out, const SiteFacts& facts) {
   const auto types = facts.types.substr(0, most_types);
   const auto name = facts.level_name.substr(0, 255);
   const std::size_t begin = out.size();
-  const std::size_t used = site_head_bytes + format.size() + file.size() + function.size() + types.size() + name.size();
+  const std::size_t used =
+      site_head_bytes + format.size() + file.size() + function.size() + types.size() + name.size();
   out.resize(begin + (used + 7) / 8 * 8);
   std::byte* to = out.data() + begin;
   const auto put = [&to](const void* bytes, std::size_t count) {
     if (count != 0) std::memcpy(to, bytes, count);
     to += count;
   };
-  const std::uint32_t words[3] = {static_cast<std::uint32_t>(out.size() - begin), facts.line, static_cast<std::uint32_t>(format.size())};
-  const std::uint16_t halves[3] = {static_cast<std::uint16_t>(file.size()), static_cast<std::uint16_t>(function.size()),
+  const std::uint32_t words[3] = {static_cast<std::uint32_t>(out.size() - begin), facts.line,
+                                  static_cast<std::uint32_t>(format.size())};
+  const std::uint16_t halves[3] = {static_cast<std::uint16_t>(file.size()),
+                                   static_cast<std::uint16_t>(function.size()),
                                    static_cast<std::uint16_t>(types.size())};
-  const std::uint8_t octets[2] = {static_cast<std::uint8_t>(facts.level), static_cast<std::uint8_t>(name.size())};
+  const std::uint8_t octets[2] = {static_cast<std::uint8_t>(facts.level),
+                                  static_cast<std::uint8_t>(name.size())};
   put(words, sizeof words);
   put(halves, sizeof halves);
   put(octets, sizeof octets);
@@ -69,7 +76,8 @@ bool decode_site(std::span<const std::byte> bytes, SiteFacts& facts) noexcept {
   const auto types = reader.value<std::uint16_t>();
   const auto level = reader.value<std::uint8_t>();
   const auto name = reader.value<std::uint8_t>();
-  if (level > static_cast<std::uint8_t>(Level::critical) || types > most_types || format > longest_format) return false;
+  if (level > static_cast<std::uint8_t>(Level::critical) || types > most_types || format > longest_format)
+    return false;
   facts.level = static_cast<Level>(level);
   facts.format = reader.text(format);
   facts.file = reader.text(file);
@@ -122,7 +130,8 @@ Site::Site(const SiteFacts& facts)
       types_{facts.types},
       source_{.file = file_, .line = facts.line, .function = function_} {
   is_message_ = !types_.empty() && types_.front() == static_cast<char>(ArgType::message);
-  while (plain_arguments_ < types_.size() && (static_cast<std::uint8_t>(types_[plain_arguments_]) & arg_is_field) == 0 &&
+  while (plain_arguments_ < types_.size() &&
+         (static_cast<std::uint8_t>(types_[plain_arguments_]) & arg_is_field) == 0 &&
          types_[plain_arguments_] != static_cast<char>(ArgType::fields)) {
     ++plain_arguments_;
   }
@@ -196,7 +205,9 @@ bool Site::read(ByteReader& reader, ArgType type, Value& value) noexcept {
   switch (type) {
     case ArgType::boolean:
     case ArgType::character: value.bits = reader.value<std::uint8_t>(); return reader.ok();
-    case ArgType::int32: value.bits = static_cast<std::uint64_t>(std::int64_t{reader.value<std::int32_t>()}); return reader.ok();
+    case ArgType::int32:
+      value.bits = static_cast<std::uint64_t>(std::int64_t{reader.value<std::int32_t>()});
+      return reader.ok();
     case ArgType::uint32: value.bits = reader.value<std::uint32_t>(); return reader.ok();
     case ArgType::real32: value.bits = reader.value<std::uint32_t>(); return reader.ok();
     case ArgType::int64:
@@ -217,11 +228,18 @@ void Site::append(TextBuffer& message, const Value& value) {
     case ArgType::boolean: end = fmt::format_to(begin, FMT_COMPILE("{}"), value.bits != 0); break;
     case ArgType::character: *end++ = static_cast<char>(value.bits); break;
     case ArgType::int32:
-    case ArgType::int64: end = fmt::format_to(begin, FMT_COMPILE("{}"), static_cast<std::int64_t>(value.bits)); break;
+    case ArgType::int64:
+      end = fmt::format_to(begin, FMT_COMPILE("{}"), static_cast<std::int64_t>(value.bits));
+      break;
     case ArgType::uint32:
     case ArgType::uint64: end = fmt::format_to(begin, FMT_COMPILE("{}"), value.bits); break;
-    case ArgType::real32: end = fmt::format_to(begin, FMT_COMPILE("{}"), std::bit_cast<float>(static_cast<std::uint32_t>(value.bits))); break;
-    case ArgType::real64: end = fmt::format_to(begin, FMT_COMPILE("{}"), std::bit_cast<double>(value.bits)); break;
+    case ArgType::real32:
+      end = fmt::format_to(begin, FMT_COMPILE("{}"),
+                           std::bit_cast<float>(static_cast<std::uint32_t>(value.bits)));
+      break;
+    case ArgType::real64:
+      end = fmt::format_to(begin, FMT_COMPILE("{}"), std::bit_cast<double>(value.bits));
+      break;
     case ArgType::pointer: end = fmt::format_to(begin, FMT_COMPILE("{:#x}"), value.bits); break;
     default: break;
   }
@@ -230,7 +248,9 @@ void Site::append(TextBuffer& message, const Value& value) {
 
 void Site::append(TextBuffer& message, const Value& value, const std::string& spec) {
   fmt::memory_buffer out;
-  const auto put = [&](const auto& typed) { fmt::vformat_to(fmt::appender{out}, spec, fmt::make_format_args(typed)); };
+  const auto put = [&](const auto& typed) {
+    fmt::vformat_to(fmt::appender{out}, spec, fmt::make_format_args(typed));
+  };
   try {
     switch (value.type) {
       case ArgType::boolean: put(value.bits != 0); break;
@@ -241,7 +261,9 @@ void Site::append(TextBuffer& message, const Value& value, const std::string& sp
       case ArgType::uint64: put(value.bits); break;
       case ArgType::real32: put(std::bit_cast<float>(static_cast<std::uint32_t>(value.bits))); break;
       case ArgType::real64: put(std::bit_cast<double>(value.bits)); break;
-      case ArgType::pointer: put(reinterpret_cast<const void*>(static_cast<std::uintptr_t>(value.bits))); break;
+      case ArgType::pointer:
+        put(reinterpret_cast<const void*>(static_cast<std::uintptr_t>(value.bits)));
+        break;
       default: put(value.text); break;
     }
     message.append({out.data(), out.size()});
@@ -280,13 +302,16 @@ bool Site::format_any_order(ByteReader& reader, TextBuffer& message) const {
   for (const Piece& piece : pieces_) {
     message.append({literals_.data() + piece.literal, piece.literal_bytes});
     if (piece.argument == plain_arguments_) break;
-    if (piece.plain) append(message, values[piece.argument]);
-    else append(message, values[piece.argument], piece.spec);
+    if (piece.plain)
+      append(message, values[piece.argument]);
+    else
+      append(message, values[piece.argument], piece.spec);
   }
   return true;
 }
 
-bool Site::format(std::span<const std::byte> arguments, TextBuffer& message, std::vector<Field>& fields) const {
+bool Site::format(std::span<const std::byte> arguments, TextBuffer& message,
+                  std::vector<Field>& fields) const {
   ByteReader reader{arguments};
   if (in_order_) {
     if (!format_in_order(reader, message)) return false;
@@ -300,7 +325,9 @@ bool Site::format(std::span<const std::byte> arguments, TextBuffer& message, std
   for (std::size_t i = plain_arguments_; i < types_.size(); ++i) {
     const auto type = static_cast<std::uint8_t>(types_[i]);
     if (type == static_cast<std::uint8_t>(ArgType::fields)) return decode_fields(reader.rest(), fields);
-    if ((type & arg_is_field) == 0 || !decode_field(reader, type & static_cast<std::uint8_t>(~arg_is_field), fields)) return false;
+    if ((type & arg_is_field) == 0 ||
+        !decode_field(reader, type & static_cast<std::uint8_t>(~arg_is_field), fields))
+      return false;
   }
   return true;
 }

@@ -16,7 +16,8 @@ namespace kindred::internal {
 
 /// A place in the code that logs, as it is written to the dictionary of a log area:
 ///
-///     u32 bytes (of all, a multiple of 8), u32 line, u32 format, u16 file, u16 function, u16 types, u8 level, u8 level name, then these texts
+///     u32 bytes (of all, a multiple of 8), u32 line, u32 format, u16 file, u16 function, u16 types, u8
+///     level, u8 level name, then these texts
 struct SiteFacts {
   std::string_view format;
   std::string_view file;
@@ -30,8 +31,8 @@ inline constexpr std::size_t site_head_bytes = 20;
 
 void encode_site(std::vector<std::byte>& out, const SiteFacts& facts);
 
-/// A site as the collector uses it: its format taken apart once. Immutable; lives as long as the process, so that records may point
-/// into it. Threads: any thread.
+/// A site as the collector uses it: its format taken apart once. Immutable; lives as long as the process, so
+/// that records may point into it. Threads: any thread.
 class Site {
  public:
   explicit Site(const SiteFacts& facts);
@@ -41,9 +42,10 @@ class Site {
   [[nodiscard]] const SourceLocation& source() const noexcept { return source_; }
   [[nodiscard]] bool has_fields() const noexcept { return has_fields_; }
 
-  /// Formats a record's arguments (a private copy) into `message` (appended), and adds its key-values to `fields`.
-  /// False where the bytes are not what the site's types say.
-  [[nodiscard]] bool format(std::span<const std::byte> arguments, TextBuffer& message, std::vector<Field>& fields) const;
+  /// Formats a record's arguments (a private copy) into `message` (appended), and adds its key-values to
+  /// `fields`. False where the bytes are not what the site's types say.
+  [[nodiscard]] bool format(std::span<const std::byte> arguments, TextBuffer& message,
+                            std::vector<Field>& fields) const;
 
  private:
   /// Some text, then an argument.
@@ -51,8 +53,8 @@ class Site {
     std::uint32_t literal = 0;  ///< where it begins in `literals_`
     std::uint32_t literal_bytes = 0;
     std::uint32_t argument = 0;
-    bool plain = true;          ///< `{}`
-    std::string spec;           ///< `{:>8}`, for fmt
+    bool plain = true;  ///< `{}`
+    std::string spec;   ///< `{:>8}`, for fmt
   };
   struct Value {
     ArgType type = ArgType::none;
@@ -83,8 +85,9 @@ class Site {
   bool has_fields_ = false;
 };
 
-/// Returns the site that was encoded so, the same object for the same bytes. Null where they make no sense, or where the sites of this process
-/// have come to take 64 MiB. `bytes` is private memory. Threads: any thread.
+/// Returns the site that was encoded so, the same object for the same bytes. Null where they make no sense,
+/// or where the sites of this process have come to take 64 MiB. `bytes` is private memory. Threads: any
+/// thread.
 [[nodiscard]] const Site* intern_site(std::span<const std::byte> bytes);
 [[nodiscard]] const Site* intern_site(const SiteFacts& facts);
 

@@ -34,8 +34,10 @@ std::string to_stamp(FileTime time) {
   const auto day = std::chrono::floor<std::chrono::days>(time);
   const std::chrono::year_month_day date{day};
   const auto micro = std::chrono::duration_cast<std::chrono::microseconds>(time - day).count();
-  return fmt::format("{:04}{:02}{:02}T{:02}{:02}{:02}.{:06}Z", static_cast<int>(date.year()), static_cast<unsigned>(date.month()),
-                     static_cast<unsigned>(date.day()), micro / 3'600'000'000, micro / 60'000'000 % 60, micro / 1'000'000 % 60, micro % 1'000'000);
+  return fmt::format("{:04}{:02}{:02}T{:02}{:02}{:02}.{:06}Z", static_cast<int>(date.year()),
+                     static_cast<unsigned>(date.month()), static_cast<unsigned>(date.day()),
+                     micro / 3'600'000'000, micro / 60'000'000 % 60, micro / 1'000'000 % 60,
+                     micro % 1'000'000);
 }
 
 std::optional<FileTime> from_stamp(std::string_view text) {
@@ -46,15 +48,17 @@ std::optional<FileTime> from_stamp(std::string_view text) {
     const auto read = std::from_chars(text.data() + at, end, value);
     return read.ec == std::errc{} && read.ptr == end && value >= 0 ? value : 1'000'000;
   };
-  const std::chrono::year_month_day date{std::chrono::year{number(0, 4)}, std::chrono::month{static_cast<unsigned>(number(4, 2))},
+  const std::chrono::year_month_day date{std::chrono::year{number(0, 4)},
+                                         std::chrono::month{static_cast<unsigned>(number(4, 2))},
                                          std::chrono::day{static_cast<unsigned>(number(6, 2))}};
   const int hour = number(9, 2);
   const int minute = number(11, 2);
   const int second = number(13, 2);
   const int micro = number(16, 6);
   if (!date.ok() || hour > 23 || minute > 59 || second > 59 || micro > 999'999) return std::nullopt;
-  return FileTime{std::chrono::sys_days{date}.time_since_epoch() + std::chrono::hours{hour} + std::chrono::minutes{minute} +
-                  std::chrono::seconds{second} + std::chrono::microseconds{micro}};
+  return FileTime{std::chrono::sys_days{date}.time_since_epoch() + std::chrono::hours{hour} +
+                  std::chrono::minutes{minute} + std::chrono::seconds{second} +
+                  std::chrono::microseconds{micro}};
 }
 
 }  // namespace
@@ -64,7 +68,8 @@ std::vector<ArchivedFile> Archive::list(const std::string& path) {
   std::vector<ArchivedFile> found;
   for (const auto& name : names_in_directory(directory.empty() ? "." : std::string{directory})) {
     std::string_view rest = name;
-    if (!rest.starts_with(stem) || rest.size() < stem.size() + 1 + stamp_size || rest[stem.size()] != '.') continue;
+    if (!rest.starts_with(stem) || rest.size() < stem.size() + 1 + stamp_size || rest[stem.size()] != '.')
+      continue;
     rest.remove_prefix(stem.size() + 1);
     const auto rotated = from_stamp(rest.substr(0, stamp_size));
     rest.remove_prefix(stamp_size);
@@ -74,9 +79,12 @@ std::vector<ArchivedFile> Archive::list(const std::string& path) {
     file.rotated = *rotated;
     file.unfinished = rest.ends_with(unfinished_suffix);
     if (file.unfinished) rest.remove_suffix(unfinished_suffix.size());
-    if (rest == suffix_of(Compression::gz)) file.packed = Compression::gz;
-    else if (rest == suffix_of(Compression::zst)) file.packed = Compression::zst;
-    else if (!rest.empty() || file.unfinished) continue;
+    if (rest == suffix_of(Compression::gz))
+      file.packed = Compression::gz;
+    else if (rest == suffix_of(Compression::zst))
+      file.packed = Compression::zst;
+    else if (!rest.empty() || file.unfinished)
+      continue;
     file.path = std::string{directory} + name;
     const auto status = file_status(file.path);
     // Ours are plain files; whatever else has such a name is left alone.
@@ -85,11 +93,14 @@ std::vector<ArchivedFile> Archive::list(const std::string& path) {
     file.inode = status->inode;
     found.push_back(std::move(file));
   }
-  std::ranges::sort(found, [](const ArchivedFile& a, const ArchivedFile& b) { return std::pair{a.rotated, a.packed} < std::pair{b.rotated, b.packed}; });
+  std::ranges::sort(found, [](const ArchivedFile& a, const ArchivedFile& b) {
+    return std::pair{a.rotated, a.packed} < std::pair{b.rotated, b.packed};
+  });
   return found;
 }
 
-Archive::Archive(std::string path, const FileOptions& options, FileTime (*now)()) : path_{std::move(path)}, options_{options}, now_{now} {}
+Archive::Archive(std::string path, const FileOptions& options, FileTime (*now)())
+    : path_{std::move(path)}, options_{options}, now_{now} {}
 
 Archive::~Archive() {
   if (!thread_.joinable()) return;
@@ -126,7 +137,8 @@ void Archive::tidy() {
 }
 
 void Archive::tidy_leftovers() {
-  if ((options_.compression != Compression::none || !options_.retention.empty()) && !list(path_).empty()) tidy();
+  if ((options_.compression != Compression::none || !options_.retention.empty()) && !list(path_).empty())
+    tidy();
 }
 
 void Archive::wait_idle() {
@@ -148,7 +160,8 @@ void Archive::run() {
     } catch (const std::exception& error) {
       complain("the rotated files of '" + path_ + "': " + error.what());
     } catch (...) {
-      complain("the rotated files of '" + path_ + "': the function in FileOptions::retention threw something that is no std::exception.");
+      complain("the rotated files of '" + path_ +
+               "': the function in FileOptions::retention threw something that is no std::exception.");
     }
     lock.lock();
     busy_ = false;
@@ -160,14 +173,19 @@ void Archive::finish_interrupted() {
   std::map<FileTime, const ArchivedFile*> packed;
   const auto files = list(path_);
   for (const auto& file : files) {
-    if (file.unfinished) remove_file(file.path);
-    else if (file.packed != Compression::none) packed.emplace(file.rotated, &file);
+    if (file.unfinished)
+      remove_file(file.path);
+    else if (file.packed != Compression::none)
+      packed.emplace(file.rotated, &file);
   }
   for (const auto& file : files) {
     const auto twin = packed.find(file.rotated);
     if (file.packed != Compression::none || twin == packed.end()) continue;
-    if (same_content(file.path, twin->second->path, cancel_)) remove_file(file.path);
-    else if (!cancel_) complain("'" + file.path + "' and '" + twin->second->path + "' do not hold the same. Both are kept: remove the one that is wrong.");
+    if (same_content(file.path, twin->second->path, cancel_))
+      remove_file(file.path);
+    else if (!cancel_)
+      complain("'" + file.path + "' and '" + twin->second->path +
+               "' do not hold the same. Both are kept: remove the one that is wrong.");
   }
 }
 
@@ -177,7 +195,9 @@ void Archive::tidy_once() {
     const auto files = list(path_);
     for (const auto& file : files) {
       if (cancel_) return;
-      const bool has_twin = std::ranges::any_of(files, [&](const ArchivedFile& other) { return other.rotated == file.rotated && other.packed != Compression::none; });
+      const bool has_twin = std::ranges::any_of(files, [&](const ArchivedFile& other) {
+        return other.rotated == file.rotated && other.packed != Compression::none;
+      });
       if (file.packed != Compression::none || has_twin) continue;
       try {
         if (!pack_file(file.path, options_.compression, cancel_)) return;
@@ -209,7 +229,8 @@ void Archive::remove_excess() {
         while (kept.size() > limit.amount()) remove_first();
         break;
       case RetainLimit::Kind::age:
-        while (!kept.empty() && now_() - kept.front().rotated > std::chrono::seconds{limit.amount()}) remove_first();
+        while (!kept.empty() && now_() - kept.front().rotated > std::chrono::seconds{limit.amount()})
+          remove_first();
         break;
       case RetainLimit::Kind::bytes: {
         std::uint64_t total = 0;

@@ -9,7 +9,8 @@
 namespace kindred::internal {
 namespace {
 
-constexpr std::array<std::string_view, 8> color_names{"black", "red", "green", "yellow", "blue", "magenta", "cyan", "white"};
+constexpr std::array<std::string_view, 8> color_names{"black", "red",     "green", "yellow",
+                                                      "blue",  "magenta", "cyan",  "white"};
 
 bool is_set(const char* variable) {
   const char* const value = std::getenv(variable);
@@ -31,7 +32,8 @@ std::string color_sequence(std::string_view words) {
     if (word.empty()) continue;
     const auto* const found = std::ranges::find(color_names, word);
     if (found != color_names.end()) {
-      add(static_cast<std::size_t>(found - color_names.begin()) + (bright ? 90U : 30U) + (background ? 10U : 0U));
+      add(static_cast<std::size_t>(found - color_names.begin()) + (bright ? 90U : 30U) +
+          (background ? 10U : 0U));
       bright = background = false;
     } else if (word == "bright") {
       bright = true;
@@ -46,9 +48,10 @@ std::string color_sequence(std::string_view words) {
     } else if (word == "reverse") {
       add(7);
     } else {
-      throw UsageError{"'" + std::string{word} + "' in the colour '" + std::string{words} +
-                       "' is no word for one. There are black, red, green, yellow, blue, magenta, cyan, white, 'bright' before "
-                       "them, 'on' before a background, and bold, dim, underline, reverse: \"bold white on red\"."};
+      throw UsageError{
+          "'" + std::string{word} + "' in the colour '" + std::string{words} +
+          "' is no word for one. There are black, red, green, yellow, blue, magenta, cyan, white, 'bright' before "
+          "them, 'on' before a background, and bold, dim, underline, reverse: \"bold white on red\"."};
     }
   }
   return codes.empty() ? std::string{} : "\x1b[" + codes + "m";
@@ -63,8 +66,13 @@ bool use_color(Color wish, int fd) {
 }
 
 LevelColors::LevelColors()
-    : levels_{color_sequence("white"),       color_sequence("cyan"),     color_sequence("green"), color_sequence("bold yellow"),
-              color_sequence("bold red"), color_sequence("bold white on red"), ""} {}
+    : levels_{color_sequence("white"),
+              color_sequence("cyan"),
+              color_sequence("green"),
+              color_sequence("bold yellow"),
+              color_sequence("bold red"),
+              color_sequence("bold white on red"),
+              ""} {}
 
 LevelColors::LevelColors(const std::vector<std::pair<std::string, std::string>>& changes) : LevelColors{} {
   for (const auto& [name, words] : changes) {
@@ -81,7 +89,8 @@ LevelColors::LevelColors(const std::vector<std::pair<std::string, std::string>>&
 
 std::string_view LevelColors::of(const LogRecord& record) {
   const auto level = static_cast<std::size_t>(record.level);
-  const std::string_view standard = level < levels_.size() ? std::string_view{levels_[level]} : std::string_view{};
+  const std::string_view standard =
+      level < levels_.size() ? std::string_view{levels_[level]} : std::string_view{};
   if (record.level_name.empty()) return standard;
   for (const auto& [name, sequence] : named_)
     if (name == record.level_name) return sequence;

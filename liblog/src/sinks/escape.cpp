@@ -11,9 +11,14 @@ namespace {
 constexpr std::uint64_t each_byte = 0x0101010101010101U;
 constexpr std::uint64_t high_bits = each_byte * 0x80U;
 
-/// The high bit of each byte that is below `limit` (<= 0x80). A byte above a hit may be marked wrongly, so only the lowest counts.
-constexpr std::uint64_t below(std::uint64_t word, std::uint64_t limit) noexcept { return (word - each_byte * limit) & ~word & high_bits; }
-constexpr std::uint64_t equal(std::uint64_t word, char c) noexcept { return below(word ^ (each_byte * static_cast<unsigned char>(c)), 1); }
+/// The high bit of each byte that is below `limit` (<= 0x80). A byte above a hit may be marked wrongly, so
+/// only the lowest counts.
+constexpr std::uint64_t below(std::uint64_t word, std::uint64_t limit) noexcept {
+  return (word - each_byte * limit) & ~word & high_bits;
+}
+constexpr std::uint64_t equal(std::uint64_t word, char c) noexcept {
+  return below(word ^ (each_byte * static_cast<unsigned char>(c)), 1);
+}
 
 enum class Form { message, quotes, field_quotes, json };
 
@@ -27,7 +32,8 @@ std::uint64_t marks(std::uint64_t word) noexcept {
 }
 template <Form form>
 bool marked(unsigned char c) noexcept {
-  return c < 0x20 || c >= 0x7f || c == '\\' || (form != Form::message && c == '"') || (form == Form::field_quotes && c == '{');
+  return c < 0x20 || c >= 0x7f || c == '\\' || (form != Form::message && c == '"') ||
+         (form == Form::field_quotes && c == '{');
 }
 
 constexpr std::string_view hex_digits = "0123456789abcdef";
@@ -37,7 +43,8 @@ struct Character {
   std::size_t bytes = 0;  ///< 0: not UTF-8
 };
 
-/// Reads one character of at least two bytes, strictly: no overlong forms, no surrogates, nothing above U+10FFFF (Unicode, table 3-7).
+/// Reads one character of at least two bytes, strictly: no overlong forms, no surrogates, nothing above
+/// U+10FFFF (Unicode, table 3-7).
 Character decode(const unsigned char* at, std::size_t left) noexcept {
   const unsigned first = at[0];
   const auto tail = [&](std::size_t i) { return i < left && (at[i] & 0xc0U) == 0x80U; };
@@ -50,7 +57,8 @@ Character decode(const unsigned char* at, std::size_t left) noexcept {
     }
   } else if (first >= 0xf0 && first <= 0xf4) {
     if (tail(1) && tail(2) && tail(3)) {
-      const std::uint32_t code = ((first & 0x07U) << 18U) | ((at[1] & 0x3fU) << 12U) | ((at[2] & 0x3fU) << 6U) | (at[3] & 0x3fU);
+      const std::uint32_t code =
+          ((first & 0x07U) << 18U) | ((at[1] & 0x3fU) << 12U) | ((at[2] & 0x3fU) << 6U) | (at[3] & 0x3fU);
       if (code >= 0x10000 && code <= 0x10ffff) return {code, 4};
     }
   }
@@ -102,7 +110,8 @@ bool escape(TextBuffer& out, std::string_view text) {
   const auto* at = reinterpret_cast<const unsigned char*>(text.data());
   const auto* const end = at + text.size();
   bool all_utf8 = true;
-  // Invariant: the room reserved is for what is left as it stands, and for one whole word of copying more (or one escape of 6 bytes).
+  // Invariant: the room reserved is for what is left as it stands, and for one whole word of copying more (or
+  // one escape of 6 bytes).
   const auto room = [&] { return out.reserve(static_cast<std::size_t>(end - at) + 16); };
   char* target = room();
   char* begin = target;
@@ -151,8 +160,10 @@ bool escape(TextBuffer& out, std::string_view text) {
         at += read.bytes;
         settle();
       } else {
-        if (end - at >= 4) std::memcpy(target, at, 4);  // one move, whatever it counts
-        else std::memcpy(target, at, read.bytes);
+        if (end - at >= 4)
+          std::memcpy(target, at, 4);  // one move, whatever it counts
+        else
+          std::memcpy(target, at, read.bytes);
         target += read.bytes;
         at += read.bytes;
       }

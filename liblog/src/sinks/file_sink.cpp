@@ -11,11 +11,14 @@ namespace kindred::internal {
 void validate(const std::string& path, const FileOptions& options) {
   if (path.empty() || path.back() == '/' || path.find('\0') != std::string::npos)
     throw UsageError{"'" + path + "' names no file. Give the path of the log file."};
-  if (options.mode > 0777) throw UsageError{"FileOptions::mode is " + std::to_string(options.mode) + ", which is no permission. Give 0 ... 0777 (octal), as 0640."};
+  if (options.mode > 0777)
+    throw UsageError{"FileOptions::mode is " + std::to_string(options.mode) +
+                     ", which is no permission. Give 0 ... 0777 (octal), as 0640."};
   constexpr std::size_t least = 4096;
   constexpr std::size_t most = 64U * 1024 * 1024;
   if (options.buffer_bytes < least || options.buffer_bytes > most)
-    throw UsageError{"FileOptions::buffer_bytes is " + std::to_string(options.buffer_bytes) + ". Give " + std::to_string(least) + " ... " + std::to_string(most) + "."};
+    throw UsageError{"FileOptions::buffer_bytes is " + std::to_string(options.buffer_bytes) + ". Give " +
+                     std::to_string(least) + " ... " + std::to_string(most) + "."};
 }
 
 FileSink::FileSink(std::string path, FileOptions options, LineFormat format, Clock now)
@@ -25,7 +28,8 @@ FileSink::FileSink(std::string path, FileOptions options, LineFormat format, Clo
       state_{.path = std::move(path)},
       schedule_{options_.rotate},
       archive_{state_.path, options_, now},
-      writer_{"the log file '" + state_.path + "'", options_.buffer_bytes, [this](std::uint64_t lost, int error, TextBuffer& out) {
+      writer_{"the log file '" + state_.path + "'", options_.buffer_bytes,
+              [this](std::uint64_t lost, int error, TextBuffer& out) {
                 LogRecord notice;
                 notice.time = now_();
                 notice.level = Level::warn;
@@ -33,7 +37,9 @@ FileSink::FileSink(std::string path, FileOptions options, LineFormat format, Clo
                 notice.pid = process_id();
                 notice.tid = thread_id();
                 notice.origin = Origin::lifecycle;
-                notice.message = std::to_string(lost) + " records are missing here: " + std::generic_category().message(error) + " (errno " + std::to_string(error) + ")";
+                notice.message = std::to_string(lost) +
+                                 " records are missing here: " + std::generic_category().message(error) +
+                                 " (errno " + std::to_string(error) + ")";
                 notice.fields.push_back({"records_lost", lost});
                 format_(notice, out);
                 out.push_back('\n');
@@ -53,10 +59,13 @@ FileSink::~FileSink() {
 void FileSink::open() {
   if (const int error = make_directories_above(state_.path); error != 0)
     throw SystemError{"mkdir", error, "making the directories of the log file '" + state_.path + "'"};
-  if (const auto there = file_status(state_.path); there && there->kind == FileKind::regular && there->links == 2) {
-    // Crash: a rotation on a file system without RENAME_NOREPLACE stopped between its two steps, and the file has both names.
+  if (const auto there = file_status(state_.path);
+      there && there->kind == FileKind::regular && there->links == 2) {
+    // Crash: a rotation on a file system without RENAME_NOREPLACE stopped between its two steps, and the file
+    // has both names.
     const auto rotated = Archive::list(state_.path);
-    if (std::ranges::find(rotated, there->inode, &ArchivedFile::inode) != rotated.end()) remove_file(state_.path);
+    if (std::ranges::find(rotated, there->inode, &ArchivedFile::inode) != rotated.end())
+      remove_file(state_.path);
   }
   fd_ = open_to_append(state_.path, options_.mode);
   if (first_open_ && options_.truncate) truncate_file(fd_.get(), 0);
@@ -106,8 +115,8 @@ void FileSink::look_after_file() {
 void FileSink::rotate(std::size_t begin) {
   const auto now = std::chrono::steady_clock::now();
   if (now < next_rotation_ || !writer_.drain(begin)) return;
-  // Order: the file is closed under its new name before the next one is made, so a crash in between leaves only whole files, and the
-  // next start makes the one that is missing.
+  // Order: the file is closed under its new name before the next one is made, so a crash in between leaves
+  // only whole files, and the next start makes the one that is missing.
   const auto there = file_status(state_.path);
   int error = 0;
   if (there && there->same_file(opened_)) {
@@ -122,7 +131,8 @@ void FileSink::rotate(std::size_t begin) {
   }
   if (error != 0) {
     next_rotation_ = now + std::chrono::seconds{1};
-    complain("rotating '" + state_.path + "' failed: " + std::generic_category().message(error) + ". The log goes on in the same file.");
+    complain("rotating '" + state_.path + "' failed: " + std::generic_category().message(error) +
+             ". The log goes on in the same file.");
     return;
   }
   writer_.detach();
@@ -148,7 +158,8 @@ void FileSink::complain_of_function(const char* what) {
   const auto now = std::chrono::steady_clock::now();
   if (now < next_complaint_) return;
   next_complaint_ = now + std::chrono::seconds{1};
-  complain("the function in FileOptions::rotate of '" + state_.path + "' threw " + what + ". The log goes on in the same file.");
+  complain("the function in FileOptions::rotate of '" + state_.path + "' threw " + what +
+           ". The log goes on in the same file.");
 }
 
 void FileSink::write(const LogRecord& record) {

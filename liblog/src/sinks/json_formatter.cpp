@@ -80,7 +80,8 @@ void JsonFormatter::append_time(const LogRecord& record, TextBuffer& out) {
     std::tm time{};
     ::localtime_r(&clock, &time);
     const auto minutes = std::abs(time.tm_gmtoff) / 60;
-    date_time_ = fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}", time.tm_year + 1900, time.tm_mon + 1, time.tm_mday, time.tm_hour, time.tm_min, time.tm_sec);
+    date_time_ = fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}", time.tm_year + 1900, time.tm_mon + 1,
+                             time.tm_mday, time.tm_hour, time.tm_min, time.tm_sec);
     zone_ = fmt::format("{}{:02}:{:02}", time.tm_gmtoff < 0 ? '-' : '+', minutes / 60, minutes % 60);
   }
   out.append("\"time\":{\"repr\":\"");
@@ -91,7 +92,8 @@ void JsonFormatter::append_time(const LogRecord& record, TextBuffer& out) {
   out.append("\",\"timestamp\":");
   // -0.5 s is the second -1 and 500,000,000 ns: written as -0.500000000.
   if (since_epoch < 0) out.push_back('-');
-  const auto size = since_epoch < 0 ? ~static_cast<std::uint64_t>(since_epoch) + 1 : static_cast<std::uint64_t>(since_epoch);
+  const auto size = since_epoch < 0 ? ~static_cast<std::uint64_t>(since_epoch) + 1
+                                    : static_cast<std::uint64_t>(since_epoch);
   out.append_number(size / billion);
   out.push_back('.');
   out.append_padded(static_cast<std::uint32_t>(size % billion), 9);
@@ -114,7 +116,8 @@ void JsonFormatter::append_extra(const LogRecord& record, TextBuffer& out) {
       out.push_back('"');
       whole &= append_json_escaped(out, *text);
       out.push_back('"');
-    } else if (const auto* const number = std::get_if<double>(&value); number != nullptr && !std::isfinite(*number)) {
+    } else if (const auto* const number = std::get_if<double>(&value);
+               number != nullptr && !std::isfinite(*number)) {
       out.append(std::isnan(*number) ? "\"NaN\"" : *number < 0 ? "\"-Infinity\"" : "\"Infinity\"");
     } else {
       append_field_value(out, value);
@@ -174,8 +177,10 @@ void JsonFormatter::append(const LogRecord& record, TextBuffer& out) {
   }
   out.append(",\"no\":");
   const auto custom = record.level_name.empty() ? std::nullopt : find_level(record.level_name);
-  if (custom) out.append_number(std::int64_t{custom->number()});
-  else out.append(level_number(record.level));
+  if (custom)
+    out.append_number(std::int64_t{custom->number()});
+  else
+    out.append(level_number(record.level));
   out.append("},\"name\":");
   append_string(out, record.logger, "name");
   if (record.source.file.empty() && record.source.line == 0 && record.source.function.empty()) {
@@ -195,8 +200,10 @@ void JsonFormatter::append(const LogRecord& record, TextBuffer& out) {
   out.append("},\"thread\":{\"id\":");
   out.append_number(std::uint64_t{record.tid});
   out.append("},\"worker\":");
-  if (record.worker < 0) out.append("null");
-  else out.append_number(static_cast<std::uint64_t>(record.worker));
+  if (record.worker < 0)
+    out.append("null");
+  else
+    out.append_number(static_cast<std::uint64_t>(record.worker));
   out.append(",\"incarnation\":");
   out.append_number(std::uint64_t{record.incarnation});
   if (record.task_id == 0 && record.task_name.empty() && record.attempt == 0) {

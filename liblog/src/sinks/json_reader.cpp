@@ -26,17 +26,21 @@ Level level_of_number(std::int64_t number) noexcept {
 }
 
 std::uint32_t to_uint32(const FieldValue& value) noexcept {
-  if (const auto* const number = std::get_if<std::int64_t>(&value)) return static_cast<std::uint32_t>(*number);
-  if (const auto* const number = std::get_if<std::uint64_t>(&value)) return static_cast<std::uint32_t>(*number);
+  if (const auto* const number = std::get_if<std::int64_t>(&value))
+    return static_cast<std::uint32_t>(*number);
+  if (const auto* const number = std::get_if<std::uint64_t>(&value))
+    return static_cast<std::uint32_t>(*number);
   return 0;
 }
 std::uint64_t to_uint64(const FieldValue& value) noexcept {
-  if (const auto* const number = std::get_if<std::int64_t>(&value)) return static_cast<std::uint64_t>(*number);
+  if (const auto* const number = std::get_if<std::int64_t>(&value))
+    return static_cast<std::uint64_t>(*number);
   if (const auto* const number = std::get_if<std::uint64_t>(&value)) return *number;
   return 0;
 }
 
-/// Called by the parser with each piece of a line; keeps where in the object it is, and puts values in their place.
+/// Called by the parser with each piece of a line; keeps where in the object it is, and puts values in their
+/// place.
 class Handler {
  public:
   constexpr static std::size_t max_object_size = std::numeric_limits<std::size_t>::max();
@@ -125,7 +129,9 @@ class Handler {
     path_.resize(sizes_.empty() ? 0 : sizes_.back());
     return true;
   }
-  [[nodiscard]] bool in_extra() const noexcept { return sizes_.size() == 3 && path_.starts_with("record.extra.") && key_at_ == 13; }
+  [[nodiscard]] bool in_extra() const noexcept {
+    return sizes_.size() == 3 && path_.starts_with("record.extra.") && key_at_ == 13;
+  }
   [[nodiscard]] std::string_view key() const noexcept { return std::string_view{path_}.substr(key_at_); }
 
   bool put_number(FieldValue value) {
@@ -136,16 +142,26 @@ class Handler {
     }
     if (sizes_.size() < 2 || !path_.starts_with("record.")) return true;
     const std::string_view where = std::string_view{path_}.substr(7);
-    if (where == "level.no") level_number_ = static_cast<std::int64_t>(to_uint64(value));
-    else if (where == "line") record_->source.line = to_uint32(value);
-    else if (where == "process.id") record_->pid = to_uint32(value);
-    else if (where == "thread.id") record_->tid = to_uint32(value);
-    else if (where == "worker") record_->worker = static_cast<int>(to_uint32(value));
-    else if (where == "incarnation") record_->incarnation = to_uint32(value);
-    else if (where == "task.id") record_->task_id = to_uint64(value);
-    else if (where == "task.attempt") record_->attempt = to_uint32(value);
-    else if (where == "sequence") record_->sequence = to_uint64(value);
-    else if (where == "late") record_->late = value == FieldValue{true};
+    if (where == "level.no")
+      level_number_ = static_cast<std::int64_t>(to_uint64(value));
+    else if (where == "line")
+      record_->source.line = to_uint32(value);
+    else if (where == "process.id")
+      record_->pid = to_uint32(value);
+    else if (where == "thread.id")
+      record_->tid = to_uint32(value);
+    else if (where == "worker")
+      record_->worker = static_cast<int>(to_uint32(value));
+    else if (where == "incarnation")
+      record_->incarnation = to_uint32(value);
+    else if (where == "task.id")
+      record_->task_id = to_uint64(value);
+    else if (where == "task.attempt")
+      record_->attempt = to_uint32(value);
+    else if (where == "sequence")
+      record_->sequence = to_uint64(value);
+    else if (where == "late")
+      record_->late = value == FieldValue{true};
     return true;
   }
 
@@ -178,7 +194,8 @@ class Handler {
     } else if (where == "task.name") {
       record_->task_name = text_;
     } else if (where == "origin") {
-      for (const auto origin : {Origin::log, Origin::stdout, Origin::stderr, Origin::lifecycle, Origin::crash})
+      for (const auto origin :
+           {Origin::log, Origin::stdout, Origin::stderr, Origin::lifecycle, Origin::crash})
         if (to_string(origin) == text_) record_->origin = origin;
     }
   }
@@ -191,12 +208,18 @@ class Handler {
     }
     std::string exact;
     failed_ |= !append_unescaped(exact, text_);
-    if (where == "message") record_->message = std::move(exact);
-    else if (where == "name") record_->logger = std::move(exact);
-    else if (where == "task") record_->task_name = std::move(exact);
-    else if (where == "level") level_name_ = std::move(exact);
-    else if (where == "file") record_->source.file = intern(exact);
-    else if (where == "function") record_->source.function = intern(exact);
+    if (where == "message")
+      record_->message = std::move(exact);
+    else if (where == "name")
+      record_->logger = std::move(exact);
+    else if (where == "task")
+      record_->task_name = std::move(exact);
+    else if (where == "level")
+      level_name_ = std::move(exact);
+    else if (where == "file")
+      record_->source.file = intern(exact);
+    else if (where == "function")
+      record_->source.function = intern(exact);
   }
 
   void settle_level() {

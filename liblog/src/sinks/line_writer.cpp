@@ -35,8 +35,10 @@ void LineWriter::use_none(int error) {
 }
 
 void LineWriter::detach() noexcept {
-  if (offset_ != 0 && fd_ >= 0 && may_cut_ && truncate_file(fd_, file_bytes_ - offset_) == 0) file_bytes_ -= offset_;
-  // Where it cannot be cut, the line is there in part and once more whole: better than half of it in each file.
+  if (offset_ != 0 && fd_ >= 0 && may_cut_ && truncate_file(fd_, file_bytes_ - offset_) == 0)
+    file_bytes_ -= offset_;
+  // Where it cannot be cut, the line is there in part and once more whole: better than half of it in each
+  // file.
   offset_ = 0;
   fd_ = -1;
 }
@@ -70,10 +72,12 @@ void LineWriter::report(bool at_last) {
   if (name_.empty() || gone_ || (!at_last && now < next_report_)) return;
   next_report_ = now + std::chrono::seconds{1};
   const auto waiting = static_cast<std::uint64_t>(std::ranges::count(buffer_.view(), '\n'));
-  complain("writing to " + name_ + " failed: " + std::generic_category().message(error_) + " (errno " + std::to_string(error_) + "). " +
-           std::to_string(lost_now_) + " records are lost" +
-           (at_last ? "." : ", " + std::to_string(waiting) + " wait in memory; it goes on by itself when it can. " +
-                                (error_ == ENOSPC || error_ == EDQUOT ? "Make room, or set FileOptions::retention." : "Mend the cause.")));
+  complain("writing to " + name_ + " failed: " + std::generic_category().message(error_) + " (errno " +
+           std::to_string(error_) + "). " + std::to_string(lost_now_) + " records are lost" +
+           (at_last ? "."
+                    : ", " + std::to_string(waiting) + " wait in memory; it goes on by itself when it can. " +
+                          (error_ == ENOSPC || error_ == EDQUOT ? "Make room, or set FileOptions::retention."
+                                                                : "Mend the cause.")));
 }
 
 bool LineWriter::drain(std::size_t bytes) {
@@ -102,7 +106,8 @@ bool LineWriter::drain(std::size_t bytes) {
     const int error = std::exchange(error_, 0);
     const auto lost = std::exchange(lost_now_, 0);
     if (lost != 0) {
-      if (!name_.empty()) complain("writing to " + name_ + " works again; " + std::to_string(lost) + " records are lost.");
+      if (!name_.empty())
+        complain("writing to " + name_ + " works again; " + std::to_string(lost) + " records are lost.");
       if (notice_) {
         // Its place is before the line that came when it worked again.
         TextBuffer notice;

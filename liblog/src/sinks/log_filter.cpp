@@ -13,7 +13,9 @@ bool LogFilter::accepts(const LogRecord& record) const {
   if (predicate_ && !predicate_(record)) return false;
   const std::pair<std::string, Level>* best = nullptr;
   for (const auto& entry : levels_)
-    if (logger_is_below(record.logger, entry.first) && (best == nullptr || entry.first.size() >= best->first.size())) best = &entry;
+    if (logger_is_below(record.logger, entry.first) &&
+        (best == nullptr || entry.first.size() >= best->first.size()))
+      best = &entry;
   return best == nullptr || record.level >= best->second;
 }
 

@@ -20,7 +20,10 @@ constexpr std::size_t block_bytes = 128 * 1024;
 void write_all(int fd, const char* bytes, std::size_t size, const std::string& path) {
   while (size != 0) {
     const auto written = write_some(fd, {bytes, size});
-    if (written <= 0) throw SystemError{"write", static_cast<int>(written == 0 ? EIO : -written), "packing into '" + path + "'", "The file stays as it was, and is packed at the next rotation or start."};
+    if (written <= 0)
+      throw SystemError{"write", static_cast<int>(written == 0 ? EIO : -written),
+                        "packing into '" + path + "'",
+                        "The file stays as it was, and is packed at the next rotation or start."};
     bytes += written;
     size -= static_cast<std::size_t>(written);
   }
@@ -43,7 +46,8 @@ class GzPacker final : public Packer {
  public:
   GzPacker(int fd, const std::string& path) : fd_{fd}, path_{path}, out_(block_bytes) {
     constexpr int gzip_header = 16;
-    if (deflateInit2(&stream_, 6, Z_DEFLATED, MAX_WBITS + gzip_header, 8, Z_DEFAULT_STRATEGY) != Z_OK) throw std::bad_alloc{};
+    if (deflateInit2(&stream_, 6, Z_DEFLATED, MAX_WBITS + gzip_header, 8, Z_DEFAULT_STRATEGY) != Z_OK)
+      throw std::bad_alloc{};
   }
   ~GzPacker() override { deflateEnd(&stream_); }
   void pack(const char* bytes, std::size_t size, bool last) override {
@@ -67,7 +71,8 @@ class GzPacker final : public Packer {
 
 class ZstPacker final : public Packer {
  public:
-  ZstPacker(int fd, const std::string& path) : fd_{fd}, path_{path}, out_(block_bytes), context_{ZSTD_createCCtx(), &ZSTD_freeCCtx} {
+  ZstPacker(int fd, const std::string& path)
+      : fd_{fd}, path_{path}, out_(block_bytes), context_{ZSTD_createCCtx(), &ZSTD_freeCCtx} {
     if (!context_) throw std::bad_alloc{};
     ZSTD_CCtx_setParameter(context_.get(), ZSTD_c_checksumFlag, 1);
   }
@@ -75,7 +80,8 @@ class ZstPacker final : public Packer {
     ZSTD_inBuffer in{bytes, size, 0};
     while (true) {
       ZSTD_outBuffer out{out_.data(), out_.size(), 0};
-      const std::size_t left = ZSTD_compressStream2(context_.get(), &out, &in, last ? ZSTD_e_end : ZSTD_e_continue);
+      const std::size_t left =
+          ZSTD_compressStream2(context_.get(), &out, &in, last ? ZSTD_e_end : ZSTD_e_continue);
       if (ZSTD_isError(left) != 0U) throw std::bad_alloc{};  // the only way it can fail here
       write_all(fd_, out_.data(), out.pos, path_);
       if (last ? left == 0 : in.pos == in.size) return;
@@ -107,8 +113,9 @@ bool pack_file(const std::string& path, Compression compression, const std::atom
   remove_file(unfinished);
   Descriptor target = create_file(unfinished, 0600);
   try {
-    const auto packer = compression == Compression::gz ? std::unique_ptr<Packer>{std::make_unique<GzPacker>(target.get(), unfinished)}
-                                                       : std::make_unique<ZstPacker>(target.get(), unfinished);
+    const auto packer = compression == Compression::gz
+                            ? std::unique_ptr<Packer>{std::make_unique<GzPacker>(target.get(), unfinished)}
+                            : std::make_unique<ZstPacker>(target.get(), unfinished);
     std::vector<char> block(block_bytes);
     while (true) {
       if (cancel.load(std::memory_order_relaxed)) {
@@ -121,12 +128,15 @@ bool pack_file(const std::string& path, Compression compression, const std::atom
     }
     copy_mode_and_time(source.get(), target.get());
     // Order: the bytes, then the name, are on the disk before the source goes.
-    // Crash: before the rename the ".part" is thrown away at the next start and packing begins anew; after it both files are
-    // there, and the next start removes the source once it has seen that they hold the same.
-    if (const int error = sync_file(target.get()); error != 0) throw SystemError{"fsync", error, "packing into '" + packed + "'"};
-    if (const int error = rename_to_free_name(unfinished, packed); error != 0) throw SystemError{"rename", error, "giving the packed file '" + packed + "' its name"};
+    // Crash: before the rename the ".part" is thrown away at the next start and packing begins anew; after it
+    // both files are there, and the next start removes the source once it has seen that they hold the same.
+    if (const int error = sync_file(target.get()); error != 0)
+      throw SystemError{"fsync", error, "packing into '" + packed + "'"};
+    if (const int error = rename_to_free_name(unfinished, packed); error != 0)
+      throw SystemError{"rename", error, "giving the packed file '" + packed + "' its name"};
     sync_directory_of(packed);
-    if (const int error = remove_file(path); error != 0) throw SystemError{"unlink", error, "removing '" + path + "', which is packed now"};
+    if (const int error = remove_file(path); error != 0)
+      throw SystemError{"unlink", error, "removing '" + path + "', which is packed now"};
     return true;
   } catch (...) {
     remove_file(unfinished);
@@ -157,7 +167,8 @@ struct PackedFileReader::State {
     source_ended = end == 0;
   }
   [[noreturn]] void damaged() const {
-    throw SystemError{"read", EBADMSG, "unpacking '" + path + "'", "The file is damaged or ends early; what came before it was read."};
+    throw SystemError{"read", EBADMSG, "unpacking '" + path + "'",
+                      "The file is damaged or ends early; what came before it was read."};
   }
 };
 
@@ -167,7 +178,8 @@ PackedFileReader::PackedFileReader(const std::string& path) : state_{std::make_u
   state.path = path;
   // A file may come in pieces (a pipe): look at its first four bytes.
   while (state.end < 4) {
-    const auto got = read_or_throw(state.fd.get(), state.in.data() + state.end, state.in.size() - state.end, path);
+    const auto got =
+        read_or_throw(state.fd.get(), state.in.data() + state.end, state.in.size() - state.end, path);
     if (got == 0) break;
     state.end += got;
   }
@@ -229,7 +241,8 @@ std::size_t PackedFileReader::read(char* target, std::size_t bytes) {
   }
 }
 
-bool same_content(const std::string& one, const std::string& other, const std::atomic<bool>& cancel) noexcept {
+bool same_content(const std::string& one, const std::string& other,
+                  const std::atomic<bool>& cancel) noexcept {
   try {
     PackedFileReader first{one};
     PackedFileReader second{other};

@@ -58,9 +58,11 @@ Kind kind_of(char flag) noexcept {
 
 constexpr std::string_view short_days = "SunMonTueWedThuFriSat";
 constexpr std::string_view short_months = "JanFebMarAprMayJunJulAugSepOctNovDec";
-constexpr std::array<std::string_view, 7> long_days{"Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"};
-constexpr std::array<std::string_view, 12> long_months{"January", "February", "March",     "April",   "May",      "June",
-                                                       "July",    "August",   "September", "October", "November", "December"};
+constexpr std::array<std::string_view, 7> long_days{"Sunday",   "Monday", "Tuesday", "Wednesday",
+                                                    "Thursday", "Friday", "Saturday"};
+constexpr std::array<std::string_view, 12> long_months{"January",   "February", "March",    "April",
+                                                       "May",       "June",     "July",     "August",
+                                                       "September", "October",  "November", "December"};
 
 std::string time_text(char flag, const std::tm& time) {
   const auto index = [](int value) { return static_cast<std::size_t>(std::max(value, 0)); };
@@ -75,7 +77,9 @@ std::string time_text(char flag, const std::tm& time) {
     case 'b':
     case 'h': return std::string{short_month};
     case 'B': return std::string{long_months[index(time.tm_mon)]};
-    case 'c': return fmt::format("{} {} {} {:02}:{:02}:{:02} {}", short_day, short_month, time.tm_mday, time.tm_hour, time.tm_min, time.tm_sec, year);
+    case 'c':
+      return fmt::format("{} {} {} {:02}:{:02}:{:02} {}", short_day, short_month, time.tm_mday, time.tm_hour,
+                         time.tm_min, time.tm_sec, year);
     case 'C': return fmt::format("{:02}", year % 100);
     case 'Y': return fmt::format("{:04}", year);
     case 'D':
@@ -103,14 +107,15 @@ std::string_view base_name(std::string_view path) noexcept { return path.substr(
 
 /// Length as a terminal shows it, near enough: characters of UTF-8.
 std::size_t characters(std::string_view text) noexcept {
-  return static_cast<std::size_t>(std::ranges::count_if(text, [](char c) { return (static_cast<unsigned char>(c) & 0xc0U) != 0x80U; }));
+  return static_cast<std::size_t>(
+      std::ranges::count_if(text, [](char c) { return (static_cast<unsigned char>(c) & 0xc0U) != 0x80U; }));
 }
 
 void append_scalar_string(TextBuffer& out, const std::string& text) {
   // Bare only where it cannot be taken for a number, a truth value or nothing at all.
   const auto first = text.empty() ? '\0' : text.front();
-  const bool word = (first >= 'a' && first <= 'z') || (first >= 'A' && first <= 'Z') || first == '_' || first == '/' ||
-                    static_cast<unsigned char>(first) >= 0x80;
+  const bool word = (first >= 'a' && first <= 'z') || (first >= 'A' && first <= 'Z') || first == '_' ||
+                    first == '/' || static_cast<unsigned char>(first) >= 0x80;
   if (word && text != "true" && text != "false" && text != "nan" && text != "inf") {
     append_token(out, text, EscapeIn::field_quotes);
     return;
@@ -138,25 +143,29 @@ std::vector<PatternPart> parse_pattern(std::string_view pattern) {
     literal.clear();
   };
   const auto refuse = [&](const std::string& why) {
-    throw UsageError{"the pattern '" + std::string{pattern} + "' " + why +
-                     " A pattern is spdlog's (\"[%H:%M:%S.%e] [%l] %v\"), with %w worker, %P pid, %t thread, %j task id, %J task name, "
-                     "%W all of these in short, %V fields, %{key} one field; '%%' is a percent sign."};
+    throw UsageError{
+        "the pattern '" + std::string{pattern} + "' " + why +
+        " A pattern is spdlog's (\"[%H:%M:%S.%e] [%l] %v\"), with %w worker, %P pid, %t thread, %j task id, %J task name, "
+        "%W all of these in short, %V fields, %{key} one field; '%%' is a percent sign."};
   };
   for (std::size_t i = 0; i < pattern.size(); ++i) {
     if (pattern[i] != '%') {
       // Ours are the only control bytes of a line, and there are none.
-      if (static_cast<unsigned char>(pattern[i]) < 0x20 || pattern[i] == '\x7f') refuse("contains a control character.");
+      if (static_cast<unsigned char>(pattern[i]) < 0x20 || pattern[i] == '\x7f')
+        refuse("contains a control character.");
       literal += pattern[i];
       continue;
     }
     PatternPart part;
     ++i;
-    if (i < pattern.size() && (pattern[i] == '-' || pattern[i] == '=')) part.align = pattern[i++] == '-' ? Align::left : Align::center;
+    if (i < pattern.size() && (pattern[i] == '-' || pattern[i] == '='))
+      part.align = pattern[i++] == '-' ? Align::left : Align::center;
     while (i < pattern.size() && pattern[i] >= '0' && pattern[i] <= '9') {
       if (part.align == Align::none) part.align = Align::right;
       part.width = std::min<std::size_t>(part.width * 10 + static_cast<std::size_t>(pattern[i++] - '0'), 128);
     }
-    if (part.width != 0 && i < pattern.size() && pattern[i] == '!' && i + 1 < pattern.size() && kind_of(pattern[i + 1]) != Kind::literal) {
+    if (part.width != 0 && i < pattern.size() && pattern[i] == '!' && i + 1 < pattern.size() &&
+        kind_of(pattern[i + 1]) != Kind::literal) {
       part.cut = true;
       ++i;
     }
@@ -180,7 +189,8 @@ std::vector<PatternPart> parse_pattern(std::string_view pattern) {
     } else {
       part.kind = kind_of(flag);
       part.flag = flag;
-      if (part.kind == Kind::literal) refuse("has the flag '%" + std::string{flag} + "', which means nothing.");
+      if (part.kind == Kind::literal)
+        refuse("has the flag '%" + std::string{flag} + "', which means nothing.");
     }
     settle();
     parts.push_back(std::move(part));
@@ -259,7 +269,8 @@ void PatternFormatter::append(const LogRecord& record, TextBuffer& out, ColorRan
     nanosecond += billion;
     --second;
   }
-  if (second != second_) [[unlikely]] turn_to(second);
+  if (second != second_) [[unlikely]]
+    turn_to(second);
   std::size_t message_begin = out.size();
   for (const auto& step : steps_) {
     switch (step.kind) {
@@ -306,11 +317,14 @@ void PatternFormatter::append(const LogRecord& record, TextBuffer& out, ColorRan
   previous_nanoseconds_ = since_epoch;
 }
 
-void PatternFormatter::append_step(const Step& step, const LogRecord& record, std::int64_t nanosecond, TextBuffer& out) {
+void PatternFormatter::append_step(const Step& step, const LogRecord& record, std::int64_t nanosecond,
+                                   TextBuffer& out) {
   const auto nanoseconds = static_cast<std::uint32_t>(nanosecond);
   const auto since = [&] {
     const auto now = record.time.time_since_epoch().count();
-    return previous_nanoseconds_ == 0 || now < previous_nanoseconds_ ? std::uint64_t{0} : static_cast<std::uint64_t>(now - previous_nanoseconds_);
+    return previous_nanoseconds_ == 0 || now < previous_nanoseconds_
+               ? std::uint64_t{0}
+               : static_cast<std::uint64_t>(now - previous_nanoseconds_);
   };
   switch (step.kind) {
     case Kind::milliseconds: out.append_padded(nanoseconds / 1'000'000, 3); return;
@@ -322,8 +336,10 @@ void PatternFormatter::append_step(const Step& step, const LogRecord& record, st
     case Kind::since_milliseconds: out.append_number(since() / 1'000'000); return;
     case Kind::since_seconds: out.append_number(since() / 1'000'000'000); return;
     case Kind::level:
-      if (record.level_name.empty()) out.append(to_string(record.level));
-      else append_token(out, record.level_name);
+      if (record.level_name.empty())
+        out.append(to_string(record.level));
+      else
+        append_token(out, record.level_name);
       return;
     case Kind::level_letter: {
       constexpr std::string_view letters = "TDIWECO";
@@ -343,8 +359,10 @@ void PatternFormatter::append_step(const Step& step, const LogRecord& record, st
       }
       return;
     case Kind::worker:
-      if (record.worker < 0) out.append("parent");
-      else out.append_number(static_cast<std::uint64_t>(record.worker));
+      if (record.worker < 0)
+        out.append("parent");
+      else
+        out.append_number(static_cast<std::uint64_t>(record.worker));
       return;
     case Kind::incarnation: out.append_number(std::uint64_t{record.incarnation}); return;
     case Kind::pid: out.append_number(std::uint64_t{record.pid}); return;
@@ -446,8 +464,10 @@ void append_fields(TextBuffer& out, const LogRecord& record, std::size_t message
   for (const auto& field : record.fields) {
     out.push_back(separator);
     separator = ' ';
-    if (field.key.empty()) out.append("\"\"");
-    else append_token(out, field.key, EscapeIn::field_quotes);
+    if (field.key.empty())
+      out.append("\"\"");
+    else
+      append_token(out, field.key, EscapeIn::field_quotes);
     out.push_back('=');
     append_field_value(out, field.value);
   }

@@ -89,8 +89,9 @@ struct LogFile::State {
   void bad(const char* why) {
     ++bad_lines;
     if (options.strict)
-      throw UsageError{"'" + path + "', line " + std::to_string(line_number) + ": the line " + why +
-                       ". Give the pattern that it was written with, or read without ReadLogOptions::strict to skip such lines."};
+      throw UsageError{
+          "'" + path + "', line " + std::to_string(line_number) + ": the line " + why +
+          ". Give the pattern that it was written with, or read without ReadLogOptions::strict to skip such lines."};
   }
 };
 
@@ -130,7 +131,8 @@ LogFile read_log(std::string path, ReadLogOptions options) {
       state->paths.push_back(std::move(file.path));
     }
   }
-  if (!options.rotated || state->paths.empty() || internal::file_status(path)) state->paths.push_back(std::move(path));
+  if (!options.rotated || state->paths.empty() || internal::file_status(path))
+    state->paths.push_back(std::move(path));
   state->options = std::move(options);
   state->open_next();
   return LogFile{std::move(state)};

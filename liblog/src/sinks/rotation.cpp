@@ -53,7 +53,8 @@ std::optional<std::int64_t> parse_time_of_day(std::string_view text) {
 }
 
 std::optional<int> parse_weekday(std::string_view text) {
-  constexpr std::array<std::string_view, 7> days{"sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday"};
+  constexpr std::array<std::string_view, 7> days{"sunday",   "monday", "tuesday", "wednesday",
+                                                 "thursday", "friday", "saturday"};
   const auto* const found = std::ranges::find(days, text);
   if (found == days.end()) return std::nullopt;
   return static_cast<int>(found - days.begin());
@@ -64,15 +65,30 @@ std::optional<int> parse_weekday(std::string_view text) {
 namespace internal {
 
 std::optional<std::int64_t> parse_duration(std::string_view text) {
-  constexpr std::array<std::pair<std::string_view, std::int64_t>, 24> units{{
-      {"s", 1}, {"sec", 1}, {"secs", 1}, {"second", 1}, {"seconds", 1},
-      {"min", 60}, {"mins", 60}, {"minute", 60}, {"minutes", 60},
-      {"h", 3600}, {"hour", 3600}, {"hours", 3600},
-      {"d", 86400}, {"day", 86400}, {"days", 86400},
-      {"w", 604800}, {"week", 604800}, {"weeks", 604800},
-      {"month", 30 * 86400}, {"months", 30 * 86400},
-      {"y", 365 * 86400}, {"year", 365 * 86400}, {"years", 365 * 86400},
-      {"m", 60}}};
+  constexpr std::array<std::pair<std::string_view, std::int64_t>, 24> units{{{"s", 1},
+                                                                             {"sec", 1},
+                                                                             {"secs", 1},
+                                                                             {"second", 1},
+                                                                             {"seconds", 1},
+                                                                             {"min", 60},
+                                                                             {"mins", 60},
+                                                                             {"minute", 60},
+                                                                             {"minutes", 60},
+                                                                             {"h", 3600},
+                                                                             {"hour", 3600},
+                                                                             {"hours", 3600},
+                                                                             {"d", 86400},
+                                                                             {"day", 86400},
+                                                                             {"days", 86400},
+                                                                             {"w", 604800},
+                                                                             {"week", 604800},
+                                                                             {"weeks", 604800},
+                                                                             {"month", 30 * 86400},
+                                                                             {"months", 30 * 86400},
+                                                                             {"y", 365 * 86400},
+                                                                             {"year", 365 * 86400},
+                                                                             {"years", 365 * 86400},
+                                                                             {"m", 60}}};
   const std::string small = lower(trim(text));
   std::string_view rest = small;
   if (rest.empty()) return std::nullopt;
@@ -86,7 +102,8 @@ std::optional<std::int64_t> parse_duration(std::string_view text) {
     if (!number) return std::nullopt;
     rest = trim(rest);
     const auto word = rest.substr(0, rest.find_first_not_of("abcdefghijklmnopqrstuvwxyz"));
-    const auto* const unit = std::ranges::find(units, word, &std::pair<std::string_view, std::int64_t>::first);
+    const auto* const unit =
+        std::ranges::find(units, word, &std::pair<std::string_view, std::int64_t>::first);
     if (unit == units.end()) return std::nullopt;
     seconds += *number * static_cast<double>(unit->second);
     rest.remove_prefix(word.size());
@@ -120,15 +137,18 @@ FileTime next_turn(const RotateWhen& trigger, FileTime from) {
   using Kind = RotateWhen::Kind;
   if (trigger.kind() == Kind::size || trigger.kind() == Kind::predicate) return FileTime::max();
   if (trigger.kind() == Kind::interval) return from + std::chrono::seconds{trigger.seconds()};
-  const auto clock = static_cast<std::time_t>(std::chrono::floor<std::chrono::seconds>(from).time_since_epoch().count());
+  const auto clock =
+      static_cast<std::time_t>(std::chrono::floor<std::chrono::seconds>(from).time_since_epoch().count());
   std::tm time{};
   ::localtime_r(&clock, &time);
   if (trigger.kind() == Kind::hour) {
-    // Hours are counted in the zone's own, which may be half an hour off, but never jump: by the second, not by the calendar.
-    return std::chrono::floor<std::chrono::seconds>(from) + std::chrono::seconds{3600 - (time.tm_min * 60 + time.tm_sec)};
+    // Hours are counted in the zone's own, which may be half an hour off, but never jump: by the second, not
+    // by the calendar.
+    return std::chrono::floor<std::chrono::seconds>(from) +
+           std::chrono::seconds{3600 - (time.tm_min * 60 + time.tm_sec)};
   }
-  // The calendar days from that day on that can be it; mktime puts a day beyond the month's end right, and a time that daylight
-  // saving leaves out.
+  // The calendar days from that day on that can be it; mktime puts a day beyond the month's end right, and a
+  // time that daylight saving leaves out.
   for (int ahead = 0; ahead <= 400; ++ahead) {
     std::tm candidate{};
     candidate.tm_year = time.tm_year;
@@ -153,10 +173,13 @@ void RotationSchedule::begin(FileTime opened) {
   for (const auto& trigger : triggers_) next_ = std::min(next_, next_turn(trigger, opened));
 }
 
-bool RotationSchedule::due(const LogRecord& record, std::uint64_t line_bytes, const FileState& file, FileTime (*now)()) const {
+bool RotationSchedule::due(const LogRecord& record, std::uint64_t line_bytes, const FileState& file,
+                           FileTime (*now)()) const {
   if (record.time >= next_ && now() >= next_) return true;
   for (const auto& trigger : triggers_) {
-    if (trigger.kind() == RotateWhen::Kind::size && file.bytes != 0 && file.bytes + line_bytes > trigger.bytes()) return true;
+    if (trigger.kind() == RotateWhen::Kind::size && file.bytes != 0 &&
+        file.bytes + line_bytes > trigger.bytes())
+      return true;
     if (trigger.kind() == RotateWhen::Kind::predicate && trigger.predicate()(record, file)) return true;
   }
   return false;
@@ -180,27 +203,47 @@ RotateWhen::RotateWhen(std::string_view text) : kind_{Kind::size} {
     seconds_ = *interval;
     return;
   }
-  if (word == "hourly") { kind_ = Kind::hour; return; }
-  if (word == "daily") { kind_ = Kind::time_of_day; return; }
-  if (word == "weekly") { kind_ = Kind::weekday; weekday_ = 1; return; }
-  if (word == "monthly") { kind_ = Kind::month; return; }
-  if (word == "yearly") { kind_ = Kind::year; return; }
+  if (word == "hourly") {
+    kind_ = Kind::hour;
+    return;
+  }
+  if (word == "daily") {
+    kind_ = Kind::time_of_day;
+    return;
+  }
+  if (word == "weekly") {
+    kind_ = Kind::weekday;
+    weekday_ = 1;
+    return;
+  }
+  if (word == "monthly") {
+    kind_ = Kind::month;
+    return;
+  }
+  if (word == "yearly") {
+    kind_ = Kind::year;
+    return;
+  }
   const auto at = word.find(" at ");
   const auto day = parse_weekday(trim(std::string_view{word}.substr(0, at)));
-  const auto time = at == std::string::npos ? std::optional<std::int64_t>{0} : parse_time_of_day(trim(std::string_view{word}.substr(at + 4)));
+  const auto time = at == std::string::npos ? std::optional<std::int64_t>{0}
+                                            : parse_time_of_day(trim(std::string_view{word}.substr(at + 4)));
   if (day && time) {
     kind_ = Kind::weekday;
     weekday_ = *day;
     seconds_ = *time;
     return;
   }
-  throw UsageError{"FileOptions::rotate does not understand '" + std::string{text} +
-                   "'. Examples: \"100 MB\", \"0.5 GiB\" (a size), \"00:00\", \"18:30\" (a time of day), \"monday\", \"sunday at 12:00\", "
-                   "\"hourly\", \"daily\", \"weekly\", \"monthly\", \"1 week\", \"1 h 30 min\" (an interval of at least a second), or a function."};
+  throw UsageError{
+      "FileOptions::rotate does not understand '" + std::string{text} +
+      "'. Examples: \"100 MB\", \"0.5 GiB\" (a size), \"00:00\", \"18:30\" (a time of day), \"monday\", \"sunday at 12:00\", "
+      "\"hourly\", \"daily\", \"weekly\", \"monthly\", \"1 week\", \"1 h 30 min\" (an interval of at least a second), or a function."};
 }
 
 std::int64_t RotateWhen::checked_interval(std::int64_t seconds) {
-  if (seconds < 1) throw UsageError{"FileOptions::rotate: an interval of " + std::to_string(seconds) + " s is too short. Give at least one second."};
+  if (seconds < 1)
+    throw UsageError{"FileOptions::rotate: an interval of " + std::to_string(seconds) +
+                     " s is too short. Give at least one second."};
   return seconds;
 }
 
@@ -218,12 +261,15 @@ RetainLimit::RetainLimit(std::string_view text) : kind_{Kind::count} {
   const auto number = trim(text);
   const auto read = std::from_chars(number.data(), number.data() + number.size(), amount_);
   if (!number.empty() && read.ec == std::errc{} && read.ptr == number.data() + number.size()) return;
-  throw UsageError{"FileOptions::retention does not understand '" + std::string{text} +
-                   "'. Examples: 10 (files), \"10 days\", \"3 months\" (an age), \"2 GB\" (all together), or a function."};
+  throw UsageError{
+      "FileOptions::retention does not understand '" + std::string{text} +
+      "'. Examples: 10 (files), \"10 days\", \"3 months\" (an age), \"2 GB\" (all together), or a function."};
 }
 
 std::uint64_t RetainLimit::checked(std::int64_t amount) {
-  if (amount < 0) throw UsageError{"FileOptions::retention: " + std::to_string(amount) + " is negative. Give a count or an age, 0 to keep none."};
+  if (amount < 0)
+    throw UsageError{"FileOptions::retention: " + std::to_string(amount) +
+                     " is negative. Give a count or an age, 0 to keep none."};
   return static_cast<std::uint64_t>(amount);
 }
 

@@ -21,7 +21,8 @@ class CallbackSink final : public internal::Sink {
 
 internal::LineFormat text_lines(const SinkOptions& options) {
   const internal::LevelColors colors{options.colors};
-  auto formatter = std::make_shared<internal::PatternFormatter>(options.pattern, options.color == Color::always ? &colors : nullptr);
+  auto formatter = std::make_shared<internal::PatternFormatter>(
+      options.pattern, options.color == Color::always ? &colors : nullptr);
   return [formatter](const LogRecord& record, internal::TextBuffer& out) { formatter->append(record, out); };
 }
 
@@ -37,16 +38,20 @@ AnySink::AnySink(Made, Maker make) : make_{std::move(make)} {}
 AnySink AnySink::of_maker(Maker make) { return AnySink{Made{}, std::move(make)}; }
 
 AnySink AnySink::of_spdlog(std::shared_ptr<spdlog::sinks::sink> sink) {
-  return of_maker([sink = std::move(sink)](const SinkOptions& options, std::string_view) { return internal::make_spdlog_sink(sink, options); });
-}
-
-AnySink AnySink::of_callback(std::function<void(const LogRecord&)> fn) {
-  return of_maker([fn = std::move(fn)](const SinkOptions&, std::string_view) -> std::unique_ptr<internal::Sink> {
-    return std::make_unique<CallbackSink>(fn);
+  return of_maker([sink = std::move(sink)](const SinkOptions& options, std::string_view) {
+    return internal::make_spdlog_sink(sink, options);
   });
 }
 
-std::unique_ptr<internal::Sink> AnySink::make(const SinkOptions& options, std::string_view start_method) const {
+AnySink AnySink::of_callback(std::function<void(const LogRecord&)> fn) {
+  return of_maker(
+      [fn = std::move(fn)](const SinkOptions&, std::string_view) -> std::unique_ptr<internal::Sink> {
+        return std::make_unique<CallbackSink>(fn);
+      });
+}
+
+std::unique_ptr<internal::Sink> AnySink::make(const SinkOptions& options,
+                                              std::string_view start_method) const {
   return make_(options, start_method);
 }
 
@@ -54,9 +59,10 @@ namespace sinks {
 namespace {
 
 AnySink console(int fd) {
-  return AnySink::of_maker([fd](const SinkOptions& options, std::string_view) -> std::unique_ptr<internal::Sink> {
-    return std::make_unique<internal::ConsoleSink>(fd, options);
-  });
+  return AnySink::of_maker(
+      [fd](const SinkOptions& options, std::string_view) -> std::unique_ptr<internal::Sink> {
+        return std::make_unique<internal::ConsoleSink>(fd, options);
+      });
 }
 
 }  // namespace
@@ -66,16 +72,19 @@ AnySink stderr_color() { return console(2); }
 
 AnySink file(std::string path, FileOptions options) {
   internal::validate(path, options);
-  return AnySink::of_maker([path = std::move(path), file = std::move(options)](const SinkOptions& sink, std::string_view) -> std::unique_ptr<internal::Sink> {
+  return AnySink::of_maker([path = std::move(path), file = std::move(options)](
+                               const SinkOptions& sink, std::string_view) -> std::unique_ptr<internal::Sink> {
     return std::make_unique<internal::FileSink>(path, file, text_lines(sink));
   });
 }
 
 AnySink json(std::string path, FileOptions options) {
   internal::validate(path, options);
-  return AnySink::of_maker([path = std::move(path), file = std::move(options)](const SinkOptions& sink, std::string_view start_method) -> std::unique_ptr<internal::Sink> {
-    return std::make_unique<internal::FileSink>(path, file, json_lines(sink, start_method));
-  });
+  return AnySink::of_maker(
+      [path = std::move(path), file = std::move(options)](
+          const SinkOptions& sink, std::string_view start_method) -> std::unique_ptr<internal::Sink> {
+        return std::make_unique<internal::FileSink>(path, file, json_lines(sink, start_method));
+      });
 }
 
 }  // namespace sinks

@@ -12,8 +12,11 @@
 namespace kindred::internal {
 namespace {
 
-spdlog::level::level_enum to_spdlog(Level level) noexcept { return static_cast<spdlog::level::level_enum>(level); }
-static_assert(static_cast<int>(Level::trace) == SPDLOG_LEVEL_TRACE && static_cast<int>(Level::off) == SPDLOG_LEVEL_OFF);
+spdlog::level::level_enum to_spdlog(Level level) noexcept {
+  return static_cast<spdlog::level::level_enum>(level);
+}
+static_assert(static_cast<int>(Level::trace) == SPDLOG_LEVEL_TRACE &&
+              static_cast<int>(Level::off) == SPDLOG_LEVEL_OFF);
 
 /// The record that is on its way through the sink, for the formatter in it.
 struct OnItsWay {
@@ -24,7 +27,8 @@ struct OnItsWay {
 /// Our patterns inside a sink of spdlog's. Colouring stays the sink's: it is told the range.
 class RecordFormatter final : public spdlog::formatter {
  public:
-  explicit RecordFormatter(std::shared_ptr<const OnItsWay> way) : way_{std::move(way)}, formatter_{way_->pattern} {}
+  explicit RecordFormatter(std::shared_ptr<const OnItsWay> way)
+      : way_{std::move(way)}, formatter_{way_->pattern} {}
   void format(const spdlog::details::log_msg& message, spdlog::memory_buf_t& out) override {
     if (way_->record == nullptr) {
       // A message that did not come through us: the sink is shared with a logger of spdlog's own.
@@ -40,7 +44,9 @@ class RecordFormatter final : public spdlog::formatter {
     out.append(line_.view().data(), line_.view().data() + line_.size());
     out.push_back('\n');
   }
-  [[nodiscard]] std::unique_ptr<spdlog::formatter> clone() const override { return std::make_unique<RecordFormatter>(way_); }
+  [[nodiscard]] std::unique_ptr<spdlog::formatter> clone() const override {
+    return std::make_unique<RecordFormatter>(way_);
+  }
 
  private:
   std::shared_ptr<const OnItsWay> way_;
@@ -51,7 +57,9 @@ class RecordFormatter final : public spdlog::formatter {
 class SpdlogSink final : public Sink {
  public:
   SpdlogSink(std::shared_ptr<spdlog::sinks::sink> sink, const SinkOptions& options) : sink_{std::move(sink)} {
-    if (!sink_) throw UsageError{"add_sink was given an empty spdlog::sink_ptr. Make the sink first: std::make_shared<spdlog::sinks::...>()."};
+    if (!sink_)
+      throw UsageError{
+          "add_sink was given an empty spdlog::sink_ptr. Make the sink first: std::make_shared<spdlog::sinks::...>()."};
     way_->pattern = options.pattern;
     if (!options.pattern.empty()) sink_->set_formatter(std::make_unique<RecordFormatter>(way_));
   }
@@ -67,9 +75,15 @@ class SpdlogSink final : public Sink {
     // spdlog wants the strings of a place to end in NUL and to live through the call only.
     file_ = record.source.file;
     function_ = record.source.function;
-    const spdlog::source_loc source = file_.empty() ? spdlog::source_loc{} : spdlog::source_loc{file_.c_str(), static_cast<int>(record.source.line), function_.c_str()};
-    spdlog::details::log_msg message{std::chrono::time_point_cast<spdlog::log_clock::duration>(record.time), source,
-                                     {name_.view().data(), name_.size()}, level, {payload_.view().data(), payload_.size()}};
+    const spdlog::source_loc source =
+        file_.empty()
+            ? spdlog::source_loc{}
+            : spdlog::source_loc{file_.c_str(), static_cast<int>(record.source.line), function_.c_str()};
+    spdlog::details::log_msg message{std::chrono::time_point_cast<spdlog::log_clock::duration>(record.time),
+                                     source,
+                                     {name_.view().data(), name_.size()},
+                                     level,
+                                     {payload_.view().data(), payload_.size()}};
     message.thread_id = record.tid;
     way_->record = &record;
     struct Arrived {
@@ -91,7 +105,8 @@ class SpdlogSink final : public Sink {
 
 }  // namespace
 
-std::unique_ptr<Sink> make_spdlog_sink(std::shared_ptr<spdlog::sinks::sink> sink, const SinkOptions& options) {
+std::unique_ptr<Sink> make_spdlog_sink(std::shared_ptr<spdlog::sinks::sink> sink,
+                                       const SinkOptions& options) {
   return std::make_unique<SpdlogSink>(std::move(sink), options);
 }
 

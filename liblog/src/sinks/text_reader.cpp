@@ -86,7 +86,8 @@ bool take_value(std::string_view& text, FieldValue& value) {
   } else if (bare == "nan") {
     value = std::numeric_limits<double>::quiet_NaN();
   } else if (bare == "inf" || bare == "-inf") {
-    value = bare == "inf" ? std::numeric_limits<double>::infinity() : -std::numeric_limits<double>::infinity();
+    value =
+        bare == "inf" ? std::numeric_limits<double>::infinity() : -std::numeric_limits<double>::infinity();
   } else if (is_digit(bare.front()) || bare.front() == '-') {
     std::string_view rest = bare;
     if (bare.find_first_of(".e") != std::string_view::npos) {
@@ -204,7 +205,9 @@ bool take_time_piece(char flag, std::string_view& text, TimePieces& pieces) {
   };
   const auto word = [&] {
     std::size_t size = 0;
-    while (size < text.size() && ((text[size] >= 'A' && text[size] <= 'Z') || (text[size] >= 'a' && text[size] <= 'z'))) ++size;
+    while (size < text.size() &&
+           ((text[size] >= 'A' && text[size] <= 'Z') || (text[size] >= 'a' && text[size] <= 'z')))
+      ++size;
     const auto letters = text.substr(0, size);
     text.remove_prefix(size);
     return letters;
@@ -221,15 +224,19 @@ bool take_time_piece(char flag, std::string_view& text, TimePieces& pieces) {
     pieces.afternoon = letters == "PM";
     return letters == "AM" || letters == "PM";
   };
-  const auto clock = [&] { return two(local.tm_hour) && take(text, ":") && two(local.tm_min) && take(text, ":") && two(local.tm_sec); };
+  const auto clock = [&] {
+    return two(local.tm_hour) && take(text, ":") && two(local.tm_min) && take(text, ":") && two(local.tm_sec);
+  };
   switch (flag) {
     case 'a':
     case 'A': return !word().empty();
     case 'b':
     case 'h':
     case 'B': return month_word();
-    case 'c': return !word().empty() && take(text, " ") && month_word() && take(text, " ") && take_number(text, local.tm_mday) &&
-                     take(text, " ") && clock() && take(text, " ") && year(4, -1900);
+    case 'c':
+      return !word().empty() && take(text, " ") && month_word() && take(text, " ") &&
+             take_number(text, local.tm_mday) && take(text, " ") && clock() && take(text, " ") &&
+             year(4, -1900);
     case 'C': return year(2, 100);
     case 'Y': return year(4, -1900);
     case 'D':
@@ -249,7 +256,8 @@ bool take_time_piece(char flag, std::string_view& text, TimePieces& pieces) {
       const bool west = text.starts_with('-');
       int hours = 0;
       int minutes = 0;
-      if (!(take(text, "+") || take(text, "-")) || !two(hours) || !take(text, ":") || !two(minutes)) return false;
+      if (!(take(text, "+") || take(text, "-")) || !two(hours) || !take(text, ":") || !two(minutes))
+        return false;
       pieces.zone_minutes = (west ? -1 : 1) * (hours * 60 + minutes);
       return true;
     }
@@ -259,10 +267,14 @@ bool take_time_piece(char flag, std::string_view& text, TimePieces& pieces) {
 
 /// Seconds since the epoch of a date and time of day, taken as UTC. Nothing where there is no such time.
 std::optional<std::int64_t> seconds_of(const std::tm& time) noexcept {
-  const std::chrono::year_month_day date{std::chrono::year{time.tm_year + 1900}, std::chrono::month{static_cast<unsigned>(time.tm_mon + 1)},
+  const std::chrono::year_month_day date{std::chrono::year{time.tm_year + 1900},
+                                         std::chrono::month{static_cast<unsigned>(time.tm_mon + 1)},
                                          std::chrono::day{static_cast<unsigned>(time.tm_mday)}};
-  if (!date.ok() || time.tm_hour < 0 || time.tm_hour > 23 || time.tm_min < 0 || time.tm_min > 59 || time.tm_sec < 0 || time.tm_sec > 60) return std::nullopt;
-  return std::int64_t{std::chrono::sys_days{date}.time_since_epoch().count()} * 86400 + time.tm_hour * 3600 + time.tm_min * 60 + time.tm_sec;
+  if (!date.ok() || time.tm_hour < 0 || time.tm_hour > 23 || time.tm_min < 0 || time.tm_min > 59 ||
+      time.tm_sec < 0 || time.tm_sec > 60)
+    return std::nullopt;
+  return std::int64_t{std::chrono::sys_days{date}.time_since_epoch().count()} * 86400 + time.tm_hour * 3600 +
+         time.tm_min * 60 + time.tm_sec;
 }
 
 using RecordTime = decltype(LogRecord::time);
@@ -271,7 +283,9 @@ RecordTime to_record_time(std::int64_t seconds, std::int64_t nanosecond) noexcep
   return RecordTime{std::chrono::nanoseconds{seconds * 1'000'000'000 + nanosecond}};
 }
 /// What nanoseconds can count: the years 1678 to 2261.
-bool is_in_range(std::int64_t seconds) noexcept { return seconds > -9'223'000'000 && seconds < 9'223'000'000; }
+bool is_in_range(std::int64_t seconds) noexcept {
+  return seconds > -9'223'000'000 && seconds < 9'223'000'000;
+}
 
 std::string without_colors(std::string_view line) {
   std::string plain;
@@ -287,8 +301,11 @@ std::string without_colors(std::string_view line) {
 
 class TextReader final : public RecordReader {
  public:
-  explicit TextReader(std::string_view pattern) : parts_{parse_pattern(pattern.empty() ? default_pattern : pattern)} {
-    std::erase_if(parts_, [](const PatternPart& part) { return part.kind == Kind::color_begin || part.kind == Kind::color_end; });
+  explicit TextReader(std::string_view pattern)
+      : parts_{parse_pattern(pattern.empty() ? default_pattern : pattern)} {
+    std::erase_if(parts_, [](const PatternPart& part) {
+      return part.kind == Kind::color_begin || part.kind == Kind::color_end;
+    });
     for (std::size_t i = 0; i + 1 < parts_.size(); ++i) require_border(parts_[i], parts_[i + 1], pattern);
   }
 
@@ -309,7 +326,8 @@ class TextReader final : public RecordReader {
         while (line.starts_with(' ')) line.remove_prefix(1);
       if (part.kind == Kind::fields) {
         // Without the message before it, it stands at the end.
-        return (line.empty() || take_fields(line, record.fields)) && (!with_time || settle_time(pieces, record));
+        return (line.empty() || take_fields(line, record.fields)) &&
+               (!with_time || settle_time(pieces, record));
       }
       with_time |= part.kind == Kind::time || part.kind == Kind::epoch;
       if (!read_part(part, line, pieces, record)) return false;
@@ -323,8 +341,9 @@ class TextReader final : public RecordReader {
   /// A part whose length is not fixed must end where something begins that it cannot contain.
   static void require_border(const PatternPart& part, const PatternPart& next, std::string_view pattern) {
     const auto refuse = [&](const std::string& why) {
-      throw UsageError{"lines of the pattern '" + std::string{pattern} + "' cannot be taken apart again: " + why +
-                       " Write the log with sinks::json, or with a pattern such as the default one, '" + std::string{default_pattern} + "'."};
+      throw UsageError{"lines of the pattern '" + std::string{pattern} + "' cannot be taken apart again: " +
+                       why + " Write the log with sinks::json, or with a pattern such as the default one, '" +
+                       std::string{default_pattern} + "'."};
     };
     const bool literal = next.kind == Kind::literal;
     const char first = literal ? next.text.front() : '\0';
@@ -335,18 +354,22 @@ class TextReader final : public RecordReader {
       case Kind::nanoseconds:
       case Kind::level_letter: return;
       case Kind::time:
-        if (std::string_view{"aAbhB"}.find(part.flag) != std::string_view::npos && !(literal && !is_token_char(first))) refuse("a name touches what follows it.");
+        if (std::string_view{"aAbhB"}.find(part.flag) != std::string_view::npos &&
+            !(literal && !is_token_char(first)))
+          refuse("a name touches what follows it.");
         return;
       case Kind::message:
         if (next.kind != Kind::fields) refuse("only the fields, %V, may follow the message, %v.");
         return;
       case Kind::fields: refuse("nothing may follow the fields, %V."); return;
       case Kind::who:
-        if (next.kind != Kind::fields && (!literal || first == ' ' || first == '#' || first == '"' || first == '<' || first == '!' || is_token_char(first)))
+        if (next.kind != Kind::fields && (!literal || first == ' ' || first == '#' || first == '"' ||
+                                          first == '<' || first == '!' || is_token_char(first)))
           refuse("%W must be followed by a character such as ']'.");
         return;
       default:
-        if (next.kind != Kind::fields && (!literal || is_token_char(first))) refuse("%" + std::string{part.flag} + " touches what follows it.");
+        if (next.kind != Kind::fields && (!literal || is_token_char(first)))
+          refuse("%" + std::string{part.flag} + " touches what follows it.");
     }
   }
 
@@ -361,7 +384,8 @@ class TextReader final : public RecordReader {
     return append_unescaped(record.message, rest);
   }
 
-  static bool read_part(const PatternPart& part, std::string_view& line, TimePieces& pieces, LogRecord& record) {
+  static bool read_part(const PatternPart& part, std::string_view& line, TimePieces& pieces,
+                        LogRecord& record) {
     const auto fraction = [&](std::size_t digits, std::int64_t unit) {
       int value = 0;
       if (!take_digits(line, digits, value)) return false;
@@ -389,7 +413,8 @@ class TextReader final : public RecordReader {
       }
       case Kind::level: return take_level(line, record);
       case Kind::level_letter: {
-        const auto level = line.empty() ? std::string_view::npos : std::string_view{"TDIWECO"}.find(line.front());
+        const auto level =
+            line.empty() ? std::string_view::npos : std::string_view{"TDIWECO"}.find(line.front());
         if (level == std::string_view::npos) return false;
         line.remove_prefix(1);
         record.level = static_cast<Level>(level);
@@ -417,7 +442,8 @@ class TextReader final : public RecordReader {
       case Kind::source: {
         std::string place;
         if (line.starts_with('"')) {
-          if (!take_quoted(line, place) || !take(line, ":") || !take_number(line, record.source.line)) return false;
+          if (!take_quoted(line, place) || !take(line, ":") || !take_number(line, record.source.line))
+            return false;
         } else {
           std::string_view bare = take_bare(line);
           if (bare.empty()) return true;
@@ -462,7 +488,8 @@ class TextReader final : public RecordReader {
       record.time = to_record_time(*seconds - *pieces.zone_minutes * 60, pieces.nanosecond);
       return true;
     }
-    // Local time without its offset: the zone's rules say which it was, and cannot in the hour that comes twice. Asked once a minute.
+    // Local time without its offset: the zone's rules say which it was, and cannot in the hour that comes
+    // twice. Asked once a minute.
     if (*seconds / 60 != known_minute_) {
       std::tm local = pieces.local;
       local.tm_isdst = -1;
@@ -490,10 +517,14 @@ bool take_field(std::string_view& text, Field& field) {
 bool take_time(std::string_view& text, RecordTime& time) {
   std::tm local{};
   const auto two = [&](int& target) { return take_digits(text, 2, target); };
-  if (!take_digits(text, 4, local.tm_year) || !take(text, "-") || !two(local.tm_mon) || !take(text, "-") || !two(local.tm_mday)) return false;
+  if (!take_digits(text, 4, local.tm_year) || !take(text, "-") || !two(local.tm_mon) || !take(text, "-") ||
+      !two(local.tm_mday))
+    return false;
   local.tm_year -= 1900;
   local.tm_mon -= 1;
-  if (!(take(text, "T") || take(text, " ")) || !two(local.tm_hour) || !take(text, ":") || !two(local.tm_min) || !take(text, ":") || !two(local.tm_sec)) return false;
+  if (!(take(text, "T") || take(text, " ")) || !two(local.tm_hour) || !take(text, ":") ||
+      !two(local.tm_min) || !take(text, ":") || !two(local.tm_sec))
+    return false;
   std::int64_t nanosecond = 0;
   if (take(text, ".")) {
     std::int64_t unit = 1'000'000'000;
@@ -508,7 +539,8 @@ bool take_time(std::string_view& text, RecordTime& time) {
     const bool west = text.starts_with('-');
     int hours = 0;
     int minutes = 0;
-    if (!(take(text, "+") || take(text, "-")) || !two(hours) || !take(text, ":") || !two(minutes)) return false;
+    if (!(take(text, "+") || take(text, "-")) || !two(hours) || !take(text, ":") || !two(minutes))
+      return false;
     offset = (west ? -60 : 60) * (hours * 60 + minutes);
   }
   const auto seconds = seconds_of(local);
@@ -526,6 +558,8 @@ std::string_view intern(std::string_view text) {
   return *known.emplace(text).first;
 }
 
-std::unique_ptr<RecordReader> make_text_reader(std::string_view pattern) { return std::make_unique<TextReader>(pattern); }
+std::unique_ptr<RecordReader> make_text_reader(std::string_view pattern) {
+  return std::make_unique<TextReader>(pattern);
+}
 
 }  // namespace kindred::internal

@@ -26,7 +26,9 @@ std::optional<Level> level_named(std::string_view text) {
 
 }  // namespace
 
-std::string tail_name(std::uint32_t uid, std::uint32_t pid, std::uint32_t serial) { return fmt::format("kindred/{}/{}/{}", uid, pid, serial); }
+std::string tail_name(std::uint32_t uid, std::uint32_t pid, std::uint32_t serial) {
+  return fmt::format("kindred/{}/{}/{}", uid, pid, serial);
+}
 
 std::string TailRequest::to_line() const {
   TextBuffer line;
@@ -62,25 +64,36 @@ std::optional<TailRequest> TailRequest::parse(std::string_view line) {
     const auto* const flag = std::get_if<bool>(&field.value);
     std::optional<std::int64_t> number;
     if (const auto* const it = std::get_if<std::int64_t>(&field.value)) number = *it;
-    if (field.key == "follow" && flag != nullptr) request.follow = *flag;
-    else if (field.key == "level" && text != nullptr && level_named(*text)) request.level = *level_named(*text);
-    else if (field.key == "last" && number && *number >= 0) request.last = static_cast<std::uint64_t>(*number);
-    else if (field.key == "worker" && number && *number >= -1 && *number < 65536) request.worker = static_cast<int>(*number);
-    else if (field.key == "task_id" && number) request.task_id = static_cast<std::uint64_t>(*number);
-    else if (field.key == "task_name" && text != nullptr) request.task_name = *text;
-    else if (field.key == "logger" && text != nullptr) request.logger = *text;
-    else if (field.key == "text" && text != nullptr) request.text = *text;
-    else return std::nullopt;
+    if (field.key == "follow" && flag != nullptr)
+      request.follow = *flag;
+    else if (field.key == "level" && text != nullptr && level_named(*text))
+      request.level = *level_named(*text);
+    else if (field.key == "last" && number && *number >= 0)
+      request.last = static_cast<std::uint64_t>(*number);
+    else if (field.key == "worker" && number && *number >= -1 && *number < 65536)
+      request.worker = static_cast<int>(*number);
+    else if (field.key == "task_id" && number)
+      request.task_id = static_cast<std::uint64_t>(*number);
+    else if (field.key == "task_name" && text != nullptr)
+      request.task_name = *text;
+    else if (field.key == "logger" && text != nullptr)
+      request.logger = *text;
+    else if (field.key == "text" && text != nullptr)
+      request.text = *text;
+    else
+      return std::nullopt;
   }
   return request;
 }
 
 bool TailRequest::may_accept(const KeptRecord& kept) const noexcept {
-  return kept.site->level() >= level && (!worker || kept.worker == *worker) && (!task_id || kept.task_id == *task_id);
+  return kept.site->level() >= level && (!worker || kept.worker == *worker) &&
+         (!task_id || kept.task_id == *task_id);
 }
 
 bool TailRequest::accepts(const LogRecord& record) const {
-  return (task_name.empty() || record.task_name == task_name) && (logger.empty() || logger_is_below(record.logger, logger)) &&
+  return (task_name.empty() || record.task_name == task_name) &&
+         (logger.empty() || logger_is_below(record.logger, logger)) &&
          (text.empty() || record.message.find(text) != std::string::npos);
 }
 

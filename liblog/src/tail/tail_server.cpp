@@ -23,7 +23,7 @@ using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 
 constexpr std::size_t most_tails = 16;
-constexpr unsigned most_refused = 64;             ///< then the door is shut: who knocks for ever costs the pool time
+constexpr unsigned most_refused = 64;  ///< then the door is shut: who knocks for ever costs the pool time
 constexpr auto request_patience = 2s;
 constexpr auto end_patience = 100ms;
 constexpr std::size_t longest_request = 64 * 1024;
@@ -36,22 +36,30 @@ Descriptor take_a_name(ContextId context) {
     return listen_locally(name);
   } catch (const SystemError& error) {
     if (error.code().value() != EADDRINUSE) throw;
-    // Anyone may take a name first, or have it from a process of this number that is gone: the next one does as well.
+    // Anyone may take a name first, or have it from a process of this number that is gone: the next one does
+    // as well.
     return listen_locally(name + "+");
   }
 }
 
 }  // namespace
 
-TailServer::TailServer(ContextId context, std::shared_ptr<History> history, std::function<std::size_t()> workers)
-    : context_{context}, uid_{user_id()}, workers_{std::move(workers)}, shared_{std::make_shared<Shared>()}, listener_{take_a_name(context)} {
+TailServer::TailServer(ContextId context, std::shared_ptr<History> history,
+                       std::function<std::size_t()> workers)
+    : context_{context},
+      uid_{user_id()},
+      workers_{std::move(workers)},
+      shared_{std::make_shared<Shared>()},
+      listener_{take_a_name(context)} {
   shared_->history = std::move(history);
 }
 
 std::string TailServer::facts() const {
   TextBuffer line;
-  line.append(fmt::format("{} pid={} serial={} start_method={} workers={} since={} program=", tail_answer::info, context_.owner_pid(), context_.serial(),
-                          to_string(context_.start_method()), workers_(), std::chrono::duration_cast<std::chrono::seconds>(since_.time_since_epoch()).count()));
+  line.append(
+      fmt::format("{} pid={} serial={} start_method={} workers={} since={} program=", tail_answer::info,
+                  context_.owner_pid(), context_.serial(), to_string(context_.start_method()), workers_(),
+                  std::chrono::duration_cast<std::chrono::seconds>(since_.time_since_epoch()).count()));
   line.push_back('"');
   append_escaped(line, executable_path(), EscapeIn::field_quotes);
   line.append("\"\n");
@@ -76,13 +84,17 @@ std::string TailServer::answer() {
   if (!peer || (peer->uid != uid_ && peer->uid != 0)) {
     refuse(fmt::format("this pool is of user {}; only that user and root may follow it", uid_));
     ++refused_;
-    const auto who = peer ? fmt::format("user {} (pid {})", peer->uid, peer->pid) : std::string{"somebody unknown"};
+    const auto who =
+        peer ? fmt::format("user {} (pid {})", peer->uid, peer->pid) : std::string{"somebody unknown"};
     if (refused_ == most_refused) {
       stop_listening(listener_.get());  // also where a fork of the program holds a copy
       offered_ = false;
-      return fmt::format("kindred-tail of {} was refused, the {}th: this log is not offered any more", who, refused_);
+      return fmt::format("kindred-tail of {} was refused, the {}th: this log is not offered any more", who,
+                         refused_);
     }
-    return refused_ == 1 ? fmt::format("kindred-tail of {} was refused: this log is for user {} and root", who, uid_) : std::string{};
+    return refused_ == 1
+               ? fmt::format("kindred-tail of {} was refused: this log is for user {} and root", who, uid_)
+               : std::string{};
   }
   if (tails_.size() >= most_tails) {
     refuse(fmt::format("{} tails are connected to this pool, which are as many as may be", tails_.size()));
@@ -104,8 +116,10 @@ void TailServer::end(bool wait) noexcept {
   }
   for (const auto& running : tails_) running.tail->bell.ring();
   for (auto& running : tails_) {
-    if (wait) running.thread.join();
-    else running.thread.detach();
+    if (wait)
+      running.thread.join();
+    else
+      running.thread.detach();
   }
   tails_.clear();
 }
@@ -115,10 +129,14 @@ void TailServer::Tail::run() noexcept {
   try {
     TailRequest request;
     if (read_request(request)) {
-      if (request.follow) follow(request);
-      else static_cast<void>(send(facts));
+      if (request.follow)
+        follow(request);
+      else
+        static_cast<void>(send(facts));
     } else {
-      static_cast<void>(send(fmt::format("{} the request makes no sense; is this kindred-tail of the same version?\n", tail_answer::refused)));
+      static_cast<void>(
+          send(fmt::format("{} the request makes no sense; is this kindred-tail of the same version?\n",
+                           tail_answer::refused)));
     }
   } catch (const std::exception&) {
     // No memory: the connection ends here.
@@ -182,7 +200,8 @@ void TailServer::Tail::follow(const TailRequest& request) {
       std::memcpy(&kept, bytes.data() + at, sizeof kept);
       const std::span<const std::byte> entry{bytes.data() + at, kept.bytes};
       at += kept.bytes;
-      if (!request.may_accept(kept) || !read_kept(entry, record, message) || !request.accepts(record)) continue;
+      if (!request.may_accept(kept) || !read_kept(entry, record, message) || !request.accepts(record))
+        continue;
       if (!take()) return false;
     }
     bytes.clear();
@@ -191,7 +210,8 @@ void TailServer::Tail::follow(const TailRequest& request) {
 
   auto place = history.newest();
   if (request.last != 0) {
-    // The last that fit, of what was kept when he came: gone through once, because what a record is asked for by is not indexed.
+    // The last that fit, of what was kept when he came: gone through once, because what a record is asked for
+    // by is not indexed.
     const auto end = place.position;
     place = history.oldest();
     std::deque<std::string> lines;
@@ -220,7 +240,9 @@ void TailServer::Tail::follow(const TailRequest& request) {
   const struct Hearing {
     History& history;
     const Doorbell& bell;
-    Hearing(History& its_history, const Doorbell& its_bell) : history{its_history}, bell{its_bell} { history.hear(bell); }
+    Hearing(History& its_history, const Doorbell& its_bell) : history{its_history}, bell{its_bell} {
+      history.hear(bell);
+    }
     Hearing(const Hearing&) = delete;
     Hearing& operator=(const Hearing&) = delete;
     ~Hearing() { history.stop_hearing(bell); }
@@ -248,7 +270,8 @@ void TailServer::Tail::follow(const TailRequest& request) {
       gone = news.gone || news.readable;
     });
     if (gone) return;
-    if (next == History::Next::closed || (next == History::Next::nothing && shared->ending.load(std::memory_order_acquire))) {
+    if (next == History::Next::closed ||
+        (next == History::Next::nothing && shared->ending.load(std::memory_order_acquire))) {
       // Published between the look and the end is what was committed before it.
       if (history.newest().position > place.position) continue;
       static_cast<void>(send(fmt::format("{}\n", tail_answer::end)));

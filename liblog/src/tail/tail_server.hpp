@@ -18,10 +18,12 @@
 
 namespace kindred::internal {
 
-/// The side of `kindred-tail` that is in the parent: gives the log to who may have it. Each tail has a thread of nice 19 that reads the history, which
-/// forgets the oldest for the newest whoever reads it: a tail that takes nothing loses records, is told how many, and holds nobody up.
+/// The side of `kindred-tail` that is in the parent: gives the log to who may have it. Each tail has a thread
+/// of nice 19 that reads the history, which forgets the oldest for the newest whoever reads it: a tail that
+/// takes nothing loses records, is told how many, and holds nobody up.
 ///
-///     listening socket ---- who waits on it calls `answer` ----> a thread for each tail:  history -> filter -> JSON -> its socket
+///     listening socket ---- who waits on it calls `answer` ----> a thread for each tail:  history -> filter
+///     -> JSON -> its socket
 ///
 /// Threads: `answer` by one at a time, `end` when nobody answers any more.
 class TailServer {
@@ -33,11 +35,14 @@ class TailServer {
   ~TailServer() { end(true); }
 
   [[nodiscard]] int fd() const noexcept { return listener_.get(); }
-  [[nodiscard]] bool offered() const noexcept { return offered_; }  ///< false: call `withdraw` when nobody waits on the descriptor
+  [[nodiscard]] bool offered() const noexcept {
+    return offered_;
+  }  ///< false: call `withdraw` when nobody waits on the descriptor
   void withdraw() noexcept { listener_.reset(); }
   /// Lets in one who has come: this user or root. Returns what the log ought to say about it, mostly nothing.
   [[nodiscard]] std::string answer();
-  /// The log has ended: gives each tail what there is, for a tenth of a second all in all. `wait`: until their threads have ended. Idempotent.
+  /// The log has ended: gives each tail what there is, for a tenth of a second all in all. `wait`: until
+  /// their threads have ended. Idempotent.
   void end(bool wait) noexcept;
 
  private:
@@ -47,7 +52,8 @@ class TailServer {
     std::chrono::steady_clock::time_point end_by{};  ///< set before `ending`
   };
   struct Tail {
-    Tail(Descriptor its_socket, std::shared_ptr<const Shared> its_shared) : socket{std::move(its_socket)}, shared{std::move(its_shared)} {}
+    Tail(Descriptor its_socket, std::shared_ptr<const Shared> its_shared)
+        : socket{std::move(its_socket)}, shared{std::move(its_shared)} {}
     Descriptor socket;
     Doorbell bell;  ///< rings for news of the history, and for the end
     std::shared_ptr<const Shared> shared;

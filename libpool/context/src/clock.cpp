@@ -10,7 +10,8 @@ struct Pair {
   std::chrono::steady_clock::time_point time;
 };
 
-// The reading of both clocks that took the fewest ticks of several, so that a preemption between the two does not count.
+// The reading of both clocks that took the fewest ticks of several, so that a preemption between the two does
+// not count.
 Pair read_both() noexcept {
   Pair best{};
   std::uint64_t best_width = ~std::uint64_t{0};
@@ -26,7 +27,8 @@ Pair read_both() noexcept {
   return best;
 }
 
-// When the program was loaded. Most pools are made some milliseconds later, and then nobody needs to wait for time to pass.
+// When the program was loaded. Most pools are made some milliseconds later, and then nobody needs to wait for
+// time to pass.
 const Pair& at_load() noexcept {
   static const Pair pair = read_both();
   return pair;
@@ -47,7 +49,8 @@ double measure() noexcept {
   Pair end = read_both();
   if (end.time - begin.time > longest_base) begin = end;
   while (end.time - begin.time < shortest_base) end = read_both();
-  return static_cast<double>(end.tick - begin.tick) / std::chrono::duration<double, std::nano>(end.time - begin.time).count();
+  return static_cast<double>(end.tick - begin.tick) /
+         std::chrono::duration<double, std::nano>(end.time - begin.time).count();
 #endif
 }
 
@@ -56,7 +59,8 @@ constinit std::atomic<double> told_rate{0};
 }  // namespace
 
 double ticks_per_nanosecond() noexcept {
-  if (const double told = told_rate.load(std::memory_order_relaxed); told > 0) [[likely]] return told;
+  if (const double told = told_rate.load(std::memory_order_relaxed); told > 0) [[likely]]
+    return told;
   static const double rate = measure();
   told_rate.store(rate, std::memory_order_relaxed);
   return rate;

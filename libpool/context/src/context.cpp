@@ -9,7 +9,8 @@
 
 namespace kindred::internal {
 
-Context::Context(Passkey<PoolCore>, StartMethod method) : life_{std::make_shared<ContextLife>(ContextId::make(method))} {
+Context::Context(Passkey<PoolCore>, StartMethod method)
+    : life_{std::make_shared<ContextLife>(ContextId::make(method))} {
   keep_standard_places();  // before the first descriptor of ours
 }
 
@@ -17,13 +18,15 @@ Context::~Context() { life_->open.store(false, std::memory_order_relaxed); }
 
 void Context::begin(const WorkerOptions& options, std::vector<std::byte> pool_part, CodeReference prepare,
                     void (*around_fork)(void (*fork)(void*), void* argument)) {
-  std::error_code nowhere;  // a deleted working directory is the parent's business: the worker then stays where it is
+  std::error_code
+      nowhere;  // a deleted working directory is the parent's business: the worker then stays where it is
   setup_.cwd = std::filesystem::current_path(nowhere).string();
   setup_.options = options;
   setup_.pool_part = std::move(pool_part);
   prepare_ = prepare;
   if (start_method() == StartMethod::fork) {
-    launcher_ = make_fork_launcher({.context = id(), .setup = nullptr, .options = options, .around_fork = around_fork});
+    launcher_ = make_fork_launcher(
+        {.context = id(), .setup = nullptr, .options = options, .around_fork = around_fork});
   }
 }
 
@@ -49,14 +52,20 @@ void Context::write_setup_once() {
 AskedWorker Context::ask_for_worker() {
   if (!launcher_) {
     write_setup_once();
-    const LaunchPlan plan{.context = id(), .setup = setup_memory_, .setup_bytes = setup_bytes_, .prepare = prepare_, .options = setup_.options};
-    launcher_ = start_method() == StartMethod::spawn ? make_spawn_launcher(plan) : make_fork_server_launcher(plan);
+    const LaunchPlan plan{.context = id(),
+                          .setup = setup_memory_,
+                          .setup_bytes = setup_bytes_,
+                          .prepare = prepare_,
+                          .options = setup_.options};
+    launcher_ =
+        start_method() == StartMethod::spawn ? make_spawn_launcher(plan) : make_fork_server_launcher(plan);
   }
   return launcher_->ask();
 }
 
-StartedWorker Context::greet_worker(AskedWorker worker, int index, std::uint32_t incarnation, std::uint32_t owner, const Segment& segment,
-                                    int collector_bell, std::span<const int> capture_fds, CodeReference main) {
+StartedWorker Context::greet_worker(AskedWorker worker, int index, std::uint32_t incarnation,
+                                    std::uint32_t owner, const Segment& segment, int collector_bell,
+                                    std::span<const int> capture_fds, CodeReference main) {
   try {
     write_setup_once();
   } catch (...) {
@@ -75,7 +84,9 @@ StartedWorker Context::greet_worker(AskedWorker worker, int index, std::uint32_t
                     .main = main};
   std::vector<int> fds{waiter_bell().fd(), service_bell().fd(), collector_bell};
   fds.insert(fds.end(), capture_fds.begin(), capture_fds.end());
-  fds.insert(fds.end(), {segment.fd(), setup_memory_->fd()});  // last: the worker closes them, and the others keep their numbers
+  fds.insert(fds.end(),
+             {segment.fd(),
+              setup_memory_->fd()});  // last: the worker closes them, and the others keep their numbers
   return launcher_->greet(std::move(worker), hello, fds);
 }
 

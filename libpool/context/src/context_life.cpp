@@ -26,7 +26,8 @@ void serve_context(ContextId id, std::uint32_t owner) {
 
 ContextId served_context() noexcept {
   const Service& mine = service();
-  return mine.pid == process_id() ? mine.context : ContextId{};  // a task that forks makes a process that serves nobody
+  return mine.pid == process_id() ? mine.context
+                                  : ContextId{};  // a task that forks makes a process that serves nobody
 }
 
 std::shared_ptr<ContextLife> served_life(ContextId id) {
@@ -41,11 +42,13 @@ std::uint32_t owner_here(ContextId id) noexcept {
 }
 
 void require_here(const char* what, const ContextLife& life) {
-  if (owner_here(life.id) == 0) [[unlikely]] throw_foreign_handle(what, life.id, {});
+  if (owner_here(life.id) == 0) [[unlikely]]
+    throw_foreign_handle(what, life.id, {});
   if (!life.open.load(std::memory_order_relaxed)) [[unlikely]] {
     throw UsageError{std::string{"this "} + what + " belongs to " + to_string(life.id) +
-                     ", whose executor has been destroyed, and was used in pid " + std::to_string(process_id()) + ", which works for " +
-                     to_string(served_context()) + ". Use it before its executor goes, or make one with the executor that lives."};
+                     ", whose executor has been destroyed, and was used in pid " +
+                     std::to_string(process_id()) + ", which works for " + to_string(served_context()) +
+                     ". Use it before its executor goes, or make one with the executor that lives."};
   }
 }
 

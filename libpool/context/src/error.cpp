@@ -17,8 +17,12 @@ std::string_view to_string(ErrorKind kind) noexcept {
   return "unknown";
 }
 
-SystemError::SystemError(std::string call, int error_number, std::string_view while_doing, std::string_view mend)
-    : Error{ErrorKind::system}, std::system_error{error_number, std::generic_category()}, call_{std::move(call)}, message_{call_} {
+SystemError::SystemError(std::string call, int error_number, std::string_view while_doing,
+                         std::string_view mend)
+    : Error{ErrorKind::system},
+      std::system_error{error_number, std::generic_category()},
+      call_{std::move(call)},
+      message_{call_} {
   // Appended piece by piece: g++ 12 takes a sum of strings at -O3 for copies that overlap (-Wrestrict).
   message_ += " failed while ";
   message_ += while_doing;

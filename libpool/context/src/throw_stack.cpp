@@ -29,8 +29,9 @@ _Unwind_Reason_Code note_frame(_Unwind_Context* context, void*) {
 
 }  // namespace
 
-// The type_info of ThrowWitness. libstdc++ asks it whether it catches an exception, and asks by a virtual function: in the first phase of
-// unwinding, which only searches. (For a forced unwind, pthread_exit's, there is no such phase: the stack is being taken down already.)
+// The type_info of ThrowWitness. libstdc++ asks it whether it catches an exception, and asks by a virtual
+// function: in the first phase of unwinding, which only searches. (For a forced unwind, pthread_exit's, there
+// is no such phase: the stack is being taken down already.)
 class [[gnu::visibility("default")]] WitnessType final : public std::type_info {
  public:
   explicit WitnessType(const char* name) noexcept : std::type_info{name} {}
@@ -41,7 +42,8 @@ class [[gnu::visibility("default")]] WitnessType final : public std::type_info {
   }
 };
 
-// By the name that compilers refer to it (Itanium C++ ABI, 5.1.4.2). Made before whatever may throw: it has a constructor.
+// By the name that compilers refer to it (Itanium C++ ABI, 5.1.4.2). Made before whatever may throw: it has a
+// constructor.
 extern const WitnessType type_of_throw_witness __asm__("_ZTIN7kindred8internal12ThrowWitnessE");
 [[gnu::init_priority(101)]] const WitnessType type_of_throw_witness{"N7kindred8internal12ThrowWitnessE"};
 

@@ -28,7 +28,8 @@ void CallbackRunner::start() {
   try {
     thread_ = std::thread{[this] { loop(); }};
   } catch (const std::system_error& error) {
-    throw SystemError{"pthread_create", error.code().value(), "starting the thread for callbacks of futures", "Raise the limit on processes (ulimit -u)."};
+    throw SystemError{"pthread_create", error.code().value(), "starting the thread for callbacks of futures",
+                      "Raise the limit on processes (ulimit -u)."};
   }
 }
 
@@ -68,7 +69,9 @@ bool CallbackRunner::idle() const {
   return queue_.empty() && !busy_;
 }
 
-bool CallbackRunner::on_its_thread() const noexcept { return its_id_.load(std::memory_order_relaxed) == std::this_thread::get_id(); }
+bool CallbackRunner::on_its_thread() const noexcept {
+  return its_id_.load(std::memory_order_relaxed) == std::this_thread::get_id();
+}
 
 void CallbackRunner::finish() {
   if (on_its_thread()) return;

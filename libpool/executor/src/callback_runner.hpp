@@ -19,7 +19,8 @@ class ContinuationQueue {
   ContinuationQueue(const ContinuationQueue&) = delete;
   ContinuationQueue& operator=(const ContinuationQueue&) = delete;
   ~ContinuationQueue() {
-    while (!empty()) (void)pop();  // one by one: a chain of a million would be destroyed by as deep a recursion
+    while (!empty())
+      (void)pop();  // one by one: a chain of a million would be destroyed by as deep a recursion
   }
 
   [[nodiscard]] bool empty() const noexcept { return first_ == nullptr; }
@@ -44,8 +45,8 @@ class ContinuationQueue {
   Continuations* last_ = nullptr;
 };
 
-/// Runs users' callbacks one after another on a thread of their own, so that whatever they do (wait for a future, block, throw) they never
-/// hold up supervision.
+/// Runs users' callbacks one after another on a thread of their own, so that whatever they do (wait for a
+/// future, block, throw) they never hold up supervision.
 class CallbackRunner {
  public:
   /// `on_idle` is called on the thread, without a lock, whenever the last action has run.
@@ -54,10 +55,12 @@ class CallbackRunner {
   CallbackRunner& operator=(const CallbackRunner&) = delete;
   ~CallbackRunner() { finish(); }
 
-  void start();  ///< the thread, unless it runs. Call it before there is anything to run. Errors: `SystemError`
+  void
+  start();  ///< the thread, unless it runs. Call it before there is anything to run. Errors: `SystemError`
   /// Takes them all. False: it takes none any more, and whoever has them runs them.
   [[nodiscard]] bool run(ContinuationQueue& callbacks) noexcept;
-  void finish();  ///< runs what is there, also what that adds, then ends the thread. From the thread itself: returns at once
+  void finish();  ///< runs what is there, also what that adds, then ends the thread. From the thread itself:
+                  ///< returns at once
   [[nodiscard]] bool idle() const;
   [[nodiscard]] bool on_its_thread() const noexcept;
   void forsake();  ///< in the child of a fork: the thread does not exist here

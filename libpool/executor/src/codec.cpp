@@ -11,24 +11,29 @@
 namespace kindred::internal {
 
 void throw_nested_too_deep() {
-  throw UsageError{"a value is nested more than " + std::to_string(nesting_limit) +
-                   " levels deep, which is more than can cross to another process. Pass long chains as a container of their elements."};
+  throw UsageError{
+      "a value is nested more than " + std::to_string(nesting_limit) +
+      " levels deep, which is more than can cross to another process. Pass long chains as a container of their elements."};
 }
 void throw_message_too_deep() {
-  throw DecodeError{"the message holds a value that is nested more than " + std::to_string(nesting_limit) + " levels deep"};
+  throw DecodeError{"the message holds a value that is nested more than " + std::to_string(nesting_limit) +
+                    " levels deep"};
 }
 void throw_bad_byte(const char* what, unsigned value) {
   throw DecodeError{std::string{"the message is damaged: "} + what + " is " + std::to_string(value)};
 }
 void throw_valueless_variant() {
-  throw UsageError{"a std::variant without a value (valueless_by_exception) cannot cross to another process. Assign it before it is passed."};
+  throw UsageError{
+      "a std::variant without a value (valueless_by_exception) cannot cross to another process. Assign it before it is passed."};
 }
 
 void throw_null_text() {
-  throw UsageError{"a null `const char*` was passed to a task that takes a text. Pass \"\" or a std::optional<std::string>."};
+  throw UsageError{
+      "a null `const char*` was passed to a task that takes a text. Pass \"\" or a std::optional<std::string>."};
 }
 
-// The categories that every program has. An error code of another one would need its category's address in the other process.
+// The categories that every program has. An error code of another one would need its category's address in
+// the other process.
 const std::error_category& standard_category(std::uint8_t number) {
   switch (number) {
     case 0: return std::generic_category();
@@ -47,8 +52,9 @@ std::uint8_t category_number(const std::error_category& category) noexcept {
 void put_error_category(Encoder& encoder, const std::error_category& category) {
   const auto number = category_number(category);
   if (number == unknown_category) {
-    throw UsageError{std::string{"an error code of category '"} + category.name() +
-                     "' cannot cross to another process, which knows generic, system, iostream and future. Pass its value() and message()."};
+    throw UsageError{
+        std::string{"an error code of category '"} + category.name() +
+        "' cannot cross to another process, which knows generic, system, iostream and future. Pass its value() and message()."};
   }
   encoder.write_value(number);
 }
@@ -56,11 +62,13 @@ const std::error_category& get_error_category(Decoder& decoder) {
   return standard_category(get_byte(decoder, unknown_category, "the category of an error code"));
 }
 
-// --- what archives remember ----------------------------------------------------------------------------------------------------------
+// --- what archives remember
+// ----------------------------------------------------------------------------------------------------------
 
 namespace {
 
-constexpr std::uint32_t is_new = 0x80000000U;  // cereal's mark on the number of what it sees for the first time
+constexpr std::uint32_t is_new =
+    0x80000000U;  // cereal's mark on the number of what it sees for the first time
 
 struct Visits {
   std::set<std::pair<std::string_view, const void*>> seen;
@@ -95,7 +103,9 @@ std::uint32_t WrittenObjects::number_of_type(const char* name) {
   const auto [at, added] = types.emplace(name, static_cast<std::uint32_t>(types.size() + 1));
   return at->second | (added ? is_new : 0U);
 }
-bool WrittenObjects::first_visit(const std::type_info& type, const void* base) { return tables().visits.first(type, base); }
+bool WrittenObjects::first_visit(const std::type_info& type, const void* base) {
+  return tables().visits.first(type, base);
+}
 
 struct ReadObjects::Tables {
   struct Object {
@@ -123,19 +133,27 @@ std::shared_ptr<void> ReadObjects::object(std::uint32_t number, const std::type_
   if (number == 0) return nullptr;
   const auto& objects = tables().objects;
   const auto found = objects.find(number);
-  if (found == objects.end()) throw DecodeError{"the message names shared object " + std::to_string(number) + " before it brings it"};
+  if (found == objects.end())
+    throw DecodeError{"the message names shared object " + std::to_string(number) + " before it brings it"};
   if (*found->second.type != type) {
-    throw DecodeError{"the message takes shared object " + std::to_string(number) + " for one of another type"};
+    throw DecodeError{"the message takes shared object " + std::to_string(number) +
+                      " for one of another type"};
   }
   return found->second.object;
 }
-void ReadObjects::add_type(std::uint32_t number, const std::string& name) { tables().types.emplace(number & ~is_new, name); }
+void ReadObjects::add_type(std::uint32_t number, const std::string& name) {
+  tables().types.emplace(number & ~is_new, name);
+}
 std::string ReadObjects::type_named(std::uint32_t number) {
   const auto& types = tables().types;
   const auto found = types.find(number);
-  if (found == types.end()) throw DecodeError{"the message names polymorphic type " + std::to_string(number) + " before it brings it"};
+  if (found == types.end())
+    throw DecodeError{"the message names polymorphic type " + std::to_string(number) +
+                      " before it brings it"};
   return found->second;
 }
-bool ReadObjects::first_visit(const std::type_info& type, const void* base) { return tables().visits.first(type, base); }
+bool ReadObjects::first_visit(const std::type_info& type, const void* base) {
+  return tables().visits.first(type, base);
+}
 
 }  // namespace kindred::internal

@@ -15,19 +15,22 @@
 namespace kindred::internal {
 namespace {
 
-// How much work is handed ahead of a worker: enough that it does not run dry while the parent does something else.
+// How much work is handed ahead of a worker: enough that it does not run dry while the parent does something
+// else.
 constexpr double work_ahead_nanoseconds = 500'000;
 constexpr std::int64_t calls_ahead_limit = 1024;
 // What it takes to wake a worker that sleeps, and what a call is taken for of which nothing is known.
 constexpr double wake_nanoseconds = 30'000;
 constexpr double unknown_nanoseconds = 1'000'000;
-// So little work is not worth another worker's turn: two that share short tasks take a core from each other and from whoever submits.
+// So little work is not worth another worker's turn: two that share short tasks take a core from each other
+// and from whoever submits.
 constexpr double pack_nanoseconds = 8'000;
 // For so long the worker that was chosen last is not compared with the others anew.
 constexpr double favourite_nanoseconds = 2'000;
 // A call that has run for so long is worth taking the ones behind it away.
 constexpr double long_run_nanoseconds = 50'000;
-// A worker that gave no result for so long has its calls taken back by our clock alone, whatever it says of what it does: it lies, or is stopped.
+// A worker that gave no result for so long has its calls taken back by our clock alone, whatever it says of
+// what it does: it lies, or is stopped.
 constexpr double silent_nanoseconds = 10'000'000;
 // Then it is looked at again, by whoever submits or waits; and by the supervisor, where nobody does.
 constexpr double rebalance_due_nanoseconds = 60'000;
@@ -37,10 +40,13 @@ constexpr std::chrono::milliseconds silent_again{10};
 constexpr std::uint64_t longest_counted_ticks = std::uint64_t{1} << 50U;
 
 // So much of one task's time counts.
-double most_of_one(double average, double ticks_a_microsecond) noexcept { return 16 * average + ticks_a_microsecond; }
+double most_of_one(double average, double ticks_a_microsecond) noexcept {
+  return 16 * average + ticks_a_microsecond;
+}
 
-// An average moved by tasks that took `mean`; `kept` is the share of it that stays. A task during which the kernel ran something else must not look like
-// a change of what tasks take: that would wake workers which then take the core from others. A real change is followed within some tasks.
+// An average moved by tasks that took `mean`; `kept` is the share of it that stays. A task during which the
+// kernel ran something else must not look like a change of what tasks take: that would wake workers which
+// then take the core from others. A real change is followed within some tasks.
 double moved_average(double average, double mean, double kept, double ticks_a_microsecond) noexcept {
   if (average == 0) return mean;
   return average * kept + std::min(mean, most_of_one(average, ticks_a_microsecond)) * (1 - kept);
@@ -56,15 +62,18 @@ std::size_t PoolCore::hand_ahead_limit(const WorkerSlot& slot) const noexcept {
   return 1 + static_cast<std::size_t>(std::clamp(ahead, 1.0, static_cast<double>(calls_ahead_limit)));
 }
 
-// Has the slot as many calls as `hand_ahead_limit` says? Without its division: this is asked with each submit.
+// Has the slot as many calls as `hand_ahead_limit` says? Without its division: this is asked with each
+// submit.
 bool PoolCore::has_enough_ahead(const WorkerSlot& slot, std::int64_t calls, double average) const noexcept {
   if (!slot.ready || uses_priorities_) return calls >= 1;
   if (average <= 0) return calls >= 2;
-  return calls > 1 && (calls > calls_ahead_limit || static_cast<double>(calls) * average > ticks_of(work_ahead_nanoseconds));
+  return calls > 1 && (calls > calls_ahead_limit ||
+                       static_cast<double>(calls) * average > ticks_of(work_ahead_nanoseconds));
 }
 
 WorkerSlot* PoolCore::choose_slot(std::uint64_t now) noexcept {
-  // The one that would come to it first. An idle one that sleeps must be woken, which takes as long as many short tasks.
+  // The one that would come to it first. An idle one that sleeps must be woken, which takes as long as many
+  // short tasks.
   WorkerSlot* best = nullptr;
   WorkerSlot* spinner = nullptr;
   WorkerSlot* sleeper = nullptr;
@@ -85,7 +94,8 @@ WorkerSlot* PoolCore::choose_slot(std::uint64_t now) noexcept {
     if (slot.full) continue;
     const double average = slot.average_ticks > 0 ? slot.average_ticks : average_ticks_;
     const auto calls = static_cast<std::int64_t>(slot.in_flight.size());
-    double cost = static_cast<double>(calls) * (average > 0 && slot.ready ? average : ticks_of(unknown_nanoseconds));
+    double cost =
+        static_cast<double>(calls) * (average > 0 && slot.ready ? average : ticks_of(unknown_nanoseconds));
     if (has_enough_ahead(slot, calls, average)) continue;
     if (runs_long(slot, now)) {
       if (slot.in_flight.size() > 1) continue;
@@ -103,12 +113,18 @@ WorkerSlot* PoolCore::choose_slot(std::uint64_t now) noexcept {
   return best;
 }
 
-// The one chosen a moment ago, if it still has so little to do that no other would be chosen: a burst of short tasks need not ask all for each.
+// The one chosen a moment ago, if it still has so little to do that no other would be chosen: a burst of
+// short tasks need not ask all for each.
 WorkerSlot* PoolCore::favourite(std::uint64_t now) const noexcept {
   WorkerSlot* const slot = favourite_;
-  if (slot == nullptr || now >= favourite_until_ || !slot->takes_calls() || !slot->ready || slot->full || slot->silent || slot->in_flight.empty()) return nullptr;
+  if (slot == nullptr || now >= favourite_until_ || !slot->takes_calls() || !slot->ready || slot->full ||
+      slot->silent || slot->in_flight.empty())
+    return nullptr;
   const auto calls = static_cast<double>(slot->in_flight.size());
-  return slot->average_ticks > 0 && !uses_priorities_ && calls * slot->average_ticks < ticks_of(pack_nanoseconds) ? slot : nullptr;
+  return slot->average_ticks > 0 && !uses_priorities_ &&
+                 calls * slot->average_ticks < ticks_of(pack_nanoseconds)
+             ? slot
+             : nullptr;
 }
 
 bool PoolCore::still_silent(WorkerSlot& slot) noexcept {
@@ -117,12 +133,14 @@ bool PoolCore::still_silent(WorkerSlot& slot) noexcept {
 }
 
 bool PoolCore::gives_nothing(const WorkerSlot& slot, std::uint64_t now) const noexcept {
-  return slot.ready && static_cast<std::int64_t>(now - slot.progress_ticks) >= static_cast<std::int64_t>(ticks_of(silent_nanoseconds));
+  return slot.ready && static_cast<std::int64_t>(now - slot.progress_ticks) >=
+                           static_cast<std::int64_t>(ticks_of(silent_nanoseconds));
 }
 
 bool PoolCore::runs_long(WorkerSlot& slot, std::uint64_t now) const noexcept {
   const auto limit = static_cast<std::int64_t>(ticks_of(long_run_nanoseconds));
-  if (!slot.ready || slot.in_flight.empty() || static_cast<std::int64_t>(now - slot.progress_ticks) < limit) return false;  // no look at what the worker writes
+  if (!slot.ready || slot.in_flight.empty() || static_cast<std::int64_t>(now - slot.progress_ticks) < limit)
+    return false;  // no look at what the worker writes
   if (gives_nothing(slot, now)) return true;
   const SegmentHeader& header = slot.header();
   if (header.begun_task.load(std::memory_order_relaxed) != slot.in_flight.front().task->id) return false;
@@ -132,19 +150,23 @@ bool PoolCore::runs_long(WorkerSlot& slot, std::uint64_t now) const noexcept {
 
 bool PoolCore::front_is_unbegun(WorkerSlot& slot) noexcept {
   const InFlight& front = slot.in_flight.front();
-  return front.header->state.load(std::memory_order_relaxed) == call_state::queued && front.task->deaths_before_it < TaskState::most_deaths_before_it;
+  return front.header->state.load(std::memory_order_relaxed) == call_state::queued &&
+         front.task->deaths_before_it < TaskState::most_deaths_before_it;
 }
 
-// A call is passed when its result is published, so a worker that has passed all has no call of ours: one whose word says that it was taken back, but not by us.
+// A call is passed when its result is published, so a worker that has passed all has no call of ours: one
+// whose word says that it was taken back, but not by us.
 bool PoolCore::has_lost_a_call(WorkerSlot& slot) noexcept {
-  return slot.segment && slot.ready && !slot.in_flight.empty() && slot.kill_reason == WorkerSlot::KillReason::none && slot.calls.drained() && !slot.results.ready();
+  return slot.segment && slot.ready && !slot.in_flight.empty() &&
+         slot.kill_reason == WorkerSlot::KillReason::none && slot.calls.drained() && !slot.results.ready();
 }
 
 void PoolCore::look_at_unbegun_later() noexcept {
   if (rebalance_due_ != 0) return;
   const bool several = live_workers() > 1;
   if (std::ranges::any_of(slots_, [several](const auto& slot) {
-        return slot->segment && slot->ready && !slot->in_flight.empty() && ((several && front_is_unbegun(*slot)) || has_lost_a_call(*slot));
+        return slot->segment && slot->ready && !slot->in_flight.empty() &&
+               ((several && front_is_unbegun(*slot)) || has_lost_a_call(*slot));
       })) {
     rebalance_due_ = ticks() + static_cast<std::uint64_t>(ticks_of(2 * silent_nanoseconds));
   }
@@ -165,11 +187,14 @@ void PoolCore::look_again_at(SteadyTime at) noexcept {
 bool PoolCore::send_attachments(WorkerSlot& slot, const TaskState& task, std::vector<std::uint64_t>& ids) {
   for (const auto& memory : task.cargo->attachments) {
     ids.push_back(++slot.memory_known);
-    const AttachmentNotice notice{
-        .message = static_cast<std::uint32_t>(ParentMessage::attachment), .spare = 0, .memory_id = ids.back(), .bytes = memory->size()};
+    const AttachmentNotice notice{.message = static_cast<std::uint32_t>(ParentMessage::attachment),
+                                  .spare = 0,
+                                  .memory_id = ids.back(),
+                                  .bytes = memory->size()};
     const int fd = memory->fd();
     // What was sent already is never named, and is dropped with the worker.
-    if (slot.worker.socket.send(std::as_bytes(std::span{&notice, 1}), {&fd, 1}) != MessageSocket::Sent::yes) return false;
+    if (slot.worker.socket.send(std::as_bytes(std::span{&notice, 1}), {&fd, 1}) != MessageSocket::Sent::yes)
+      return false;
   }
   return true;
 }
@@ -183,9 +208,13 @@ std::uint64_t PoolCore::send_block(WorkerSlot& slot, CallBlock& block) {
     break;
   }
   const std::uint64_t id = ++slot.memory_known | (block.kept ? memory_is_kept : 0);
-  const AttachmentNotice notice{.message = static_cast<std::uint32_t>(ParentMessage::attachment), .spare = 0, .memory_id = id, .bytes = block.size()};
+  const AttachmentNotice notice{.message = static_cast<std::uint32_t>(ParentMessage::attachment),
+                                .spare = 0,
+                                .memory_id = id,
+                                .bytes = block.size()};
   const int fd = block.fd();
-  if (slot.worker.socket.send(std::as_bytes(std::span{&notice, 1}), {&fd, 1}) != MessageSocket::Sent::yes) return 0;
+  if (slot.worker.socket.send(std::as_bytes(std::span{&notice, 1}), {&fd, 1}) != MessageSocket::Sent::yes)
+    return 0;
   if (block.kept) block.known_by.push_back({slot.index, slot.incarnation, id});
   return id;
 }
@@ -193,11 +222,16 @@ std::uint64_t PoolCore::send_block(WorkerSlot& slot, CallBlock& block) {
 bool PoolCore::send_modules(WorkerSlot& slot, CodeReference reference) {
   for (std::size_t index = slot.modules_known; index < (reference >> code_module_shift); ++index) {
     const Module module = context_.code().module(index);
-    std::vector<std::byte> message(sizeof(AttachmentNotice) + module.path.size() + 1 + module.build_id.size());
-    const AttachmentNotice notice{.message = static_cast<std::uint32_t>(ParentMessage::module), .spare = 0, .memory_id = index, .bytes = module.path.size()};
+    std::vector<std::byte> message(sizeof(AttachmentNotice) + module.path.size() + 1 +
+                                   module.build_id.size());
+    const AttachmentNotice notice{.message = static_cast<std::uint32_t>(ParentMessage::module),
+                                  .spare = 0,
+                                  .memory_id = index,
+                                  .bytes = module.path.size()};
     std::memcpy(message.data(), &notice, sizeof notice);
     std::memcpy(message.data() + sizeof notice, module.path.c_str(), module.path.size() + 1);
-    std::memcpy(message.data() + sizeof notice + module.path.size() + 1, module.build_id.data(), module.build_id.size());
+    std::memcpy(message.data() + sizeof notice + module.path.size() + 1, module.build_id.data(),
+                module.build_id.size());
     if (slot.worker.socket.send(message) != MessageSocket::Sent::yes) return false;
     slot.modules_known = index + 1;
   }
@@ -217,7 +251,9 @@ void PoolCore::move_to_block(TaskState& task) {
 bool PoolCore::hand(TaskState& task, WorkerSlot& slot, std::uint64_t now) {
   try {
     const bool plain = !task.options && !task.cargo && task.bytes().size() <= largest_in_ring;
-    return plain && std::max(task.entry, task.function) >> code_module_shift <= slot.modules_known ? hand_plain(task, slot, now) : hand_or_throw(task, slot, now);
+    return plain && std::max(task.entry, task.function) >> code_module_shift <= slot.modules_known
+               ? hand_plain(task, slot, now)
+               : hand_or_throw(task, slot, now);
   } catch (const std::bad_alloc&) {
     return false;  // before the call was published, so it waits, and memory may be had again
   }
@@ -228,7 +264,8 @@ std::span<std::byte> PoolCore::room_for_call(WorkerSlot& slot, std::size_t size)
   auto room = slot.calls.reserve_in_known(size);
   if (room.empty() && slot.in_flight.empty()) [[unlikely]] {
     room = slot.calls.reserve(size);
-    if (room.empty() && slot.ready && !slot.silent) begin_silence(slot);  // it may have written over the word by which it gives room back
+    if (room.empty() && slot.ready && !slot.silent)
+      begin_silence(slot);  // it may have written over the word by which it gives room back
   }
   return room;
 }
@@ -248,8 +285,10 @@ bool PoolCore::hand_plain(TaskState& task, WorkerSlot& slot, std::uint64_t now) 
   header->argument_bytes = static_cast<std::uint32_t>(arguments.size());
   slot.stats.argument_bytes += arguments.size();
   std::byte* const at = room.data() + sizeof(CallHeader);
-  if (arguments.size() <= TaskState::inline_bytes) [[likely]] copy_small(at, arguments.data(), arguments.size());
-  else std::memcpy(at, arguments.data(), arguments.size());
+  if (arguments.size() <= TaskState::inline_bytes) [[likely]]
+    copy_small(at, arguments.data(), arguments.size());
+  else
+    std::memcpy(at, arguments.data(), arguments.size());
   publish_call(task, slot, *header, size, now);
   return true;
 }
@@ -264,10 +303,12 @@ CallHeader* PoolCore::write_header(std::byte* at, const TaskState& task) noexcep
   return header;
 }
 
-void PoolCore::publish_call(TaskState& task, WorkerSlot& slot, CallHeader& header, std::size_t size, std::uint64_t now) {
+void PoolCore::publish_call(TaskState& task, WorkerSlot& slot, CallHeader& header, std::size_t size,
+                            std::uint64_t now) {
   if (slot.in_flight.empty()) {
     slot.progress_ticks = now;
-    // Before the call is published, so that the worker sees it with the call: a waiter that fell asleep while this slot had nothing to do.
+    // Before the call is published, so that the worker sees it with the call: a waiter that fell asleep while
+    // this slot had nothing to do.
     if (leader_sleeps_) arm(slot, Armed::waiter, true);
   }
   KINDRED_INJECTION_POINT("parent.hand.before_publish");
@@ -280,7 +321,9 @@ void PoolCore::publish_call(TaskState& task, WorkerSlot& slot, CallHeader& heade
   task.place = TaskState::Place::handed;
   task.slot = &slot;
   task.header = &header;
-  if (const auto most = static_cast<std::uint64_t>(options_.max_tasks_per_worker.value()); most != 0 && slot.handed >= most) ask_to_leave(slot);
+  if (const auto most = static_cast<std::uint64_t>(options_.max_tasks_per_worker.value());
+      most != 0 && slot.handed >= most)
+    ask_to_leave(slot);
 }
 
 bool PoolCore::hand_or_throw(TaskState& task, WorkerSlot& slot, std::uint64_t now) {
@@ -288,7 +331,8 @@ bool PoolCore::hand_or_throw(TaskState& task, WorkerSlot& slot, std::uint64_t no
     try {
       move_to_block(task);
     } catch (const SystemError& error) {
-      finish_with(task, Outcome::failure, [&] { return std::make_unique<StoredFailure<SystemError>>(error); });
+      finish_with(task, Outcome::failure,
+                  [&] { return std::make_unique<StoredFailure<SystemError>>(error); });
       return true;
     }
   }
@@ -297,14 +341,18 @@ bool PoolCore::hand_or_throw(TaskState& task, WorkerSlot& slot, std::uint64_t no
   const auto arguments = external ? std::span<const std::byte>{} : task.bytes();
   const std::size_t attachments = task.cargo ? task.cargo->attachments.size() : 0;
   const std::size_t argument_bytes = external ? sizeof(BlockReference) : arguments.size();
-  const std::size_t size = sizeof(CallHeader) + round_to_ring(name.size()) + round_to_ring(argument_bytes) + attachments * sizeof(std::uint64_t);
+  const std::size_t size = sizeof(CallHeader) + round_to_ring(name.size()) + round_to_ring(argument_bytes) +
+                           attachments * sizeof(std::uint64_t);
   const auto room = room_for_call(slot, size);
   if (room.empty()) return false;
 
-  if (std::max(task.entry, task.function) >> code_module_shift > slot.modules_known && !send_modules(slot, std::max(task.entry, task.function))) return false;
+  if (std::max(task.entry, task.function) >> code_module_shift > slot.modules_known &&
+      !send_modules(slot, std::max(task.entry, task.function)))
+    return false;
   std::vector<std::uint64_t> ids;
   BlockReference block{};
-  // Its socket may be full of what belonged to calls that were taken back: it reads that when it is told to, or comes to a later call, which this one is.
+  // Its socket may be full of what belonged to calls that were taken back: it reads that when it is told to,
+  // or comes to a later call, which this one is.
   const auto ask_to_read = [this, &slot] {
     slot.header().mail.fetch_add(1, std::memory_order_release);
     wake_worker(slot);
@@ -312,7 +360,8 @@ bool PoolCore::hand_or_throw(TaskState& task, WorkerSlot& slot, std::uint64_t no
   };
   if (task.cargo && !send_attachments(slot, task, ids)) return ask_to_read();
   if (external) {
-    block = {.memory_id = send_block(slot, static_cast<CallBlock&>(*task.cargo->block)), .bytes = task.cargo->block_bytes};
+    block = {.memory_id = send_block(slot, static_cast<CallBlock&>(*task.cargo->block)),
+             .bytes = task.cargo->block_bytes};
     if (block.memory_id == 0) return ask_to_read();
   }
 
@@ -345,13 +394,19 @@ bool PoolCore::hand_or_throw(TaskState& task, WorkerSlot& slot, std::uint64_t no
 
 void PoolCore::wake_worker(WorkerSlot& slot) noexcept {
   SegmentHeader& header = slot.header();
-  // Order: the published cursor before the look at `sleeps`; pairs with the heavy barrier in the worker's WorkerProcess::say_that_it_sleeps. One of
-  // the two sees the other: either we see that it sleeps, or it sees the call. A full fence here would wait for the line of the cursor, which the
-  // worker is reading: a fifth of what a short task costs.
-  if (light_side_) [[likely]] std::atomic_signal_fence(std::memory_order_seq_cst);
-  else std::atomic_thread_fence(std::memory_order_seq_cst);
-  // Taken back by us, so that it is woken once: until it runs again, it would cost a system call for each further call.
-  if (header.sleeps.load(std::memory_order_relaxed) == 0 || header.sleeps.exchange(0, std::memory_order_relaxed) == 0) return;
+  // Order: the published cursor before the look at `sleeps`; pairs with the heavy barrier in the worker's
+  // WorkerProcess::say_that_it_sleeps. One of the two sees the other: either we see that it sleeps, or it
+  // sees the call. A full fence here would wait for the line of the cursor, which the worker is reading: a
+  // fifth of what a short task costs.
+  if (light_side_) [[likely]]
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+  else
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+  // Taken back by us, so that it is woken once: until it runs again, it would cost a system call for each
+  // further call.
+  if (header.sleeps.load(std::memory_order_relaxed) == 0 ||
+      header.sleeps.exchange(0, std::memory_order_relaxed) == 0)
+    return;
   woke_somebody_ = true;
   header.parent_cpu.store(static_cast<std::uint32_t>(tell_cpu()) + 1, std::memory_order_relaxed);
   KINDRED_INJECTION_POINT("parent.wake.before_raise");
@@ -389,7 +444,8 @@ void PoolCore::place(TaskState& task, std::uint64_t now) {
       if (!was_idle) want_workers();
       return;
     }
-    if (slot != nullptr && slot->in_flight.empty()) kick();  // no result will come that would try again: the supervisor does
+    if (slot != nullptr && slot->in_flight.empty())
+      kick();  // no result will come that would try again: the supervisor does
   }
   waiting_.push_back(task);
   want_workers();
@@ -425,14 +481,19 @@ void PoolCore::want_workers() {
 
 bool PoolCore::take_back(WorkerSlot& slot, std::size_t position, bool requeue) {
   InFlight& entry = slot.in_flight[position];
-  if (entry.task->finished()) [[unlikely]] return false;  // cancelled by killing, whatever its worker writes over the words
+  if (entry.task->finished()) [[unlikely]]
+    return false;  // cancelled by killing, whatever its worker writes over the words
   // A call that runs, and wrote over its own state.
-  if ((position == 0 || slot.results.ready()) && slot.header().begun_task.load(std::memory_order_relaxed) == entry.task->id) return false;
+  if ((position == 0 || slot.results.ready()) &&
+      slot.header().begun_task.load(std::memory_order_relaxed) == entry.task->id)
+    return false;
   KINDRED_INJECTION_POINT("parent.revoke.before_swap");
   std::uint32_t expected = call_state::queued;
-  if (!entry.header->state.compare_exchange_strong(expected, call_state::revoked, std::memory_order_acq_rel)) return false;
+  if (!entry.header->state.compare_exchange_strong(expected, call_state::revoked, std::memory_order_acq_rel))
+    return false;
   TaskState& task = *entry.task;
-  if (slot.front_task == task.id) slot.front_task = 0;  // should it come to this worker again, its time begins anew
+  if (slot.front_task == task.id)
+    slot.front_task = 0;  // should it come to this worker again, its time begins anew
   slot.in_flight.erase(position);
   --in_flight_;
   --slot.handed;
@@ -448,7 +509,8 @@ void PoolCore::take_back_all(WorkerSlot& slot, std::size_t but_first) {
   for (std::size_t i = slot.in_flight.size(); i-- > but_first;) (void)take_back(slot, i, true);
 }
 
-// It began none of what it was given: it is stopped, or waits for a processor, or has written over the words by which we know that it sleeps or runs.
+// It began none of what it was given: it is stopped, or waits for a processor, or has written over the words
+// by which we know that it sleeps or runs.
 void PoolCore::fall_silent(WorkerSlot& slot) {
   TaskState& front = *slot.in_flight.front().task;
   if (!take_back(slot, 0, false)) return;
@@ -470,7 +532,8 @@ void PoolCore::rebalance() {
   if (in_flight_ == 0) return;
   const auto now = ticks();
   for (const auto& slot : slots_) {
-    if (slot->segment && !slot->in_flight.empty() && gives_nothing(*slot, now) && has_lost_a_call(*slot)) condemn(*slot, "it passed a call and gave no result");
+    if (slot->segment && !slot->in_flight.empty() && gives_nothing(*slot, now) && has_lost_a_call(*slot))
+      condemn(*slot, "it passed a call and gave no result");
   }
   if (!waiting_.empty()) return;
   bool somebody_waits = false;
@@ -485,7 +548,8 @@ void PoolCore::rebalance() {
     std::size_t most = 0;
     for (const auto& place : slots_) {
       WorkerSlot& slot = *place;
-      const bool runs = slot.state == WorkerSlot::State::alive || slot.state == WorkerSlot::State::leaving;  // a leaving one finishes what it has
+      const bool runs = slot.state == WorkerSlot::State::alive ||
+                        slot.state == WorkerSlot::State::leaving;  // a leaving one finishes what it has
       if (!runs || slot.in_flight.empty()) continue;
       const bool begun = slot.ready && !(gives_nothing(slot, now) && front_is_unbegun(slot));
       const std::size_t unbegun = slot.in_flight.size() - (begun ? 1 : 0);
@@ -507,8 +571,10 @@ void PoolCore::rebalance() {
     if (!waiting_.empty()) break;
   }
   // The work behind a young call is not taken away: it may be done in no time. It is looked at again.
-  if (somebody_waits) look_again_soon();
-  else if (somebody_is_silent) look_again_at(std::chrono::steady_clock::now() + silent_again);
+  if (somebody_waits)
+    look_again_soon();
+  else if (somebody_is_silent)
+    look_again_at(std::chrono::steady_clock::now() + silent_again);
 }
 
 void PoolCore::arm(WorkerSlot& slot, std::uint64_t bits, bool anew) noexcept {
@@ -534,7 +600,8 @@ void PoolCore::arm_all() noexcept {
     WorkerSlot& slot = *place;
     if (!slot.segment) continue;
     if (slot.in_flight.empty()) {
-      if (anew) slot.armed_bits = 0;  // it may have rung for what it has; what is wanted next is armed in any case
+      if (anew)
+        slot.armed_bits = 0;  // it may have rung for what it has; what is wanted next is armed in any case
       continue;
     }
     std::uint64_t bits = common;
@@ -545,11 +612,13 @@ void PoolCore::arm_all() noexcept {
     arm(slot, bits, anew);
   }
   KINDRED_INJECTION_POINT("parent.arm.armed");
-  // Order: what is armed before the look at the rings that follows; pairs with the fence in WorkerProcess::publish.
+  // Order: what is armed before the look at the rings that follows; pairs with the fence in
+  // WorkerProcess::publish.
   std::atomic_thread_fence(std::memory_order_seq_cst);
 }
 
-std::shared_ptr<SharedMemory> PoolCore::received_memory(WorkerSlot& slot, std::uint64_t id, std::size_t bytes) {
+std::shared_ptr<SharedMemory> PoolCore::received_memory(WorkerSlot& slot, std::uint64_t id,
+                                                        std::size_t bytes) {
   auto find = [&]() -> std::shared_ptr<SharedMemory> {
     if ((id & memory_is_kept) != 0) return slot.result_blocks.lend(id & ~memory_is_kept);
     const auto found = slot.received.find(id);
@@ -567,15 +636,18 @@ std::shared_ptr<SharedMemory> PoolCore::received_memory(WorkerSlot& slot, std::u
   return memory;
 }
 
-// What came with a result beside its bytes. False: the worker is condemned for it. `missing` is set where a memory of it could not be mapped here.
-bool PoolCore::take_cargo(WorkerSlot& slot, const ResultHeader& result, std::span<const std::byte> value, std::span<const std::byte> ids, std::unique_ptr<Cargo>& cargo,
+// What came with a result beside its bytes. False: the worker is condemned for it. `missing` is set where a
+// memory of it could not be mapped here.
+bool PoolCore::take_cargo(WorkerSlot& slot, const ResultHeader& result, std::span<const std::byte> value,
+                          std::span<const std::byte> ids, std::unique_ptr<Cargo>& cargo,
                           std::unique_ptr<Failure>& missing) {
   const auto memory = [&](std::uint64_t id, std::size_t bytes) {
     auto found = received_memory(slot, id, bytes);
     if (found) return found;
     if (std::exchange(slot.memory_ended, false)) throw std::bad_alloc{};
     if (slot.missing_memory) {
-      missing = std::make_unique<StoredFailure<SystemError>>(*std::exchange(slot.missing_memory, std::nullopt));
+      missing =
+          std::make_unique<StoredFailure<SystemError>>(*std::exchange(slot.missing_memory, std::nullopt));
     } else if (!missing) {
       condemn(slot, "a result names a shared memory that did not come");
     }
@@ -605,25 +677,30 @@ bool PoolCore::take_cargo(WorkerSlot& slot, const ResultHeader& result, std::spa
 
 void PoolCore::take_result(WorkerSlot& slot, std::span<const std::byte> message, ResultTimes& times) {
   ResultHeader result;
-  if (message.size() < sizeof result) [[unlikely]] return condemn(slot, "a result is shorter than its header");
+  if (message.size() < sizeof result) [[unlikely]]
+    return condemn(slot, "a result is shorter than its header");
   std::memcpy(&result, message.data(), sizeof result);  // once: the worker may change it while we look
   const std::size_t value_room = round_to_ring(result.value_bytes);
   const std::size_t id_bytes = result.attachments * sizeof(std::uint64_t);
   if (slot.in_flight.empty() || slot.in_flight.front().task->id != result.task_id) [[unlikely]] {
-    return condemn(slot, "a result is for task " + std::to_string(result.task_id) + ", which this worker was not running");
+    return condemn(slot, "a result is for task " + std::to_string(result.task_id) +
+                             ", which this worker was not running");
   }
-  if (sizeof result + value_room + id_bytes > message.size() || (result.kind != ResultKind::value && result.kind != ResultKind::failure)) [[unlikely]] {
+  if (sizeof result + value_room + id_bytes > message.size() ||
+      (result.kind != ResultKind::value && result.kind != ResultKind::failure)) [[unlikely]] {
     return condemn(slot, "a result's sizes do not add up");
   }
   TaskState& task = *slot.in_flight.front().task;
   const auto value = message.subspan(sizeof result, result.value_bytes);
   if (id_bytes != 0 || result.flags != 0 || result.kind != ResultKind::value) [[unlikely]] {
-    return take_rare_result(slot, task, result, value, message.subspan(sizeof result + value_room, id_bytes), times);
+    return take_rare_result(slot, task, result, value, message.subspan(sizeof result + value_room, id_bytes),
+                            times);
   }
   pass_call(slot, task, result, times);
   slot.stats.result_bytes += value.size();
   totals_.result_bytes += value.size();
-  if (task.finished()) [[unlikely]] return task.unpin();  // cancelled by killing, and faster than the kill
+  if (task.finished()) [[unlikely]]
+    return task.unpin();  // cancelled by killing, and faster than the kill
   try {
     task.store(value);
   } catch (const std::bad_alloc&) {  // the task fails with that, and its worker goes on
@@ -634,14 +711,17 @@ void PoolCore::take_result(WorkerSlot& slot, std::span<const std::byte> message,
   finish_with_value(slot, task);
 }
 
-void PoolCore::pass_call(WorkerSlot& slot, TaskState& task, const ResultHeader& result, ResultTimes& times) noexcept {
+void PoolCore::pass_call(WorkerSlot& slot, TaskState& task, const ResultHeader& result,
+                         ResultTimes& times) noexcept {
   KINDRED_INJECTION_POINT("parent.result.taken");
   slot.calls.give_back(slot.in_flight.front().end);
   slot.in_flight.pop_front();
   --in_flight_;
   task.place = TaskState::Place::nowhere;
-  // The times are the worker's word: they move statistics and nothing else, so a liar only harms its own share.
-  const std::uint64_t ran = result.ended_ticks > result.begun_ticks ? result.ended_ticks - result.begun_ticks : 0;
+  // The times are the worker's word: they move statistics and nothing else, so a liar only harms its own
+  // share.
+  const std::uint64_t ran =
+      result.ended_ticks > result.begun_ticks ? result.ended_ticks - result.begun_ticks : 0;
   times.queued += result.begun_ticks > task.submitted_ticks ? result.begun_ticks - task.submitted_ticks : 0;
   times.ran += ran;
   times.counted += std::min(ran, times.most);
@@ -663,7 +743,8 @@ void PoolCore::finish_with_value(WorkerSlot& slot, TaskState& task) {
 }
 
 // A failure, or a result with more than its bytes.
-void PoolCore::take_rare_result(WorkerSlot& slot, TaskState& task, const ResultHeader& result, std::span<const std::byte> value, std::span<const std::byte> ids,
+void PoolCore::take_rare_result(WorkerSlot& slot, TaskState& task, const ResultHeader& result,
+                                std::span<const std::byte> value, std::span<const std::byte> ids,
                                 ResultTimes& times) {
   std::unique_ptr<Cargo> cargo;
   std::unique_ptr<Failure> missing;
@@ -710,15 +791,19 @@ void PoolCore::take_rare_result(WorkerSlot& slot, TaskState& task, const ResultH
   const auto ran = std::exchange(task.submitted_ticks, submitted);  // it waits again, and since then
   if (task.options && task.options->retry_exceptions && try_again(task)) return;
   task.ran_ticks = ran;
-  const auto bytes = cargo && cargo->block ? std::span<const std::byte>{cargo->block->bytes().first(cargo->block_bytes)} : value;
+  const auto bytes = cargo && cargo->block
+                         ? std::span<const std::byte>{cargo->block->bytes().first(cargo->block_bytes)}
+                         : value;
   deaths_.clear();
-  finish_with(task, Outcome::failure, [&] { return make_encoded_failure(bytes, context_.id(), facts(task, &slot)); });
+  finish_with(task, Outcome::failure,
+              [&] { return make_encoded_failure(bytes, context_.id(), facts(task, &slot)); });
 }
 
 bool PoolCore::pump_slot(WorkerSlot& slot) {
   const double average = slot.average_ticks > 0 ? slot.average_ticks : average_ticks_;
   ResultTimes times;
-  times.most = average > 0 ? static_cast<std::uint64_t>(most_of_one(average, ticks_of(1'000))) : longest_counted_ticks;
+  times.most =
+      average > 0 ? static_cast<std::uint64_t>(most_of_one(average, ticks_of(1'000))) : longest_counted_ticks;
   bool any = false;
   for (;;) {
     const auto message = slot.results.next();
@@ -727,7 +812,8 @@ bool PoolCore::pump_slot(WorkerSlot& slot) {
     any = true;
     if (slot.kill_reason == WorkerSlot::KillReason::protocol) break;
   }
-  if (slot.results.corrupt() && slot.kill_reason != WorkerSlot::KillReason::protocol) condemn(slot, "its result ring is inconsistent");
+  if (slot.results.corrupt() && slot.kill_reason != WorkerSlot::KillReason::protocol)
+    condemn(slot, "its result ring is inconsistent");
   if (!any) return false;
   if (!slot.ready) [[unlikely]] {  // it said so before, to a supervisor that has not come to read it
     try {
@@ -752,7 +838,8 @@ void PoolCore::note_times(WorkerSlot& slot, const ResultTimes& times) noexcept {
   if (times.results == 0) return;
   const double mean = static_cast<double>(times.counted) / static_cast<double>(times.results);
   constexpr double kept_by_one = 0.875;
-  const double kept = times.results == 1 ? kept_by_one : std::pow(kept_by_one, static_cast<double>(times.results));
+  const double kept =
+      times.results == 1 ? kept_by_one : std::pow(kept_by_one, static_cast<double>(times.results));
   slot.average_ticks = moved_average(slot.average_ticks, mean, kept, ticks_of(1'000));
   average_ticks_ = moved_average(average_ticks_, mean, kept, ticks_of(1'000));
   run_ticks_ += times.ran;
@@ -764,7 +851,8 @@ void PoolCore::note_times(WorkerSlot& slot, const ResultTimes& times) noexcept {
 bool PoolCore::pump() {
   bool any = false;
   for (const auto& slot : slots_) {
-    if (slot->segment && !slot->in_flight.empty() && slot->state != WorkerSlot::State::starting) any = pump_slot(*slot) || any;
+    if (slot->segment && !slot->in_flight.empty() && slot->state != WorkerSlot::State::starting)
+      any = pump_slot(*slot) || any;
   }
   if (any) refill();
   if (any || (rebalance_due_ != 0 && ticks() >= rebalance_due_)) rebalance();

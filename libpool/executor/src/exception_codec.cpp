@@ -26,32 +26,42 @@ namespace {
 constexpr std::size_t longest_text = 64 * 1024;
 constexpr std::size_t longest_chain = 32;
 
-// --- names and texts -----------------------------------------------------------------------------------------------------------------
+// --- names and texts
+// -----------------------------------------------------------------------------------------------------------------
 
 std::string type_name_of(const std::type_info& type) {
   int status = 0;
-  const std::unique_ptr<char, decltype(&std::free)> name{abi::__cxa_demangle(type.name(), nullptr, nullptr, &status), &std::free};
+  const std::unique_ptr<char, decltype(&std::free)> name{
+      abi::__cxa_demangle(type.name(), nullptr, nullptr, &status), &std::free};
   std::string text = name ? name.get() : type.name();
   // What throw_with_nested throws is named after what was given to it, and a string as people know it.
   constexpr std::string_view nested = "std::_Nested_exception<";
-  if (text.starts_with(nested) && text.ends_with('>')) text = text.substr(nested.size(), text.size() - nested.size() - 1);
+  if (text.starts_with(nested) && text.ends_with('>'))
+    text = text.substr(nested.size(), text.size() - nested.size() - 1);
   if (text.ends_with(' ')) text.pop_back();
-  for (const std::string_view inside : {"std::__cxx11::basic_string<char, std::char_traits<char>, std::allocator<char> >"}) {
+  for (const std::string_view inside :
+       {"std::__cxx11::basic_string<char, std::char_traits<char>, std::allocator<char> >"}) {
     if (text == inside) text = "std::string";
   }
-  for (auto at = text.find("[abi:cxx11]"); at != std::string::npos; at = text.find("[abi:cxx11]")) text.erase(at, 11);
+  for (auto at = text.find("[abi:cxx11]"); at != std::string::npos; at = text.find("[abi:cxx11]"))
+    text.erase(at, 11);
   return text;
 }
 
 std::string cut(std::string_view text) {
   if (text.size() <= longest_text) return std::string{text};
-  return std::string{text.substr(0, longest_text)} + " ... (" + std::to_string(text.size() - longest_text) + " bytes more)";
+  return std::string{text.substr(0, longest_text)} + " ... (" + std::to_string(text.size() - longest_text) +
+         " bytes more)";
 }
 
-// --- the standard's exceptions -------------------------------------------------------------------------------------------------------
+// --- the standard's exceptions
+// -------------------------------------------------------------------------------------------------------
 
 // In the order of StandardException, so that the most derived that matches is found first.
-template <class E> struct Standard { using type = E; };
+template <class E>
+struct Standard {
+  using type = E;
+};
 template <class Visit>
 auto with_standard(StandardException standard, Visit&& visit) {
   switch (standard) {
@@ -96,14 +106,18 @@ void note_code(Link& link, const std::error_code& code) {
 void describe_standard(Link& link, const std::exception& exception) {
   for (int i = 0; i != standard_exceptions; ++i) {
     const auto standard = static_cast<StandardException>(i);
-    const bool is_one = with_standard(standard, [&]<class E>(Standard<E>) { return dynamic_cast<const E*>(&exception) != nullptr; });
+    const bool is_one = with_standard(
+        standard, [&]<class E>(Standard<E>) { return dynamic_cast<const E*>(&exception) != nullptr; });
     if (!is_one) continue;
     link.standard = standard;
     break;
   }
-  if (const auto* system = dynamic_cast<const std::system_error*>(&exception)) note_code(link, system->code());
-  if (const auto* future = dynamic_cast<const std::future_error*>(&exception)) note_code(link, future->code());
-  if (const auto* regex = dynamic_cast<const std::regex_error*>(&exception)) link.code = static_cast<std::int32_t>(regex->code());
+  if (const auto* system = dynamic_cast<const std::system_error*>(&exception))
+    note_code(link, system->code());
+  if (const auto* future = dynamic_cast<const std::future_error*>(&exception))
+    note_code(link, future->code());
+  if (const auto* regex = dynamic_cast<const std::regex_error*>(&exception))
+    link.code = static_cast<std::int32_t>(regex->code());
   if (const auto* filesystem = dynamic_cast<const std::filesystem::filesystem_error*>(&exception)) {
     link.paths = {cut(filesystem->path1().native()), cut(filesystem->path2().native())};
   }
@@ -111,7 +125,8 @@ void describe_standard(Link& link, const std::exception& exception) {
 
 std::error_code error_code_of(const Link& link) {
   // A category that this process cannot name: the number stays, as a generic one says nothing of it.
-  return {link.code, link.category == unknown_category ? std::generic_category() : standard_category(link.category)};
+  return {link.code,
+          link.category == unknown_category ? std::generic_category() : standard_category(link.category)};
 }
 
 template <class E>
@@ -127,8 +142,10 @@ E make_standard(const Link& link) {
     return E{static_cast<std::future_errc>(link.code)};
   } else if constexpr (std::is_same_v<E, std::regex_error>) {
     // From another process: a number that is none of the codes would be looked up all the same.
-    const bool known = link.code >= 0 && link.code <= static_cast<std::int32_t>(std::regex_constants::error_stack);
-    return E{known ? static_cast<std::regex_constants::error_type>(link.code) : std::regex_constants::error_stack};
+    const bool known =
+        link.code >= 0 && link.code <= static_cast<std::int32_t>(std::regex_constants::error_stack);
+    return E{known ? static_cast<std::regex_constants::error_type>(link.code)
+                   : std::regex_constants::error_stack};
   } else if constexpr (std::is_constructible_v<E, std::string>) {
     return E{link.text};
   } else {
@@ -136,7 +153,8 @@ E make_standard(const Link& link) {
   }
 }
 
-// --- describing ----------------------------------------------------------------------------------------------------------------------
+// --- describing
+// ----------------------------------------------------------------------------------------------------------------------
 
 struct Looked {
   Link link;
@@ -145,31 +163,50 @@ struct Looked {
 
 template <class Number>
 std::string number_text(Number number) {
-  if constexpr (std::is_same_v<Number, bool>) return number ? "true" : "false";
-  else if constexpr (std::is_same_v<Number, char>) return {number};
-  else return std::to_string(number);
+  if constexpr (std::is_same_v<Number, bool>)
+    return number ? "true" : "false";
+  else if constexpr (std::is_same_v<Number, char>)
+    return {number};
+  else
+    return std::to_string(number);
 }
 
 /// The value of what was thrown where it is no exception class: of a number, a text.
 std::string value_of(const std::exception_ptr& thrown) {
   try {
     std::rethrow_exception(thrown);
+  } catch (const char* text) {
+    return text == nullptr ? "" : cut(text);
+  } catch (const std::string& text) {
+    return cut(text);
+  } catch (std::string_view text) {
+    return cut(text);
+  } catch (bool value) {
+    return number_text(value);
+  } catch (char value) {
+    return number_text(value);
+  } catch (int value) {
+    return number_text(value);
+  } catch (unsigned value) {
+    return number_text(value);
+  } catch (long value) {
+    return number_text(value);
+  } catch (unsigned long value) {
+    return number_text(value);
+  } catch (long long value) {
+    return number_text(value);
+  } catch (unsigned long long value) {
+    return number_text(value);
+  } catch (float value) {
+    return number_text(value);
+  } catch (double value) {
+    return number_text(value);
+  } catch (const std::error_code& code) {
+    return cut(std::string{code.category().name()} + ":" + std::to_string(code.value()) + " " +
+               code.message());
+  } catch (...) {
+    return {};
   }
-  catch (const char* text) { return text == nullptr ? "" : cut(text); }
-  catch (const std::string& text) { return cut(text); }
-  catch (std::string_view text) { return cut(text); }
-  catch (bool value) { return number_text(value); }
-  catch (char value) { return number_text(value); }
-  catch (int value) { return number_text(value); }
-  catch (unsigned value) { return number_text(value); }
-  catch (long value) { return number_text(value); }
-  catch (unsigned long value) { return number_text(value); }
-  catch (long long value) { return number_text(value); }
-  catch (unsigned long long value) { return number_text(value); }
-  catch (float value) { return number_text(value); }
-  catch (double value) { return number_text(value); }
-  catch (const std::error_code& code) { return cut(std::string{code.category().name()} + ":" + std::to_string(code.value()) + " " + code.message()); }
-  catch (...) { return {}; }
 }
 
 Looked look_at(const std::exception_ptr& thrown) {
@@ -190,7 +227,8 @@ Looked look_at(const std::exception_ptr& thrown) {
       looked.link.text = cut(text);
     }
     describe_standard(looked.link, exception);
-    if (const auto* nested = dynamic_cast<const std::nested_exception*>(&exception)) looked.nested = nested->nested_ptr();
+    if (const auto* nested = dynamic_cast<const std::nested_exception*>(&exception))
+      looked.nested = nested->nested_ptr();
   } catch (const std::nested_exception& nested) {
     looked.nested = nested.nested_ptr();
   } catch (...) {
@@ -199,7 +237,8 @@ Looked look_at(const std::exception_ptr& thrown) {
   return looked;
 }
 
-// --- registered types ----------------------------------------------------------------------------------------------------------------
+// --- registered types
+// ----------------------------------------------------------------------------------------------------------------
 
 class Registry {
  public:
@@ -209,7 +248,8 @@ class Registry {
     int same = 1;
     for (const auto& entry : entries_) {
       if (*entry.handler.type == *handler.type) return;
-      // Classes of unnamed namespaces may share a name. They are registered in the same order in every process of the program.
+      // Classes of unnamed namespaces may share a name. They are registered in the same order in every
+      // process of the program.
       if (std::string_view{entry.handler.type->name()} == handler.type->name()) ++same;
     }
     if (same > 1) name += "#" + std::to_string(same);
@@ -226,7 +266,8 @@ class Registry {
   }
   [[nodiscard]] std::optional<ExceptionHandler> find(std::string_view name) const {
     const std::lock_guard lock{mutex_};
-    const auto found = std::find_if(entries_.begin(), entries_.end(), [&](const Entry& entry) { return entry.name == name; });
+    const auto found = std::find_if(entries_.begin(), entries_.end(),
+                                    [&](const Entry& entry) { return entry.name == name; });
     if (found == entries_.end()) return std::nullopt;
     return found->handler;
   }
@@ -236,7 +277,8 @@ class Registry {
   std::vector<Entry> entries_;
 };
 
-/// Made when the first namespace-scope registration runs, and never destroyed: exceptions may be thrown in static destructors too.
+/// Made when the first namespace-scope registration runs, and never destroyed: exceptions may be thrown in
+/// static destructors too.
 Registry& registry() {
   static auto* const made = new Registry;
   return *made;
@@ -254,7 +296,8 @@ void describe_object(ExceptionDescription& description, const std::exception_ptr
       std::vector<std::byte> bytes(256);
       Encoder encoder{context, bytes, &grow_bytes, &bytes};
       if (!entry.handler.encode(encoder, thrown)) continue;
-      if (!encoder.attachments().empty()) return;  // a description outlives the message that shared memory came with
+      if (!encoder.attachments().empty())
+        return;  // a description outlives the message that shared memory came with
       const auto written = encoder.size();
       bytes.resize(written);
       description.registered = entry.name;
@@ -266,13 +309,15 @@ void describe_object(ExceptionDescription& description, const std::exception_ptr
   }
 }
 
-// --- making --------------------------------------------------------------------------------------------------------------------------
+// --- making
+// --------------------------------------------------------------------------------------------------------------------------
 
 /// An exception nested in the task's: its type as far as it is a standard one, and its text.
 template <class E>
 class CauseAs : public E {
  public:
-  CauseAs(E thrown, std::string text) : E(std::move(thrown)), text_{std::make_shared<const std::string>(std::move(text))} {}
+  CauseAs(E thrown, std::string text)
+      : E(std::move(thrown)), text_{std::make_shared<const std::string>(std::move(text))} {}
   [[nodiscard]] const char* what() const noexcept override { return text_->c_str(); }
 
  private:
@@ -323,7 +368,9 @@ std::string message_of(const ExceptionDescription& description, const TaskFacts&
     case TaskPhase::reading_arguments: message += " was not called: while reading arguments, "; break;
     case TaskPhase::running: message += " threw "; break;
     case TaskPhase::writing_result: message += " returned, but while writing the result, "; break;
-    case TaskPhase::reading_result: message += " returned, but while reading the result in the parent, "; break;
+    case TaskPhase::reading_result:
+      message += " returned, but while reading the result in the parent, ";
+      break;
   }
   message += said(thrown);
   if (description.phase != TaskPhase::running) message += " was thrown";
@@ -339,15 +386,20 @@ std::string message_of(const ExceptionDescription& description, const TaskFacts&
   }
   switch (description.phase) {
     case TaskPhase::running:
-      if (description.registered.empty() && !is_standard_type(thrown) && thrown.type.find("::") != std::string::npos &&
-          !thrown.type.starts_with("kindred::")) {
-        message += " To catch it by its own type, register it: kindred::register_exception<" + thrown.type + ">().";
+      if (description.registered.empty() && !is_standard_type(thrown) &&
+          thrown.type.find("::") != std::string::npos && !thrown.type.starts_with("kindred::")) {
+        message +=
+            " To catch it by its own type, register it: kindred::register_exception<" + thrown.type + ">().";
       }
       break;
     case TaskPhase::writing_arguments:
-    case TaskPhase::reading_arguments: message += " The function did not run: mend the argument's serialize, and submit it again."; break;
+    case TaskPhase::reading_arguments:
+      message += " The function did not run: mend the argument's serialize, and submit it again.";
+      break;
     case TaskPhase::writing_result:
-    case TaskPhase::reading_result: message += " The function did run: mend the serialize of what it returns."; break;
+    case TaskPhase::reading_result:
+      message += " The function did run: mend the serialize of what it returns.";
+      break;
   }
   return message;
 }
@@ -356,7 +408,9 @@ std::exception_ptr make_causes(const std::vector<Link>& chain) {
   std::exception_ptr cause;
   for (auto link = chain.rbegin(); link + 1 < chain.rend(); ++link) {
     cause = caught(cause, [&](bool has_cause) {
-      with_standard(link->standard, [&]<class E>(Standard<E>) { throw_with(CauseAs<E>{make_standard<E>(*link), link->text}, has_cause); });
+      with_standard(link->standard, [&]<class E>(Standard<E>) {
+        throw_with(CauseAs<E>{make_standard<E>(*link), link->text}, has_cause);
+      });
     });
   }
   return cause;
@@ -379,7 +433,8 @@ ExceptionDescription describe(const std::exception_ptr& exception, TaskPhase pha
   return description;
 }
 
-std::exception_ptr make_exception(const ExceptionDescription& description, const TaskFacts& facts, ContextId context) noexcept {
+std::exception_ptr make_exception(const ExceptionDescription& description, const TaskFacts& facts,
+                                  ContextId context) noexcept {
   try {
     const auto& thrown = description.chain.front();
     auto details = std::make_shared<TaskErrorDetails>();
@@ -387,15 +442,18 @@ std::exception_ptr make_exception(const ExceptionDescription& description, const
     details->phase = description.phase;
     details->type_name = thrown.type;
     details->text = thrown.text;
-    for (std::size_t i = 1; i != description.chain.size(); ++i) details->causes.push_back({description.chain[i].type, description.chain[i].text});
+    for (std::size_t i = 1; i != description.chain.size(); ++i)
+      details->causes.push_back({description.chain[i].type, description.chain[i].text});
     details->message = message_of(description, facts);
-    if (!description.stack.empty() && facts.code) details->stack = std::make_shared<const RemoteStack>(description.stack, facts.code);
+    if (!description.stack.empty() && facts.code)
+      details->stack = std::make_shared<const RemoteStack>(description.stack, facts.code);
     const auto cause = make_causes(description.chain);
     const std::shared_ptr<const TaskErrorDetails> shared = std::move(details);
 
     if (!description.registered.empty()) {
       if (const auto handler = registry().find(description.registered)) {
-        // Whether it comes from the handler's own throw, or from the type's deserialiser that failed, is seen by what it is.
+        // Whether it comes from the handler's own throw, or from the type's deserialiser that failed, is seen
+        // by what it is.
         bool decoded = false;
         auto made = caught(cause, [&](bool has_cause) {
           Decoder decoder{context, description.object};
@@ -405,7 +463,9 @@ std::exception_ptr make_exception(const ExceptionDescription& description, const
       }
     }
     return caught(cause, [&](bool has_cause) {
-      with_standard(thrown.standard, [&]<class E>(Standard<E>) { throw_with(TaskErrorAs<E>{make_standard<E>(thrown), shared}, has_cause); });
+      with_standard(thrown.standard, [&]<class E>(Standard<E>) {
+        throw_with(TaskErrorAs<E>{make_standard<E>(thrown), shared}, has_cause);
+      });
     });
   } catch (...) {
     return std::current_exception();  // memory is short: what says so stands for the task's exception
@@ -415,11 +475,13 @@ std::exception_ptr make_exception(const ExceptionDescription& description, const
 std::string describe_exception(const std::exception_ptr& exception) {
   const auto description = describe(exception, TaskPhase::running, ContextId{});
   auto text = said(description.chain.front());
-  for (std::size_t i = 1; i != description.chain.size(); ++i) text += ", caused by " + said(description.chain[i]);
+  for (std::size_t i = 1; i != description.chain.size(); ++i)
+    text += ", caused by " + said(description.chain[i]);
   return text;
 }
 
-// --- bytes ---------------------------------------------------------------------------------------------------------------------------
+// --- bytes
+// ---------------------------------------------------------------------------------------------------------------------------
 
 namespace {
 
@@ -462,27 +524,34 @@ void encode_exception(Encoder& encoder, const std::exception_ptr& exception, Tas
 }
 
 void encode_forced_unwind(Encoder& encoder) {
-  put_short_description(encoder, TaskPhase::running, "a forced unwind",
-                        "the task ended its thread (pthread_exit, pthread_cancel), and the worker's loop with it");
+  put_short_description(
+      encoder, TaskPhase::running, "a forced unwind",
+      "the task ended its thread (pthread_exit, pthread_cancel), and the worker's loop with it");
 }
 
-void replace_by_failure(Encoder& out, std::size_t start, std::size_t attachments, TaskPhase phase, bool forced_unwind) {
+void replace_by_failure(Encoder& out, std::size_t start, std::size_t attachments, TaskPhase phase,
+                        bool forced_unwind) {
   out.truncate(start);
   out.attachments().resize(attachments);
   out.depth() = 0;
-  if (forced_unwind) encode_forced_unwind(out);
-  else encode_exception(out, std::current_exception(), phase);
+  if (forced_unwind)
+    encode_forced_unwind(out);
+  else
+    encode_exception(out, std::current_exception(), phase);
 }
 
 ExceptionDescription decode_description(Decoder& decoder) {
   ExceptionDescription description;
-  description.phase = static_cast<TaskPhase>(get_byte(decoder, static_cast<unsigned>(TaskPhase::reading_result) + 1, "the phase of a failure"));
+  description.phase = static_cast<TaskPhase>(
+      get_byte(decoder, static_cast<unsigned>(TaskPhase::reading_result) + 1, "the phase of a failure"));
   description.chain = decode<std::vector<Link>>(decoder);
   description.registered = decode<std::string>(decoder);
   description.object = decode<std::vector<std::byte>>(decoder);
   description.stack = decode<std::vector<CodeReference>>(decoder);
-  if (description.stack.size() > throw_stack_limit) throw DecodeError{"the message holds a failure with a stack that is too long"};
-  if (description.chain.empty() || description.chain.size() > longest_chain) throw DecodeError{"the message holds a failure without an exception"};
+  if (description.stack.size() > throw_stack_limit)
+    throw DecodeError{"the message holds a failure with a stack that is too long"};
+  if (description.chain.empty() || description.chain.size() > longest_chain)
+    throw DecodeError{"the message holds a failure without an exception"};
   for (const auto& link : description.chain) {
     if (static_cast<int>(link.standard) >= standard_exceptions || link.category > unknown_category) {
       throw DecodeError{"the message holds an exception of an unknown kind"};
@@ -499,7 +568,8 @@ std::exception_ptr decode_exception(Decoder& decoder, const TaskFacts& facts) no
   }
 }
 
-std::exception_ptr make_task_error(const std::exception_ptr& original, TaskPhase phase, const TaskFacts& facts, ContextId context) noexcept {
+std::exception_ptr make_task_error(const std::exception_ptr& original, TaskPhase phase,
+                                   const TaskFacts& facts, ContextId context) noexcept {
   try {
     return make_exception(describe(original, phase, context), facts, context);
   } catch (...) {

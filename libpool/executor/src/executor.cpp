@@ -8,7 +8,8 @@
 namespace kindred {
 
 ProcessPoolExecutor::ProcessPoolExecutor(Entry&, ExecutorOptions options)
-    : core_{new internal::PoolCore{std::move(options), internal::CollectorKey{internal::Passkey<ProcessPoolExecutor>{}}}},
+    : core_{new internal::PoolCore{std::move(options),
+                                   internal::CollectorKey{internal::Passkey<ProcessPoolExecutor>{}}}},
       logger_{internal::CollectorKey{internal::Passkey<ProcessPoolExecutor>{}}, core_->collector()} {}
 
 ProcessPoolExecutor::~ProcessPoolExecutor() {
@@ -23,7 +24,8 @@ ProcessPoolExecutor::~ProcessPoolExecutor() {
 void ProcessPoolExecutor::check(const TaskOptions& options) {
   const auto positive = [](const std::optional<std::chrono::nanoseconds>& time, const char* name) {
     if (time && time->count() <= 0) {
-      throw UsageError{std::string{"TaskOptions::"} + name + " is " + std::to_string(time->count()) + " ns. Use a time greater than 0, or none."};
+      throw UsageError{std::string{"TaskOptions::"} + name + " is " + std::to_string(time->count()) +
+                       " ns. Use a time greater than 0, or none."};
     }
   };
   positive(options.timeout, "timeout");
@@ -33,11 +35,14 @@ void ProcessPoolExecutor::check(const TaskOptions& options) {
     throw UsageError{"TaskOptions::retries is " + std::to_string(options.retries) + ". Use 0 to 60000."};
   }
   if (options.name.size() > 4096) {
-    throw UsageError{"TaskOptions::name has " + std::to_string(options.name.size()) + " bytes. Use 4096 or less."};
+    throw UsageError{"TaskOptions::name has " + std::to_string(options.name.size()) +
+                     " bytes. Use 4096 or less."};
   }
 }
 
-void ProcessPoolExecutor::shutdown(ShutdownOptions options) { core_->shutdown(options.wait, options.cancel_pending); }
+void ProcessPoolExecutor::shutdown(ShutdownOptions options) {
+  core_->shutdown(options.wait, options.cancel_pending);
+}
 void ProcessPoolExecutor::terminate_workers() { core_->end_workers(false); }
 void ProcessPoolExecutor::kill_workers() { core_->end_workers(true); }
 
@@ -53,14 +58,18 @@ PoolStats ProcessPoolExecutor::stats() const { return core_->stats(); }
 StartMethod ProcessPoolExecutor::start_method() const noexcept { return core_->options().start_method; }
 std::size_t ProcessPoolExecutor::max_workers() const noexcept { return core_->max_workers(); }
 std::vector<std::uint32_t> ProcessPoolExecutor::worker_pids() const { return core_->worker_pids(); }
-void ProcessPoolExecutor::set_initializer(Call initializer) { core_->set_initializer(std::move(initializer)); }
+void ProcessPoolExecutor::set_initializer(Call initializer) {
+  core_->set_initializer(std::move(initializer));
+}
 internal::SharedObjectRegistry& ProcessPoolExecutor::shared() { return core_->shared_objects(); }
 
 std::vector<LogRecord> FutureBase::log() const { return state().log(); }
 
 namespace internal {
 
-TaskFacts facts_of_task(FutureState& state) { return PoolCore::pool_of(state)->facts_of(static_cast<TaskState&>(state)); }
+TaskFacts facts_of_task(FutureState& state) {
+  return PoolCore::pool_of(state)->facts_of(static_cast<TaskState&>(state));
+}
 double run_seconds(FutureState& state) noexcept {
   return static_cast<double>(static_cast<TaskState&>(state).ran_ticks) / ticks_per_nanosecond() / 1e9;
 }

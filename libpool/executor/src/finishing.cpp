@@ -8,7 +8,8 @@
 namespace kindred::internal {
 namespace {
 
-// A failure as the worker encoded it: decoded anew for each reader, so that each has an exception object of its own.
+// A failure as the worker encoded it: decoded anew for each reader, so that each has an exception object of
+// its own.
 class EncodedFailure final : public Failure {
  public:
   EncodedFailure(std::span<const std::byte> bytes, ContextId context, TaskFacts facts)
@@ -26,7 +27,8 @@ class EncodedFailure final : public Failure {
 
 }  // namespace
 
-std::unique_ptr<Failure> PoolCore::make_encoded_failure(std::span<const std::byte> bytes, ContextId context, TaskFacts facts) {
+std::unique_ptr<Failure> PoolCore::make_encoded_failure(std::span<const std::byte> bytes, ContextId context,
+                                                        TaskFacts facts) {
   return std::make_unique<EncodedFailure>(bytes, context, std::move(facts));
 }
 
@@ -39,10 +41,11 @@ std::string PoolCore::name_of_code(CodeReference reference) const {
   const void* const address = context_.code().address(reference);
   if (address == nullptr) return {};
   if (auto name = function_name(address); !name.empty()) return name;
-  // A task by its type alone: the reference is that of its entry, an object of ours. Or a function of a stripped program; or what a worker
-  // wrote in its place: so nothing is read that is not known to be there.
+  // A task by its type alone: the reference is that of its entry, an object of ours. Or a function of a
+  // stripped program; or what a worker wrote in its place: so nothing is read that is not known to be there.
   constexpr std::size_t longest_name = 4096;
-  if (reinterpret_cast<std::uintptr_t>(address) % alignof(EntryInfo) == 0 && is_loaded(address, sizeof(EntryInfo), true)) {
+  if (reinterpret_cast<std::uintptr_t>(address) % alignof(EntryInfo) == 0 &&
+      is_loaded(address, sizeof(EntryInfo), true)) {
     const auto name = static_cast<const EntryInfo*>(address)->name;
     if (name.size() <= longest_name && is_loaded(name.data(), name.size(), false)) return std::string{name};
   }
@@ -67,8 +70,7 @@ TaskFacts PoolCore::facts(const TaskState& task, const WorkerSlot* slot) const {
 void PoolCore::note_flight(std::uint64_t task_id) noexcept {
   try {
     afterwards_.failed_tasks.push_back(task_id);
-  } catch (const std::bad_alloc&) {
-  }
+  } catch (const std::bad_alloc&) {}
 }
 
 void PoolCore::finish(TaskState& task, Outcome outcome, std::unique_ptr<Failure> failure) {
@@ -85,15 +87,18 @@ void PoolCore::finish(TaskState& task, Outcome outcome, std::unique_ptr<Failure>
   KINDRED_INJECTION_POINT("parent.finish");
   --outstanding_;
   const bool forgotten = task.forgotten;
-  if (forgotten) [[unlikely]] task.retain();
+  if (forgotten) [[unlikely]]
+    task.retain();
   end(task, outcome, std::move(failure));
-  if (forgotten) [[unlikely]] task.release();
+  if (forgotten) [[unlikely]]
+    task.release();
 }
 
 void PoolCore::end(FutureState& state, Outcome outcome, std::unique_ptr<Failure> failure) {
   std::unique_ptr<Continuations> continuations{state.continuations_};
   const bool has_sleepers = state.has_sleepers_;
-  if (continuations) [[unlikely]] state.retain();
+  if (continuations) [[unlikely]]
+    state.retain();
   state.failure_ = failure.release();
   state.mark_finished(outcome);
   if (continuations) [[unlikely]] {
@@ -129,7 +134,8 @@ void PoolCore::flush_afterwards(Lock& lock) {
     lock.unlock();
     return;
   }
-  // Queued under the lock, so that callbacks of one future keep their order also where two threads finish things.
+  // Queued under the lock, so that callbacks of one future keep their order also where two threads finish
+  // things.
   ContinuationQueue here;  // of a future that outlived its executor
   if (!callbacks_.run(afterwards_.callbacks)) here.take_all(afterwards_.callbacks);
   const auto failed_tasks = std::exchange(afterwards_.failed_tasks, {});
@@ -162,7 +168,9 @@ void PoolCore::cancel_waiting() {
 }
 
 void PoolCore::finish_cancelled(TaskState& task, std::string_view how) {
-  finish_with(task, Outcome::cancelled, [&] { return std::make_unique<StoredFailure<Cancelled>>(Cancelled{facts(task, nullptr), how}); });
+  finish_with(task, Outcome::cancelled, [&] {
+    return std::make_unique<StoredFailure<Cancelled>>(Cancelled{facts(task, nullptr), how});
+  });
 }
 
 void PoolCore::fail_waiting(const std::function<std::unique_ptr<Failure>()>& make) {

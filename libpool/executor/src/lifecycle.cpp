@@ -26,7 +26,8 @@ ExecutorOptions checked(ExecutorOptions options) {
   for (auto* const limit : {&options.idle_timeout, &options.initializer_timeout, &options.terminate_grace}) {
     if (*limit) *limit = within_longest_wait(**limit);
   }
-  for (auto* const limit : {&options.shutdown_grace, &options.restart_limit.period}) *limit = within_longest_wait(*limit);
+  for (auto* const limit : {&options.shutdown_grace, &options.restart_limit.period})
+    *limit = within_longest_wait(*limit);
   return options;
 }
 
@@ -37,7 +38,9 @@ PoolCore::PoolCore(ExecutorOptions options, CollectorKey key)
       owner_pid_{process_id()},
       initializer_{options_.initializer},
       context_{{}, options_.start_method},
-      collector_{key, context_.life(), options_.log,
+      collector_{key,
+                 context_.life(),
+                 options_.log,
                  {.task_name = [this](std::uint64_t reference) { return name_of_reported_code(reference); },
                   .corrupt =
                       [this](SourceId source, std::string_view what) {
@@ -48,20 +51,29 @@ PoolCore::PoolCore(ExecutorOptions options, CollectorKey key)
                       }}},
       shared_objects_{std::make_unique<SharedObjectRegistry>(context_.life())},
       usable_cpus_{usable_cpus()} {
-  if (const unsigned depth = nesting_depth(); depth + 1 > static_cast<std::uint64_t>(options_.max_depth.value())) {
-    throw UsageError{"a pool in a worker of a pool: this one would be at depth " + std::to_string(depth + 1) + ", and ExecutorOptions::max_depth is " +
-                     std::to_string(options_.max_depth.value()) + ". Raise max_depth if so many processes are meant."};
+  if (const unsigned depth = nesting_depth();
+      depth + 1 > static_cast<std::uint64_t>(options_.max_depth.value())) {
+    throw UsageError{"a pool in a worker of a pool: this one would be at depth " + std::to_string(depth + 1) +
+                     ", and ExecutorOptions::max_depth is " + std::to_string(options_.max_depth.value()) +
+                     ". Raise max_depth if so many processes are meant."};
   }
-  max_workers_ = options_.max_workers.value() == 0 ? usable_cpus_ : static_cast<std::size_t>(options_.max_workers.value());
-  shared_objects_->make_room_for(2 * max_workers_ + 2);  // a worker that leaves may still hold what its successor has
+  max_workers_ = options_.max_workers.value() == 0 ? usable_cpus_
+                                                   : static_cast<std::size_t>(options_.max_workers.value());
+  shared_objects_->make_room_for(2 * max_workers_ +
+                                 2);  // a worker that leaves may still hold what its successor has
   worker_main_ = context_.code().reference(reinterpret_cast<const void*>(&worker_main));
   const unsigned threads = thread_count();
-  context_.begin(options_.worker, encode_pool_part(), options_.preload.empty() ? 0 : context_.code().reference(reinterpret_cast<const void*>(&prepare_fork_server)),
+  context_.begin(options_.worker, encode_pool_part(),
+                 options_.preload.empty()
+                     ? 0
+                     : context_.code().reference(reinterpret_cast<const void*>(&prepare_fork_server)),
                  with_spdlog_registry_held);
   if (options_.start_method == StartMethod::fork && threads > 1) {
-    note(Level::warn, "start method fork: the program has " + std::to_string(threads) +
-                          " threads at the executor's construction. The workers are copies of the constructing thread alone: a lock that another "
-                          "thread holds now stays locked in them. Make the executor before other threads, or use forkserver.");
+    note(
+        Level::warn,
+        "start method fork: the program has " + std::to_string(threads) +
+            " threads at the executor's construction. The workers are copies of the constructing thread alone: a lock that another "
+            "thread holds now stays locked in them. Make the executor before other threads, or use forkserver.");
   }
   if (options_.handle_interrupt) {
     interrupt_ = std::make_unique<InterruptWatch>();
@@ -80,7 +92,8 @@ PoolCore::PoolCore(ExecutorOptions options, CollectorKey key)
 PoolCore::~PoolCore() = default;
 
 void PoolCore::release_by_executor() noexcept {
-  // Before the store is closed: a room that comes back after that counts its reference down, though nobody has counted the rooms yet.
+  // Before the store is closed: a room that comes back after that counts its reference down, though nobody
+  // has counted the rooms yet.
   constexpr std::size_t more_than_rooms = std::size_t{1} << 48U;
   std::size_t references = 1 + more_than_rooms;
   references_.fetch_add(more_than_rooms, std::memory_order_relaxed);
@@ -94,12 +107,13 @@ void PoolCore::release_by_executor() noexcept {
 
 bool PoolCore::drop_last_of_open(TaskState& task) noexcept {
   if (!here()) return false;  // a copy in the child of a fork, where somebody may hold the lock for ever
-  retain();  // once the reference is dropped, the task's room does not keep the pool for us
+  retain();                   // once the reference is dropped, the task's room does not keep the pool for us
   bool ours = false;
   {
     KINDRED_INJECTION_POINT("parent.forget.before_lock");
     const std::scoped_lock lock{mutex_};
-    if (task.drop_reference()) {  // else a timer has it by now, and its unpin does the rest: the task is not ours to look at
+    if (task.drop_reference()) {  // else a timer has it by now, and its unpin does the rest: the task is not
+                                  // ours to look at
       ours = task.finished();
       if (!ours) task.forget();
     }
@@ -165,7 +179,8 @@ void PoolCore::end_workers(bool kill) {
   wanted_ = 0;
   const auto failure = [kill] {
     return std::make_unique<StoredFailure<BrokenProcessPool>>(
-        BrokenProcessPool{std::string{"the workers were ended by "} + (kill ? "kill_workers" : "terminate_workers") + " before this task began"});
+        BrokenProcessPool{std::string{"the workers were ended by "} +
+                          (kill ? "kill_workers" : "terminate_workers") + " before this task began"});
   };
   if (!broken_) broken_ = failure();
   for (const auto& slot : slots_) {
@@ -235,7 +250,8 @@ PoolStats PoolCore::stats() {
     all = totals_;
     all.pending = waiting_.size();
     const auto nanoseconds = [](std::uint64_t count) {
-      return std::chrono::nanoseconds{static_cast<std::int64_t>(static_cast<double>(count) / ticks_per_nanosecond())};
+      return std::chrono::nanoseconds{
+          static_cast<std::int64_t>(static_cast<double>(count) / ticks_per_nanosecond())};
     };
     for (const auto& slot : slots_) {
       WorkerStats one = slot->stats;
@@ -245,7 +261,8 @@ PoolStats PoolCore::stats() {
       one.queue_time = nanoseconds(slot->queue_ticks);
       sources.push_back(slot->segment ? std::optional{slot->log_source} : std::nullopt);
       for (std::size_t i = 0; slot->segment && i < slot->in_flight.size(); ++i) {
-        const bool queued = slot->in_flight[i].header->state.load(std::memory_order_relaxed) == call_state::queued;
+        const bool queued =
+            slot->in_flight[i].header->state.load(std::memory_order_relaxed) == call_state::queued;
         (queued ? all.pending : all.running) += 1;
         if (!queued) one.running_task = slot->in_flight[i].task->id;
       }
@@ -275,7 +292,8 @@ std::vector<std::uint32_t> PoolCore::worker_pids() {
   const std::scoped_lock lock{mutex_};
   std::vector<std::uint32_t> pids;
   for (const auto& slot : slots_) {
-    if (slot->state == WorkerSlot::State::alive || slot->state == WorkerSlot::State::leaving) pids.push_back(slot->worker.process.pid());
+    if (slot->state == WorkerSlot::State::alive || slot->state == WorkerSlot::State::leaving)
+      pids.push_back(slot->worker.process.pid());
   }
   return pids;
 }
@@ -283,8 +301,10 @@ std::vector<std::uint32_t> PoolCore::worker_pids() {
 void PoolCore::drain_captured(WorkerSlot& slot, const TaskFacts& task) {
   for (const auto* end : {&slot.captured_stdout, &slot.captured_stderr}) {
     if (!*end) continue;
-    const auto& printed = *reinterpret_cast<const PrintedTexts*>(slot.segment->crash_page().data() + printed_texts_offset);
-    const std::string text = take_untold(end == &slot.captured_stdout ? printed.out : printed.error, slot.segment->log_area(), end->get());
+    const auto& printed =
+        *reinterpret_cast<const PrintedTexts*>(slot.segment->crash_page().data() + printed_texts_offset);
+    const std::string text = take_untold(end == &slot.captured_stdout ? printed.out : printed.error,
+                                         slot.segment->log_area(), end->get());
     for (std::size_t at = 0; at < text.size();) {
       const std::size_t line = std::min(text.find('\n', at), text.size());
       LogRecord record;

@@ -20,7 +20,9 @@ std::shared_ptr<CallBlock> CallBlocks::take(std::size_t bytes) {
     auto best = free_.end();
     for (auto at = free_.begin(); at != free_.end(); ++at) {
       const std::size_t size = (*at)->size();
-      if (size >= bytes && size <= std::max(4 * bytes, generous_bytes) && (best == free_.end() || size < (*best)->size())) best = at;
+      if (size >= bytes && size <= std::max(4 * bytes, generous_bytes) &&
+          (best == free_.end() || size < (*best)->size()))
+        best = at;
     }
     if (best != free_.end()) {
       found = std::move(*best);
@@ -96,7 +98,8 @@ std::shared_ptr<SharedMemory> ResultBlocks::lend(std::size_t place) {
   return {memory, [shared = shared_, kept = blocks_[place], place](SharedMemory*) {
             if (process_id() != shared->pid) return;  // whose segment is not mapped here
             // Order: release, pairs with the acquire of who clears the bit: our reading is over.
-            shared->segment->header().free_result_blocks.fetch_or(std::uint64_t{1} << place, std::memory_order_release);
+            shared->segment->header().free_result_blocks.fetch_or(std::uint64_t{1} << place,
+                                                                  std::memory_order_release);
             shared->times.fetch_add(1, std::memory_order_relaxed);
             shared->freed();
           }};
@@ -111,7 +114,8 @@ bool ResultBlocks::release_idle(const std::function<void(std::size_t)>& forget) 
     times_seen_ = times;
     return true;
   }
-  const std::uint64_t free = shared_->segment->header().free_result_blocks.fetch_and(~there, std::memory_order_acq_rel) & there;
+  const std::uint64_t free =
+      shared_->segment->header().free_result_blocks.fetch_and(~there, std::memory_order_acq_rel) & there;
   for (std::size_t place = 0; place < most; ++place) {
     if ((free >> place & 1U) == 0) continue;
     blocks_[place].reset();

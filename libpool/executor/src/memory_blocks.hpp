@@ -18,8 +18,9 @@ namespace kindred::internal {
 /// What fits into a ring without crowding it; larger arguments and results get a shared memory.
 inline constexpr std::size_t largest_in_ring = 16 * 1024;
 
-/// Which blocks are kept for the next value, of an executor's arguments or of a worker's results: few. Any other is made for one value. They stay mapped
-/// in both processes, as long as values follow each other: to map 64 MiB anew takes longer than to copy them.
+/// Which blocks are kept for the next value, of an executor's arguments or of a worker's results: few. Any
+/// other is made for one value. They stay mapped in both processes, as long as values follow each other: to
+/// map 64 MiB anew takes longer than to copy them.
 class KeptBlocks {
  public:
   static constexpr std::size_t most_small = 16;  // up to 1 MiB
@@ -36,7 +37,9 @@ class KeptBlocks {
  private:
   static constexpr std::size_t small_bytes = std::size_t{1} << 20U;
   static constexpr std::size_t large_bytes = std::size_t{9} << 20U;
-  std::size_t& count_of(std::size_t bytes) noexcept { return bytes > large_bytes ? huge_ : bytes > small_bytes ? large_ : small_; }
+  std::size_t& count_of(std::size_t bytes) noexcept {
+    return bytes > large_bytes ? huge_ : bytes > small_bytes ? large_ : small_;
+  }
 
   std::size_t small_ = 0;
   std::size_t large_ = 0;
@@ -46,8 +49,9 @@ class KeptBlocks {
 /// Told, by any thread, that a block is free again. It outlives the blocks.
 using BlockFreed = std::function<void()>;
 
-/// A shared memory for large arguments. It is sealed, so that the workers who map it can only read, and it is used again for other calls:
-/// making one costs a page fault for each 4 KiB in both processes, many times what copying the bytes costs.
+/// A shared memory for large arguments. It is sealed, so that the workers who map it can only read, and it is
+/// used again for other calls: making one costs a page fault for each 4 KiB in both processes, many times
+/// what copying the bytes costs.
 struct CallBlock : SharedMemory {
   explicit CallBlock(SharedMemory memory) : SharedMemory{std::move(memory)} {}
   struct Known {
@@ -60,8 +64,9 @@ struct CallBlock : SharedMemory {
   std::chrono::steady_clock::time_point free_since{};
 };
 
-/// The call blocks of an executor. A block in use belongs to a submission or a task, and comes back when that lets go of it. Any thread. In a fork of the
-/// user's own it does not come back: there another thread may have held the lock for ever.
+/// The call blocks of an executor. A block in use belongs to a submission or a task, and comes back when that
+/// lets go of it. Any thread. In a fork of the user's own it does not come back: there another thread may
+/// have held the lock for ever.
 class CallBlocks {
  public:
   /// Beyond so many in use, arguments wait in ordinary memory: each block is a descriptor.
@@ -77,7 +82,8 @@ class CallBlocks {
   /// The same; null where many are in use, or no descriptor is left for another.
   [[nodiscard]] std::shared_ptr<CallBlock> take_if_few(std::size_t bytes);
   /// Takes out what was free since `moment` or longer.
-  [[nodiscard]] std::vector<std::unique_ptr<CallBlock>> free_since(std::chrono::steady_clock::time_point moment);
+  [[nodiscard]] std::vector<std::unique_ptr<CallBlock>> free_since(
+      std::chrono::steady_clock::time_point moment);
   [[nodiscard]] bool any_free() const;
 
  private:
@@ -91,22 +97,25 @@ class CallBlocks {
   std::size_t in_use_ = 0;
 };
 
-/// The memories that one worker incarnation keeps for its large results, by the worker's numbering: the parent's end of it.
+/// The memories that one worker incarnation keeps for its large results, by the worker's numbering: the
+/// parent's end of it.
 ///
-/// A result in a block belongs to the future that reads it. Once that lets go, the block's bit is set in the segment's `free_result_blocks`,
-/// and whoever clears the bit, by one atomic step, owns the block: the worker to write its next result, or the parent to be rid of it.
+/// A result in a block belongs to the future that reads it. Once that lets go, the block's bit is set in the
+/// segment's `free_result_blocks`, and whoever clears the bit, by one atomic step, owns the block: the worker
+/// to write its next result, or the parent to be rid of it.
 class ResultBlocks {
  public:
   static constexpr std::size_t most = KeptBlocks::most_small + 2 * KeptBlocks::most_large;
 
   ResultBlocks() = default;
-  ResultBlocks(std::shared_ptr<Segment> segment, BlockFreed freed) : shared_{std::make_shared<Shared>(std::move(segment), std::move(freed))} {}
+  ResultBlocks(std::shared_ptr<Segment> segment, BlockFreed freed)
+      : shared_{std::make_shared<Shared>(std::move(segment), std::move(freed))} {}
 
   void add(std::size_t place, std::shared_ptr<SharedMemory> memory) { blocks_[place] = std::move(memory); }
   /// The block, lent: it is free once the last holder lets go. Null where there is none.
   [[nodiscard]] std::shared_ptr<SharedMemory> lend(std::size_t place);
-  /// If none was freed since the last time this was called, takes the free ones from the worker and calls `forget(place)` for each.
-  /// Returns whether some are left to be looked at again.
+  /// If none was freed since the last time this was called, takes the free ones from the worker and calls
+  /// `forget(place)` for each. Returns whether some are left to be looked at again.
   bool release_idle(const std::function<void(std::size_t)>& forget);
 
  private:
@@ -114,7 +123,8 @@ class ResultBlocks {
     Shared(std::shared_ptr<Segment> of, BlockFreed then) : segment{std::move(of)}, freed{std::move(then)} {}
     std::shared_ptr<Segment> segment;
     BlockFreed freed;
-    std::uint32_t pid = process_id();  // a fork of the user's own has futures that are copies: the parent's still read the block
+    std::uint32_t pid = process_id();  // a fork of the user's own has futures that are copies: the parent's
+                                       // still read the block
     std::atomic<std::uint32_t> times{0};
   };
   std::shared_ptr<Shared> shared_;

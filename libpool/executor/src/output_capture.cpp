@@ -25,7 +25,8 @@ std::string take_untold(const PrintedText& printed, std::span<const std::byte> l
   // The worker may have written nonsense: every number is read once and bounded.
   const PrintedText::State state = printed.state.load(std::memory_order_acquire);
   std::string text;
-  std::size_t logged = state.logging != 0 && was_committed(log_area, printed.mark) ? printed.next_logged : state.logged;
+  std::size_t logged =
+      state.logging != 0 && was_committed(log_area, printed.mark) ? printed.next_logged : state.logged;
   if (state.taking != 0 && printed.marker == printed.expected) {
     const std::size_t next = std::min(state.next_kept(), PrintedText::limit);
     text.assign(printed.text[1U - state.which], next);
@@ -34,13 +35,13 @@ std::string take_untold(const PrintedText& printed, std::span<const std::byte> l
   } else {
     text.assign(printed.text[state.which], std::min<std::size_t>(state.kept, PrintedText::limit));
   }
-  while (read_available(pipe, text)) {
-  }
+  while (read_available(pipe, text)) {}
   text.erase(0, logged);
   return text;
 }
 
-OutputCapture::OutputCapture(Descriptor captured_stdout, Descriptor captured_stderr, std::span<std::byte> page)
+OutputCapture::OutputCapture(Descriptor captured_stdout, Descriptor captured_stderr,
+                             std::span<std::byte> page)
     : stdout_{std::move(captured_stdout), Origin::stdout, printed_in(page).out},
       stderr_{std::move(captured_stderr), Origin::stderr, printed_in(page).error},
       copies_{make_capture_pipe()} {
@@ -48,7 +49,8 @@ OutputCapture::OutputCapture(Descriptor captured_stdout, Descriptor captured_std
     settle_thread("kindred-output");
     while (wait_for_output(stdout_.pipe.get(), stderr_.pipe.get())) {
       drain(false);
-      std::this_thread::sleep_for(between_rounds);  // who prints in small pieces is to be woken for once a round, not once a piece
+      std::this_thread::sleep_for(
+          between_rounds);  // who prints in small pieces is to be woken for once a round, not once a piece
     }
   }}.detach();
 }
@@ -108,8 +110,10 @@ void OutputCapture::read_one(Stream& stream, bool partial_lines) {
     state.taking = 1;
     state.set_next_kept(next_kept);
     printed.state.store(state, std::memory_order_release);
-    // Crash: before the call the marker is not what is expected, and all is as it was; behind it, all is as it will be.
-    take_out(stream.pipe.get(), {text_.data(), taken - std::max<std::size_t>(of_pipe, 1)}, {other + of_kept, of_pipe == 0 ? 0 : of_pipe - 1}, printed.marker);
+    // Crash: before the call the marker is not what is expected, and all is as it was; behind it, all is as
+    // it will be.
+    take_out(stream.pipe.get(), {text_.data(), taken - std::max<std::size_t>(of_pipe, 1)},
+             {other + of_kept, of_pipe == 0 ? 0 : of_pipe - 1}, printed.marker);
     if (next_kept != 0) other[next_kept - 1] = printed.marker;
     PrintedText::State next;
     next.which = static_cast<std::uint8_t>(1U - state.which);

@@ -16,8 +16,8 @@
 
 #include "callback_runner.hpp"
 #include "kindred/executor_options.hpp"
-#include "kindred/internal/collector.hpp"
 #include "kindred/internal/clock.hpp"
+#include "kindred/internal/collector.hpp"
 #include "kindred/internal/context.hpp"
 #include "kindred/internal/event_poll.hpp"
 #include "kindred/internal/exception_codec.hpp"
@@ -43,10 +43,12 @@ struct Waiter {
   const FutureState* target = nullptr;  ///< null: a group
 };
 
-/// An executor's inside: submits, hands out calls, takes in results, waits, and supervises. Counted by reference; each task keeps it, too, by its room.
+/// An executor's inside: submits, hands out calls, takes in results, waits, and supervises. Counted by
+/// reference; each task keeps it, too, by its room.
 ///
-/// Threads: the callers', the supervisor's (deaths, starts, timers, bells), the callback runner's, and the log's. One lock guards tasks and
-/// slots. It is held for short steps only, never over a call that may block, a start, a burial, or user code.
+/// Threads: the callers', the supervisor's (deaths, starts, timers, bells), the callback runner's, and the
+/// log's. One lock guards tasks and slots. It is held for short steps only, never over a call that may block,
+/// a start, a burial, or user code.
 class PoolCore {
  public:
   PoolCore(ExecutorOptions options, CollectorKey key);
@@ -58,18 +60,21 @@ class PoolCore {
     if (references_.fetch_sub(count, std::memory_order_acq_rel) == count) delete this;
   }
 
-  /// The executor lets go: no task is made after that but by its callbacks. The rooms that are out keep the pool by references from then on.
+  /// The executor lets go: no task is made after that but by its callbacks. The rooms that are out keep the
+  /// pool by references from then on.
   void release_by_executor() noexcept;
 
   // --- submitting and handing out: submit.cpp, dispatch.cpp
   void require_open();  ///< Errors: `UsageError`, `BrokenProcessPool`
-  [[nodiscard]] std::optional<StateHandle> submit(Submission& submission, const EntryInfo& entry, const void* function,
-                                                  const TaskOptions* options, bool may_block);
+  [[nodiscard]] std::optional<StateHandle> submit(Submission& submission, const EntryInfo& entry,
+                                                  const void* function, const TaskOptions* options,
+                                                  bool may_block);
   void set_initializer(Call initializer);
 
   // --- waiting: waiting.cpp
   bool wait(FutureState& state, Deadline deadline);
-  /// `ready` is asked under the lock. `waiter.signal` must be raised, by `wake`, whenever it may have become true.
+  /// `ready` is asked under the lock. `waiter.signal` must be raised, by `wake`, whenever it may have become
+  /// true.
   bool wait_group(const std::function<bool()>& ready, Waiter& waiter, Deadline deadline);
   void wake(Waiter& waiter) noexcept;  ///< under the lock
   void wake_from_outside(Waiter& waiter) noexcept;
@@ -94,82 +99,100 @@ class PoolCore {
   [[nodiscard]] Context& context() noexcept { return context_; }
   [[nodiscard]] Collector& collector() noexcept { return collector_; }
   [[nodiscard]] const ExecutorOptions& options() const noexcept { return options_; }
-  [[nodiscard]] std::size_t max_workers() const noexcept { return max_workers_.load(std::memory_order_relaxed); }
+  [[nodiscard]] std::size_t max_workers() const noexcept {
+    return max_workers_.load(std::memory_order_relaxed);
+  }
   [[nodiscard]] std::string task_name(const TaskState& task) const;
   [[nodiscard]] CallBlocks& call_blocks() noexcept { return call_blocks_; }
-  void block_freed() noexcept;  ///< any thread
+  void block_freed() noexcept;                    ///< any thread
   void give_back_room(void* of_a_task) noexcept;  ///< any thread; the pool may be gone after it
-  /// Drops the last reference of a task that was open a moment ago, on any thread; true: the caller is to destroy it.
+  /// Drops the last reference of a task that was open a moment ago, on any thread; true: the caller is to
+  /// destroy it.
   [[nodiscard]] bool drop_last_of_open(TaskState& task) noexcept;
 
  private:
   using Lock = std::unique_lock<PoolLock>;
   ~PoolCore();
 
-  // What must happen once the lock is given back: users' objects are destroyed and callbacks queued outside of it.
+  // What must happen once the lock is given back: users' objects are destroyed and callbacks queued outside
+  // of it.
   struct Afterwards {
     ContinuationQueue callbacks;
     std::vector<std::uint64_t> failed_tasks;  ///< whose flight records are to be let go
   };
 
-  void require_accepting() const;                ///< under the lock. Errors: `UsageError`, `BrokenProcessPool`
+  void require_accepting() const;  ///< under the lock. Errors: `UsageError`, `BrokenProcessPool`
 
   // --- dispatch.cpp; all under the lock
-  [[nodiscard]] double ticks_of(double nanoseconds) const noexcept { return nanoseconds * ticks_a_nanosecond_; }
-  [[nodiscard]] bool has_enough_ahead(const WorkerSlot& slot, std::int64_t calls, double average) const noexcept;
+  [[nodiscard]] double ticks_of(double nanoseconds) const noexcept {
+    return nanoseconds * ticks_a_nanosecond_;
+  }
+  [[nodiscard]] bool has_enough_ahead(const WorkerSlot& slot, std::int64_t calls,
+                                      double average) const noexcept;
   [[nodiscard]] WorkerSlot* choose_slot(std::uint64_t now) noexcept;
   [[nodiscard]] WorkerSlot* favourite(std::uint64_t now) const noexcept;
   [[nodiscard]] static bool front_is_unbegun(WorkerSlot& slot) noexcept;
   [[nodiscard]] static bool has_lost_a_call(WorkerSlot& slot) noexcept;
-  void look_at_unbegun_later() noexcept;  ///< for a waiter that is about to sleep: a worker that was handed something may be stopped
+  void look_at_unbegun_later() noexcept;  ///< for a waiter that is about to sleep: a worker that was handed
+                                          ///< something may be stopped
   void look_again_soon() noexcept;
   void look_again_at(SteadyTime at) noexcept;
   [[nodiscard]] bool runs_long(WorkerSlot& slot, std::uint64_t now) const noexcept;  ///< the call at hand
-  [[nodiscard]] static bool still_silent(WorkerSlot& slot) noexcept;  ///< for a silent one: looks whether it has passed what was taken back
-  [[nodiscard]] bool gives_nothing(const WorkerSlot& slot, std::uint64_t now) const noexcept;  ///< neither a begin nor a result, by our clock
-  bool hand(TaskState& task, WorkerSlot& slot, std::uint64_t now);  ///< false: no room, in its ring, its socket or our memory
+  [[nodiscard]] static bool still_silent(
+      WorkerSlot& slot) noexcept;  ///< for a silent one: looks whether it has passed what was taken back
+  [[nodiscard]] bool gives_nothing(const WorkerSlot& slot, std::uint64_t now)
+      const noexcept;  ///< neither a begin nor a result, by our clock
+  bool hand(TaskState& task, WorkerSlot& slot,
+            std::uint64_t now);  ///< false: no room, in its ring, its socket or our memory
   bool hand_plain(TaskState& task, WorkerSlot& slot, std::uint64_t now);
   bool hand_or_throw(TaskState& task, WorkerSlot& slot, std::uint64_t now);
   [[nodiscard]] static std::span<std::byte> room_for_call(WorkerSlot& slot, std::size_t size) noexcept;
   [[nodiscard]] static CallHeader* write_header(std::byte* at, const TaskState& task) noexcept;
-  void publish_call(TaskState& task, WorkerSlot& slot, CallHeader& header, std::size_t size, std::uint64_t now);
-  void place(TaskState& task, std::uint64_t now);                   ///< to a worker, or to those that wait
-  void refill();                                 ///< those that wait, to workers
+  void publish_call(TaskState& task, WorkerSlot& slot, CallHeader& header, std::size_t size,
+                    std::uint64_t now);
+  void place(TaskState& task, std::uint64_t now);  ///< to a worker, or to those that wait
+  void refill();                                   ///< those that wait, to workers
   void wake_worker(WorkerSlot& slot) noexcept;
   static void raise_wake(WorkerSlot& slot) noexcept;
   [[nodiscard]] std::size_t hand_ahead_limit(const WorkerSlot& slot) const noexcept;
-  [[nodiscard]] bool send_attachments(WorkerSlot& slot, const TaskState& task, std::vector<std::uint64_t>& ids);
-  bool send_modules(WorkerSlot& slot, CodeReference reference);  ///< all up to the one that it names; false: the socket takes no more
-  void move_to_block(TaskState& task);           ///< its arguments, out of ordinary memory. Errors: `SystemError`
-  [[nodiscard]] static std::uint64_t send_block(WorkerSlot& slot, CallBlock& block);  ///< its number there; 0: not now
-  void want_workers();                           ///< asks the supervisor for more where the work asks for it
-  void rebalance();                              ///< takes calls back from a busy worker for an idle one
+  [[nodiscard]] bool send_attachments(WorkerSlot& slot, const TaskState& task,
+                                      std::vector<std::uint64_t>& ids);
+  bool send_modules(
+      WorkerSlot& slot,
+      CodeReference reference);         ///< all up to the one that it names; false: the socket takes no more
+  void move_to_block(TaskState& task);  ///< its arguments, out of ordinary memory. Errors: `SystemError`
+  [[nodiscard]] static std::uint64_t send_block(WorkerSlot& slot,
+                                                CallBlock& block);  ///< its number there; 0: not now
+  void want_workers();  ///< asks the supervisor for more where the work asks for it
+  void rebalance();     ///< takes calls back from a busy worker for an idle one
   bool take_back(WorkerSlot& slot, std::size_t position, bool requeue);  ///< false: it has begun
   void take_back_all(WorkerSlot& slot, std::size_t but_first = 0);
   void fall_silent(WorkerSlot& slot);
   static void begin_silence(WorkerSlot& slot) noexcept;
   void arm(WorkerSlot& slot, std::uint64_t bits, bool anew) noexcept;
   void arm_all() noexcept;
-  [[nodiscard]] bool pump();                     ///< takes in all results that are there; true: there were some
+  [[nodiscard]] bool pump();  ///< takes in all results that are there; true: there were some
   bool pump_slot(WorkerSlot& slot);
   /// What the results that were taken in at once say of their times, in ticks.
   struct ResultTimes {
-    std::uint64_t most = 0;     ///< so much of each counts for the averages
+    std::uint64_t most = 0;  ///< so much of each counts for the averages
     std::uint64_t counted = 0;
     std::uint64_t ran = 0;
     std::uint64_t queued = 0;
     std::size_t results = 0;
   };
   void take_result(WorkerSlot& slot, std::span<const std::byte> message, ResultTimes& times);
-  void take_rare_result(WorkerSlot& slot, TaskState& task, const ResultHeader& result, std::span<const std::byte> value, std::span<const std::byte> ids,
-                        ResultTimes& times);
+  void take_rare_result(WorkerSlot& slot, TaskState& task, const ResultHeader& result,
+                        std::span<const std::byte> value, std::span<const std::byte> ids, ResultTimes& times);
   void pass_call(WorkerSlot& slot, TaskState& task, const ResultHeader& result, ResultTimes& times) noexcept;
   void finish_with_value(WorkerSlot& slot, TaskState& task);
   void note_times(WorkerSlot& slot, const ResultTimes& times) noexcept;
-  bool take_cargo(WorkerSlot& slot, const ResultHeader& result, std::span<const std::byte> value, std::span<const std::byte> ids, std::unique_ptr<Cargo>& cargo,
+  bool take_cargo(WorkerSlot& slot, const ResultHeader& result, std::span<const std::byte> value,
+                  std::span<const std::byte> ids, std::unique_ptr<Cargo>& cargo,
                   std::unique_ptr<Failure>& missing);
-  void take_messages(WorkerSlot& slot);          ///< from its socket
-  [[nodiscard]] std::shared_ptr<SharedMemory> received_memory(WorkerSlot& slot, std::uint64_t id, std::size_t bytes);
+  void take_messages(WorkerSlot& slot);  ///< from its socket
+  [[nodiscard]] std::shared_ptr<SharedMemory> received_memory(WorkerSlot& slot, std::uint64_t id,
+                                                              std::size_t bytes);
   void release_idle_blocks();
   void condemn(WorkerSlot& slot, std::string why);  ///< it wrote nonsense
 
@@ -181,37 +204,41 @@ class PoolCore {
     std::unique_ptr<Failure> failure;
     try {
       failure = make_failure();
-    } catch (const std::bad_alloc&) {
-    }
+    } catch (const std::bad_alloc&) {}
     finish(task, outcome, std::move(failure));
   }
   void note_flight(std::uint64_t task_id) noexcept;
-  void end(FutureState& state, Outcome outcome, std::unique_ptr<Failure> failure);  ///< it may be gone after this, if nobody holds it
-  void flush_afterwards(Lock& lock);             ///< gives the lock back
-  void lose(TaskState& task, const WorkerSlot& slot, const ExitReason& reason, const SourceEnd& log, const std::string& backtrace);
+  void end(FutureState& state, Outcome outcome,
+           std::unique_ptr<Failure> failure);  ///< it may be gone after this, if nobody holds it
+  void flush_afterwards(Lock& lock);           ///< gives the lock back
+  void lose(TaskState& task, const WorkerSlot& slot, const ExitReason& reason, const SourceEnd& log,
+            const std::string& backtrace);
   [[nodiscard]] TaskFacts facts(const TaskState& task, const WorkerSlot* slot) const;
   [[nodiscard]] bool try_again(TaskState& task);
   void cancel_waiting();
   void finish_cancelled(TaskState& task, std::string_view how);
   void fail_waiting(const std::function<std::unique_ptr<Failure>()>& make);
-  [[nodiscard]] static std::unique_ptr<Failure> make_encoded_failure(std::span<const std::byte> bytes, ContextId context, TaskFacts facts);
+  [[nodiscard]] static std::unique_ptr<Failure> make_encoded_failure(std::span<const std::byte> bytes,
+                                                                     ContextId context, TaskFacts facts);
   [[nodiscard]] std::string name_of_code(CodeReference reference) const;
-  [[nodiscard]] std::string name_of_reported_code(CodeReference reference) const;  ///< which a worker wrote: it may be anything
+  [[nodiscard]] std::string name_of_reported_code(
+      CodeReference reference) const;  ///< which a worker wrote: it may be anything
   void break_pool(Lock& lock, std::exception_ptr cause, const std::string& text);
 
   // --- supervisor.cpp
-  void start_supervisor();                       ///< under the lock
+  void start_supervisor();  ///< under the lock
   void supervise();
   bool supervise_once(Lock& lock, std::vector<std::uint64_t>& tokens);  ///< false: it is over
   void kick() { context_.service_bell().ring(); }
   bool start_worker(Lock& lock, WorkerSlot& slot);  ///< gives the lock away meanwhile
   void start_failed(Lock& lock, const std::exception_ptr& failure, bool hopeless);
-  void bury(Lock& lock, WorkerSlot& slot);          ///< gives the lock away meanwhile
+  void bury(Lock& lock, WorkerSlot& slot);  ///< gives the lock away meanwhile
   void drain_captured(WorkerSlot& slot, const TaskFacts& task);
   [[nodiscard]] WorkerSlot* free_slot();
   void check_interrupt(Lock& lock);
   void want_workers_now();
-  [[nodiscard]] std::chrono::nanoseconds left_by_our_clock(WorkerSlot& slot, const TaskState& task, SteadyTime now) noexcept;
+  [[nodiscard]] std::chrono::nanoseconds left_by_our_clock(WorkerSlot& slot, const TaskState& task,
+                                                           SteadyTime now) noexcept;
   void check_timers();
   void check_slots(Lock& lock);
   [[nodiscard]] Deadline next_deadline();
@@ -221,16 +248,22 @@ class PoolCore {
   bool condemn_task(WorkerSlot& slot, InFlight& entry, TaskState::Condemned why, int signal);
   static void ask_to_stop(WorkerSlot& slot, const TaskState& task) noexcept;
   [[nodiscard]] bool lead(Lock& lock, const std::function<bool()>& ready, Waiter& waiter, Deadline deadline);
-  int tell_cpu() noexcept;  ///< returns where this thread runs, and tells the workers, who yield to it only if they run there
+  int tell_cpu() noexcept;  ///< returns where this thread runs, and tells the workers, who yield to it only
+                            ///< if they run there
   enum class Neighbour : std::uint8_t { none, short_task, long_task };
-  [[nodiscard]] Neighbour neighbour_on(int cpu) const noexcept;  ///< the worker that has calls and ran on that core last
+  [[nodiscard]] Neighbour neighbour_on(
+      int cpu) const noexcept;  ///< the worker that has calls and ran on that core last
   [[nodiscard]] bool saturated() const noexcept;
-  void part_crowded() noexcept;  ///< has workers that share a core go apart, where there are as many cores as workers with calls
+  void part_crowded() noexcept;  ///< has workers that share a core go apart, where there are as many cores as
+                                 ///< workers with calls
   void ask_to_leave(WorkerSlot& slot);
-  void note(Level level, std::string message, const WorkerSlot* slot = nullptr, const TaskState* task = nullptr, std::uint32_t attempt = 0);
+  void note(Level level, std::string message, const WorkerSlot* slot = nullptr,
+            const TaskState* task = nullptr, std::uint32_t attempt = 0);
   [[nodiscard]] std::size_t live_workers() const noexcept;
   /// No task, and no callback that might submit one.
-  [[nodiscard]] bool nothing_left() const { return outstanding_ == 0 && afterwards_.callbacks.empty() && callbacks_.idle(); }
+  [[nodiscard]] bool nothing_left() const {
+    return outstanding_ == 0 && afterwards_.callbacks.empty() && callbacks_.idle();
+  }
   void callbacks_idle();
 
   friend class Submission;
@@ -243,15 +276,15 @@ class PoolCore {
   [[nodiscard]] std::vector<std::byte> encode_pool_part();
 
  private:
-
   std::atomic<std::size_t> references_{1};
   bool executor_gone_ = false;
   const ExecutorOptions options_;
   const std::uint32_t owner_pid_;
-  const bool light_side_ = register_light_side();  // of the barriers that a worker, or a thread of ours, makes before it sleeps
+  const bool light_side_ =
+      register_light_side();  // of the barriers that a worker, or a thread of ours, makes before it sleeps
   Call initializer_;
-  Attachments start_attachments_;    // what initializer and finalizer need, sent to each worker at its start
-  Context context_;                  // member order is shutdown order: the context goes last
+  Attachments start_attachments_;  // what initializer and finalizer need, sent to each worker at its start
+  Context context_;                // member order is shutdown order: the context goes last
   Collector collector_;
   std::unique_ptr<SharedObjectRegistry> shared_objects_;
   CodeReference worker_main_ = 0;
@@ -270,12 +303,12 @@ class PoolCore {
   WaitingTasks waiting_;
   std::uint64_t next_task_id_ = 1;
   std::uint32_t next_owner_ = 2;
-  std::size_t outstanding_ = 0;      // tasks submitted and not finished
-  std::size_t in_flight_ = 0;        // of these, in rings
+  std::size_t outstanding_ = 0;  // tasks submitted and not finished
+  std::size_t in_flight_ = 0;    // of these, in rings
   std::size_t with_continuations_ = 0;
   std::uint32_t submits_since_pump_ = 0;
-  bool uses_priorities_ = false;     // has a task ever had one?
-  bool bells_stale_ = false;         // what is armed may not be what is wanted
+  bool uses_priorities_ = false;  // has a task ever had one?
+  bool bells_stale_ = false;      // what is armed may not be what is wanted
   Afterwards afterwards_;
   double average_ticks_ = 0;
   std::uint64_t bounded_waiting_ = 0;
@@ -284,47 +317,49 @@ class PoolCore {
 
   // Waiting threads: one leads (spins, or sleeps on the waiter bell), the others follow it.
   Waiter* leader_ = nullptr;
-  bool leader_sleeps_ = false;      // until it is rung for a result
+  bool leader_sleeps_ = false;  // until it is rung for a result
   int told_cpu_ = -1;
-  bool woke_somebody_ = false;      // since a leader last looked
-  bool leader_naps_ = false;        // for a moment; it is rung only if its own wait is over
+  bool woke_somebody_ = false;  // since a leader last looked
+  bool leader_naps_ = false;    // for a moment; it is rung only if its own wait is over
   std::vector<Waiter*> followers_;
 
   // Supervision.
   std::thread supervisor_;
   bool supervisor_runs_ = false;
   bool stop_supervisor_ = false;
-  bool watched_by_timer_ = false;    // the supervisor looks again soon, whoever rings
+  bool watched_by_timer_ = false;  // the supervisor looks again soon, whoever rings
   std::uint64_t submitted_seen_ = 0;
   SteadyTime supervisor_sleeps_until_ = SteadyTime::min();
   std::unique_ptr<EventPoll> poll_;
   struct Timer {
     SteadyTime at;
     TaskPin pin;
-    friend bool operator<(const Timer& a, const Timer& b) noexcept { return a.at > b.at; }  // the earliest on top
+    friend bool operator<(const Timer& a, const Timer& b) noexcept {
+      return a.at > b.at;
+    }  // the earliest on top
   };
   std::priority_queue<Timer> timers_;
   std::uint64_t rebalance_due_ = 0;  // ticks; 0: nothing waits behind a call that may be long
   Deadline rebalance_at_;
   std::atomic<bool> blocks_are_free_{false};  // is there a free block that the supervisor is to look after?
   Deadline release_blocks_at_;
-  std::size_t wanted_ = 0;           // workers to start
+  std::size_t wanted_ = 0;  // workers to start
   std::deque<SteadyTime> deaths_;
-  SteadyTime start_after_{};         // do not start workers before: the machine was short of something
+  SteadyTime start_after_{};  // do not start workers before: the machine was short of something
   bool closed_ = false;
-  bool finishes_chains_ = true;      // closed, but callbacks of what was accepted may still submit
-  bool ended_ = false;               // all workers and the supervisor are gone
+  bool finishes_chains_ = true;  // closed, but callbacks of what was accepted may still submit
+  bool ended_ = false;           // all workers and the supervisor are gone
   std::unique_ptr<Failure> broken_;
   std::string broken_text_;
   PoolStats totals_;
   std::uint64_t run_ticks_ = 0;
   std::uint64_t queue_ticks_ = 0;
   std::uint64_t supervisor_wakeups_ = 0;
-  int tail_fd_ = -1;                 // where kindred-tail knocks
+  int tail_fd_ = -1;                             // where kindred-tail knocks
   std::optional<std::uint64_t> oom_kills_seen_;  // none before the supervisor's first sleep
   unsigned start_failures_ = 0;
   unsigned usable_cpus_ = 1;
-  int kill_all_ = 0;                 // the signal that all workers are ended with
+  int kill_all_ = 0;  // the signal that all workers are ended with
 };
 
 }  // namespace kindred::internal

@@ -21,15 +21,18 @@ void write_call(Encoder& out, CodeBook& code, ContextId context, const Call& cal
   Encoder arguments{context, room, grow, &room};
   call.model()->encode(arguments);
   if (attachments == nullptr && !arguments.attachments().empty()) {
-    throw UsageError{"a shared object or array was given to a preload call: it belongs to workers, and the fork server is none. "
-                     "Pass it to the initializer."};
+    throw UsageError{
+        "a shared object or array was given to a preload call: it belongs to workers, and the fork server is none. "
+        "Pass it to the initializer."};
   }
   out.write_value(code.reference(call.model()->entry()));
-  out.write_value(call.model()->function() == nullptr ? CodeReference{0} : code.reference(call.model()->function()));
+  out.write_value(call.model()->function() == nullptr ? CodeReference{0}
+                                                      : code.reference(call.model()->function()));
   out.write_value<std::uint64_t>(arguments.size());
   out.write(arguments.written().data(), arguments.size());
   out.write_value<std::uint64_t>(arguments.attachments().size());
-  if (attachments != nullptr) attachments->insert(attachments->end(), arguments.attachments().begin(), arguments.attachments().end());
+  if (attachments != nullptr)
+    attachments->insert(attachments->end(), arguments.attachments().begin(), arguments.attachments().end());
 }
 
 WrittenCall read_call(Decoder& in) {
@@ -50,8 +53,8 @@ unsigned depth_here = 0;
 unsigned nesting_depth() noexcept { return depth_here; }
 void set_nesting_depth(unsigned depth) noexcept { depth_here = depth; }
 
-std::vector<std::byte> write_pool_part(CodeBook& code, ContextId context, const Call& initializer, const ExecutorOptions& options,
-                                       Attachments& attachments) {
+std::vector<std::byte> write_pool_part(CodeBook& code, ContextId context, const Call& initializer,
+                                       const ExecutorOptions& options, Attachments& attachments) {
   std::vector<std::byte> room(1024);
   Encoder out{context, room, grow, &room};
   write_call(out, code, context, initializer, &attachments);

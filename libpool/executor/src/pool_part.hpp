@@ -15,7 +15,8 @@ struct WrittenCall {
   CodeReference entry = 0;  ///< 0: none
   CodeReference function = 0;
   std::vector<std::byte> arguments;
-  std::size_t attachments = 0;  ///< how many shared memories come with it, in the order of initializer, finalizer
+  std::size_t attachments =
+      0;  ///< how many shared memories come with it, in the order of initializer, finalizer
 };
 
 /// What an executor tells its workers and fork server of itself, beside the context's part.
@@ -29,7 +30,8 @@ struct PoolPart {
 };
 
 /// Errors: what encoding the calls' arguments throws (`UsageError` for a handle of another context).
-[[nodiscard]] std::vector<std::byte> write_pool_part(CodeBook& code, ContextId context, const Call& initializer, const ExecutorOptions& options,
+[[nodiscard]] std::vector<std::byte> write_pool_part(CodeBook& code, ContextId context,
+                                                     const Call& initializer, const ExecutorOptions& options,
                                                      Attachments& attachments);
 [[nodiscard]] PoolPart read_pool_part(std::span<const std::byte> bytes);
 

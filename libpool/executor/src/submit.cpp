@@ -15,18 +15,21 @@ constexpr std::size_t always_in_block = std::size_t{1} << 30U;
 
 }  // namespace
 
-// Kept by a thread for its next call that needs one; an argument's serialiser, which may itself submit, finds none.
+// Kept by a thread for its next call that needs one; an argument's serialiser, which may itself submit, finds
+// none.
 std::unique_ptr<Submission::Rare>& Submission::spare() noexcept {
   thread_local std::unique_ptr<Rare> kept;
   return kept;
 }
 
-Submission::Submission(PoolCore& pool) : pool_{&pool}, encoder_{pool.context().id(), small_, &Submission::grow, this} {
+Submission::Submission(PoolCore& pool)
+    : pool_{&pool}, encoder_{pool.context().id(), small_, &Submission::grow, this} {
   pool.require_here("executor");
 }
 
 Submission::~Submission() {
-  if (!rare_) [[likely]] return;
+  if (!rare_) [[likely]]
+    return;
   rare_->block.reset();
   rare_->large.reset();
   rare_->argument_error = nullptr;
@@ -79,16 +82,20 @@ StateHandle Submission::submit(const EntryInfo& entry, const void* function, con
   return *pool_->submit(*this, entry, function, options, true);
 }
 
-std::optional<StateHandle> Submission::try_submit(const EntryInfo& entry, const void* function, const TaskOptions* options) {
+std::optional<StateHandle> Submission::try_submit(const EntryInfo& entry, const void* function,
+                                                  const TaskOptions* options) {
   return pool_->submit(*this, entry, function, options, false);
 }
 
 void PoolCore::require_here(const char* what) const {
-  if (process_id() == owner_pid_) [[likely]] return;
+  if (process_id() == owner_pid_) [[likely]]
+    return;
   if (served_context() == context_.id()) {
-    throw UsageError{std::string{"this "} + what + " belongs to " + to_string(context_.id()) + ", and pid " + std::to_string(process_id()) +
-                     " is one of its own workers. A worker that waits for its own pool can wait for ever, so it may not submit to it: "
-                     "return the work to the caller, or make a pool of its own in the worker."};
+    throw UsageError{
+        std::string{"this "} + what + " belongs to " + to_string(context_.id()) + ", and pid " +
+        std::to_string(process_id()) +
+        " is one of its own workers. A worker that waits for its own pool can wait for ever, so it may not submit to it: "
+        "return the work to the caller, or make a pool of its own in the worker."};
   }
   throw_foreign_handle(what, context_.id(), {});
 }
@@ -102,11 +109,13 @@ void PoolCore::require_open() {
 void PoolCore::require_accepting() const {
   if (broken_) std::rethrow_exception(broken_->make());
   if (!closed_ || (finishes_chains_ && callbacks_.on_its_thread())) return;
-  throw UsageError{"submit on an executor that has been shut down. Submit before shutdown, or make another executor."};
+  throw UsageError{
+      "submit on an executor that has been shut down. Submit before shutdown, or make another executor."};
 }
 
-std::optional<StateHandle> PoolCore::submit(Submission& submission, const EntryInfo& entry, const void* function,
-                                            const TaskOptions* options, bool may_block) {
+std::optional<StateHandle> PoolCore::submit(Submission& submission, const EntryInfo& entry,
+                                            const void* function, const TaskOptions* options,
+                                            bool may_block) {
   const CodeReference entry_code = context_.code().reference(&entry);
   const CodeReference function_code = function == nullptr ? 0 : context_.code().reference(function);
 
@@ -114,7 +123,8 @@ std::optional<StateHandle> PoolCore::submit(Submission& submission, const EntryI
   const auto now = ticks();  // here, where the lock has waited for what came before: the clock would, too
   require_accepting();
   start_supervisor();  // before the task exists: where that fails, there is none
-  if (const auto limit = static_cast<std::size_t>(options_.max_pending.value()); limit != 0 && waiting_.size() + in_flight_ >= limit + live_workers()) {
+  if (const auto limit = static_cast<std::size_t>(options_.max_pending.value());
+      limit != 0 && waiting_.size() + in_flight_ >= limit + live_workers()) {
     while (waiting_.size() + in_flight_ >= limit + live_workers()) {
       if (pump()) continue;
       if (!may_block) return std::nullopt;
@@ -123,7 +133,9 @@ std::optional<StateHandle> PoolCore::submit(Submission& submission, const EntryI
       room_.wait_for(lock, std::chrono::milliseconds{50});
       --bounded_waiting_;
       if (broken_) std::rethrow_exception(broken_->make());
-      if (closed_) throw UsageError{"the executor was shut down while submit waited for room (max_pending " + std::to_string(limit) + ")."};
+      if (closed_)
+        throw UsageError{"the executor was shut down while submit waited for room (max_pending " +
+                         std::to_string(limit) + ")."};
     }
   }
 
@@ -136,23 +148,28 @@ std::optional<StateHandle> PoolCore::submit(Submission& submission, const EntryI
     bool counted = false;
     ~Reference() {
       if (task == nullptr) return;
-      if (!counted) task->destroy();
-      else if (lock.owns_lock()) task->unpin();
-      else task->release();
+      if (!counted)
+        task->destroy();
+      else if (lock.owns_lock())
+        task->unpin();
+      else
+        task->release();
     }
     StateHandle hand_over() noexcept { return StateHandle{std::exchange(task, nullptr)}; }
   } reference{task, lock};
   task->submitted_ticks = now;
   if (options != nullptr) {
     task->options = std::make_unique<TaskOptions>(*options);
-    for (auto* const limit : {&task->options->timeout, &task->options->soft_timeout, &task->options->queue_timeout}) {
+    for (auto* const limit :
+         {&task->options->timeout, &task->options->soft_timeout, &task->options->queue_timeout}) {
       if (*limit) *limit = within_longest_wait(**limit);
     }
   }
   std::unique_ptr<Failure> argument_failure;
   Submission::Rare* const rare = submission.rare_.get();
   if (rare != nullptr && rare->argument_error) {
-    argument_failure = std::make_unique<SharedFailure>(make_task_error(rare->argument_error, TaskPhase::writing_arguments, facts(*task, nullptr), context_.id()));
+    argument_failure = std::make_unique<SharedFailure>(make_task_error(
+        rare->argument_error, TaskPhase::writing_arguments, facts(*task, nullptr), context_.id()));
   } else {
     const auto bytes = submission.encoder_.written();
     Attachments& attachments = submission.encoder_.attachments();
@@ -171,7 +188,8 @@ std::optional<StateHandle> PoolCore::submit(Submission& submission, const EntryI
       task->store(bytes);
     }
     totals_.argument_bytes += bytes.size();
-    if (options != nullptr && options->queue_timeout) add_timer(std::chrono::steady_clock::now() + *task->options->queue_timeout, *task);
+    if (options != nullptr && options->queue_timeout)
+      add_timer(std::chrono::steady_clock::now() + *task->options->queue_timeout, *task);
   }
   reference.counted = true;
   ++totals_.submitted;
@@ -196,7 +214,8 @@ void PoolCore::set_initializer(Call initializer) {
   require_here("executor");
   const std::scoped_lock lock{mutex_};
   if (supervisor_runs_) {
-    throw UsageError{"set_initializer after the first task was submitted: workers may run already. Set it before the first submit, or in ExecutorOptions."};
+    throw UsageError{
+        "set_initializer after the first task was submitted: workers may run already. Set it before the first submit, or in ExecutorOptions."};
   }
   initializer_ = std::move(initializer);
   context_.tell(encode_pool_part());

@@ -26,11 +26,13 @@ std::uint64_t token_of(const WorkerSlot& slot, Watched what) noexcept {
   return token_slots + static_cast<std::uint64_t>(slot.index) * 4 + static_cast<std::uint64_t>(what);
 }
 
-// Where starting a worker fails for want of something (processes, descriptors, memory), it may be there again soon.
+// Where starting a worker fails for want of something (processes, descriptors, memory), it may be there again
+// soon.
 constexpr std::chrono::milliseconds start_retry{50};
 constexpr unsigned start_attempts = 4;
 constexpr std::chrono::milliseconds hand_retry{2};
-// A silent worker is replaced after this, where tasks wait: one that runs what it says it does not would be silent for ever.
+// A silent worker is replaced after this, where tasks wait: one that runs what it says it does not would be
+// silent for ever.
 constexpr std::chrono::seconds silence_limit{2};
 
 // How long memory for large arguments and results is kept for the next ones.
@@ -39,7 +41,8 @@ constexpr std::chrono::milliseconds blocks_stay{50};
 constexpr std::chrono::milliseconds memory_retry{10};
 
 std::chrono::nanoseconds duration_of(std::uint64_t ticks_count) {
-  return std::chrono::nanoseconds{static_cast<std::int64_t>(static_cast<double>(ticks_count) / ticks_per_nanosecond())};
+  return std::chrono::nanoseconds{
+      static_cast<std::int64_t>(static_cast<double>(ticks_count) / ticks_per_nanosecond())};
 }
 
 }  // namespace
@@ -57,7 +60,8 @@ void PoolCore::start_supervisor() {
   try {
     supervisor_ = std::thread{[this] { supervise(); }};
   } catch (const std::system_error& error) {
-    throw SystemError{"pthread_create", error.code().value(), "starting the executor's supervisor", "Raise the limit on processes (ulimit -u)."};
+    throw SystemError{"pthread_create", error.code().value(), "starting the executor's supervisor",
+                      "Raise the limit on processes (ulimit -u)."};
   }
   supervisor_runs_ = true;
 }
@@ -70,7 +74,8 @@ void PoolCore::supervise() {
     try {
       goes_on = supervise_once(lock, tokens);
     } catch (const std::bad_alloc&) {
-      // What it came to is still there to be done, once there is memory again: a bell or a descriptor says so until it is.
+      // What it came to is still there to be done, once there is memory again: a bell or a descriptor says so
+      // until it is.
       if (lock.owns_lock()) lock.unlock();
       std::this_thread::sleep_for(memory_retry);
       lock.lock();
@@ -84,8 +89,10 @@ bool PoolCore::supervise_once(Lock& lock, std::vector<std::uint64_t>& tokens) {
   check_timers();
   check_slots(lock);
   if (stop_supervisor_) return false;
-  // While somebody submits, he takes results in himself, and a look now and then is enough: bells would wake us for each of them.
-  watched_by_timer_ = leader_ == nullptr && totals_.submitted != submitted_seen_ && with_continuations_ == 0 && bounded_waiting_ == 0 && !closed_;
+  // While somebody submits, he takes results in himself, and a look now and then is enough: bells would wake
+  // us for each of them.
+  watched_by_timer_ = leader_ == nullptr && totals_.submitted != submitted_seen_ &&
+                      with_continuations_ == 0 && bounded_waiting_ == 0 && !closed_;
   submitted_seen_ = totals_.submitted;
   if (watched_by_timer_) {
     look_again_soon();
@@ -137,15 +144,21 @@ void PoolCore::check_slots(Lock& lock) {
   const auto now = steady_clock::now();
   for (const auto& place : slots_) {
     WorkerSlot& slot = *place;
-    if (slot.state == WorkerSlot::State::leaving && slot.leave_by <= now && slot.in_flight.empty()) kill(slot, WorkerSlot::KillReason::shutdown);
-    if (slot.state == WorkerSlot::State::alive && !slot.ready && options_.initializer_timeout && slot.started + *options_.initializer_timeout <= now) {
+    if (slot.state == WorkerSlot::State::leaving && slot.leave_by <= now && slot.in_flight.empty())
+      kill(slot, WorkerSlot::KillReason::shutdown);
+    if (slot.state == WorkerSlot::State::alive && !slot.ready && options_.initializer_timeout &&
+        slot.started + *options_.initializer_timeout <= now) {
       kill(slot, WorkerSlot::KillReason::initializer_timeout);
     }
-    if (slot.silent && slot.state == WorkerSlot::State::alive && still_silent(slot) && slot.silent_since + silence_limit <= now) {
-      const auto good = std::ranges::count_if(slots_, [](const auto& other) { return other->takes_calls() && !other->silent; });
-      if (waiting_.size() + in_flight_ > static_cast<std::size_t>(good)) kill(slot, WorkerSlot::KillReason::silence);
+    if (slot.silent && slot.state == WorkerSlot::State::alive && still_silent(slot) &&
+        slot.silent_since + silence_limit <= now) {
+      const auto good = std::ranges::count_if(
+          slots_, [](const auto& other) { return other->takes_calls() && !other->silent; });
+      if (waiting_.size() + in_flight_ > static_cast<std::size_t>(good))
+        kill(slot, WorkerSlot::KillReason::silence);
     }
-    if (options_.idle_timeout && slot.idle() && slot.ready && slot.idle_since + *options_.idle_timeout <= now) ask_to_leave(slot);
+    if (options_.idle_timeout && slot.idle() && slot.ready && slot.idle_since + *options_.idle_timeout <= now)
+      ask_to_leave(slot);
     if (static_cast<std::size_t>(slot.index) >= max_workers() && slot.state == WorkerSlot::State::alive) {
       take_back_all(slot);
       ask_to_leave(slot);
@@ -159,9 +172,12 @@ void PoolCore::check_slots(Lock& lock) {
     release_blocks_at_.reset();
     release_idle_blocks();
   }
-  if (!release_blocks_at_ && blocks_are_free_.load(std::memory_order_relaxed)) release_blocks_at_ = now + blocks_stay;
-  // A call that could not be handed to a worker that has nothing to do (the kernel has no room for its memory's descriptor just now) is tried again.
-  if (!waiting_.empty() && !rebalance_at_ && std::ranges::any_of(slots_, [](const auto& slot) { return slot->idle() && slot->ready; })) {
+  if (!release_blocks_at_ && blocks_are_free_.load(std::memory_order_relaxed))
+    release_blocks_at_ = now + blocks_stay;
+  // A call that could not be handed to a worker that has nothing to do (the kernel has no room for its
+  // memory's descriptor just now) is tried again.
+  if (!waiting_.empty() && !rebalance_at_ &&
+      std::ranges::any_of(slots_, [](const auto& slot) { return slot->idle() && slot->ready; })) {
     rebalance_at_ = now + hand_retry;
   }
   while (wanted_ != 0 && start_after_ <= now) {
@@ -196,7 +212,9 @@ void PoolCore::check_slots(Lock& lock) {
 }
 
 void PoolCore::block_freed() noexcept {
-  if (blocks_are_free_.load(std::memory_order_relaxed) || blocks_are_free_.exchange(true, std::memory_order_relaxed) || !here()) return;
+  if (blocks_are_free_.load(std::memory_order_relaxed) ||
+      blocks_are_free_.exchange(true, std::memory_order_relaxed) || !here())
+    return;
   try {
     kick();
   } catch (const SystemError&) {
@@ -218,10 +236,13 @@ void PoolCore::give_back_room(void* of_a_task) noexcept {
 }
 
 void PoolCore::release_idle_blocks() {
-  blocks_are_free_.store(false, std::memory_order_relaxed);  // before the look: what is freed from now on says so again
+  blocks_are_free_.store(
+      false, std::memory_order_relaxed);  // before the look: what is freed from now on says so again
   const auto forget = [this](WorkerSlot& slot, ParentMessage what, std::uint64_t id) {
-    const AttachmentNotice notice{.message = static_cast<std::uint32_t>(what), .spare = 0, .memory_id = id, .bytes = 0};
-    (void)slot.worker.socket.send(std::as_bytes(std::span{&notice, 1}));  // where its socket is full, it keeps the memory until it ends
+    const AttachmentNotice notice{
+        .message = static_cast<std::uint32_t>(what), .spare = 0, .memory_id = id, .bytes = 0};
+    (void)slot.worker.socket.send(
+        std::as_bytes(std::span{&notice, 1}));  // where its socket is full, it keeps the memory until it ends
     slot.header().mail.fetch_add(1, std::memory_order_release);
     wake_worker(slot);
   };
@@ -229,12 +250,15 @@ void PoolCore::release_idle_blocks() {
   for (const auto& block : call_blocks_.free_since(steady_clock::now() - blocks_stay)) {
     for (const auto& known : block->known_by) {
       WorkerSlot& slot = *slots_[static_cast<std::size_t>(known.slot)];
-      if (slot.takes_calls() && slot.incarnation == known.incarnation) forget(slot, ParentMessage::forget, known.id);
+      if (slot.takes_calls() && slot.incarnation == known.incarnation)
+        forget(slot, ParentMessage::forget, known.id);
     }
   }
   for (const auto& slot : slots_) {
     if (!slot->takes_calls()) continue;
-    more = slot->result_blocks.release_idle([&](std::size_t place) { forget(*slot, ParentMessage::forget_result, place); }) || more;
+    more = slot->result_blocks.release_idle([&](std::size_t place) {
+      forget(*slot, ParentMessage::forget_result, place);
+    }) || more;
   }
   if (tasks_.is_large() && tasks_.in_use() == 0) tasks_.clear();
   if (more || call_blocks_.any_free()) blocks_are_free_.store(true, std::memory_order_relaxed);
@@ -246,7 +270,9 @@ void PoolCore::check_interrupt(Lock& lock) {
     flush_afterwards(lock);
     exit_now(130);
   }
-  note(Level::warn, "interrupted: pending tasks are cancelled, running ones are asked to stop and waited for. Interrupt again to kill them.");
+  note(
+      Level::warn,
+      "interrupted: pending tasks are cancelled, running ones are asked to stop and waited for. Interrupt again to kill them.");
   closed_ = true;
   finishes_chains_ = false;
   for (const auto& slot : slots_) {
@@ -258,7 +284,8 @@ void PoolCore::check_interrupt(Lock& lock) {
 WorkerSlot* PoolCore::free_slot() {
   const std::size_t most = max_workers();
   for (const auto& slot : slots_) {
-    if (slot->state == WorkerSlot::State::empty && static_cast<std::size_t>(slot->index) < most) return slot.get();
+    if (slot->state == WorkerSlot::State::empty && static_cast<std::size_t>(slot->index) < most)
+      return slot.get();
   }
   if (slots_.size() >= most) return nullptr;
   slots_.push_back(std::make_unique<WorkerSlot>());
@@ -280,7 +307,8 @@ bool PoolCore::start_worker(Lock& lock, WorkerSlot& slot) {
   bool hopeless = false;
   std::optional<std::string> warning;
   std::array<Descriptor, 4> captures;
-  // The fork server may die with a worker forked that nobody heard of: then all is made anew, the segment too.
+  // The fork server may die with a worker forked that nobody heard of: then all is made anew, the segment
+  // too.
   bool again = true;
   for (int attempt = 0; again; ++attempt) {
     if (failure) (void)collector_.finish_source(source, steady_clock::now() + std::chrono::seconds{1});
@@ -290,18 +318,25 @@ bool PoolCore::start_worker(Lock& lock, WorkerSlot& slot) {
       // It comes up while the rest is made here.
       asked = context_.ask_for_worker();
       segment = std::make_shared<Segment>(Segment::create({.log_bytes = log_area_bytes(options_.log)}));
-      source = collector_.add_source(segment->log_area(), {.worker = slot.index, .incarnation = slot.next_incarnation, .pid = 0}, segment);
+      source = collector_.add_source(segment->log_area(),
+                                     {.worker = slot.index, .incarnation = slot.next_incarnation, .pid = 0},
+                                     segment);
       has_source = true;
       std::vector<int> capture_fds;
       if (options_.worker.capture_output) {
-        for (std::size_t i = 0; i < 2; ++i) std::tie(captures[2 * i], captures[2 * i + 1]) = make_capture_pipe();
+        for (std::size_t i = 0; i < 2; ++i)
+          std::tie(captures[2 * i], captures[2 * i + 1]) = make_capture_pipe();
         for (const auto& end : captures) capture_fds.push_back(end.get());
       }
-      worker = context_.greet_worker(*std::exchange(asked, std::nullopt), slot.index, slot.next_incarnation, slot.owner, *segment, collector_.bell_fd(), capture_fds, worker_main_);
+      worker = context_.greet_worker(*std::exchange(asked, std::nullopt), slot.index, slot.next_incarnation,
+                                     slot.owner, *segment, collector_.bell_fd(), capture_fds, worker_main_);
       collector_.set_source_pid(source, worker.process.pid());
       segment->close_descriptor();
       for (std::size_t i = 0; i < start_attachments_.size(); ++i) {
-        const AttachmentNotice notice{.message = static_cast<std::uint32_t>(ParentMessage::attachment), .spare = 0, .memory_id = i + 1, .bytes = start_attachments_[i]->size()};
+        const AttachmentNotice notice{.message = static_cast<std::uint32_t>(ParentMessage::attachment),
+                                      .spare = 0,
+                                      .memory_id = i + 1,
+                                      .bytes = start_attachments_[i]->size()};
         const int fd = start_attachments_[i]->fd();
         (void)worker.socket.send(std::as_bytes(std::span{&notice, 1}), {&fd, 1});
       }
@@ -317,7 +352,8 @@ bool PoolCore::start_worker(Lock& lock, WorkerSlot& slot) {
     if (asked) context_.launcher().give_up(*std::exchange(asked, std::nullopt));
   }
   if (context_.has_launcher()) warning = context_.launcher().take_warning();
-  if (failure && has_source) (void)collector_.finish_source(source, steady_clock::now() + std::chrono::seconds{1});
+  if (failure && has_source)
+    (void)collector_.finish_source(source, steady_clock::now() + std::chrono::seconds{1});
 
   lock.lock();
   if (warning) note(Level::warn, *warning);
@@ -342,7 +378,8 @@ bool PoolCore::start_worker(Lock& lock, WorkerSlot& slot) {
   slot.handed = 0;
   slot.armed_bits = slot.armed_epoch = 0;
   slot.average_ticks = 0;
-  slot.ready = slot.initializer_failed = slot.finalizer_failed = slot.found_dead = slot.silent = slot.full = false;
+  slot.ready = slot.initializer_failed = slot.finalizer_failed = slot.found_dead = slot.silent = slot.full =
+      false;
   slot.kill_reason = WorkerSlot::KillReason::none;
   slot.bootstrap_error.clear();
   slot.protocol_error.clear();
@@ -353,7 +390,9 @@ bool PoolCore::start_worker(Lock& lock, WorkerSlot& slot) {
   slot.result_blocks = ResultBlocks{slot.segment, [this] { block_freed(); }};
   slot.started = slot.idle_since = steady_clock::now();
   // As many workers may spin as there are cores beyond the one that waits for them.
-  header.spin_nanoseconds.store(options_.spin && static_cast<unsigned>(slot.index) + 1 < usable_cpus_ ? 200'000U : 0U, std::memory_order_relaxed);
+  header.spin_nanoseconds.store(
+      options_.spin && static_cast<unsigned>(slot.index) + 1 < usable_cpus_ ? 200'000U : 0U,
+      std::memory_order_relaxed);
   slot.state = WorkerSlot::State::alive;
   try {
     poll_->add(slot.worker.process.pidfd(), token_of(slot, Watched::process));
@@ -364,8 +403,10 @@ bool PoolCore::start_worker(Lock& lock, WorkerSlot& slot) {
     slot.watched = slot.found_dead = true;
     kick();  // nothing else tells us of its death
   }
-  note(Level::debug, "worker " + std::to_string(slot.index) + " (pid " + std::to_string(slot.worker.process.pid()) + ") started by " +
-                         std::string{to_string(context_.start_method())} + (slot.incarnation == 0 ? "" : ", incarnation " + std::to_string(slot.incarnation)),
+  note(Level::debug,
+       "worker " + std::to_string(slot.index) + " (pid " + std::to_string(slot.worker.process.pid()) +
+           ") started by " + std::string{to_string(context_.start_method())} +
+           (slot.incarnation == 0 ? "" : ", incarnation " + std::to_string(slot.incarnation)),
        &slot);
   if (kill_all_ != 0) kill_slot_with(slot, kill_all_);
   refill();
@@ -390,7 +431,8 @@ void PoolCore::start_failed(Lock& lock, const std::exception_ptr& failure, bool 
 }
 
 void PoolCore::take_messages(WorkerSlot& slot) {
-  // Most kinds are taken once, and no more at a time than a socket holds: a worker that writes without end does not keep us here.
+  // Most kinds are taken once, and no more at a time than a socket holds: a worker that writes without end
+  // does not keep us here.
   for (int count = 0; count < 512; ++count) {
     bool closed = false;
     auto message = slot.worker.socket.receive(SteadyTime{}, &closed);
@@ -411,11 +453,13 @@ void PoolCore::take_messages(WorkerSlot& slot) {
         rebalance();
         break;
       case WorkerMessage::bootstrap_failed:
-        if (slot.ready || !slot.bootstrap_error.empty()) return condemn(slot, "its bootstrap failed after it was ready, or twice");
+        if (slot.ready || !slot.bootstrap_error.empty())
+          return condemn(slot, "its bootstrap failed after it was ready, or twice");
         slot.bootstrap_error.assign(reinterpret_cast<const char*>(rest.data()), rest.size());
         break;
       case WorkerMessage::initializer_failed:
-        if (slot.ready || slot.initializer_failed) return condemn(slot, "its initializer failed after it was ready, or twice");
+        if (slot.ready || slot.initializer_failed)
+          return condemn(slot, "its initializer failed after it was ready, or twice");
         slot.initializer_failed = true;
         slot.failure_bytes.assign(rest.begin(), rest.end());
         break;
@@ -439,7 +483,8 @@ void PoolCore::take_messages(WorkerSlot& slot) {
       }
       case WorkerMessage::attachment: {
         AttachmentNotice notice;
-        if (message->bytes.size() != sizeof notice || message->descriptors.size() > 1 || slot.received.size() >= 256 * (slot.in_flight.size() + 1)) {
+        if (message->bytes.size() != sizeof notice || message->descriptors.size() > 1 ||
+            slot.received.size() >= 256 * (slot.in_flight.size() + 1)) {
           return condemn(slot, "a notice of shared memory is malformed");
         }
         std::memcpy(&notice, message->bytes.data(), sizeof notice);
@@ -448,9 +493,11 @@ void PoolCore::take_messages(WorkerSlot& slot) {
         if (kept && id >= ResultBlocks::most) return condemn(slot, "a notice of shared memory is malformed");
         try {
           if (message->descriptors.empty()) {
-            throw SystemError{"recvmsg", EMFILE, "taking in a result's shared memory", "Raise the limit on open files (ulimit -n)."};
+            throw SystemError{"recvmsg", EMFILE, "taking in a result's shared memory",
+                              "Raise the limit on open files (ulimit -n)."};
           }
-          auto memory = std::make_shared<SharedMemory>(SharedMemory::adopt(std::move(message->descriptors[0]), notice.bytes));
+          auto memory = std::make_shared<SharedMemory>(
+              SharedMemory::adopt(std::move(message->descriptors[0]), notice.bytes));
           if (kept) {
             memory->close_descriptor();  // for values only; an attachment may be sent on
             slot.result_blocks.add(id, std::move(memory));
@@ -472,11 +519,13 @@ void PoolCore::take_messages(WorkerSlot& slot) {
 }
 
 void PoolCore::kill_slot_with(WorkerSlot& slot, int signal) noexcept {
-  if (slot.state == WorkerSlot::State::alive || slot.state == WorkerSlot::State::leaving) slot.worker.process.signal_group(signal);
+  if (slot.state == WorkerSlot::State::alive || slot.state == WorkerSlot::State::leaving)
+    slot.worker.process.signal_group(signal);
 }
 
 void PoolCore::kill(WorkerSlot& slot, WorkerSlot::KillReason reason) noexcept {
-  if (slot.kill_reason == WorkerSlot::KillReason::none || reason == WorkerSlot::KillReason::protocol) slot.kill_reason = reason;
+  if (slot.kill_reason == WorkerSlot::KillReason::none || reason == WorkerSlot::KillReason::protocol)
+    slot.kill_reason = reason;
   slot.worker.process.signal_group(9);
 }
 
@@ -485,7 +534,8 @@ void PoolCore::ask_to_leave(WorkerSlot& slot) {
   slot.state = WorkerSlot::State::leaving;
   slot.leave_by = steady_clock::now() + options_.shutdown_grace;
   KINDRED_INJECTION_POINT("parent.recycle.before_command");
-  // Order: release, pairs with the acquire in WorkerProcess: it sees the calls that were published before, and runs them first.
+  // Order: release, pairs with the acquire in WorkerProcess: it sees the calls that were published before,
+  // and runs them first.
   slot.header().command.store(static_cast<std::uint32_t>(Command::finish), std::memory_order_release);
   wake_worker(slot);
 }
@@ -508,18 +558,24 @@ Deadline PoolCore::next_deadline() {
   if (!timers_.empty()) consider(timers_.top().at);
   if (wanted_ != 0) consider(start_after_);
   for (const auto& slot : slots_) {
-    if (slot->state == WorkerSlot::State::leaving && slot->in_flight.empty() && slot->kill_reason == WorkerSlot::KillReason::none) consider(slot->leave_by);
-    if (options_.idle_timeout && slot->idle() && slot->ready) consider(slot->idle_since + *options_.idle_timeout);
-    if (options_.initializer_timeout && slot->state == WorkerSlot::State::alive && !slot->ready && slot->kill_reason == WorkerSlot::KillReason::none) {
+    if (slot->state == WorkerSlot::State::leaving && slot->in_flight.empty() &&
+        slot->kill_reason == WorkerSlot::KillReason::none)
+      consider(slot->leave_by);
+    if (options_.idle_timeout && slot->idle() && slot->ready)
+      consider(slot->idle_since + *options_.idle_timeout);
+    if (options_.initializer_timeout && slot->state == WorkerSlot::State::alive && !slot->ready &&
+        slot->kill_reason == WorkerSlot::KillReason::none) {
       consider(slot->started + *options_.initializer_timeout);
     }
   }
   return next;
 }
 
-// How long the first call of a worker may still take where the worker's words are not believed: its limit again, and a second for a machine that is
-// busy, since we found it first. A worker that is stopped before it begins, or that lies about what it does, gets no longer than that.
-std::chrono::nanoseconds PoolCore::left_by_our_clock(WorkerSlot& slot, const TaskState& task, SteadyTime now) noexcept {
+// How long the first call of a worker may still take where the worker's words are not believed: its limit
+// again, and a second for a machine that is busy, since we found it first. A worker that is stopped before it
+// begins, or that lies about what it does, gets no longer than that.
+std::chrono::nanoseconds PoolCore::left_by_our_clock(WorkerSlot& slot, const TaskState& task,
+                                                     SteadyTime now) noexcept {
   if (slot.front_task != task.id) {
     slot.front_task = task.id;
     slot.front_since = now;
@@ -551,7 +607,8 @@ void PoolCore::check_timers() {
       if (removed) {
         ++totals_.lost;
         finish_with(task, Outcome::failure, [&] {
-          return std::make_unique<StoredFailure<TaskTimeout>>(TaskTimeout{facts(task, nullptr), *options.queue_timeout, std::chrono::nanoseconds{0}});
+          return std::make_unique<StoredFailure<TaskTimeout>>(
+              TaskTimeout{facts(task, nullptr), *options.queue_timeout, std::chrono::nanoseconds{0}});
         });
         continue;
       }
@@ -565,38 +622,48 @@ void PoolCore::check_timers() {
     const SegmentHeader& header = slot.header();
     const bool begun = entry.header->state.load(std::memory_order_acquire) != call_state::queued &&
                        header.begun_task.load(std::memory_order_relaxed) == task.id;
-    // The clock begins with the task. The ticks are the worker's word; one that lies about them only escapes its own limit for as long
-    // again, since a begin in the future counts as now.
-    const auto ran = begun ? std::max(duration_of(ticks() - std::min(header.begun_ticks.load(std::memory_order_relaxed), ticks())), std::chrono::nanoseconds{0})
-                           : std::chrono::nanoseconds{0};
-    const auto left = options.timeout && position == 0 && slot.ready ? left_by_our_clock(slot, task, now) : std::chrono::nanoseconds::max();
+    // The clock begins with the task. The ticks are the worker's word; one that lies about them only escapes
+    // its own limit for as long again, since a begin in the future counts as now.
+    const auto ran =
+        begun ? std::max(duration_of(ticks() -
+                                     std::min(header.begun_ticks.load(std::memory_order_relaxed), ticks())),
+                         std::chrono::nanoseconds{0})
+              : std::chrono::nanoseconds{0};
+    const auto left = options.timeout && position == 0 && slot.ready ? left_by_our_clock(slot, task, now)
+                                                                     : std::chrono::nanoseconds::max();
     if (left <= std::chrono::nanoseconds{0}) {
       slot.last_ran = now - slot.front_since;
       task.condemned = TaskState::Condemned::timed_out;
       kill(slot, WorkerSlot::KillReason::task);
       continue;
     }
-    if (options.soft_timeout && begun && ran >= *options.soft_timeout && slot.header().stop_task.load(std::memory_order_relaxed) != task.id) ask_to_stop(slot, task);
+    if (options.soft_timeout && begun && ran >= *options.soft_timeout &&
+        slot.header().stop_task.load(std::memory_order_relaxed) != task.id)
+      ask_to_stop(slot, task);
     if (options.timeout && begun && ran >= *options.timeout) {
       slot.last_ran = ran;
       if (task.condemned == TaskState::Condemned::timed_out) {
         kill(slot, WorkerSlot::KillReason::task);  // it had its grace
       } else if (options_.terminate_grace) {
-        if (condemn_task(slot, entry, TaskState::Condemned::timed_out, 15)) add_timer(now + *options_.terminate_grace, task);
+        if (condemn_task(slot, entry, TaskState::Condemned::timed_out, 15))
+          add_timer(now + *options_.terminate_grace, task);
       } else if (!condemn_task(slot, entry, TaskState::Condemned::timed_out, 9)) {
-        add_timer(now + std::min(left, std::max(*options.timeout, std::chrono::nanoseconds{10'000'000})), task);  // it says that it is done
+        add_timer(now + std::min(left, std::max(*options.timeout, std::chrono::nanoseconds{10'000'000})),
+                  task);  // it says that it is done
       }
       continue;
     }
     auto next = std::chrono::nanoseconds::max();
     if (options.timeout) next = *options.timeout - ran;
-    if (options.soft_timeout && ran < *options.soft_timeout) next = std::min(next, *options.soft_timeout - ran);
+    if (options.soft_timeout && ran < *options.soft_timeout)
+      next = std::min(next, *options.soft_timeout - ran);
     next = std::min(next, left);
     if (next != std::chrono::nanoseconds::max()) add_timer(now + next, task);
   }
 }
 
-void PoolCore::lose(TaskState& task, const WorkerSlot& slot, const ExitReason& reason, const SourceEnd& end, const std::string& backtrace) {
+void PoolCore::lose(TaskState& task, const WorkerSlot& slot, const ExitReason& reason, const SourceEnd& end,
+                    const std::string& backtrace) {
   task.place = TaskState::Place::nowhere;
   if (task.finished()) return task.unpin();  // cancelled by killing
   task.attempts = static_cast<std::uint16_t>(task.attempts + 1);
@@ -606,11 +673,13 @@ void PoolCore::lose(TaskState& task, const WorkerSlot& slot, const ExitReason& r
   ++totals_.lost;
   if (condemned == TaskState::Condemned::timed_out) {
     return finish_with(task, Outcome::failure, [&] {
-      return std::make_unique<StoredFailure<TaskTimeout>>(TaskTimeout{facts(task, &slot), *task.options->timeout, std::max(*task.options->timeout, slot.last_ran)});
+      return std::make_unique<StoredFailure<TaskTimeout>>(TaskTimeout{
+          facts(task, &slot), *task.options->timeout, std::max(*task.options->timeout, slot.last_ran)});
     });
   }
   finish_with(task, Outcome::failure, [&] {
-    return std::make_unique<StoredFailure<WorkerLost>>(WorkerLost{{reason, facts(task, &slot), end.last_lines, backtrace, slot.loss_hint}});
+    return std::make_unique<StoredFailure<WorkerLost>>(
+        WorkerLost{{reason, facts(task, &slot), end.last_lines, backtrace, slot.loss_hint}});
   });
 }
 
@@ -637,36 +706,49 @@ void PoolCore::bury(Lock& lock, WorkerSlot& slot) {
   flush_afterwards(lock);
 
   KINDRED_INJECTION_POINT("parent.bury.drained");
-  ExitReason reason = context_.launcher().exit_reason(slot.worker.process, steady_clock::now() + std::chrono::seconds{2});
+  ExitReason reason =
+      context_.launcher().exit_reason(slot.worker.process, steady_clock::now() + std::chrono::seconds{2});
   KINDRED_INJECTION_POINT("parent.bury.reaped");
   const auto warning = context_.launcher().take_warning();
   const CrashReport crash = read_crash_report(slot.segment->crash_page(), context_.code());
   drain_captured(slot, begun);
-  const auto sinks_by = steady_clock::now() + options_.log.flush_limit;  // a sink that hangs holds the burial up once
+  const auto sinks_by =
+      steady_clock::now() + options_.log.flush_limit;  // a sink that hangs holds the burial up once
   const SourceEnd end = collector_.finish_source(slot.log_source, sinks_by);
   KINDRED_INJECTION_POINT("parent.bury.log_drained");
   if (shared_objects_) shared_objects_->owner_died(slot.owner, slot.index, slot.worker.process.pid());
-  const std::uint64_t oom_now = reason.kind == ExitReason::Kind::signalled && reason.signal == 9 ? oom_kills() : 0;
+  const std::uint64_t oom_now =
+      reason.kind == ExitReason::Kind::signalled && reason.signal == 9 ? oom_kills() : 0;
 
   lock.lock();
   if (warning) note(Level::warn, *warning);
-  const bool good_order = previous_state == WorkerSlot::State::leaving && reason.kind == ExitReason::Kind::exited && reason.code == 0;
+  const bool good_order = previous_state == WorkerSlot::State::leaving &&
+                          reason.kind == ExitReason::Kind::exited && reason.code == 0;
   const bool ours = slot.kill_reason == WorkerSlot::KillReason::shutdown || kill_all_ != 0;
   const bool for_cancelled = slot.kill_reason == WorkerSlot::KillReason::task && !slot.in_flight.empty() &&
                              slot.in_flight.front().task->condemned == TaskState::Condemned::cancelled;
-  if (slot.kill_reason == WorkerSlot::KillReason::task && !for_cancelled && reason.kind == ExitReason::Kind::signalled) reason.kind = ExitReason::Kind::timed_out;
+  if (slot.kill_reason == WorkerSlot::KillReason::task && !for_cancelled &&
+      reason.kind == ExitReason::Kind::signalled)
+    reason.kind = ExitReason::Kind::timed_out;
   slot.loss_hint.clear();
   if (slot.kill_reason == WorkerSlot::KillReason::protocol) {
-    slot.loss_hint = "It wrote nonsense into its shared memory (" + slot.protocol_error + ") and was killed for it: the task overwrites memory that is not its own.";
-  } else if (reason.kind == ExitReason::Kind::signalled && reason.signal == 9 && slot.kill_reason == WorkerSlot::KillReason::none && kill_all_ == 0) {
-    slot.loss_hint = oom_now > oom_kills_seen_ ? "The kernel killed a process of this cgroup for want of memory just now (oom_kill in its memory.events): use fewer workers, or smaller tasks."
-                                               : "The kernel may have reclaimed memory: see dmesg.";
+    slot.loss_hint = "It wrote nonsense into its shared memory (" + slot.protocol_error +
+                     ") and was killed for it: the task overwrites memory that is not its own.";
+  } else if (reason.kind == ExitReason::Kind::signalled && reason.signal == 9 &&
+             slot.kill_reason == WorkerSlot::KillReason::none && kill_all_ == 0) {
+    slot.loss_hint =
+        oom_now > oom_kills_seen_
+            ? "The kernel killed a process of this cgroup for want of memory just now (oom_kill in its memory.events): use fewer workers, or smaller tasks."
+            : "The kernel may have reclaimed memory: see dmesg.";
   }
   if (oom_now > oom_kills_seen_) oom_kills_seen_ = oom_now;
 
-  constexpr std::array crashes{4, 6, 7, 8, 11, 31};  // SIGILL, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGSYS: not from outside
-  const bool own_doing = slot.kill_reason == WorkerSlot::KillReason::protocol || reason.kind == ExitReason::Kind::exited ||
-                         (reason.kind == ExitReason::Kind::signalled && std::ranges::find(crashes, reason.signal) != crashes.end());
+  constexpr std::array crashes{4,  6, 7, 8,
+                               11, 31};  // SIGILL, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGSYS: not from outside
+  const bool own_doing = slot.kill_reason == WorkerSlot::KillReason::protocol ||
+                         reason.kind == ExitReason::Kind::exited ||
+                         (reason.kind == ExitReason::Kind::signalled &&
+                          std::ranges::find(crashes, reason.signal) != crashes.end());
   KINDRED_INJECTION_POINT("parent.bury.before_hand_back");
   // The dead worker had begun at most one call; what was only handed to it goes to another.
   std::vector<InFlight> left;
@@ -678,13 +760,17 @@ void PoolCore::bury(Lock& lock, WorkerSlot& slot) {
   TaskState* lost = nullptr;
   std::vector<TaskState*> unbegun;
   for (const InFlight& entry : left) {
-    // Calls are run in order, and the results of those that are done were taken in: only the first can have been begun, whatever the others' words
-    // say. Where worker after worker crashes that has it first, it was begun whatever their words say: one that writes over them must not run for ever.
+    // Calls are run in order, and the results of those that are done were taken in: only the first can have
+    // been begun, whatever the others' words say. Where worker after worker crashes that has it first, it was
+    // begun whatever their words say: one that writes over them must not run for ever.
     const bool first = entry.task == left.front().task;
-    // Read once: their writer is dead, but not its subprocesses. Either word is enough: a task that wrote over one of them was begun.
-    const bool begun_here = first && (entry.header->state.load(std::memory_order_acquire) != call_state::queued ||
-                                      slot.header().begun_task.load(std::memory_order_acquire) == entry.task->id);
-    const bool suspect = first && was_ready && own_doing && ++entry.task->deaths_before_it >= TaskState::most_deaths_before_it;
+    // Read once: their writer is dead, but not its subprocesses. Either word is enough: a task that wrote
+    // over one of them was begun.
+    const bool begun_here =
+        first && (entry.header->state.load(std::memory_order_acquire) != call_state::queued ||
+                  slot.header().begun_task.load(std::memory_order_acquire) == entry.task->id);
+    const bool suspect =
+        first && was_ready && own_doing && ++entry.task->deaths_before_it >= TaskState::most_deaths_before_it;
     if (begun_here || suspect || (first && entry.task->condemned != TaskState::Condemned::no)) {
       lost = entry.task;
     } else {
@@ -709,15 +795,21 @@ void PoolCore::bury(Lock& lock, WorkerSlot& slot) {
   if (!good_order) {
     ++slot.stats.restarts;
     ++totals_.restarts;
-    std::string text = "worker " + std::to_string(slot.index) + " (pid " + std::to_string(slot.worker.process.pid()) + ") " + to_string(reason);
+    std::string text = "worker " + std::to_string(slot.index) + " (pid " +
+                       std::to_string(slot.worker.process.pid()) + ") " + to_string(reason);
     if (lost != nullptr) text += " while running '" + task_name(*lost) + "' #" + std::to_string(lost->id);
     if (for_cancelled) text += ", which was cancelled";
     if (!was_ready) text += " before it was ready";
-    if (slot.kill_reason == WorkerSlot::KillReason::silence) text += ": it began nothing of what it was given for 2 s while tasks waited (stopped, or a task has overwritten its memory), and is replaced";
-    if (end.torn + end.dropped != 0) text += "; " + std::to_string(end.torn) + " log records torn, " + std::to_string(end.dropped) + " dropped";
+    if (slot.kill_reason == WorkerSlot::KillReason::silence)
+      text +=
+          ": it began nothing of what it was given for 2 s while tasks waited (stopped, or a task has overwritten its memory), and is replaced";
+    if (end.torn + end.dropped != 0)
+      text +=
+          "; " + std::to_string(end.torn) + " log records torn, " + std::to_string(end.dropped) + " dropped";
     if (!crash.summary.empty()) text += "; " + crash.summary + "\n" + crash.frames;
     note(ours || for_cancelled ? Level::debug : Level::error, std::move(text), &slot, lost, attempt);
-    if (lost != nullptr && !ours && !for_cancelled) {  // the line that tells of the death is in the sinks, too, before its future fails
+    if (lost != nullptr && !ours &&
+        !for_cancelled) {  // the line that tells of the death is in the sinks, too, before its future fails
       flush_afterwards(lock);
       (void)collector_.flush(sinks_by);
       lock.lock();
@@ -741,21 +833,26 @@ void PoolCore::bury(Lock& lock, WorkerSlot& slot) {
   } else if (!slot.bootstrap_error.empty()) {
     initializer_failure = std::make_exception_ptr(UsageError{slot.bootstrap_error});
     why = "worker " + std::to_string(slot.index) + " could not be set up";
-  } else if (never_ready && (initializer_ || context_.start_method() == StartMethod::spawn) && slot.kill_reason != WorkerSlot::KillReason::task) {
+  } else if (never_ready && (initializer_ || context_.start_method() == StartMethod::spawn) &&
+             slot.kill_reason != WorkerSlot::KillReason::task) {
     TaskFacts who;
     who.task_name = initializer_ ? "initializer" : "start";
     who.worker = slot.index;
     who.pid = slot.worker.process.pid();
     who.incarnation = slot.incarnation;
     if (slot.kill_reason == WorkerSlot::KillReason::initializer_timeout) {
-      initializer_failure = std::make_exception_ptr(TaskTimeout{who, *options_.initializer_timeout, steady_clock::now() - slot.started});
+      initializer_failure = std::make_exception_ptr(
+          TaskTimeout{who, *options_.initializer_timeout, steady_clock::now() - slot.started});
       why = "the initializer of worker " + std::to_string(slot.index) + " ran over initializer_timeout";
     } else if (initializer_ && slot.header().phase.load(std::memory_order_relaxed) != 0 &&
-               !(reason.kind == ExitReason::Kind::signalled && reason.signal == 9) && reason.kind != ExitReason::Kind::lost) {
+               !(reason.kind == ExitReason::Kind::signalled && reason.signal == 9) &&
+               reason.kind != ExitReason::Kind::lost) {
       // A SIGKILL comes from outside: it is a death like others, and the restart limit judges it.
-      initializer_failure = std::make_exception_ptr(WorkerLost{{reason, who, end.last_lines, crash.frames, slot.loss_hint}});
+      initializer_failure =
+          std::make_exception_ptr(WorkerLost{{reason, who, end.last_lines, crash.frames, slot.loss_hint}});
       why = "worker " + std::to_string(slot.index) + " " + to_string(reason) + " in its initializer";
-    } else if (reason.kind == ExitReason::Kind::exited && slot.header().phase.load(std::memory_order_relaxed) == 0) {
+    } else if (reason.kind == ExitReason::Kind::exited &&
+               slot.header().phase.load(std::memory_order_relaxed) == 0) {
       initializer_failure = std::make_exception_ptr(
           UsageError{"worker " + std::to_string(slot.index) + " " + to_string(reason) +
                      " before it reached kindred::Entry. " + mend_before_entry(reason)});
@@ -782,8 +879,10 @@ void PoolCore::bury(Lock& lock, WorkerSlot& slot) {
       who.worker = slot.index;
       who.pid = dead_pid;
       who.incarnation = slot.incarnation;
-      return break_pool(lock, std::make_exception_ptr(WorkerLost{{reason, who, end.last_lines, crash.frames, slot.loss_hint}}),
-                        "worker " + std::to_string(slot.index) + " " + to_string(reason));
+      return break_pool(
+          lock,
+          std::make_exception_ptr(WorkerLost{{reason, who, end.last_lines, crash.frames, slot.loss_hint}}),
+          "worker " + std::to_string(slot.index) + " " + to_string(reason));
     }
     const auto now = steady_clock::now();
     if (slot.kill_reason != WorkerSlot::KillReason::task) deaths_.push_back(now);
@@ -793,10 +892,12 @@ void PoolCore::bury(Lock& lock, WorkerSlot& slot) {
       who.worker = slot.index;
       who.pid = dead_pid;
       who.incarnation = slot.incarnation;
-      return break_pool(lock, std::make_exception_ptr(WorkerLost{{reason, who, end.last_lines, crash.frames, slot.loss_hint}}),
-                        std::to_string(deaths_.size()) + " workers died within " +
-                            std::to_string(std::chrono::duration<double>(options_.restart_limit.period).count()) +
-                            " s and no task succeeded in between (restart_limit): the last one " + to_string(reason));
+      return break_pool(
+          lock,
+          std::make_exception_ptr(WorkerLost{{reason, who, end.last_lines, crash.frames, slot.loss_hint}}),
+          std::to_string(deaths_.size()) + " workers died within " +
+              std::to_string(std::chrono::duration<double>(options_.restart_limit.period).count()) +
+              " s and no task succeeded in between (restart_limit): the last one " + to_string(reason));
     }
   }
   refill();
@@ -820,7 +921,9 @@ void PoolCore::break_pool(Lock&, std::exception_ptr cause, const std::string& te
   broken_text_ = text;
   broken_ = std::make_unique<StoredFailure<BrokenProcessPool>>(BrokenProcessPool{text, cause});
   note(Level::critical, BrokenProcessPool{text, cause}.what());
-  const auto failure = [this, cause] { return std::make_unique<StoredFailure<BrokenProcessPool>>(BrokenProcessPool{broken_text_, cause}); };
+  const auto failure = [this, cause] {
+    return std::make_unique<StoredFailure<BrokenProcessPool>>(BrokenProcessPool{broken_text_, cause});
+  };
   for (const auto& slot : slots_) {
     if (slot->segment == nullptr || slot->state == WorkerSlot::State::dying) continue;
     for (std::size_t i = slot->in_flight.size(); i-- > 0;) (void)take_back(*slot, i, true);
@@ -850,13 +953,16 @@ std::string PoolCore::name_of_reported_code(CodeReference reference) const {
   if (address == nullptr) return {};
   std::string name = function_name(address);
   EntryInfo info;
-  if (!name.empty() || reinterpret_cast<std::uintptr_t>(address) % alignof(EntryInfo) != 0 || !copy_constant(address, &info, sizeof info)) return name;
+  if (!name.empty() || reinterpret_cast<std::uintptr_t>(address) % alignof(EntryInfo) != 0 ||
+      !copy_constant(address, &info, sizeof info))
+    return name;
   name.resize(std::min<std::size_t>(info.name.size(), 4096));
   if (!copy_constant(info.name.data(), name.data(), name.size())) name.clear();
   return name;
 }
 
-void PoolCore::note(Level level, std::string message, const WorkerSlot* slot, const TaskState* task, std::uint32_t attempt) {
+void PoolCore::note(Level level, std::string message, const WorkerSlot* slot, const TaskState* task,
+                    std::uint32_t attempt) {
   if (level < collector_.level()) return;
   LogRecord record;
   record.level = level;

@@ -58,7 +58,8 @@ std::string mend_for(const ExitReason& reason, bool has_evidence) {
         case 15: return "Somebody asked it to end (kill, a service manager).";
         default: return "";
       }
-    case ExitReason::Kind::timed_out: return "Raise TaskOptions::timeout, or let the task look at stop_requested().";
+    case ExitReason::Kind::timed_out:
+      return "Raise TaskOptions::timeout, or let the task look at stop_requested().";
     case ExitReason::Kind::lost:
       return "Other code in this process reaps children (waitpid(-1), SIGCHLD ignored): let it wait for its own pids.";
   }
@@ -74,22 +75,29 @@ void add_sentence(std::string& message, std::string_view sentence) {
 std::string lost_message(const WorkerLost::Details& details) {
   const auto& task = details.task;
   const bool running = task.task_id != 0 || !task.task_name.empty();
-  auto message = where(task) + " " + to_string(details.exit_reason) + " while " + (running ? "running " : "idle");
+  auto message =
+      where(task) + " " + to_string(details.exit_reason) + " while " + (running ? "running " : "idle");
   if (running) message += internal::to_string(task).substr(5);  // "'area' #41"
   if (task.attempt > 1) message += ", attempt " + std::to_string(task.attempt);
   message += '.';
   add_sentence(message, details.evidence);
   add_sentence(message, mend_for(details.exit_reason, !details.evidence.empty()));
-  if (!details.backtrace.empty()) add_sentence(message, "It crashed in " + quoted(details.backtrace.substr(0, details.backtrace.find('\n'))) + '.');
+  if (!details.backtrace.empty())
+    add_sentence(message,
+                 "It crashed in " + quoted(details.backtrace.substr(0, details.backtrace.find('\n'))) + '.');
   if (running) {
-    add_sentence(message, task.attempt > 1 ? "All its attempts were used; mend what kills its worker."
-                                           : "The task was not retried; resubmit it if it is idempotent, or set TaskOptions::retries.");
+    add_sentence(
+        message,
+        task.attempt > 1
+            ? "All its attempts were used; mend what kills its worker."
+            : "The task was not retried; resubmit it if it is idempotent, or set TaskOptions::retries.");
   }
   constexpr std::size_t lines = 3;
   const auto& log = details.last_log_lines;
   if (!log.empty()) {
     message += " It logged last:";
-    for (auto line = log.end() - static_cast<std::ptrdiff_t>(std::min(log.size(), lines)); line != log.end(); ++line) {
+    for (auto line = log.end() - static_cast<std::ptrdiff_t>(std::min(log.size(), lines)); line != log.end();
+         ++line) {
       message += "\n  " + quoted(*line);
     }
   }
@@ -97,7 +105,8 @@ std::string lost_message(const WorkerLost::Details& details) {
 }
 
 /// A task that waited too long has no worker; what has no id is an initializer.
-std::string timeout_message(const internal::TaskFacts& task, std::chrono::nanoseconds limit, std::chrono::nanoseconds ran_for) {
+std::string timeout_message(const internal::TaskFacts& task, std::chrono::nanoseconds limit,
+                            std::chrono::nanoseconds ran_for) {
   std::string message = internal::to_string(task);
   if (task.worker < 0) {
     return message + " waited for a worker longer than its queue_timeout of " + text_of(limit) +
@@ -105,10 +114,12 @@ std::string timeout_message(const internal::TaskFacts& task, std::chrono::nanose
   }
   const bool initializer = task.task_id == 0;
   if (initializer) message = "the initializer";
-  message += " ran for " + text_of(ran_for) + " in " + where(task) + ", longer than " + (initializer ? "initializer_timeout, " : "its timeout of ") + text_of(limit);
+  message += " ran for " + text_of(ran_for) + " in " + where(task) + ", longer than " +
+             (initializer ? "initializer_timeout, " : "its timeout of ") + text_of(limit);
   return message + ", and its worker was killed. " +
-         (initializer ? "Raise ExecutorOptions::initializer_timeout, or mend what it waits for."
-                      : "Raise TaskOptions::timeout, or let the task look at stop_requested() and set a soft_timeout.");
+         (initializer
+              ? "Raise ExecutorOptions::initializer_timeout, or mend what it waits for."
+              : "Raise TaskOptions::timeout, or let the task look at stop_requested() and set a soft_timeout.");
 }
 
 }  // namespace
@@ -122,17 +133,21 @@ std::string to_string(const TaskFacts& facts) {
   return text;
 }
 
-RemoteStack::RemoteStack(std::vector<std::uint64_t> frames, std::shared_ptr<const CodeBook> code) : frames_{std::move(frames)}, code_{std::move(code)} {}
+RemoteStack::RemoteStack(std::vector<std::uint64_t> frames, std::shared_ptr<const CodeBook> code)
+    : frames_{std::move(frames)}, code_{std::move(code)} {}
 
 const std::string& RemoteStack::text() const {
   std::call_once(named_, [&] {
     constexpr std::size_t most = 32;
-    constexpr std::size_t runtime_frames = 12;  // within which the C++ runtime's own frames are, sanitizers' among them
+    constexpr std::size_t runtime_frames =
+        12;  // within which the C++ runtime's own frames are, sanitizers' among them
     std::span<const CodeReference> frames{frames_};
     for (std::size_t i = std::min(runtime_frames, frames.size()); i-- > 0;) {
       const void* const at = code_->address(frames[i]);
       const std::string name = at == nullptr ? std::string{} : function_name(at);
-      if (!name.ends_with("__cxa_throw") && !name.ends_with("__cxa_rethrow") && !name.ends_with("rethrow_exception")) continue;
+      if (!name.ends_with("__cxa_throw") && !name.ends_with("__cxa_rethrow") &&
+          !name.ends_with("rethrow_exception"))
+        continue;
       frames = frames.subspan(i + 1);
       break;
     }
@@ -144,7 +159,9 @@ const std::string& RemoteStack::text() const {
 }  // namespace internal
 
 TaskError::TaskError(std::shared_ptr<const internal::TaskErrorDetails> details) noexcept
-    : Error{ErrorKind::task}, AboutTask{std::shared_ptr<const internal::TaskFacts>{details, &details->facts}}, details_{std::move(details)} {}
+    : Error{ErrorKind::task},
+      AboutTask{std::shared_ptr<const internal::TaskFacts>{details, &details->facts}},
+      details_{std::move(details)} {}
 TaskError::~TaskError() = default;
 
 const std::string& TaskError::backtrace() const {
@@ -159,12 +176,16 @@ WorkerLost::WorkerLost(Details details)
                  }(),
                  details.task} {}
 WorkerLost::WorkerLost(std::shared_ptr<const Shared> shared, const internal::TaskFacts& task)
-    : Error{ErrorKind::worker_lost}, AboutTask{std::make_shared<const internal::TaskFacts>(task)}, shared_{std::move(shared)} {}
+    : Error{ErrorKind::worker_lost},
+      AboutTask{std::make_shared<const internal::TaskFacts>(task)},
+      shared_{std::move(shared)} {}
 
-BrokenProcessPool::BrokenProcessPool(std::string_view why, std::exception_ptr cause, const internal::TaskFacts& task)
+BrokenProcessPool::BrokenProcessPool(std::string_view why, std::exception_ptr cause,
+                                     const internal::TaskFacts& task)
     : Error{ErrorKind::broken_pool}, cause_{std::move(cause)} {
   std::string message;
-  if (task.task_id != 0 || !task.task_name.empty()) message = internal::to_string(task) + " did not run, because ";
+  if (task.task_id != 0 || !task.task_name.empty())
+    message = internal::to_string(task) + " did not run, because ";
   message += "the pool is broken: ";
   message += why;
   if (!message.ends_with('.')) message += '.';
@@ -174,7 +195,8 @@ BrokenProcessPool::BrokenProcessPool(std::string_view why, std::exception_ptr ca
   message_ = std::make_shared<const std::string>(std::move(message));
 }
 
-TaskTimeout::TaskTimeout(const internal::TaskFacts& task, std::chrono::nanoseconds limit, std::chrono::nanoseconds ran_for)
+TaskTimeout::TaskTimeout(const internal::TaskFacts& task, std::chrono::nanoseconds limit,
+                         std::chrono::nanoseconds ran_for)
     : Error{ErrorKind::task_timeout},
       AboutTask{std::make_shared<const internal::TaskFacts>(task)},
       limit_{limit},
@@ -184,7 +206,8 @@ TaskTimeout::TaskTimeout(const internal::TaskFacts& task, std::chrono::nanosecon
 Cancelled::Cancelled(const internal::TaskFacts& task, std::string_view how)
     : Error{ErrorKind::cancelled},
       AboutTask{std::make_shared<const internal::TaskFacts>(task)},
-      message_{std::make_shared<const std::string>(internal::to_string(task) + " was cancelled" + (how.empty() ? "" : " ") + std::string{how} +
+      message_{std::make_shared<const std::string>(internal::to_string(task) + " was cancelled" +
+                                                   (how.empty() ? "" : " ") + std::string{how} +
                                                    ". It has no value: ask cancelled() before get().")} {}
 
 }  // namespace kindred

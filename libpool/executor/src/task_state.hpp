@@ -34,10 +34,12 @@ struct Cargo {
   std::size_t block_bytes = 0;
 };
 
-/// A task in the parent: its call until it is done, then its result. 128 bytes, two cache lines, small arguments and results included.
+/// A task in the parent: its call until it is done, then its result. 128 bytes, two cache lines, small
+/// arguments and results included.
 ///
-/// Its references are those of its futures, and the timers' (`TaskPin`). The pool needs none for a task that is not finished: who drops the last one
-/// of such a task tells the pool, under its lock (`forgotten`), and the pool destroys it when it finishes it.
+/// Its references are those of its futures, and the timers' (`TaskPin`). The pool needs none for a task that
+/// is not finished: who drops the last one of such a task tells the pool, under its lock (`forgotten`), and
+/// the pool destroys it when it finishes it.
 class TaskState final : public FutureState {
  public:
   static constexpr std::size_t inline_bytes = 24;
@@ -45,7 +47,8 @@ class TaskState final : public FutureState {
   enum class Condemned : std::uint8_t { no, timed_out, cancelled };
 
   /// Made in a room of the pool's `TaskStore`, by which it keeps the pool. Has one reference, the caller's.
-  TaskState(PoolCore* pool, std::uint64_t task_id, CodeReference entry_code, CodeReference function_code) noexcept;
+  TaskState(PoolCore* pool, std::uint64_t task_id, CodeReference entry_code,
+            CodeReference function_code) noexcept;
 
   [[nodiscard]] bool running() const override;
   bool cancel(Running how) override;
@@ -73,13 +76,15 @@ class TaskState final : public FutureState {
     return {size_ > inline_bytes ? data_ : room_, size_};
   }
   void drop_bytes() noexcept {
-    if (size_ > inline_bytes) [[unlikely]] delete[] data_;
+    if (size_ > inline_bytes) [[unlikely]]
+      delete[] data_;
     size_ = 0;
   }
 
   /// Under the pool's lock: drops a reference of the pool's own.
   void unpin() noexcept;
-  /// Under the pool's lock, of one that is not finished and that nobody holds: the pool destroys it when it finishes it.
+  /// Under the pool's lock, of one that is not finished and that nobody holds: the pool destroys it when it
+  /// finishes it.
   void forget() noexcept;
 
   const std::uint64_t id;
@@ -98,14 +103,15 @@ class TaskState final : public FutureState {
     TaskState* next;               // waiting: in the list of those
   };
   union {
-    WorkerSlot* slot = nullptr;    // handed
-    TaskState* previous;           // waiting
+    WorkerSlot* slot = nullptr;  // handed
+    TaskState* previous;         // waiting
   };
-  std::uint16_t attempts = 0;                 // times handed to a worker that began it
+  std::uint16_t attempts = 0;  // times handed to a worker that began it
   Place place = Place::nowhere;
   Condemned condemned : 2 = Condemned::no;
-  bool forgotten : 1 = false;                 // nobody but the pool will ask for it
-  std::uint8_t deaths_before_it : 5 = 0;      // of workers that had it first in their ring, and had not begun it by their word; and how often one fell silent
+  bool forgotten : 1 = false;             // nobody but the pool will ask for it
+  std::uint8_t deaths_before_it : 5 = 0;  // of workers that had it first in their ring, and had not begun it
+                                          // by their word; and how often one fell silent
   // After so many it was begun, whatever the words say: one that writes over them must not run for ever.
   static constexpr unsigned most_deaths_before_it = 8;
 

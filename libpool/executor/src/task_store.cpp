@@ -63,14 +63,17 @@ void* TaskStore::take() {
 
 bool TaskStore::give_back(void* room) noexcept {
   Place place = 0;
-  if constexpr (one_by_one) ::operator delete(room, std::align_val_t{room_alignment});
-  else place = place_of(room);
+  if constexpr (one_by_one)
+    ::operator delete(room, std::align_val_t{room_alignment});
+  else
+    place = place_of(room);
   auto returned = returned_.load(std::memory_order_relaxed);
   do {
     if (returned == closed) return false;
     if constexpr (!one_by_one) ::new (room) FreeRoom{static_cast<Place>(returned)};
     // Order: release, pairs with the acquires in take, in_use and close.
-  } while (!returned_.compare_exchange_weak(returned, (count_of(returned) + 1) << 32U | place, std::memory_order_release, std::memory_order_relaxed));
+  } while (!returned_.compare_exchange_weak(returned, (count_of(returned) + 1) << 32U | place,
+                                            std::memory_order_release, std::memory_order_relaxed));
   return true;
 }
 
@@ -84,7 +87,8 @@ void TaskStore::begin_block() {
 }
 
 void TaskStore::add_chunk() {
-  const std::size_t bytes = std::min(block_bytes << std::min<std::size_t>(chunks_.size(), 16), large_page_bytes);
+  const std::size_t bytes =
+      std::min(block_bytes << std::min<std::size_t>(chunks_.size(), 16), large_page_bytes);
   const std::size_t alignment = bytes == large_page_bytes ? large_page_bytes : block_bytes;
   chunks_.reserve(chunks_.size() + 1);
   std::unique_ptr<std::byte, Free> chunk{static_cast<std::byte*>(std::aligned_alloc(alignment, bytes))};
@@ -111,7 +115,8 @@ void TaskStore::clear() noexcept {
 
 std::size_t TaskStore::close() noexcept {
   is_closed_ = true;
-  // Order: acquire, pairs with the release in give_back: the caller may be the last, and destroy what those that gave a room back have used.
+  // Order: acquire, pairs with the release in give_back: the caller may be the last, and destroy what those
+  // that gave a room back have used.
   const auto returned = returned_.exchange(closed, std::memory_order_acquire);
   return static_cast<std::size_t>(taken_.load(std::memory_order_relaxed) - count_of(returned));
 }

@@ -7,14 +7,17 @@
 #include "kindred/internal/injection.hpp"
 #include "pool_core.hpp"
 
-// Threads that wait help: one of them takes in results and hands out calls itself, so that no hop through another thread is needed.
+// Threads that wait help: one of them takes in results and hands out calls itself, so that no hop through
+// another thread is needed.
 namespace kindred::internal {
 namespace {
 
-// How long a leading waiter looks for its result before it sleeps. Waking it again costs the worker about 20 us.
+// How long a leading waiter looks for its result before it sleeps. Waking it again costs the worker about 20
+// us.
 constexpr std::chrono::microseconds spin_time{50};
-// Where workers fill all cores with short tasks, a leader that spins would take one from them, and one that is rung for each result would cost
-// them 20 us each time. It looks in now and then; what is handed ahead lasts longer.
+// Where workers fill all cores with short tasks, a leader that spins would take one from them, and one that
+// is rung for each result would cost them 20 us each time. It looks in now and then; what is handed ahead
+// lasts longer.
 constexpr std::chrono::microseconds nap_time{100};
 constexpr double nap_for_tasks_nanoseconds = 100'000;
 
@@ -78,7 +81,8 @@ bool PoolCore::wait_group(const std::function<bool()>& ready, Waiter& waiter, De
 }
 
 bool PoolCore::lead(Lock& lock, const std::function<bool()>& ready, Waiter& waiter, Deadline deadline) {
-  const auto spin_ticks = static_cast<std::uint64_t>(static_cast<double>(std::chrono::nanoseconds{spin_time}.count()) * ticks_per_nanosecond());
+  const auto spin_ticks = static_cast<std::uint64_t>(
+      static_cast<double>(std::chrono::nanoseconds{spin_time}.count()) * ticks_per_nanosecond());
   for (;;) {
     if (options_.spin && saturated()) {
       leader_naps_ = true;
@@ -97,13 +101,16 @@ bool PoolCore::lead(Lock& lock, const std::function<bool()>& ready, Waiter& wait
     }
     auto since = ticks();
     for (unsigned round = 1; options_.spin && in_flight_ != 0; ++round) {
-      // One look at each ring costs less than giving the lock away; the lock is open in between for those that submit.
+      // One look at each ring costs less than giving the lock away; the lock is open in between for those
+      // that submit.
       const auto neighbour = neighbour_on(tell_cpu());
       const bool woke_somebody = std::exchange(woke_somebody_, false);
       flush_afterwards(lock);
-      // The worker may be queued behind us on this core, as one that was just woken mostly is. But who yields to a long task gets the core back when the
-      // kernel takes it from that, some milliseconds later; who sleeps then is woken elsewhere.
-      if (neighbour == Neighbour::short_task || (neighbour == Neighbour::none && (woke_somebody || round % 16 == 0))) {
+      // The worker may be queued behind us on this core, as one that was just woken mostly is. But who yields
+      // to a long task gets the core back when the kernel takes it from that, some milliseconds later; who
+      // sleeps then is woken elsewhere.
+      if (neighbour == Neighbour::short_task ||
+          (neighbour == Neighbour::none && (woke_somebody || round % 16 == 0))) {
         yield_cpu();
       } else {
         for (int i = 0; i < 8; ++i) cpu_relax();
@@ -126,8 +133,10 @@ bool PoolCore::lead(Lock& lock, const std::function<bool()>& ready, Waiter& wait
       look_at_unbegun_later();
       if (rebalance_due_ != 0) {
         const auto now = ticks();
-        const auto left = rebalance_due_ > now ? static_cast<double>(rebalance_due_ - now) / ticks_per_nanosecond() : 0;
-        const auto due = std::chrono::steady_clock::now() + std::chrono::nanoseconds{static_cast<std::int64_t>(left)};
+        const auto left =
+            rebalance_due_ > now ? static_cast<double>(rebalance_due_ - now) / ticks_per_nanosecond() : 0;
+        const auto due =
+            std::chrono::steady_clock::now() + std::chrono::nanoseconds{static_cast<std::int64_t>(left)};
         if (!until || due < *until) until = due;
       }
       part_crowded();
@@ -145,21 +154,23 @@ bool PoolCore::lead(Lock& lock, const std::function<bool()>& ready, Waiter& wait
 }
 
 bool PoolCore::saturated() const noexcept {
-  if (average_ticks_ <= 0 || average_ticks_ >= nap_for_tasks_nanoseconds * ticks_per_nanosecond()) return false;
+  if (average_ticks_ <= 0 || average_ticks_ >= nap_for_tasks_nanoseconds * ticks_per_nanosecond())
+    return false;
   unsigned busy = 0;
   const auto now = ticks();
   const double nap = static_cast<double>(std::chrono::nanoseconds{nap_time}.count());
   for (const auto& slot : slots_) {
     if (!slot->segment || !slot->ready || slot->in_flight.empty() || runs_long(*slot, now)) continue;
     const double average = slot->average_ticks > 0 ? slot->average_ticks : average_ticks_;
-    if (static_cast<double>(slot->in_flight.size()) * average < ticks_of(nap)) return false;  // it would run dry meanwhile
+    if (static_cast<double>(slot->in_flight.size()) * average < ticks_of(nap))
+      return false;  // it would run dry meanwhile
     ++busy;
   }
   return busy >= usable_cpus_;
 }
 
-// The kernel leaves two workers on one core for as long as a hundred milliseconds while this thread naps and sleeps on another: each gets the core for
-// 4 ms in turn, and the pool has half of its throughput.
+// The kernel leaves two workers on one core for as long as a hundred milliseconds while this thread naps and
+// sleeps on another: each gets the core for 4 ms in turn, and the pool has half of its throughput.
 void PoolCore::part_crowded() noexcept {
   std::array<std::uint64_t, 16> taken{};  // by CPU, as many as sched_setaffinity knows
   std::size_t busy = 0;
@@ -183,7 +194,8 @@ int PoolCore::tell_cpu() noexcept {
   if (cpu != told_cpu_) {
     told_cpu_ = cpu;
     for (const auto& slot : slots_) {
-      if (slot->segment) slot->header().parent_cpu.store(static_cast<std::uint32_t>(cpu) + 1, std::memory_order_relaxed);
+      if (slot->segment)
+        slot->header().parent_cpu.store(static_cast<std::uint32_t>(cpu) + 1, std::memory_order_relaxed);
     }
   }
   return cpu;
@@ -193,12 +205,16 @@ PoolCore::Neighbour PoolCore::neighbour_on(int cpu) const noexcept {
   auto found = Neighbour::none;
   for (const auto& place : slots_) {
     WorkerSlot& slot = *place;
-    if (!slot.segment || slot.in_flight.empty() || slot.header().cpu.load(std::memory_order_relaxed) != static_cast<std::uint32_t>(cpu) + 1) continue;
+    if (!slot.segment || slot.in_flight.empty() ||
+        slot.header().cpu.load(std::memory_order_relaxed) != static_cast<std::uint32_t>(cpu) + 1)
+      continue;
     const auto begun = slot.header().begun_ticks.load(std::memory_order_relaxed);
     const auto now = ticks();
     const double average = slot.average_ticks > 0 ? slot.average_ticks : average_ticks_;
-    const bool runs = slot.header().begun_task.load(std::memory_order_relaxed) == slot.in_flight.front().task->id;
-    if (!runs || now <= begun || static_cast<double>(now - begun) < 8 * average + ticks_of(10'000)) return Neighbour::short_task;
+    const bool runs =
+        slot.header().begun_task.load(std::memory_order_relaxed) == slot.in_flight.front().task->id;
+    if (!runs || now <= begun || static_cast<double>(now - begun) < 8 * average + ticks_of(10'000))
+      return Neighbour::short_task;
     found = Neighbour::long_task;
   }
   return found;
@@ -214,14 +230,16 @@ void PoolCore::add_continuation(FutureState& state, std::function<void()> action
         state.continuations_ = new Continuations;
         ++with_continuations_;
       }
-      (in_line ? state.continuations_->in_line : state.continuations_->callbacks).push_back(std::move(action));
+      (in_line ? state.continuations_->in_line : state.continuations_->callbacks)
+          .push_back(std::move(action));
       if (leader_ == nullptr) {
         arm_all();
         if (pump()) arm_all();  // what came before the bell was armed
       }
       return flush_afterwards(lock);
     }
-    if (in_line) {  // under the lock also where it is finished already: so it is never at once with another of ours
+    if (in_line) {  // under the lock also where it is finished already: so it is never at once with another
+                    // of ours
       action();
       return flush_afterwards(lock);
     }
@@ -264,7 +282,8 @@ bool PoolCore::cancel(TaskState& task, Running how) {
         answer = true;
       } else if (how == Running::ask) {
         ask_to_stop(slot, task);
-      } else if (how == Running::kill && condemn_task(slot, slot.in_flight[position], TaskState::Condemned::cancelled, 9)) {
+      } else if (how == Running::kill &&
+                 condemn_task(slot, slot.in_flight[position], TaskState::Condemned::cancelled, 9)) {
         task.retain();  // for the entry in flight: whoever takes that out unpins it
         finish_cancelled(task, "while it ran: its worker was killed");
         answer = true;
@@ -277,11 +296,13 @@ bool PoolCore::cancel(TaskState& task, Running how) {
 }
 
 bool PoolCore::condemn_task(WorkerSlot& slot, InFlight& entry, TaskState::Condemned why, int signal) {
-  // Crash: none of ours. The worker moves begun to done before it publishes; one of the two swaps wins. Where the worker's did, its
-  // result is on its way and nobody is killed, so a late kill cannot hit the next task.
+  // Crash: none of ours. The worker moves begun to done before it publishes; one of the two swaps wins. Where
+  // the worker's did, its result is on its way and nobody is killed, so a late kill cannot hit the next task.
   KINDRED_INJECTION_POINT("parent.condemn.before_swap");
   std::uint32_t expected = call_state::begun;
-  if (!entry.header->state.compare_exchange_strong(expected, call_state::condemned, std::memory_order_acq_rel)) return false;
+  if (!entry.header->state.compare_exchange_strong(expected, call_state::condemned,
+                                                   std::memory_order_acq_rel))
+    return false;
   entry.task->condemned = why;
   slot.kill_reason = WorkerSlot::KillReason::task;
   KINDRED_INJECTION_POINT("parent.condemn.before_kill");
@@ -299,7 +320,8 @@ void PoolCore::ask_to_stop(WorkerSlot& slot, const TaskState& task) noexcept {
 
 namespace {
 
-// Calls `note` when the state is finished: under the lock of `pool` where the state is its, else on the other pool's callback thread.
+// Calls `note` when the state is finished: under the lock of `pool` where the state is its, else on the other
+// pool's callback thread.
 void watch(FutureState& state, PoolCore& pool, std::function<void(bool under_lock)> note) {
   if (pool_of(state) == &pool) {
     state.on_finished_inline([note = std::move(note)] { note(true); });
@@ -336,7 +358,8 @@ void wait_for_states(const std::vector<FutureState*>& states, ReturnWhen when, D
   if (pool == nullptr) return;
   auto shared = std::make_shared<Shared>();
   shared->left = states.size();
-  // The note may come after this call has returned: what it touches lives in `shared`, and the pool in the state that it is a note of.
+  // The note may come after this call has returned: what it touches lives in `shared`, and the pool in the
+  // state that it is a note of.
   pool->retain();
   const std::shared_ptr<PoolCore> keep{pool, [](PoolCore* kept) { kept->release(); }};
   for (FutureState* const state : states) {
@@ -368,7 +391,8 @@ struct CompletionQueue::Shared {
   std::shared_ptr<PoolCore> pool;
 };
 
-CompletionQueue::CompletionQueue(const std::vector<FutureState*>& states) : shared_{std::make_shared<Shared>()}, left_{states.size()} {
+CompletionQueue::CompletionQueue(const std::vector<FutureState*>& states)
+    : shared_{std::make_shared<Shared>()}, left_{states.size()} {
   if (states.empty()) return;
   PoolCore* pool = pool_of(*states.front());
   for (FutureState* const state : states) {

@@ -8,7 +8,8 @@
 
 namespace kindred::internal {
 
-/// Tasks that no worker has: by priority, then in order. A list through the tasks themselves, so a million wait without further memory.
+/// Tasks that no worker has: by priority, then in order. A list through the tasks themselves, so a million
+/// wait without further memory.
 class WaitingTasks {
  public:
   void push_back(TaskState& task) noexcept { insert(list_for(task), task, false); }
@@ -38,7 +39,9 @@ class WaitingTasks {
     TaskState* last = nullptr;
   };
   static int priority_of(const TaskState& task) noexcept { return task.options ? task.options->priority : 0; }
-  List& list_of(const TaskState& task) { return priority_of(task) == 0 ? usual_ : others_[-priority_of(task)]; }
+  List& list_of(const TaskState& task) {
+    return priority_of(task) == 0 ? usual_ : others_[-priority_of(task)];
+  }
 
   // Without memory for the list of its priority it has none from now on, rather than be lost.
   List& list_for(TaskState& task) noexcept {

@@ -25,14 +25,16 @@ namespace kindred {
 namespace internal {
 namespace {
 
-WorkerProcess* this_process = nullptr;  // set once, before the first call; a fork of a task inherits it and is told apart by served_context
+WorkerProcess* this_process = nullptr;  // set once, before the first call; a fork of a task inherits it and
+                                        // is told apart by served_context
 
 // The smallest room that a result begins in; it grows out of it.
 constexpr std::size_t first_result_room = 256;
 // Of a wait for calls.
 constexpr unsigned pauses_between_yields = 256;
-// The kernel packs a parent and a worker that wait for each other on one core, and leaves them there as long as both yield. After so many yields to the
-// parent without a sleep between, the worker goes to another core; not more often than this.
+// The kernel packs a parent and a worker that wait for each other on one core, and leaves them there as long
+// as both yield. After so many yields to the parent without a sleep between, the worker goes to another core;
+// not more often than this.
 constexpr unsigned yields_to_parent = 64;
 constexpr double parent_wakes_nanoseconds = 50'000;
 // Of a worker that is busy, whose place is asked for where several share one.
@@ -61,20 +63,24 @@ WorkerProcess::WorkerProcess(WorkerBootstrap& boot)
 int WorkerProcess::run() {
   for (;;) {
     if (calls_.ready()) {
-      // Both lines are the parent's yet. They come together, the call's at once to be written to, which claims it.
+      // Both lines are the parent's yet. They come together, the call's at once to be written to, which
+      // claims it.
       calls_.prefetch();
       results_.prefetch();
     }
     const auto message = calls_.next();
     if (message.empty()) {
-      if (calls_.corrupt()) exit_now(74);  // only this worker's own tasks can have done it: it ends, and what it had not begun goes elsewhere
+      if (calls_.corrupt())
+        exit_now(74);  // only this worker's own tasks can have done it: it ends, and what it had not begun
+                       // goes elsewhere
       if (!wait_for_call()) break;
       continue;
     }
     auto& call = *reinterpret_cast<CallHeader*>(message.data());
     KINDRED_INJECTION_POINT("worker.call.before_claim");
     std::uint32_t expected = call_state::queued;
-    // Crash: before this swap the call is not begun, and goes to another worker; after it, it is this worker's, and fails with it.
+    // Crash: before this swap the call is not begun, and goes to another worker; after it, it is this
+    // worker's, and fails with it.
     if (!call.state.compare_exchange_strong(expected, call_state::begun, std::memory_order_acq_rel)) {
       KINDRED_INJECTION_POINT("worker.call.revoked");
       calls_.release();
@@ -83,11 +89,13 @@ int WorkerProcess::run() {
     KINDRED_INJECTION_POINT("worker.call.claimed");
     run_call(call, message);
     KINDRED_INJECTION_POINT("worker.call.before_release");
-    calls_.release();  // the parent reuses the room once it has the result; the reader must not think that it was overrun
+    calls_.release();  // the parent reuses the room once it has the result; the reader must not think that it
+                       // was overrun
   }
   KINDRED_INJECTION_POINT("worker.leave.begun");
   header_.phase.store(3, std::memory_order_relaxed);
-  const bool good = run_start_call(part_.finalizer, part_.initializer.attachments + 1, WorkerMessage::finalizer_failed);
+  const bool good =
+      run_start_call(part_.finalizer, part_.initializer.attachments + 1, WorkerMessage::finalizer_failed);
   KINDRED_INJECTION_POINT("worker.leave.finalized");
   states_.clear();
   if (capture_) capture_->drain(true);
@@ -96,7 +104,8 @@ int WorkerProcess::run() {
 }
 
 bool WorkerProcess::call_or_command() {
-  // Order: the command first. The parent publishes calls before it commands, so a ring that is empty after the command was seen is empty.
+  // Order: the command first. The parent publishes calls before it commands, so a ring that is empty after
+  // the command was seen is empty.
   const auto command = header_.command.load(std::memory_order_acquire);
   return calls_.ready() || command != 0 || header_.mail.load(std::memory_order_acquire) != mail_seen_;
 }
@@ -119,8 +128,7 @@ void WorkerProcess::read_mail() {
   const auto mail = header_.mail.load(std::memory_order_acquire);
   if (mail == mail_seen_) return;
   mail_seen_ = mail;
-  while (receive_message(false)) {
-  }
+  while (receive_message(false)) {}
 }
 
 // Spins for as long as the parent allows, then sleeps on the segment's wake word.
@@ -137,12 +145,16 @@ bool WorkerProcess::sleep_until(bool (WorkerProcess::*ready)()) {
       if ((this->*ready)()) return true;
       if (paused >= pauses_between_yields) {
         paused = 0;
-        // The parent may be queued behind us on this core. Whoever else is gets it by the kernel's rules: a long task would not give it back soon.
-        if (shares_core()) yield_to_parent();
-        else if (ticks() - woke_parent_at_ < wakes) yield_cpu();
+        // The parent may be queued behind us on this core. Whoever else is gets it by the kernel's rules: a
+        // long task would not give it back soon.
+        if (shares_core())
+          yield_to_parent();
+        else if (ticks() - woke_parent_at_ < wakes)
+          yield_cpu();
         header_.cpu.store(static_cast<std::uint32_t>(current_cpu()) + 1, std::memory_order_relaxed);
       } else {
-        // A parent that leaves results where they are is busy submitting. It gets on faster if it keeps the line of its cursor for some calls.
+        // A parent that leaves results where they are is busy submitting. It gets on faster if it keeps the
+        // line of its cursor for some calls.
         const unsigned pauses = results_.unread() < several_results ? 4 : 32;
         for (unsigned i = 0; i < pauses; ++i) cpu_relax();
         paused += pauses;
@@ -183,9 +195,13 @@ void WorkerProcess::tell_cpu(std::uint64_t now) noexcept {
 
 void WorkerProcess::move_apart(std::uint64_t now) noexcept {
   if (now - moved_at_ < move_apart_) return;
-  const auto lasts = [](double nanoseconds) { return static_cast<std::uint64_t>(nanoseconds * ticks_per_nanosecond()); };
+  const auto lasts = [](double nanoseconds) {
+    return static_cast<std::uint64_t>(nanoseconds * ticks_per_nanosecond());
+  };
   // Where it comes to this again and again, there are not enough cores for both.
-  move_apart_ = now - moved_at_ < 2 * move_apart_ ? std::min(2 * move_apart_, lasts(most_moves_apart_nanoseconds)) : lasts(moves_apart_nanoseconds);
+  move_apart_ = now - moved_at_ < 2 * move_apart_
+                    ? std::min(2 * move_apart_, lasts(most_moves_apart_nanoseconds))
+                    : lasts(moves_apart_nanoseconds);
   moved_at_ = now;
   (void)leave_cpu(current_cpu());
   header_.cpu.store(static_cast<std::uint32_t>(current_cpu()) + 1, std::memory_order_relaxed);
@@ -195,14 +211,17 @@ bool WorkerProcess::shares_core() const noexcept {
   return header_.parent_cpu.load(std::memory_order_relaxed) == static_cast<std::uint32_t>(current_cpu()) + 1;
 }
 
-// Returns when to look again though nobody has woken us: never, but where the kernel refuses the barrier to this process (a filter of system calls that
-// an initializer set), because then the parent may have overlooked that we sleep.
+// Returns when to look again though nobody has woken us: never, but where the kernel refuses the barrier to
+// this process (a filter of system calls that an initializer set), because then the parent may have
+// overlooked that we sleep.
 Deadline WorkerProcess::say_that_it_sleeps() noexcept {
   KINDRED_INJECTION_POINT("worker.sleep.before_saying");
   header_.sleeps.store(1, std::memory_order_relaxed);
   KINDRED_INJECTION_POINT("worker.sleep.said");
-  // Order: that we sleep before the look at the ring; pairs with the light side (or the fence) in PoolCore::wake_worker.
-  if (heavy_barrier()) [[likely]] return {};
+  // Order: that we sleep before the look at the ring; pairs with the light side (or the fence) in
+  // PoolCore::wake_worker.
+  if (heavy_barrier()) [[likely]]
+    return {};
   return std::chrono::steady_clock::now() + std::chrono::milliseconds{10};
 }
 
@@ -222,7 +241,8 @@ void* WorkerProcess::resolve(CodeReference reference) {
 
 bool WorkerProcess::receive_message(bool wait) {
   bool closed = false;
-  auto message = boot_.socket.receive(wait ? Deadline{} : Deadline{std::chrono::steady_clock::time_point{}}, &closed);
+  auto message =
+      boot_.socket.receive(wait ? Deadline{} : Deadline{std::chrono::steady_clock::time_point{}}, &closed);
   if (closed) exit_now(0);  // the parent is gone
   if (!message) return false;
   if (message->bytes.size() < sizeof(AttachmentNotice)) return true;
@@ -233,7 +253,8 @@ bool WorkerProcess::receive_message(bool wait) {
   switch (static_cast<ParentMessage>(notice.message)) {
     case ParentMessage::attachment:
       if (!message->descriptors.empty()) {
-        auto memory = std::make_shared<SharedMemory>(SharedMemory::adopt(std::move(message->descriptors[0]), notice.bytes));
+        auto memory = std::make_shared<SharedMemory>(
+            SharedMemory::adopt(std::move(message->descriptors[0]), notice.bytes));
         if ((notice.memory_id & memory_is_kept) != 0) {
           memory->close_descriptor();
           call_blocks_[notice.memory_id] = std::move(memory);
@@ -245,7 +266,8 @@ bool WorkerProcess::receive_message(bool wait) {
     case ParentMessage::module: {
       Module module;
       module.path.assign(text, std::min<std::size_t>(notice.bytes, text_bytes));
-      if (text_bytes > notice.bytes + 1) module.build_id.assign(text + notice.bytes + 1, text_bytes - notice.bytes - 1);
+      if (text_bytes > notice.bytes + 1)
+        module.build_id.assign(text + notice.bytes + 1, text_bytes - notice.bytes - 1);
       if (notice.memory_id == boot_.setup.modules.size()) boot_.setup.modules.push_back(module);
       boot_.code.add(notice.memory_id, std::move(module), boot_.setup.options.load_libraries);
       break;
@@ -267,7 +289,8 @@ std::shared_ptr<SharedMemory> WorkerProcess::memory(std::uint64_t id) {
       if (const auto found = call_blocks_.find(id); found != call_blocks_.end()) return found->second;
     } else if (const auto found = memory_.find(id); found != memory_.end()) {
       auto memory = std::move(found->second);
-      memory_.erase(memory_.begin(), std::next(found));  // in order: what was skipped belonged to calls that were taken back
+      memory_.erase(memory_.begin(),
+                    std::next(found));  // in order: what was skipped belonged to calls that were taken back
       return memory;
     }
     receive_message(true);
@@ -290,7 +313,8 @@ std::span<std::byte> WorkerProcess::grow(void* self, std::span<const std::byte> 
   return block.bytes();
 }
 
-// Memory to write a large result into: one of those that are kept, if one is free and large enough. `block_` is it from now on.
+// Memory to write a large result into: one of those that are kept, if one is free and large enough. `block_`
+// is it from now on.
 SharedMemory& WorkerProcess::take_block(std::size_t bytes) {
   // Order: acquire, pairs with the release of the parent's reader.
   const std::uint64_t freed = header_.free_result_blocks.load(std::memory_order_acquire);
@@ -302,12 +326,16 @@ SharedMemory& WorkerProcess::take_block(std::size_t bytes) {
       if (unused == result_blocks_.size()) unused = place;
       continue;
     }
-    if ((!block->ours && (freed >> place & 1U) == 0) || &block->memory == block_ || block->memory.size() < bytes) continue;
-    if (best == result_blocks_.size() || block->memory.size() < result_blocks_[best]->memory.size()) best = place;
+    if ((!block->ours && (freed >> place & 1U) == 0) || &block->memory == block_ ||
+        block->memory.size() < bytes)
+      continue;
+    if (best == result_blocks_.size() || block->memory.size() < result_blocks_[best]->memory.size())
+      best = place;
   }
   const std::uint64_t bit = best == result_blocks_.size() ? 0 : std::uint64_t{1} << best;
   if (best != result_blocks_.size() &&
-      (result_blocks_[best]->ours || (header_.free_result_blocks.fetch_and(~bit, std::memory_order_acq_rel) & bit) != 0)) {
+      (result_blocks_[best]->ours ||
+       (header_.free_result_blocks.fetch_and(~bit, std::memory_order_acq_rel) & bit) != 0)) {
     result_blocks_[best]->ours = true;
     block_place_ = best;
     block_ = &result_blocks_[best]->memory;
@@ -329,10 +357,13 @@ SharedMemory& WorkerProcess::take_block(std::size_t bytes) {
   return *block_;
 }
 
-// The forced unwind of pthread_exit is caught by a reference to nothing: it must not be looked at, and the sanitizer looks.
-__attribute__((no_sanitize("null"))) void WorkerProcess::run_call(CallHeader& call, std::span<std::byte> message) {
+// The forced unwind of pthread_exit is caught by a reference to nothing: it must not be looked at, and the
+// sanitizer looks.
+__attribute__((no_sanitize("null"))) void WorkerProcess::run_call(CallHeader& call,
+                                                                  std::span<std::byte> message) {
   const std::uint64_t begun = last_end_ != 0 ? last_end_ : ticks();
-  if (begun - cpu_told_at_ > cpu_is_old_after_) [[unlikely]] tell_cpu(begun);
+  if (begun - cpu_told_at_ > cpu_is_old_after_) [[unlikely]]
+    tell_cpu(begun);
   header_.begun_ticks.store(begun, std::memory_order_relaxed);
   header_.begun_task.store(call.task_id, std::memory_order_release);
   attempt_ = call.attempt;
@@ -347,7 +378,8 @@ __attribute__((no_sanitize("null"))) void WorkerProcess::run_call(CallHeader& ca
   auto room = results_.reserve(first_result_room);
   while (room.empty()) {
     KINDRED_INJECTION_POINT("worker.result.no_room");
-    // The parent does not take results in: nobody waits for them. It is told that it must, and it wakes us when there is room.
+    // The parent does not take results in: nobody waits for them. It is told that it must, and it wakes us
+    // when there is room.
     boot_.service_bell.ring();
     (void)sleep_until(&WorkerProcess::room_for_result);
     room = results_.reserve(first_result_room);
@@ -385,7 +417,8 @@ __attribute__((no_sanitize("null"))) void WorkerProcess::run_call(CallHeader& ca
       throw;
     }
   } catch (abi::__forced_unwind&) {
-    // The task ends this thread (pthread_exit): it cannot be kept from it. Its failure is sent, and the process ends with it.
+    // The task ends this thread (pthread_exit): it cannot be kept from it. Its failure is sent, and the
+    // process ends with it.
     replace_by_failure(out, start, 0, phase, true);
     write_result(call, out, ResultKind::failure, begun);
     exit_now(0);
@@ -444,16 +477,20 @@ void WorkerProcess::write_result(const CallHeader& call, Encoder& out, ResultKin
     if (room.empty()) room = results_.reserve(size);
   }
   std::byte* at = room.data() + sizeof result;
-  if (!bytes.empty() && at != bytes.data()) std::memmove(at, bytes.data(), bytes.size());  // mostly it was written in place
-  if (!ids.empty()) std::memcpy(at + round_to_ring(bytes.size()), ids.data(), ids.size() * sizeof(std::uint64_t));
+  if (!bytes.empty() && at != bytes.data())
+    std::memmove(at, bytes.data(), bytes.size());  // mostly it was written in place
+  if (!ids.empty())
+    std::memcpy(at + round_to_ring(bytes.size()), ids.data(), ids.size() * sizeof(std::uint64_t));
   last_end_ = ticks();
   result.ended_ticks = last_end_;
   std::memcpy(room.data(), &result, sizeof result);
 
-  // A parent that is about to kill this worker for this very task has moved the state on: then nothing may come of it any more.
+  // A parent that is about to kill this worker for this very task has moved the state on: then nothing may
+  // come of it any more.
   KINDRED_INJECTION_POINT("worker.result.before_done");
   std::uint32_t expected = call_state::begun;
-  if (!const_cast<CallHeader&>(call).state.compare_exchange_strong(expected, call_state::done, std::memory_order_acq_rel)) {
+  if (!const_cast<CallHeader&>(call).state.compare_exchange_strong(expected, call_state::done,
+                                                                   std::memory_order_acq_rel)) {
     for (;;) futex_wait(header_.sleeps, header_.sleeps.load(std::memory_order_relaxed));
   }
   KINDRED_INJECTION_POINT("worker.result.before_publish");
@@ -483,7 +520,8 @@ void WorkerProcess::drop_unused_blocks() {
 }
 
 void WorkerProcess::ring_if_armed() noexcept {
-  // Order: the published cursor (or the position) before the look at what is armed; pairs with the fence in PoolCore::arm_all.
+  // Order: the published cursor (or the position) before the look at what is armed; pairs with the fence in
+  // PoolCore::arm_all.
   std::atomic_thread_fence(std::memory_order_seq_cst);
   const std::uint64_t armed = header_.armed.load(std::memory_order_relaxed);
   const std::uint64_t epoch = armed >> Armed::epoch_shift;
@@ -536,7 +574,9 @@ void WorkerProcess::send(WorkerMessage message, std::span<const std::byte> bytes
   }
 }
 
-__attribute__((no_sanitize("null"))) bool WorkerProcess::run_start_call(const WrittenCall& call, std::size_t first_attachment, WorkerMessage failure) {
+__attribute__((no_sanitize("null"))) bool WorkerProcess::run_start_call(const WrittenCall& call,
+                                                                        std::size_t first_attachment,
+                                                                        WorkerMessage failure) {
   if (call.entry == 0) return true;
   std::vector<std::byte> room(4096);
   Encoder out{boot_.hello.context, room, grow_vector, &room};
@@ -587,7 +627,9 @@ std::stop_token WorkerProcess::stop_token() {
         const auto seen = header_.stop_signal.load(std::memory_order_acquire);
         {
           const std::scoped_lock watch{stop_mutex_};
-          if (stop_source_ && stop_task_ != 0 && header_.stop_task.load(std::memory_order_acquire) == stop_task_) stop_source_->request_stop();
+          if (stop_source_ && stop_task_ != 0 &&
+              header_.stop_task.load(std::memory_order_acquire) == stop_task_)
+            stop_source_->request_stop();
         }
         futex_wait(header_.stop_signal, seen);
       }
@@ -610,12 +652,17 @@ int WorkerProcess::start() {
   const Hello& hello = boot_.hello;
   cpu_is_old_after_ = static_cast<std::uint64_t>(cpu_is_old_nanoseconds * ticks_per_nanosecond());
   attach_log(boot_.segment.log_area(), std::move(boot_.collector_bell),
-             {.context = hello.context, .worker = hello.index, .incarnation = hello.incarnation, .pid = process_id()});
+             {.context = hello.context,
+              .worker = hello.index,
+              .incarnation = hello.incarnation,
+              .pid = process_id()});
   if (part_.bridge_spdlog) bridge_spdlog();
   set_nesting_depth(part_.depth);
   install_crash_handlers(boot_.segment.crash_page(), header_.begun_task, boot_.setup.modules);
   modules_noted_ = boot_.setup.modules.size();
-  if (boot_.captured_stdout) capture_ = std::make_unique<OutputCapture>(std::move(boot_.captured_stdout), std::move(boot_.captured_stderr), boot_.segment.crash_page());
+  if (boot_.captured_stdout)
+    capture_ = std::make_unique<OutputCapture>(std::move(boot_.captured_stdout),
+                                               std::move(boot_.captured_stderr), boot_.segment.crash_page());
   KINDRED_INJECTION_POINT("worker.start.before_initializer");
   header_.phase.store(1, std::memory_order_relaxed);
   if (!run_start_call(part_.initializer, 1, WorkerMessage::initializer_failed)) {
@@ -636,7 +683,8 @@ void prepare_fork_server(const Setup& setup, CodeMap& code) {
     Decoder in{ContextId{}, call.arguments};
     // There is no worker here, and the executor has refused calls that would look at it.
     alignas(Worker) static std::byte nobody[sizeof(Worker)]{};
-    TaskFrame frame{in, out, *reinterpret_cast<Worker*>(nobody), call.function == 0 ? nullptr : code.resolve(call.function)};
+    TaskFrame frame{in, out, *reinterpret_cast<Worker*>(nobody),
+                    call.function == 0 ? nullptr : code.resolve(call.function)};
     static_cast<const EntryInfo*>(code.resolve(call.entry))->run(frame);
   }
 }
@@ -659,12 +707,15 @@ bool Worker::stop_requested() const noexcept { return process_->stop_requested()
 std::stop_token Worker::stop_token() { return process_->stop_token(); }
 std::shared_ptr<void>& Worker::state_place(std::type_index type) { return process_->state_place(type); }
 
-bool in_worker() noexcept { return internal::this_process != nullptr && static_cast<bool>(internal::served_context()); }
+bool in_worker() noexcept {
+  return internal::this_process != nullptr && static_cast<bool>(internal::served_context());
+}
 
 Worker& this_worker() {
   if (!in_worker()) {
-    throw UsageError{"this_worker() was called in pid " + std::to_string(internal::process_id()) +
-                     ", which is no worker. Call it from a task, an initializer or a finalizer; in_worker() tells which."};
+    throw UsageError{
+        "this_worker() was called in pid " + std::to_string(internal::process_id()) +
+        ", which is no worker. Call it from a task, an initializer or a finalizer; in_worker() tells which."};
   }
   return internal::this_process->worker();
 }

@@ -24,7 +24,8 @@
 
 namespace kindred::internal {
 
-/// A worker's inside: takes calls out of its ring, runs them, puts results into its ring. One thread, but what users' tasks start.
+/// A worker's inside: takes calls out of its ring, runs them, puts results into its ring. One thread, but
+/// what users' tasks start.
 class WorkerProcess {
  public:
   explicit WorkerProcess(WorkerBootstrap& boot);
@@ -35,7 +36,9 @@ class WorkerProcess {
 
   // What Worker shows.
   [[nodiscard]] const Hello& hello() const noexcept { return boot_.hello; }
-  [[nodiscard]] std::uint64_t task_id() const noexcept { return header_.begun_task.load(std::memory_order_relaxed); }
+  [[nodiscard]] std::uint64_t task_id() const noexcept {
+    return header_.begun_task.load(std::memory_order_relaxed);
+  }
   [[nodiscard]] std::uint32_t attempt() const noexcept { return attempt_; }
   [[nodiscard]] bool stop_requested() const noexcept;
   [[nodiscard]] std::stop_token stop_token();
@@ -48,9 +51,9 @@ class WorkerProcess {
   [[nodiscard]] bool wait_for_call();
   [[nodiscard]] Deadline say_that_it_sleeps() noexcept;
   [[nodiscard]] bool shares_core() const noexcept;  ///< with the parent, by its latest word
-  void yield_to_parent() noexcept;                  ///< or goes to another core, where it has yielded often and not slept
-  void tell_cpu(std::uint64_t now) noexcept;        ///< and leaves it, where the parent finds it crowded
-  void move_apart(std::uint64_t now) noexcept;      ///< to another core, but not too often
+  void yield_to_parent() noexcept;  ///< or goes to another core, where it has yielded often and not slept
+  void tell_cpu(std::uint64_t now) noexcept;    ///< and leaves it, where the parent finds it crowded
+  void move_apart(std::uint64_t now) noexcept;  ///< to another core, but not too often
   [[nodiscard]] bool sleep_until(bool (WorkerProcess::*ready)());
   [[nodiscard]] bool call_or_command();
   [[nodiscard]] bool room_for_result();
@@ -58,7 +61,8 @@ class WorkerProcess {
   void write_result(const CallHeader& header, Encoder& out, ResultKind kind, std::uint64_t begun);
   void publish(std::size_t bytes);
   void ring_if_armed() noexcept;
-  [[nodiscard]] bool run_start_call(const WrittenCall& call, std::size_t first_attachment, WorkerMessage failure);
+  [[nodiscard]] bool run_start_call(const WrittenCall& call, std::size_t first_attachment,
+                                    WorkerMessage failure);
   void send(WorkerMessage message, std::span<const std::byte> bytes, int fd = -1);
   [[nodiscard]] std::shared_ptr<SharedMemory> memory(std::uint64_t id);
   bool receive_message(bool wait);  ///< false: there was none
@@ -78,7 +82,7 @@ class WorkerProcess {
   Logger logger_;
   std::map<std::type_index, std::shared_ptr<void>> states_;
   std::map<std::uint64_t, std::shared_ptr<SharedMemory>> memory_;  // sent, not yet named
-  std::vector<std::byte> overflow_;          // a result that does not fit into the ring's room
+  std::vector<std::byte> overflow_;  // a result that does not fit into the ring's room
   // Memory for large values, kept for the next ones: what calls came in, and what results go out in.
   struct ResultBlock {
     SharedMemory memory;
@@ -88,30 +92,30 @@ class WorkerProcess {
   std::unordered_map<std::uint64_t, std::shared_ptr<SharedMemory>> call_blocks_;
   std::array<std::optional<ResultBlock>, ResultBlocks::most> result_blocks_;
   KeptBlocks kept_blocks_;
-  SharedMemory* block_ = nullptr;            // that the result is written into: one of these, or `single_block_`
+  SharedMemory* block_ = nullptr;  // that the result is written into: one of these, or `single_block_`
   std::size_t block_place_ = 0;
-  SharedMemory single_block_;                // where all places are taken, and the one that it grew out of
+  SharedMemory single_block_;  // where all places are taken, and the one that it grew out of
   SharedMemory spare_block_;
   std::uint32_t mail_seen_ = 0;
   std::uint32_t attempt_ = 0;
-  std::uint64_t last_rung_ = 0;              // epoch of the last ringing
-  std::uint64_t last_end_ = 0;               // ticks; 0: the worker was idle since
-  bool shares_core_ = false;                 // with whoever woke it, until it has let him run
-  std::uint64_t woke_parent_at_ = 0;         // ticks
-  unsigned yields_to_parent_ = 0;            // since it slept, or moved
-  std::uint64_t cpu_told_at_ = 0;            // ticks
-  std::uint64_t cpu_is_old_after_ = 0;       // ticks
-  std::uint64_t moved_at_ = 0;               // ticks, to another core
-  std::uint64_t move_apart_ = 0;             // ticks
+  std::uint64_t last_rung_ = 0;         // epoch of the last ringing
+  std::uint64_t last_end_ = 0;          // ticks; 0: the worker was idle since
+  bool shares_core_ = false;            // with whoever woke it, until it has let him run
+  std::uint64_t woke_parent_at_ = 0;    // ticks
+  unsigned yields_to_parent_ = 0;       // since it slept, or moved
+  std::uint64_t cpu_told_at_ = 0;       // ticks
+  std::uint64_t cpu_is_old_after_ = 0;  // ticks
+  std::uint64_t moved_at_ = 0;          // ticks, to another core
+  std::uint64_t move_apart_ = 0;        // ticks
   std::uint64_t next_memory_id_ = 1;
-  std::uint64_t rss_checked_ = 0;            // ticks
+  std::uint64_t rss_checked_ = 0;  // ticks
   CodeReference last_reference_ = 0;
   void* last_address_ = nullptr;
-  std::size_t modules_noted_ = 0;            // how many libraries' places a stack can name
+  std::size_t modules_noted_ = 0;  // how many libraries' places a stack can name
   std::unique_ptr<OutputCapture> capture_;
   std::mutex stop_mutex_;
   std::optional<std::stop_source> stop_source_;
-  std::uint64_t stop_task_ = 0;              // whose source that is
+  std::uint64_t stop_task_ = 0;  // whose source that is
   std::jthread stop_watcher_;
 };
 

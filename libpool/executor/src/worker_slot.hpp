@@ -8,10 +8,10 @@
 #include <vector>
 
 #include "kindred/error.hpp"
+#include "kindred/internal/collector.hpp"
 #include "kindred/internal/context.hpp"
 #include "kindred/internal/ring.hpp"
 #include "kindred/stats.hpp"
-#include "kindred/internal/collector.hpp"
 #include "memory_blocks.hpp"
 #include "task_state.hpp"
 
@@ -30,7 +30,8 @@ class CircularQueue {
   void pop_back() noexcept { --tail_; }
   /// After this the next `push_back` takes no memory.
   void make_room() {
-    if (size() == places_.size()) [[unlikely]] widen();
+    if (size() == places_.size()) [[unlikely]]
+      widen();
   }
   void push_back(T value) {
     make_room();
@@ -64,8 +65,8 @@ struct InFlight {
   std::uint64_t end = 0;
 };
 
-/// One of the pool's places for a worker, and the process that fills it now. All under the pool's lock, but what the supervisor alone
-/// touches: `process` while it starts and is buried.
+/// One of the pool's places for a worker, and the process that fills it now. All under the pool's lock, but
+/// what the supervisor alone touches: `process` while it starts and is buried.
 struct WorkerSlot {
   enum class State : std::uint8_t {
     empty,     ///< no process
@@ -79,13 +80,14 @@ struct WorkerSlot {
   int index = 0;
   State state = State::empty;
   KillReason kill_reason = KillReason::none;
-  bool ready = false;          ///< has said that it is initialised
+  bool ready = false;  ///< has said that it is initialised
   bool initializer_failed = false;
   bool finalizer_failed = false;
-  bool found_dead = false;     ///< by the poll; to be buried
-  bool silent = false;         ///< had calls, and neither began nor ended one for long: it gets no more until it has passed those that were taken back
-  bool full = false;           ///< no room for another call until a result comes
-  bool watched = false;        ///< its pidfd and socket are in the supervisor's poll
+  bool found_dead = false;  ///< by the poll; to be buried
+  bool silent = false;  ///< had calls, and neither began nor ended one for long: it gets no more until it has
+                        ///< passed those that were taken back
+  bool full = false;    ///< no room for another call until a result comes
+  bool watched = false;  ///< its pidfd and socket are in the supervisor's poll
   std::uint32_t incarnation = 0;
   std::uint32_t next_incarnation = 0;
   std::uint32_t owner = 0;
@@ -98,25 +100,27 @@ struct WorkerSlot {
 
   std::uint64_t armed_bits = 0;
   std::uint64_t armed_epoch = 0;
-  std::uint64_t handed = 0;         ///< calls in this incarnation's ring ever, less those taken back
-  std::uint64_t progress_ticks = 0; ///< when its call at hand may have become that at the earliest
-  double average_ticks = 0;         ///< of recent run times; 0: none yet
+  std::uint64_t handed = 0;          ///< calls in this incarnation's ring ever, less those taken back
+  std::uint64_t progress_ticks = 0;  ///< when its call at hand may have become that at the earliest
+  double average_ticks = 0;          ///< of recent run times; 0: none yet
   std::size_t modules_known = 0;
-  std::uint64_t memory_known = 0;   ///< next attachment number of this incarnation
-  std::unordered_map<std::uint64_t, std::shared_ptr<SharedMemory>> received;  ///< attachments of results to come
-  bool memory_ended = false;                  ///< ours, when one that was announced came
-  std::optional<SystemError> missing_memory;  ///< why one that was announced is not there: the task's error, not the worker's fault
+  std::uint64_t memory_known = 0;  ///< next attachment number of this incarnation
+  std::unordered_map<std::uint64_t, std::shared_ptr<SharedMemory>>
+      received;               ///< attachments of results to come
+  bool memory_ended = false;  ///< ours, when one that was announced came
+  std::optional<SystemError>
+      missing_memory;  ///< why one that was announced is not there: the task's error, not the worker's fault
   ResultBlocks result_blocks;
   std::chrono::steady_clock::time_point started{};
   std::chrono::steady_clock::time_point idle_since{};
   std::chrono::steady_clock::time_point silent_since{};
   std::chrono::steady_clock::time_point leave_by{};  ///< leaving: killed when it passes
   std::string protocol_error;
-  std::string bootstrap_error;              ///< what it said before it gave up
-  std::vector<std::byte> failure_bytes;     ///< its initializer's exception, encoded
-  std::string loss_hint;                    ///< what else is known of its death
-  std::chrono::nanoseconds last_ran{0};     ///< of the task that it was killed for
-  std::uint64_t front_task = 0;             ///< the task with a limit that we found first in its ring
+  std::string bootstrap_error;           ///< what it said before it gave up
+  std::vector<std::byte> failure_bytes;  ///< its initializer's exception, encoded
+  std::string loss_hint;                 ///< what else is known of its death
+  std::chrono::nanoseconds last_ran{0};  ///< of the task that it was killed for
+  std::uint64_t front_task = 0;          ///< the task with a limit that we found first in its ring
   std::chrono::steady_clock::time_point front_since{};  ///< when we found it there first
   std::uint64_t run_ticks = 0;
   std::uint64_t queue_ticks = 0;

@@ -1,4 +1,5 @@
-// A test program that goes wrong in every way a test program can: unit/watchdog_test.cpp runs it a case at a time, and judges the judge.
+// A test program that goes wrong in every way a test program can: unit/watchdog_test.cpp runs it a case at a
+// time, and judges the judge.
 #include <chrono>
 #include <csignal>
 #include <cstdlib>

@@ -1,4 +1,5 @@
-// Loaded in front of the C library: the wall clock steps by an hour, forth and back, all the time. Other clocks are as they are.
+// Loaded in front of the C library: the wall clock steps by an hour, forth and back, all the time. Other
+// clocks are as they are.
 #include <atomic>
 
 #include <sys/syscall.h>

@@ -15,7 +15,8 @@
 
 namespace kindred::internal {
 
-/// One file beside the log that rotation has put aside: `app.20260726T140311.482913Z.log`, `.gz` or `.zst` after it.
+/// One file beside the log that rotation has put aside: `app.20260726T140311.482913Z.log`, `.gz` or `.zst`
+/// after it.
 struct ArchivedFile {
   std::string path;
   FileTime rotated{};
@@ -25,12 +26,12 @@ struct ArchivedFile {
   std::uint64_t inode = 0;
 };
 
-/// The rotated files of a log: how they are called, how they are packed, and which are kept. Packing and removing is done by one thread of
-/// low priority, which is started when there is something to do first.
+/// The rotated files of a log: how they are called, how they are packed, and which are kept. Packing and
+/// removing is done by one thread of low priority, which is started when there is something to do first.
 ///
-/// What a crash leaves is finished by `tidy()` at the next start: unfinished packed files are thrown away and made anew; where a file and its
-/// packed form are both there, the file goes once they are seen to hold the same.
-/// Threads: one thread at a time; the thread within is its own affair.
+/// What a crash leaves is finished by `tidy()` at the next start: unfinished packed files are thrown away and
+/// made anew; where a file and its packed form are both there, the file goes once they are seen to hold the
+/// same. Threads: one thread at a time; the thread within is its own affair.
 class Archive {
  public:
   Archive(std::string path, const FileOptions& options, FileTime (*now)());
@@ -39,7 +40,8 @@ class Archive {
   Archive(const Archive&) = delete;
   Archive& operator=(const Archive&) = delete;
 
-  /// Returns a name for the file that is put aside now: later than all that are there, whatever the clock says.
+  /// Returns a name for the file that is put aside now: later than all that are there, whatever the clock
+  /// says.
   [[nodiscard]] std::string next_name();
   /// Asks the thread to pack and to remove what is due.
   void tidy();

@@ -16,15 +16,18 @@ namespace kindred::internal {
 
 /// An address that no other call has (other expansions of one macro aside, whose formats differ).
 [[nodiscard]] inline const void* address_of(const std::source_location& where) noexcept {
-  if constexpr (sizeof(std::source_location) == sizeof(const void*)) return std::bit_cast<const void*>(where);
-  else return where.function_name() + where.line();
+  if constexpr (sizeof(std::source_location) == sizeof(const void*))
+    return std::bit_cast<const void*>(where);
+  else
+    return where.function_name() + where.line();
 }
 
 /// A log call's format and place.
 struct CallSite {
   std::string_view format;
   std::source_location where;
-  /// The message must be made by the caller: the format is no constant, or takes a width or precision from an argument.
+  /// The message must be made by the caller: the format is no constant, or takes a width or precision from an
+  /// argument.
   bool format_here;
   [[nodiscard]] const void* address() const noexcept { return address_of(where); }
 };
@@ -41,15 +44,18 @@ inline constexpr unsigned shape_level_shift = 24;
 }
 inline constexpr std::size_t shape_longest_format = (std::size_t{1} << shape_level_shift) - 1;
 
-/// Does `format` need its arguments as they are at the call: a field within a field, as in `{:{}}`, or the address of a text, `{:p}`?
+/// Does `format` need its arguments as they are at the call: a field within a field, as in `{:{}}`, or the
+/// address of a text, `{:p}`?
 [[nodiscard]] constexpr bool needs_the_caller(std::string_view format) noexcept {
   if (format.size() > shape_longest_format) return true;
   bool inside = false;
   for (std::size_t i = 0; i < format.size(); ++i) {
     if (format[i] == '{') {
       if (inside) return true;
-      if (i + 1 < format.size() && format[i + 1] == '{') ++i;
-      else inside = true;
+      if (i + 1 < format.size() && format[i + 1] == '{')
+        ++i;
+      else
+        inside = true;
     } else if (format[i] == '}') {
       inside = false;
     } else if (format[i] == 'p' && inside) {
@@ -74,19 +80,21 @@ struct CheckedFormat<TypeList<Done...>, Next, Rest...>
     : std::conditional_t<is_key_value<std::remove_cvref_t<Next>>, CheckedFormat<TypeList<Done...>, Rest...>,
                          CheckedFormat<TypeList<Done..., Next>, Rest...>> {};
 
-/// The first parameter of every log call: a format that is checked against the arguments when the call is compiled, and the place of the
-/// call. Made from a string constant, or from `fmt::runtime(text)`, which is checked when it runs: a format that does not fit is logged as
-/// it stands, with the reason.
+/// The first parameter of every log call: a format that is checked against the arguments when the call is
+/// compiled, and the place of the call. Made from a string constant, or from `fmt::runtime(text)`, which is
+/// checked when it runs: a format that does not fit is logged as it stands, with the reason.
 template <class... Args>
 class LogFormat : public CallSite {
  public:
   template <class S>
     requires std::convertible_to<const S&, std::string_view>
-  consteval LogFormat(const S& text, std::source_location where_called = std::source_location::current())  // NOLINT
+  consteval LogFormat(const S& text,
+                      std::source_location where_called = std::source_location::current())  // NOLINT
       : CallSite{std::string_view{text}, where_called, needs_the_caller(std::string_view{text})} {
     [[maybe_unused]] const typename CheckedFormat<TypeList<>, Args...>::type checked{text};
   }
-  LogFormat(fmt::basic_runtime<char> text, std::source_location where_called = std::source_location::current())  // NOLINT
+  LogFormat(fmt::basic_runtime<char> text,
+            std::source_location where_called = std::source_location::current())  // NOLINT
       : CallSite{{text.str.data(), text.str.size()}, where_called, true} {}
 };
 

@@ -11,15 +11,17 @@
 
 namespace kindred::internal {
 
-/// Turns "bold bright red on blue" into the terminal's sequence (ECMA-48, SGR). Errors: `UsageError` that quotes the word and lists them all.
+/// Turns "bold bright red on blue" into the terminal's sequence (ECMA-48, SGR). Errors: `UsageError` that
+/// quotes the word and lists them all.
 [[nodiscard]] std::string color_sequence(std::string_view words);
 inline constexpr std::string_view color_reset = "\x1b[0m";
 
-/// Should a sink that writes to descriptor `fd` (-1: no terminal in any case) colour? `automatic` asks NO_COLOR, then FORCE_COLOR, then whether it
-/// is a terminal other than "dumb".
+/// Should a sink that writes to descriptor `fd` (-1: no terminal in any case) colour? `automatic` asks
+/// NO_COLOR, then FORCE_COLOR, then whether it is a terminal other than "dumb".
 [[nodiscard]] bool use_color(Color wish, int fd);
 
-/// The colour of each level, by name: as changed here, as the custom level was defined, or spdlog's. One thread at a time.
+/// The colour of each level, by name: as changed here, as the custom level was defined, or spdlog's. One
+/// thread at a time.
 class LevelColors {
  public:
   LevelColors();

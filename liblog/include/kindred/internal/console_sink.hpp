@@ -7,7 +7,8 @@
 
 namespace kindred::internal {
 
-/// Lines to standard output (1) or standard error (2), with colours. Written out when 64 KiB came together, and at every `flush`.
+/// Lines to standard output (1) or standard error (2), with colours. Written out when 64 KiB came together,
+/// and at every `flush`.
 class ConsoleSink final : public Sink {
  public:
   /// Errors: `UsageError` for a pattern or a colour that means nothing.

@@ -13,11 +13,12 @@ namespace kindred::internal {
 /// Writes lines to a descriptor in large pieces, and keeps an exact account where it cannot.
 ///
 ///     buffer_   | line | line | li ...            what is not known to be in the file
-///               |<-offset_->|                     of it, already there: always a part of the first line after a failed write
+///               |<-offset_->|                     of it, already there: always a part of the first line
+///               after a failed write
 ///
-/// While writes fail (full disk), lines are kept as far as the limit goes, further ones are dropped and counted, a write is tried at most
-/// ten times a second, and stderr is told at most once a second. The line that the failure cut is completed first of all.
-/// One thread at a time, but `lost`.
+/// While writes fail (full disk), lines are kept as far as the limit goes, further ones are dropped and
+/// counted, a write is tried at most ten times a second, and stderr is told at most once a second. The line
+/// that the failure cut is completed first of all. One thread at a time, but `lost`.
 class LineWriter {
  public:
   /// Given the account when writing works again, appends a line about it.
@@ -29,16 +30,18 @@ class LineWriter {
   LineWriter(const LineWriter&) = delete;
   LineWriter& operator=(const LineWriter&) = delete;
 
-  /// Goes on with another descriptor, which stays its owner's. `bytes`: of the file so far. `may_cut`: a line that remains incomplete may
-  /// be cut off from the file's end.
+  /// Goes on with another descriptor, which stays its owner's. `bytes`: of the file so far. `may_cut`: a line
+  /// that remains incomplete may be cut off from the file's end.
   void use(int fd, std::uint64_t bytes, bool may_cut) noexcept;
   /// There is none to write to, for this errno. As a failed write.
   void use_none(int error);
-  /// Before the descriptor goes: takes the incomplete line from the file's end, to be written whole to the next one. Keeps the lines.
+  /// Before the descriptor goes: takes the incomplete line from the file's end, to be written whole to the
+  /// next one. Keeps the lines.
   void detach() noexcept;
 
   [[nodiscard]] TextBuffer& buffer() noexcept { return buffer_; }
-  /// To be called after a line with its newline was appended at `begin`: writes when enough came together, or drops the line.
+  /// To be called after a line with its newline was appended at `begin`: writes when enough came together, or
+  /// drops the line.
   void end_line(std::size_t begin);
   /// Writes the first `bytes` of the buffer: whole lines. False: it failed, and part of them may remain.
   bool drain(std::size_t bytes);

@@ -23,7 +23,8 @@ namespace kindred::internal {
 
 class LogFront;
 
-/// What a logger puts on its records: a name, and fields. Immutable, and sent once for as long as a lane remembers it.
+/// What a logger puts on its records: a name, and fields. Immutable, and sent once for as long as a lane
+/// remembers it.
 struct Binding {
   Binding(std::string logger_name, std::vector<Field> logger_fields);
   const std::uint64_t serial;  ///< of this process; never 0
@@ -39,7 +40,8 @@ struct LogTarget {
   const Binding* binding;  ///< may be null
 };
 
-// --- the task at hand -----------------------------------------------------------------------------------------------------
+// --- the task at hand
+// -----------------------------------------------------------------------------------------------------
 
 /// What the records of a task are attributed to. The name is copied; beyond 248 bytes it is cut.
 struct TaskIdentity {
@@ -49,8 +51,8 @@ struct TaskIdentity {
   std::string_view name;
 };
 
-/// The task of this process, written by the thread that runs tasks, read by every thread that logs: so records of threads that a task
-/// starts are its records.
+/// The task of this process, written by the thread that runs tasks, read by every thread that logs: so
+/// records of threads that a task starts are its records.
 ///
 /// Invariant: `serial` is odd while the rest is being written, and grows by 2 with each change.
 struct CurrentTask {
@@ -80,13 +82,13 @@ struct alignas(128) LaneState {
   std::uint64_t sequence = 0;         ///< of the latest record
   const std::atomic<std::uint64_t>* task_serial = nullptr;
   const std::atomic<std::uint32_t>* collector = nullptr;  ///< `LogControl::collector`
-  std::atomic<std::uint8_t> closed{0};  ///< not 0: the log was shut down meanwhile
-  bool shared = false;                  ///< many threads, under the front's lock
-  bool pages_mapped = false;            ///< of the lane, in a worker
-  bool gave_up = false;                 ///< a wait for room has timed out, when the collector was at `gave_up_at`
+  std::atomic<std::uint8_t> closed{0};                    ///< not 0: the log was shut down meanwhile
+  bool shared = false;                                    ///< many threads, under the front's lock
+  bool pages_mapped = false;                              ///< of the lane, in a worker
+  bool gave_up = false;  ///< a wait for room has timed out, when the collector was at `gave_up_at`
   std::uint64_t gave_up_at = 0;
-  std::uint32_t thread = 0;             ///< tid as announced
-  std::uint64_t gap_announced = 0;      ///< drops that the collector has been told of
+  std::uint32_t thread = 0;         ///< tid as announced
+  std::uint64_t gap_announced = 0;  ///< drops that the collector has been told of
   LogFront* front = nullptr;
 
   static constexpr std::uint64_t nothing_announced = ~std::uint64_t{0};  ///< for the two serials
@@ -102,8 +104,11 @@ struct alignas(128) LaneState {
     }
   };
   SiteSlot sites[site_slots];
-  /// The compiler lays the places of one file's calls in a row, three words each: so 64 in a row have a slot each.
-  [[nodiscard]] static std::size_t site_slot(const void* address) noexcept { return reinterpret_cast<std::uintptr_t>(address) / sizeof(void*) % site_slots; }
+  /// The compiler lays the places of one file's calls in a row, three words each: so 64 in a row have a slot
+  /// each.
+  [[nodiscard]] static std::size_t site_slot(const void* address) noexcept {
+    return reinterpret_cast<std::uintptr_t>(address) / sizeof(void*) % site_slots;
+  }
   static constexpr std::size_t binding_slots = 32;
   std::uint64_t bindings[binding_slots + 1] = {};  ///< serials; slot 0 is none
   [[nodiscard]] static std::uint32_t binding_slot(const Binding& binding) noexcept {
@@ -111,10 +116,11 @@ struct alignas(128) LaneState {
   }
 };
 
-/// What a log call of this process looks at first, in one cache line; and in the same page all else that the log calls of the thread that runs tasks
-/// need of this process (see `LogAreaShape`).
+/// What a log call of this process looks at first, in one cache line; and in the same page all else that the
+/// log calls of the thread that runs tasks need of this process (see `LogAreaShape`).
 struct alignas(4096) ProcessLog {
-  /// The log of this process; null: none. In a worker its executor's; in any other process that of the only live executor.
+  /// The log of this process; null: none. In a worker its executor's; in any other process that of the only
+  /// live executor.
   std::atomic<LogFront*> front;
   /// The word that says what this process logs: `LogControl::levels` of `front`, or that of stderr.
   std::atomic<const std::atomic<std::uint32_t>*> levels;
@@ -124,13 +130,14 @@ struct alignas(4096) ProcessLog {
 static_assert(sizeof(ProcessLog) == 4096);
 extern constinit ProcessLog process_log;
 
-/// All log records of this process belong to `task` until `leave_task`. Costs some stores to this process's memory; nothing is sent unless
-/// something is logged. Threads: the one that runs tasks. Fork: worker only.
+/// All log records of this process belong to `task` until `leave_task`. Costs some stores to this process's
+/// memory; nothing is sent unless something is logged. Threads: the one that runs tasks. Fork: worker only.
 inline void enter_task(const TaskIdentity& task) noexcept {
   CurrentTask& now = process_log.task;
   const auto serial = now.serial.load(std::memory_order_relaxed);
   now.serial.store(serial + 1, std::memory_order_relaxed);
-  // Order: release on each, so that the odd serial is seen before any of them; a reader that sees one of them sees the odd serial too.
+  // Order: release on each, so that the odd serial is seen before any of them; a reader that sees one of them
+  // sees the odd serial too.
   now.id.store(task.task_id, std::memory_order_release);
   now.function.store(task.function_reference, std::memory_order_release);
   now.attempt.store(task.attempt, std::memory_order_release);
@@ -139,7 +146,8 @@ inline void enter_task(const TaskIdentity& task) noexcept {
 }
 inline void leave_task() noexcept { enter_task({}); }
 
-// --- the process and its lanes ----------------------------------------------------------------------------------------------
+// --- the process and its lanes
+// ----------------------------------------------------------------------------------------------
 
 /// This process as its records name it.
 struct LogIdentity {
@@ -149,26 +157,31 @@ struct LogIdentity {
   std::uint32_t pid = 0;
 };
 
-/// Makes this process log into `area`, which the parent formatted; the calling thread becomes the one with lane 0. Whatever log the process
-/// inherited through a fork is forgotten, its locks with it: they may have been held by threads that do not exist here. So are threads
-/// of spdlog's, which would be waited for at exit.
-/// `bell` wakes the collector. Call once, in a worker's bootstrap. Threads: the only one. Fork: worker only.
+/// Makes this process log into `area`, which the parent formatted; the calling thread becomes the one with
+/// lane 0. Whatever log the process inherited through a fork is forgotten, its locks with it: they may have
+/// been held by threads that do not exist here. So are threads of spdlog's, which would be waited for at
+/// exit. `bell` wakes the collector. Call once, in a worker's bootstrap. Threads: the only one. Fork: worker
+/// only.
 void attach_log(std::span<std::byte> area, Doorbell bell, const LogIdentity& identity);
-/// Forgets the log that this process has, or inherited: its calls go to stderr from now on. Called by itself in the child of any fork
-/// that runs the library's fork handlers. Threads: the only one.
+/// Forgets the log that this process has, or inherited: its calls go to stderr from now on. Called by itself
+/// in the child of any fork that runs the library's fork handlers. Threads: the only one.
 void detach_log() noexcept;
 
-/// Logs a line that this process wrote to stdout (level info) or stderr (warn) instead: its record has that origin. Any thread.
+/// Logs a line that this process wrote to stdout (level info) or stderr (warn) instead: its record has that
+/// origin. Any thread.
 void log_captured(Origin origin, std::string_view line);
 
-/// By what another process that shares the log area can tell whether a thread committed its next record before it died.
+/// By what another process that shares the log area can tell whether a thread committed its next record
+/// before it died.
 struct CommitMark {
-  std::uint32_t offset = 0;     ///< of the lane's cursor in the area; 0: cannot be told, because the thread shares its lane
+  std::uint32_t offset =
+      0;  ///< of the lane's cursor in the area; 0: cannot be told, because the thread shares its lane
   std::uint64_t published = 0;  ///< the cursor now
 };
 /// Call it right before the record is logged, on the thread that logs it.
 [[nodiscard]] CommitMark next_commit() noexcept;
-/// Was it committed? (Or, where records are being dropped, at least the note that says so.) `area` may hold anything.
+/// Was it committed? (Or, where records are being dropped, at least the note that says so.) `area` may hold
+/// anything.
 [[nodiscard]] bool was_committed(std::span<const std::byte> area, CommitMark mark) noexcept;
 /// What the names that `log_captured` logs under say; no logger of a program's has them.
 [[nodiscard]] inline Origin origin_of_logger(std::string_view name) noexcept {
@@ -176,19 +189,23 @@ struct CommitMark {
   return name == "\1stdout" ? Origin::stdout : name == "\1stderr" ? Origin::stderr : Origin::log;
 }
 
-/// Calls `fork_it(argument)` while spdlog's registry is locked, so that a child that it forks does not inherit the lock from another thread.
-/// `fork_it` must return in the child too. What stdio has buffered is written before, so that no child writes it again.
+/// Calls `fork_it(argument)` while spdlog's registry is locked, so that a child that it forks does not
+/// inherit the lock from another thread. `fork_it` must return in the child too. What stdio has buffered is
+/// written before, so that no child writes it again.
 void with_spdlog_registry_held(void (*fork_it)(void*), void* argument);
-/// Leads spdlog's default logger, and every registered one, into this process's log: their sinks are replaced; names, levels, source
-/// locations and thread ids are kept. The old sinks are leaked on purpose: destroying them would write what the parent had buffered a
-/// second time. Loggers that are made later join when they are registered. Asynchronous loggers become synchronous where they are
-/// got from the registry. Call after `attach_log`. Threads: the only one. Fork: worker only.
+/// Leads spdlog's default logger, and every registered one, into this process's log: their sinks are
+/// replaced; names, levels, source locations and thread ids are kept. The old sinks are leaked on purpose:
+/// destroying them would write what the parent had buffered a second time. Loggers that are made later join
+/// when they are registered. Asynchronous loggers become synchronous where they are got from the registry.
+/// Call after `attach_log`. Threads: the only one. Fork: worker only.
 void bridge_spdlog();
 
-/// A thread's latest lane, so that finding it costs two loads. Trivial, so that it lives as long as the thread, static destructors included.
+/// A thread's latest lane, so that finding it costs two loads. Trivial, so that it lives as long as the
+/// thread, static destructors included.
 struct alignas(32) ThreadLane {  // in one cache line
   static const char no_front;
-  const void* front = &no_front;  ///< of `lane`; where there is none, nothing that `ProcessLog::front` can be, null included
+  const void* front =
+      &no_front;  ///< of `lane`; where there is none, nothing that `ProcessLog::front` can be, null included
   LaneState* lane = nullptr;
   std::uint64_t scope_serial = 0;
 };
@@ -202,34 +219,43 @@ extern constinit thread_local ThreadLane thread_lane;
 /// The lane for this thread, or null: stderr. Takes the front's lock where the lane is shared: see `LaneUse`.
 [[nodiscard]] LaneState* find_lane(LogFront& front) noexcept;
 void unlock_shared_lane(LaneState& lane) noexcept;
-/// What `sites` of the lane does not know: registers the site if need be. Returns `record_site::inlined` where the dictionary is full.
-[[nodiscard]] std::uint32_t find_site(LaneState& lane, const SiteKey& key, const CallSite& site, std::string_view types, LevelCode level) noexcept;
-/// Tells the collector what it does not know yet of thread, task, scope and drops. False: the record is dropped, and counted.
+/// What `sites` of the lane does not know: registers the site if need be. Returns `record_site::inlined`
+/// where the dictionary is full.
+[[nodiscard]] std::uint32_t find_site(LaneState& lane, const SiteKey& key, const CallSite& site,
+                                      std::string_view types, LevelCode level) noexcept;
+/// Tells the collector what it does not know yet of thread, task, scope and drops. False: the record is
+/// dropped, and counted.
 [[nodiscard]] bool announce(LaneState& lane) noexcept;
 /// Sends a binding to its slot of the lane. False: the record is dropped, and counted.
 [[nodiscard]] bool announce_binding(LaneState& lane, const Binding& binding) noexcept;
 /// There is no room: waits or drops, as the policy says. False: the record is dropped, and counted.
 [[nodiscard]] bool wait_for_room(LaneState& lane, std::size_t bytes) noexcept;
-[[nodiscard]] bool wait_for_room(LaneState& lane, std::size_t bytes, std::chrono::milliseconds at_least) noexcept;
+[[nodiscard]] bool wait_for_room(LaneState& lane, std::size_t bytes,
+                                 std::chrono::milliseconds at_least) noexcept;
 void ring_collector(LaneState& lane) noexcept;
 /// After a commit: rings where the collector sleeps, or naps while the lane fills.
 ///
-/// Order: the load is after the commit by a compiler barrier here and the collector's heavy barrier there (or full fences on both
-/// sides): either it sees the record before it sleeps, or we see that it sleeps.
+/// Order: the load is after the commit by a compiler barrier here and the collector's heavy barrier there (or
+/// full fences on both sides): either it sees the record before it sleeps, or we see that it sleeps.
 inline void wake_collector(LaneState& lane) noexcept {
   const auto state = lane.collector->load(std::memory_order_seq_cst);
-  // Awake or napping, both are usual: what neither needs must not lie on their way, where the next log call would fetch it.
-  if (state >= static_cast<std::uint32_t>(CollectorState::sleeping)) [[unlikely]] return ring_collector(lane);
-  if (lane.ring.half_full() && state == static_cast<std::uint32_t>(CollectorState::napping)) [[unlikely]] ring_collector(lane);
+  // Awake or napping, both are usual: what neither needs must not lie on their way, where the next log call
+  // would fetch it.
+  if (state >= static_cast<std::uint32_t>(CollectorState::sleeping)) [[unlikely]]
+    return ring_collector(lane);
+  if (lane.ring.half_full() && state == static_cast<std::uint32_t>(CollectorState::napping)) [[unlikely]]
+    ring_collector(lane);
 }
 /// The lane was closed. Was it opened again since? Then the record can be written.
 [[nodiscard]] bool lane_was_reopened(LaneState& lane) noexcept;
-/// The way of records that are larger than a lane allows, whose site found no room, or that go to stderr. `arguments` are encoded.
-void write_encoded(const LogTarget& target, LaneState* lane, LevelCode level, const CallSite& site, std::string_view types,
-                   std::span<const std::byte> arguments) noexcept;
-/// Formats here, then logs the text; `fields` are the key-values. An exception of a formatter's becomes the message.
-void write_formatted(const LogTarget& target, LevelCode level, const CallSite& site, fmt::format_args arguments,
-                     std::span<const Field> fields) noexcept;
+/// The way of records that are larger than a lane allows, whose site found no room, or that go to stderr.
+/// `arguments` are encoded.
+void write_encoded(const LogTarget& target, LaneState* lane, LevelCode level, const CallSite& site,
+                   std::string_view types, std::span<const std::byte> arguments) noexcept;
+/// Formats here, then logs the text; `fields` are the key-values. An exception of a formatter's becomes the
+/// message.
+void write_formatted(const LogTarget& target, LevelCode level, const CallSite& site,
+                     fmt::format_args arguments, std::span<const Field> fields) noexcept;
 /// Logs a text that is made already.
 void write_message(const LogTarget& target, LevelCode level, const CallSite& site, std::string_view text,
                    std::span<const Field> fields) noexcept;
@@ -237,14 +263,15 @@ void write_message(const LogTarget& target, LevelCode level, const CallSite& sit
 /// Uses the calling thread's lane for one record.
 class LaneUse {
  public:
-  explicit LaneUse(LogFront& front) noexcept
-      : lane_{thread_lane.lane} {
-    if (thread_lane.front != &front) [[unlikely]] lane_ = find_lane(front);
+  explicit LaneUse(LogFront& front) noexcept : lane_{thread_lane.lane} {
+    if (thread_lane.front != &front) [[unlikely]]
+      lane_ = find_lane(front);
   }
   LaneUse(const LaneUse&) = delete;
   LaneUse& operator=(const LaneUse&) = delete;
   ~LaneUse() {
-    if (lane_ != nullptr && lane_->shared) [[unlikely]] unlock_shared_lane(*lane_);
+    if (lane_ != nullptr && lane_->shared) [[unlikely]]
+      unlock_shared_lane(*lane_);
   }
   [[nodiscard]] LaneState* lane() const noexcept { return lane_; }
 

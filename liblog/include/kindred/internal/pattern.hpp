@@ -21,12 +21,38 @@ struct PatternPart {
   enum class Kind : unsigned char {
     literal,
     time,  ///< what changes with the second at most: `flag` says what
-    milliseconds, microseconds, nanoseconds, epoch,
-    since_nanoseconds, since_microseconds, since_milliseconds, since_seconds,
-    level, level_letter, logger, message, fields, field,
-    worker, incarnation, pid, tid, task_id, task_name, attempt, sequence, origin, late, who,
-    source, source_name, source_path, source_line, function,
-    color_begin, color_end
+    milliseconds,
+    microseconds,
+    nanoseconds,
+    epoch,
+    since_nanoseconds,
+    since_microseconds,
+    since_milliseconds,
+    since_seconds,
+    level,
+    level_letter,
+    logger,
+    message,
+    fields,
+    field,
+    worker,
+    incarnation,
+    pid,
+    tid,
+    task_id,
+    task_name,
+    attempt,
+    sequence,
+    origin,
+    late,
+    who,
+    source,
+    source_name,
+    source_path,
+    source_line,
+    function,
+    color_begin,
+    color_end
   };
   enum class Align : unsigned char { none, left, right, center };
 
@@ -41,17 +67,20 @@ struct PatternPart {
 /// Reads a pattern: spdlog's flags and ours. Errors: `UsageError` that quotes the pattern and names the flag.
 [[nodiscard]] std::vector<PatternPart> parse_pattern(std::string_view pattern);
 
-/// Turns records into lines. Compiled once; the date and time of a second are put together once a second. One thread at a time.
+/// Turns records into lines. Compiled once; the date and time of a second are put together once a second. One
+/// thread at a time.
 class PatternFormatter {
  public:
   struct ColorRange {
     std::size_t begin = 0;
     std::size_t end = 0;
   };
-  /// `colors`: nothing is coloured where there are none. `pattern`: the default one where it is empty. Errors: `UsageError`.
+  /// `colors`: nothing is coloured where there are none. `pattern`: the default one where it is empty.
+  /// Errors: `UsageError`.
   explicit PatternFormatter(std::string_view pattern, const LevelColors* colors = nullptr);
 
-  /// Appends the line without its newline: no control byte but the colour sequences. `range`, if given, is told where the colour would be.
+  /// Appends the line without its newline: no control byte but the colour sequences. `range`, if given, is
+  /// told where the colour would be.
   void append(const LogRecord& record, TextBuffer& out, ColorRange* range = nullptr);
 
  private:
@@ -68,8 +97,8 @@ class PatternFormatter {
   void turn_to(std::int64_t second);
 
   std::vector<PatternPart> parts_;
-  std::vector<Step> steps_;     ///< neighbouring literals and time parts are one
-  std::string steady_text_;     ///< theirs, as of `second_`
+  std::vector<Step> steps_;  ///< neighbouring literals and time parts are one
+  std::string steady_text_;  ///< theirs, as of `second_`
   std::vector<std::string> keys_;
   std::int64_t second_ = INT64_MIN;
   std::int64_t previous_nanoseconds_ = 0;
@@ -79,8 +108,8 @@ class PatternFormatter {
 
 /// The pieces that `%W` and `%V` are made of; the reader of logs is their inverse.
 void append_who(TextBuffer& out, const LogRecord& record);
-/// Appends ` {key=value ...}`; nothing for a record without fields, unless the line up to here, which began at `line_begin`, could be
-/// taken for one that has some: then ` {}`.
+/// Appends ` {key=value ...}`; nothing for a record without fields, unless the line up to here, which began
+/// at `line_begin`, could be taken for one that has some: then ` {}`.
 void append_fields(TextBuffer& out, const LogRecord& record, std::size_t message_begin);
 void append_field_value(TextBuffer& out, const FieldValue& value);
 

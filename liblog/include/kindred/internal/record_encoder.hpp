@@ -14,7 +14,15 @@ namespace kindred::internal {
 
 /// How an argument lies in a record.
 enum class ArgType : std::uint8_t {
-  none = 0, boolean, character, int32, uint32, int64, uint64, real32, real64,
+  none = 0,
+  boolean,
+  character,
+  int32,
+  uint32,
+  int64,
+  uint64,
+  real32,
+  real64,
   string,   ///< u32 bytes, text
   pointer,  ///< u64
   message,  ///< as string: the whole message, formatted by the caller
@@ -26,7 +34,8 @@ inline constexpr std::uint8_t arg_is_field = 0x80;
 /// Strings longer than this are cut in a record, with a note at their end.
 inline constexpr std::size_t longest_text = 64U * 1024 * 1024;
 
-// What a call's argument is turned into before it is stored: few types, so that few functions are instantiated.
+// What a call's argument is turned into before it is stored: few types, so that few functions are
+// instantiated.
 inline bool as_stored(bool value) noexcept { return value; }
 inline char as_stored(char value) noexcept { return value; }
 inline float as_stored(float value) noexcept { return value; }
@@ -59,10 +68,11 @@ inline constexpr bool is_character_array<const char[N]> = true;
 template <class T>
 inline constexpr bool is_storable =
     std::same_as<T, bool> || std::same_as<T, char> || std::same_as<T, float> || std::same_as<T, double> ||
-    (std::integral<T> && sizeof(T) <= 8 && !std::same_as<T, wchar_t> && !std::same_as<T, char8_t> && !std::same_as<T, char16_t> &&
-     !std::same_as<T, char32_t>) ||
-    std::same_as<T, std::string> || std::same_as<T, std::string_view> || std::same_as<T, const char*> || std::same_as<T, char*> ||
-    is_character_array<T> || std::same_as<T, const void*> || std::same_as<T, void*> || std::same_as<T, std::nullptr_t>;
+    (std::integral<T> && sizeof(T) <= 8 && !std::same_as<T, wchar_t> && !std::same_as<T, char8_t> &&
+     !std::same_as<T, char16_t> && !std::same_as<T, char32_t>) ||
+    std::same_as<T, std::string> || std::same_as<T, std::string_view> || std::same_as<T, const char*> ||
+    std::same_as<T, char*> || is_character_array<T> || std::same_as<T, const void*> ||
+    std::same_as<T, void*> || std::same_as<T, std::nullptr_t>;
 template <class T>
 inline constexpr bool is_storable<KeyValue<T>> = is_storable<std::remove_cv_t<T>>;
 
@@ -85,17 +95,28 @@ concept StoredField = requires(const S& stored) {
 /// The type code of what `as_stored` returned.
 template <class S>
 consteval std::uint8_t stored_type() {
-  if constexpr (StoredField<S>) return static_cast<std::uint8_t>(stored_type<decltype(S::value)>() | arg_is_field);
-  else if constexpr (std::same_as<S, bool>) return static_cast<std::uint8_t>(ArgType::boolean);
-  else if constexpr (std::same_as<S, char>) return static_cast<std::uint8_t>(ArgType::character);
-  else if constexpr (std::same_as<S, std::int32_t>) return static_cast<std::uint8_t>(ArgType::int32);
-  else if constexpr (std::same_as<S, std::uint32_t>) return static_cast<std::uint8_t>(ArgType::uint32);
-  else if constexpr (std::same_as<S, std::int64_t>) return static_cast<std::uint8_t>(ArgType::int64);
-  else if constexpr (std::same_as<S, std::uint64_t>) return static_cast<std::uint8_t>(ArgType::uint64);
-  else if constexpr (std::same_as<S, float>) return static_cast<std::uint8_t>(ArgType::real32);
-  else if constexpr (std::same_as<S, double>) return static_cast<std::uint8_t>(ArgType::real64);
-  else if constexpr (std::same_as<S, std::string_view>) return static_cast<std::uint8_t>(ArgType::string);
-  else return static_cast<std::uint8_t>(ArgType::pointer);
+  if constexpr (StoredField<S>)
+    return static_cast<std::uint8_t>(stored_type<decltype(S::value)>() | arg_is_field);
+  else if constexpr (std::same_as<S, bool>)
+    return static_cast<std::uint8_t>(ArgType::boolean);
+  else if constexpr (std::same_as<S, char>)
+    return static_cast<std::uint8_t>(ArgType::character);
+  else if constexpr (std::same_as<S, std::int32_t>)
+    return static_cast<std::uint8_t>(ArgType::int32);
+  else if constexpr (std::same_as<S, std::uint32_t>)
+    return static_cast<std::uint8_t>(ArgType::uint32);
+  else if constexpr (std::same_as<S, std::int64_t>)
+    return static_cast<std::uint8_t>(ArgType::int64);
+  else if constexpr (std::same_as<S, std::uint64_t>)
+    return static_cast<std::uint8_t>(ArgType::uint64);
+  else if constexpr (std::same_as<S, float>)
+    return static_cast<std::uint8_t>(ArgType::real32);
+  else if constexpr (std::same_as<S, double>)
+    return static_cast<std::uint8_t>(ArgType::real64);
+  else if constexpr (std::same_as<S, std::string_view>)
+    return static_cast<std::uint8_t>(ArgType::string);
+  else
+    return static_cast<std::uint8_t>(ArgType::pointer);
 }
 
 /// The type codes of a list of stored arguments: an array whose address also names the list.
@@ -107,29 +128,38 @@ struct StoredTypes {
 
 template <class S>
 [[nodiscard]] constexpr std::size_t stored_bytes(const S& stored) noexcept {
-  if constexpr (StoredField<S>) return 2 + stored.key.size() + stored_bytes(stored.value);
-  else if constexpr (std::same_as<S, std::string_view>) return 4 + stored.size();
-  else return sizeof(S);
+  if constexpr (StoredField<S>)
+    return 2 + stored.key.size() + stored_bytes(stored.value);
+  else if constexpr (std::same_as<S, std::string_view>)
+    return 4 + stored.size();
+  else
+    return sizeof(S);
 }
 
 /// What `as_stored` returned, with no text longer than a record may have.
 template <class S>
 [[nodiscard]] constexpr S shortened(S stored) noexcept {
-  if constexpr (StoredField<S>) stored.value = shortened(stored.value);
-  else if constexpr (std::same_as<S, std::string_view>) stored = stored.substr(0, longest_text);
+  if constexpr (StoredField<S>)
+    stored.value = shortened(stored.value);
+  else if constexpr (std::same_as<S, std::string_view>)
+    stored = stored.substr(0, longest_text);
   return stored;
 }
 
 /// Is no function called where it is stored? Then `shortened` changes nothing, either.
 template <class S>
 [[nodiscard]] constexpr bool is_copied_here(const S& stored) noexcept {
-  if constexpr (StoredField<S>) return stored.key.size() <= 32 && is_copied_here(stored.value);
-  else if constexpr (std::same_as<S, std::string_view>) return stored.size() <= 32;
-  else return true;
+  if constexpr (StoredField<S>)
+    return stored.key.size() <= 32 && is_copied_here(stored.value);
+  else if constexpr (std::same_as<S, std::string_view>)
+    return stored.size() <= 32;
+  else
+    return true;
 }
 
 /// Copies a text. Short ones, which most are, without the call of a function.
-[[gnu::always_inline]] inline void copy_text(std::byte* target, const char* source, std::size_t bytes) noexcept {
+[[gnu::always_inline]] inline void copy_text(std::byte* target, const char* source,
+                                             std::size_t bytes) noexcept {
   if (bytes > 32) [[unlikely]] {
     std::memcpy(target, source, bytes);
   } else if (bytes > 16) {

@@ -1,32 +1,35 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
-#include <optional>
 
 #include "kindred/file_options.hpp"
 #include "kindred/internal/files.hpp"
 
 namespace kindred::internal {
 
-/// When a file is full: the triggers of `FileOptions::rotate`, with the next turn of those that go by the clock. One thread at a time.
+/// When a file is full: the triggers of `FileOptions::rotate`, with the next turn of those that go by the
+/// clock. One thread at a time.
 class RotationSchedule {
  public:
   explicit RotationSchedule(AnyOf<RotateWhen> triggers) : triggers_{std::move(triggers)} {}
   [[nodiscard]] bool empty() const noexcept { return triggers_.empty(); }
   /// A file was begun at that time.
   void begin(FileTime opened);
-  /// Is another file due before `record`, whose line takes `line_bytes`? A time trigger goes by the record's time, but never before the
-  /// clock agrees: one record with a wrong time must not upset the schedule.
-  [[nodiscard]] bool due(const LogRecord& record, std::uint64_t line_bytes, const FileState& file, FileTime (*now)()) const;
+  /// Is another file due before `record`, whose line takes `line_bytes`? A time trigger goes by the record's
+  /// time, but never before the clock agrees: one record with a wrong time must not upset the schedule.
+  [[nodiscard]] bool due(const LogRecord& record, std::uint64_t line_bytes, const FileState& file,
+                         FileTime (*now)()) const;
 
  private:
   AnyOf<RotateWhen> triggers_;
   FileTime next_ = FileTime::max();
 };
 
-/// The next turn of a time trigger strictly after `from`; `FileTime::max()` for other triggers. Local time, daylight saving followed.
+/// The next turn of a time trigger strictly after `from`; `FileTime::max()` for other triggers. Local time,
+/// daylight saving followed.
 [[nodiscard]] FileTime next_turn(const RotateWhen& trigger, FileTime from);
 
 /// Reads "1 week", "1 h 30 min" as seconds, "100 MB" as bytes; nothing where it is something else.

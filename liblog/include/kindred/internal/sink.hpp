@@ -6,7 +6,8 @@
 
 namespace kindred::internal {
 
-/// Where the collector's records end. One thread at a time (the collector's); may throw, the collector reports it.
+/// Where the collector's records end. One thread at a time (the collector's); may throw, the collector
+/// reports it.
 class Sink {
  public:
   Sink() = default;

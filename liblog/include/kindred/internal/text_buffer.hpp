@@ -10,13 +10,14 @@
 
 namespace kindred::internal {
 
-/// Text that grows at its end: where lines are put together before they are written. Keeps its memory, and does not fill it with zeros
-/// first. One thread at a time.
+/// Text that grows at its end: where lines are put together before they are written. Keeps its memory, and
+/// does not fill it with zeros first. One thread at a time.
 class TextBuffer {
  public:
   /// Returns room for `bytes` more at the end, to be filled and then counted by `advance`.
   char* reserve(std::size_t bytes) {
-    if (bytes > capacity_ - size_) [[unlikely]] grow(bytes);
+    if (bytes > capacity_ - size_) [[unlikely]]
+      grow(bytes);
     return data_.get() + size_;
   }
   void advance(std::size_t bytes) noexcept { size_ += bytes; }
@@ -41,7 +42,8 @@ class TextBuffer {
   void append_padded(std::uint32_t number, std::size_t digits) {
     char* const target = reserve(digits);
     size_ += digits;
-    for (; digits >= 2; number /= 100) std::memcpy(target + (digits -= 2), &pairs[static_cast<std::size_t>(number % 100) * 2], 2);
+    for (; digits >= 2; number /= 100)
+      std::memcpy(target + (digits -= 2), &pairs[static_cast<std::size_t>(number % 100) * 2], 2);
     if (digits != 0) *target = static_cast<char>('0' + number % 10);
   }
   void truncate(std::size_t size) noexcept { size_ = size; }
@@ -69,7 +71,9 @@ class TextBuffer {
   [[nodiscard]] bool empty() const noexcept { return size_ == 0; }
   [[nodiscard]] char* data() noexcept { return data_.get(); }
   [[nodiscard]] std::string_view view() const noexcept { return {data_.get(), size_}; }
-  [[nodiscard]] std::string_view view(std::size_t from) const noexcept { return {data_.get() + from, size_ - from}; }
+  [[nodiscard]] std::string_view view(std::size_t from) const noexcept {
+    return {data_.get() + from, size_ - from};
+  }
 
  private:
   static constexpr std::array<char, 200> pairs = [] {

@@ -9,24 +9,25 @@ namespace kindred {
 
 /// What the receiver of an error should do, which is why there are as many kinds as answers.
 enum class ErrorKind : unsigned char {
-  usage,        ///< the program must be changed: the message says where
-  system,       ///< a system call failed: raise the limit that the message names, or try again
-  task,         ///< the task threw: the fault is the task's
-  worker_lost,  ///< the worker died: resubmit if the task is idempotent
-  broken_pool,  ///< the pool gave up: make another one after the cause is mended
-  task_timeout, ///< the task ran longer than its `timeout`
-  timeout,      ///< a wait of the caller's ended first; nothing happened to the task
-  cancelled,    ///< the task was cancelled
-  protocol      ///< a worker wrote nonsense into its segment and was killed
+  usage,         ///< the program must be changed: the message says where
+  system,        ///< a system call failed: raise the limit that the message names, or try again
+  task,          ///< the task threw: the fault is the task's
+  worker_lost,   ///< the worker died: resubmit if the task is idempotent
+  broken_pool,   ///< the pool gave up: make another one after the cause is mended
+  task_timeout,  ///< the task ran longer than its `timeout`
+  timeout,       ///< a wait of the caller's ended first; nothing happened to the task
+  cancelled,     ///< the task was cancelled
+  protocol       ///< a worker wrote nonsense into its segment and was killed
 };
 
 [[nodiscard]] std::string_view to_string(ErrorKind kind) noexcept;
 
 /// Base of every error of kindred. Its message is a fact, the values, and how to mend it.
 ///
-/// It is deliberately *not* derived from `std::exception`: each concrete error derives from it and from exactly one standard
-/// exception, so that `catch (const kindred::Error&)` and `catch (const std::exception&)` both match without ambiguity, also
-/// where a task's own `std::out_of_range` is rethrown with kindred's facts attached.
+/// It is deliberately *not* derived from `std::exception`: each concrete error derives from it and from
+/// exactly one standard exception, so that `catch (const kindred::Error&)` and `catch (const
+/// std::exception&)` both match without ambiguity, also where a task's own `std::out_of_range` is rethrown
+/// with kindred's facts attached.
 class Error {
  public:
   virtual ~Error() = default;
@@ -63,7 +64,8 @@ class TimeoutError : public Error, public std::exception {
   std::string message_;
 };
 
-/// A system call failed. `call()` names it, `code()` is its errno, the message names the limit to raise where there is one.
+/// A system call failed. `call()` names it, `code()` is its errno, the message names the limit to raise where
+/// there is one.
 class SystemError : public Error, public std::system_error {
  public:
   SystemError(std::string call, int error_number, std::string_view while_doing, std::string_view mend = {});

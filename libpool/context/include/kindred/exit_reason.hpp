@@ -21,8 +21,8 @@ struct ExitReason {
   friend bool operator==(const ExitReason&, const ExitReason&) = default;
 };
 
-/// Returns words for a message: "exited with code 3", "was killed by SIGSEGV (core dumped)", "ran over its time limit",
-/// "is gone; its exit status was taken by someone else".
+/// Returns words for a message: "exited with code 3", "was killed by SIGSEGV (core dumped)", "ran over its
+/// time limit", "is gone; its exit status was taken by someone else".
 [[nodiscard]] std::string to_string(const ExitReason& reason);
 
 /// Returns `SIGKILL` for 9, `signal 77` for a number without a name.

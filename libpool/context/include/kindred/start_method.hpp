@@ -14,7 +14,8 @@ enum class StartMethod : unsigned char { fork, spawn, forkserver };
 /// Returns the enumerator's name, a string that lives for ever.
 [[nodiscard]] std::string_view to_string(StartMethod method) noexcept;
 
-/// Reads `fork`, `spawn` or `forkserver`, exactly so. Errors: `UsageError` that quotes the text and lists the three.
+/// Reads `fork`, `spawn` or `forkserver`, exactly so. Errors: `UsageError` that quotes the text and lists the
+/// three.
 [[nodiscard]] StartMethod parse_start_method(std::string_view text);
 
 /// What `ExecutorOptions::start_method` is where nobody chose: `KINDRED_START_METHOD`, or else `forkserver`.

@@ -8,7 +8,8 @@
 
 namespace kindred {
 
-/// How the worker processes of an executor are set up. Everything holds in the worker only; the parent is unchanged.
+/// How the worker processes of an executor are set up. Everything holds in the worker only; the parent is
+/// unchanged.
 struct WorkerOptions {
   /// Variables set in the worker's environment (an empty optional removes one).
   std::map<std::string, std::optional<std::string>> env = {};
@@ -22,7 +23,8 @@ struct WorkerOptions {
   std::map<int, std::uint64_t> rlimits = {};
   /// Take what the worker writes to stdout and stderr into the log, as records with that origin.
   bool capture_output = false;
-  /// May a worker load a shared library that a task's code is in and that it has not loaded (dlopen in the parent)? Its build id is checked.
+  /// May a worker load a shared library that a task's code is in and that it has not loaded (dlopen in the
+  /// parent)? Its build id is checked.
   bool load_libraries = false;
 };
 

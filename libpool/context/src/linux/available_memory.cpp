@@ -22,11 +22,13 @@ std::string read_small_file(const std::string& path) {
   const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
   if (!file) return text;
   std::array<char, 4096> buffer{};
-  for (ssize_t got = 0; (got = ::read(file.get(), buffer.data(), buffer.size())) > 0;) text.append(buffer.data(), static_cast<std::size_t>(got));
+  for (ssize_t got = 0; (got = ::read(file.get(), buffer.data(), buffer.size())) > 0;)
+    text.append(buffer.data(), static_cast<std::size_t>(got));
   return text;
 }
 
-/// The number behind `name` in lines of names and numbers; the first number of the text where `name` is empty.
+/// The number behind `name` in lines of names and numbers; the first number of the text where `name` is
+/// empty.
 std::uint64_t number(std::string_view text, std::string_view name, std::uint64_t otherwise) {
   std::size_t at = 0;
   while (!name.empty() && !text.substr(at).starts_with(name)) {
@@ -37,7 +39,9 @@ std::uint64_t number(std::string_view text, std::string_view name, std::uint64_t
   text.remove_prefix(at + name.size());
   text.remove_prefix(std::min(text.find_first_not_of(" \t"), text.size()));
   std::uint64_t value = 0;
-  return std::from_chars(text.data(), text.data() + text.size(), value).ec == std::errc{} ? value : otherwise;  // "max" is none
+  return std::from_chars(text.data(), text.data() + text.size(), value).ec == std::errc{}
+             ? value
+             : otherwise;  // "max" is none
 }
 
 struct GroupFiles {
@@ -47,8 +51,10 @@ struct GroupFiles {
   const char* usage;
   const char* cache;  ///< of memory.stat: what the kernel takes back before it kills
 };
-constexpr std::array<GroupFiles, 2> hierarchies{{{"/sys/fs/cgroup", "0::", "/memory.max", "/memory.current", "inactive_file "},
-                                                 {"/sys/fs/cgroup/memory", ":memory:", "/memory.limit_in_bytes", "/memory.usage_in_bytes", "total_inactive_file "}}};
+constexpr std::array<GroupFiles, 2> hierarchies{
+    {{"/sys/fs/cgroup", "0::", "/memory.max", "/memory.current", "inactive_file "},
+     {"/sys/fs/cgroup/memory", ":memory:", "/memory.limit_in_bytes", "/memory.usage_in_bytes",
+      "total_inactive_file "}}};
 
 /// What the limits from this process's group up to the root leave.
 std::uint64_t left_by(const GroupFiles& files, std::string_view groups) {
@@ -57,7 +63,8 @@ std::uint64_t left_by(const GroupFiles& files, std::string_view groups) {
   groups.remove_prefix(found + std::string_view{files.line}.size());
   const std::string root = files.root;
   std::uint64_t left = unknown;
-  for (std::string group = root + std::string{groups.substr(0, groups.find('\n'))};; group.resize(group.rfind('/'))) {
+  for (std::string group = root + std::string{groups.substr(0, groups.find('\n'))};;
+       group.resize(group.rfind('/'))) {
     const std::uint64_t limit = number(read_small_file(group + files.limit), {}, unknown);
     if (limit < unknown / 2) {  // v1 writes no limit as a very large number
       const std::uint64_t used = number(read_small_file(group + files.usage), {}, 0);

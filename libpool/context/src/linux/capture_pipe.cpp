@@ -45,13 +45,16 @@ std::size_t copy_available(int fd, const std::pair<Descriptor, Descriptor>& by_w
 }
 
 void take_out(int fd, std::span<char> first, std::span<char> second, char& last) noexcept {
-  // One call: a process that is killed has made it or not, because a pipe that has the bytes is read without a look at signals.
-  const std::array<iovec, 3> parts{iovec{first.data(), first.size()}, iovec{second.data(), second.size()}, iovec{&last, 1}};
+  // One call: a process that is killed has made it or not, because a pipe that has the bytes is read without
+  // a look at signals.
+  const std::array<iovec, 3> parts{iovec{first.data(), first.size()}, iovec{second.data(), second.size()},
+                                   iovec{&last, 1}};
   [[maybe_unused]] const ssize_t got = ::readv(fd, parts.data(), parts.size());
 }
 
 bool wait_for_output(int first, int second) noexcept {
-  std::array<pollfd, 2> events{pollfd{.fd = first, .events = POLLIN, .revents = 0}, pollfd{.fd = second, .events = POLLIN, .revents = 0}};
+  std::array<pollfd, 2> events{pollfd{.fd = first, .events = POLLIN, .revents = 0},
+                               pollfd{.fd = second, .events = POLLIN, .revents = 0}};
   for (;;) {
     if (::poll(events.data(), events.size(), -1) < 0 && errno == EINTR) continue;
     return (events[0].revents & POLLIN) != 0 || (events[1].revents & POLLIN) != 0;

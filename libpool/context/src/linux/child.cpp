@@ -26,8 +26,8 @@
 #include <vector>
 
 #include "kindred/error.hpp"
-#include "kindred/internal/injection.hpp"
 #include "kindred/internal/bootstrap.hpp"
+#include "kindred/internal/injection.hpp"
 
 namespace kindred::internal {
 namespace {
@@ -54,7 +54,8 @@ bool to_their_numbers(int socket, int lifeline) noexcept {
   const int high_socket = ::fcntl(socket, F_DUPFD_CLOEXEC, 10);
   const int high_lifeline = ::fcntl(lifeline, F_DUPFD_CLOEXEC, 10);
   if (high_socket < 0 || high_lifeline < 0) return false;
-  if (::dup2(high_socket, worker_fd::socket) < 0 || ::dup2(high_lifeline, worker_fd::lifeline) < 0) return false;
+  if (::dup2(high_socket, worker_fd::socket) < 0 || ::dup2(high_lifeline, worker_fd::lifeline) < 0)
+    return false;
   ::close(high_socket);
   ::close(high_lifeline);
   const int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -87,12 +88,15 @@ SignalsBlocked::~SignalsBlocked() {
 
 std::pair<Descriptor, Descriptor> make_pipe() {
   std::array<int, 2> ends{};
-  if (KINDRED_INJECTION_FAILS("fail.pipe") || ::pipe2(ends.data(), O_CLOEXEC) != 0) throw SystemError{"pipe2", errno, "starting a worker", "Raise the limit on open files (ulimit -n)."};
+  if (KINDRED_INJECTION_FAILS("fail.pipe") || ::pipe2(ends.data(), O_CLOEXEC) != 0)
+    throw SystemError{"pipe2", errno, "starting a worker", "Raise the limit on open files (ulimit -n)."};
   std::pair<Descriptor, Descriptor> result{Descriptor{ends[0]}, Descriptor{ends[1]}};
   for (Descriptor* const end : {&result.first, &result.second}) {
     if (end->get() > 2) continue;
     const int copy = ::fcntl(end->get(), F_DUPFD_CLOEXEC, 3);
-    if (copy < 0) throw SystemError{"fcntl(F_DUPFD_CLOEXEC)", errno, "starting a worker", "Raise the limit on open files (ulimit -n)."};
+    if (copy < 0)
+      throw SystemError{"fcntl(F_DUPFD_CLOEXEC)", errno, "starting a worker",
+                        "Raise the limit on open files (ulimit -n)."};
     *end = Descriptor{copy};
   }
   return result;
@@ -108,14 +112,18 @@ void keep_standard_places() noexcept {
 
 std::uint32_t fork_process() {
   const pid_t pid = KINDRED_INJECTION_FAILS("fail.fork") ? -1 : ::fork();
-  if (pid < 0) throw SystemError{"fork", errno, "starting a process", "Raise the limit on processes (ulimit -u, the cgroup's pids.max), or use fewer workers."};
+  if (pid < 0)
+    throw SystemError{
+        "fork", errno, "starting a process",
+        "Raise the limit on processes (ulimit -u, the cgroup's pids.max), or use fewer workers."};
   return static_cast<std::uint32_t>(pid);
 }
 
 void reset_signals() noexcept {
   struct sigaction standard{};
   standard.sa_handler = SIG_DFL;
-  for (int number = 1; number < NSIG; ++number) ::sigaction(number, &standard, nullptr);  // fails for SIGKILL and SIGSTOP, which have no other
+  for (int number = 1; number < NSIG; ++number)
+    ::sigaction(number, &standard, nullptr);  // fails for SIGKILL and SIGSTOP, which have no other
   sigset_t none;
   ::sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
@@ -189,8 +197,9 @@ bool same_program(std::uint32_t pid) noexcept {
   struct stat mine{};
   if (::stat("/proc/self/exe", &mine) != 0) return false;
   if (::stat(path.data(), &theirs) != 0) {
-    // Not for us to see: the parent gave up privileges (setuid), or is not dumpable. It gains nothing by lying, unless our own exec gave us
-    // privileges that it has not (a set-uid program, file capabilities); and build ids are compared in the handshake.
+    // Not for us to see: the parent gave up privileges (setuid), or is not dumpable. It gains nothing by
+    // lying, unless our own exec gave us privileges that it has not (a set-uid program, file capabilities);
+    // and build ids are compared in the handshake.
     return (errno == EACCES || errno == EPERM) && ::getauxval(AT_SECURE) == 0;
   }
   return theirs.st_dev == mine.st_dev && theirs.st_ino == mine.st_ino;
@@ -216,12 +225,14 @@ void apply_options(const WorkerOptions& options, const std::string& cwd) {
   }
   const std::string& directory = options.cwd.empty() ? cwd : options.cwd;
   if (!directory.empty() && ::chdir(directory.c_str()) != 0 && !options.cwd.empty()) {
-    throw SystemError{"chdir", errno, "entering WorkerOptions::cwd '" + directory + "'", "Name a directory that the worker may enter."};
+    throw SystemError{"chdir", errno, "entering WorkerOptions::cwd '" + directory + "'",
+                      "Name a directory that the worker may enter."};
   }
   if (options.nice != 0) {
     errno = 0;
     if (::nice(options.nice) == -1 && errno != 0) {
-      throw SystemError{"nice", errno, "setting WorkerOptions::nice " + std::to_string(options.nice), "Negative values need CAP_SYS_NICE."};
+      throw SystemError{"nice", errno, "setting WorkerOptions::nice " + std::to_string(options.nice),
+                        "Negative values need CAP_SYS_NICE."};
     }
   }
   if (!options.cpu_affinity.empty()) {
@@ -233,7 +244,8 @@ void apply_options(const WorkerOptions& options, const std::string& cwd) {
       list += (list.empty() ? "" : ", ") + std::to_string(cpu);
     }
     if (::sched_setaffinity(0, sizeof set, &set) != 0) {
-      throw SystemError{"sched_setaffinity", errno, "setting WorkerOptions::cpu_affinity {" + list + "}", "Name CPUs that this process may use."};
+      throw SystemError{"sched_setaffinity", errno, "setting WorkerOptions::cpu_affinity {" + list + "}",
+                        "Name CPUs that this process may use."};
     }
   }
   for (const auto& [resource, value] : options.rlimits) {
@@ -244,8 +256,10 @@ void apply_options(const WorkerOptions& options, const std::string& cwd) {
       if (limit.rlim_max != RLIM_INFINITY && value > limit.rlim_max) limit.rlim_max = value;
       if (::setrlimit(which, &limit) == 0) continue;
     }
-    throw SystemError{"setrlimit", errno, "setting WorkerOptions::rlimits[" + std::to_string(resource) + "] to " + std::to_string(value),
-                      "Use a RLIMIT_ number, and a value up to the hard limit."};
+    throw SystemError{
+        "setrlimit", errno,
+        "setting WorkerOptions::rlimits[" + std::to_string(resource) + "] to " + std::to_string(value),
+        "Use a RLIMIT_ number, and a value up to the hard limit."};
   }
 }
 
@@ -254,8 +268,11 @@ void wait_readable(const int* fds, bool* ready, std::size_t count, Deadline dead
   for (std::size_t i = 0; i < count; ++i) events[i] = {.fd = fds[i], .events = POLLIN, .revents = 0};
   timespec left{};
   if (deadline) {
-    const auto wait = std::max<std::int64_t>(0, std::chrono::duration_cast<std::chrono::nanoseconds>(*deadline - std::chrono::steady_clock::now()).count());
-    left = {.tv_sec = static_cast<time_t>(wait / 1'000'000'000), .tv_nsec = static_cast<long>(wait % 1'000'000'000)};
+    const auto wait = std::max<std::int64_t>(
+        0, std::chrono::duration_cast<std::chrono::nanoseconds>(*deadline - std::chrono::steady_clock::now())
+               .count());
+    left = {.tv_sec = static_cast<time_t>(wait / 1'000'000'000),
+            .tv_nsec = static_cast<long>(wait % 1'000'000'000)};
   }
   const int result = ::ppoll(events.data(), events.size(), deadline ? &left : nullptr, nullptr);
   for (std::size_t i = 0; i < count; ++i) ready[i] = result > 0 && events[i].revents != 0;

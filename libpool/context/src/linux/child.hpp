@@ -9,7 +9,8 @@
 // What a new process of the context does to itself, and the calls that make one. Linux only.
 namespace kindred::internal {
 
-/// Blocks all signals of this thread while it lives, so that no handler of the program runs in a child before it is set up.
+/// Blocks all signals of this thread while it lives, so that no handler of the program runs in a child before
+/// it is set up.
 class SignalsBlocked {
  public:
   SignalsBlocked() noexcept;
@@ -21,38 +22,48 @@ class SignalsBlocked {
   alignas(8) unsigned char saved_[128];
 };
 
-[[nodiscard]] std::pair<Descriptor, Descriptor> make_pipe();  ///< read end, write end; both above stdio. Errors: `SystemError`
+[[nodiscard]] std::pair<Descriptor, Descriptor>
+make_pipe();  ///< read end, write end; both above stdio. Errors: `SystemError`
 
-/// Opens /dev/null in the place of standard streams that are closed: else the next descriptor of ours would have that number, and what anybody writes to
-/// stderr would be written into it. Where no descriptor is to be had, all stays as it is.
+/// Opens /dev/null in the place of standard streams that are closed: else the next descriptor of ours would
+/// have that number, and what anybody writes to stderr would be written into it. Where no descriptor is to be
+/// had, all stays as it is.
 void keep_standard_places() noexcept;
 
-/// fork(2) by the C library (so that atfork handlers and malloc's locks are right). Returns 0 in the child. Errors: `SystemError`.
+/// fork(2) by the C library (so that atfork handlers and malloc's locks are right). Returns 0 in the child.
+/// Errors: `SystemError`.
 std::uint32_t fork_process();
 
 // Of the child; all are async-signal-safe.
-void reset_signals() noexcept;                        ///< default actions, empty mask
-void ignore_interrupts(bool also_terminate) noexcept; ///< SIGINT (and SIGTERM, SIGHUP) are the parent's affair
+void reset_signals() noexcept;  ///< default actions, empty mask
+void ignore_interrupts(
+    bool also_terminate) noexcept;  ///< SIGINT (and SIGTERM, SIGHUP) are the parent's affair
 void lead_own_group() noexcept;
-/// A thread that was in dl_iterate_phdr(3) when the program was forked has left the dynamic linker's lock taken in the child for ever (glibc renews those of
-/// malloc, stdio and dlopen there, not this one). Returns where it is free; where it is not, SIGALRM ends this process after a quarter of a second.
+/// A thread that was in dl_iterate_phdr(3) when the program was forked has left the dynamic linker's lock
+/// taken in the child for ever (glibc renews those of malloc, stdio and dlopen there, not this one). Returns
+/// where it is free; where it is not, SIGALRM ends this process after a quarter of a second.
 void prove_linker_is_free() noexcept;
 void name_process(const char* name) noexcept;
-/// Puts the two descriptors at their numbers, /dev/null at 0 (and at 1 and 2 where they are closed), and closes all others.
+/// Puts the two descriptors at their numbers, /dev/null at 0 (and at 1 and 2 where they are closed), and
+/// closes all others.
 bool take_places(int socket, int lifeline) noexcept;
-/// The same for a child that is about to execute the program: the rest is only marked close-on-exec. Async-signal-safe.
+/// The same for a child that is about to execute the program: the rest is only marked close-on-exec.
+/// Async-signal-safe.
 bool take_places_for_exec(int socket, int lifeline) noexcept;
-/// Asks the kernel to kill this process's group when the other end of the pipe closes, by whatever cause, whatever this process does:
-/// stopped, spinning, with all signals blocked. Returns false where it has closed already.
+/// Asks the kernel to kill this process's group when the other end of the pipe closes, by whatever cause,
+/// whatever this process does: stopped, spinning, with all signals blocked. Returns false where it has closed
+/// already.
 bool bind_to_lifeline(int lifeline) noexcept;
-void discard_inherited_output() noexcept;             ///< what the parent had buffered in stdout and stderr is the parent's to write
+void discard_inherited_output() noexcept;  ///< what the parent had buffered in stdout and stderr is the
+                                           ///< parent's to write
 void flush_output() noexcept;
 void unbuffer_output() noexcept;
-void redirect(int from, int to) noexcept;             ///< dup2
+void redirect(int from, int to) noexcept;  ///< dup2
 [[nodiscard]] std::uint32_t parent_process_id() noexcept;
-[[nodiscard]] bool same_program(std::uint32_t pid) noexcept;  ///< does it run the same file as this process, as far as this one may see?
+[[nodiscard]] bool same_program(
+    std::uint32_t pid) noexcept;  ///< does it run the same file as this process, as far as this one may see?
 [[nodiscard]] bool is_message_socket(int fd) noexcept;
-void complain(const char* text) noexcept;             ///< to stderr, raw
+void complain(const char* text) noexcept;  ///< to stderr, raw
 
 /// Errors: `UsageError`/`SystemError` that name the option and its value.
 void apply_options(const WorkerOptions& options, const std::string& cwd);

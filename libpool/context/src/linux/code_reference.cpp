@@ -45,7 +45,8 @@ std::string build_id_of(const dl_phdr_info& info) {
       std::memcpy(&note, at, sizeof note);
       const auto* const name = at + sizeof note;
       const auto* const content = name + (note.n_namesz + alignment - 1) / alignment * alignment;
-      if (note.n_type == NT_GNU_BUILD_ID && note.n_namesz == 4 && std::memcmp(name, "GNU", 4) == 0) return to_hex({content, note.n_descsz});
+      if (note.n_type == NT_GNU_BUILD_ID && note.n_namesz == 4 && std::memcmp(name, "GNU", 4) == 0)
+        return to_hex({content, note.n_descsz});
       at = content + (note.n_descsz + alignment - 1) / alignment * alignment;
     }
   }
@@ -85,7 +86,8 @@ std::vector<Module> loaded_modules() {
       [](dl_phdr_info* info, std::size_t, void* out) {
         auto& list = *static_cast<std::vector<Module>*>(out);
         // The first is the program; the one that is in no file is the kernel's vdso.
-        if (list.empty() || (info->dlpi_name != nullptr && *info->dlpi_name == '/')) list.push_back(describe(*info, list.empty()));
+        if (list.empty() || (info->dlpi_name != nullptr && *info->dlpi_name == '/'))
+          list.push_back(describe(*info, list.empty()));
         return 0;
       },
       &modules);
@@ -103,9 +105,13 @@ bool copy_constant(const void* from, void* to, std::size_t bytes) noexcept {
     const auto& want = *static_cast<const Wanted*>(argument);
     for (std::size_t i = 0; i < info->dlpi_phnum; ++i) {
       const auto& segment = info->dlpi_phdr[i];
-      const bool constant = (segment.p_type == PT_LOAD && (segment.p_flags & PF_R) != 0 && (segment.p_flags & PF_W) == 0) || segment.p_type == PT_GNU_RELRO;
+      const bool constant =
+          (segment.p_type == PT_LOAD && (segment.p_flags & PF_R) != 0 && (segment.p_flags & PF_W) == 0) ||
+          segment.p_type == PT_GNU_RELRO;
       const std::uintptr_t begin = info->dlpi_addr + segment.p_vaddr;
-      if (!constant || want.begin < begin || want.begin - begin > segment.p_memsz || want.bytes > segment.p_memsz - (want.begin - begin)) continue;
+      if (!constant || want.begin < begin || want.begin - begin > segment.p_memsz ||
+          want.bytes > segment.p_memsz - (want.begin - begin))
+        continue;
       std::memcpy(want.to, reinterpret_cast<const void*>(want.begin), want.bytes);
       return 1;
     }
@@ -126,14 +132,18 @@ CodeReference CodeBook::reference_in_library(std::uintptr_t at) {
   for (int attempt = 0; attempt < 2; ++attempt) {
     // Newest first: a library that was closed may have left its addresses to another one.
     for (std::size_t i = modules_.size(); i-- > 0;) {
-      if (at >= modules_[i].begin && at < modules_[i].end) return (static_cast<CodeReference>(i + 1) << code_module_shift) | (at - modules_[i].base);
+      if (at >= modules_[i].begin && at < modules_[i].end)
+        return (static_cast<CodeReference>(i + 1) << code_module_shift) | (at - modules_[i].base);
     }
     for (Module& module : loaded_modules()) {
-      const bool known = std::ranges::any_of(modules_, [&](const Module& other) { return other.begin == module.begin && other.path == module.path; });
+      const bool known = std::ranges::any_of(modules_, [&](const Module& other) {
+        return other.begin == module.begin && other.path == module.path;
+      });
       if (!known) modules_.push_back(std::move(module));
     }
   }
-  throw UsageError{"the function at " + std::to_string(at) + " is in no loaded program or library, so no worker can find it. "
+  throw UsageError{"the function at " + std::to_string(at) +
+                   " is in no loaded program or library, so no worker can find it. "
                    "Submit a function of the program, or of a shared library."};
 }
 
@@ -166,13 +176,16 @@ bool CodeMap::knows(CodeReference reference) const noexcept {
 
 void* CodeMap::resolve(CodeReference reference) {
   const std::size_t index = reference >> code_module_shift;
-  if (!knows(reference)) throw UsageError{"a call names code in library number " + std::to_string(index) + ", of which this worker was never told."};
+  if (!knows(reference))
+    throw UsageError{"a call names code in library number " + std::to_string(index) +
+                     ", of which this worker was never told."};
   Entry& entry = entries_[index - 1];
   if (!entry.known) {
     const auto adopt = [&entry](const Module& module) {
       if (module.build_id != entry.wanted.build_id) {
-        throw UsageError{"the code of this task is in " + entry.wanted.path + " with build id " + name_build(entry.wanted.build_id) +
-                         " in the parent, and this worker has " + module.path + " with build id " + name_build(module.build_id) +
+        throw UsageError{"the code of this task is in " + entry.wanted.path + " with build id " +
+                         name_build(entry.wanted.build_id) + " in the parent, and this worker has " +
+                         module.path + " with build id " + name_build(module.build_id) +
                          ". The file was replaced while the program ran: restart the program."};
       }
       entry.base = module.base;
@@ -198,13 +211,16 @@ void* CodeMap::resolve(CodeReference reference) {
       }
     }
     if (!entry.known) {
-      throw UsageError{"the code of this task is in the shared library " + entry.wanted.path +
-                       ", which the parent has loaded and this worker has not. Load it in the initializer too, link the program with it, "
-                       "or set WorkerOptions::load_libraries" + (problem.empty() ? "." : " (it is set, but loading failed: " + problem + ").")};
+      throw UsageError{
+          "the code of this task is in the shared library " + entry.wanted.path +
+          ", which the parent has loaded and this worker has not. Load it in the initializer too, link the program with it, "
+          "or set WorkerOptions::load_libraries" +
+          (problem.empty() ? "." : " (it is set, but loading failed: " + problem + ").")};
     }
   }
   const CodeReference offset = reference & offset_mask;
-  if (offset >= entry.size) throw UsageError{"a call names code beyond the end of " + entry.wanted.path + "."};
+  if (offset >= entry.size)
+    throw UsageError{"a call names code beyond the end of " + entry.wanted.path + "."};
   return reinterpret_cast<void*>(entry.base + offset);
 }
 
@@ -215,22 +231,25 @@ void compare_builds(const std::vector<Module>& parents) {
     for (std::size_t j = 0; j < mine.size(); ++j) {
       const bool same_place = i == 0 || j == 0 ? i == j : mine[j].path == theirs.path;
       if (!same_place || mine[j].build_id == theirs.build_id) continue;
-      throw UsageError{std::string{i == 0 ? "the program " : "the shared library "} + theirs.path + " has build id " + name_build(theirs.build_id) +
-                       " in the parent and " + name_build(mine[j].build_id) +
-                       " in the worker just started: the file was replaced while the program ran. Restart the program."};
+      throw UsageError{
+          std::string{i == 0 ? "the program " : "the shared library "} + theirs.path + " has build id " +
+          name_build(theirs.build_id) + " in the parent and " + name_build(mine[j].build_id) +
+          " in the worker just started: the file was replaced while the program ran. Restart the program."};
     }
   }
 }
 
 namespace {
 
-// The function symbols of one ELF file, sorted by address: read once, on the first error or log record that asks for a name.
+// The function symbols of one ELF file, sorted by address: read once, on the first error or log record that
+// asks for a name.
 class SymbolTable {
  public:
   explicit SymbolTable(const std::string& path) {
     const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
     struct stat status{};
-    if (!file || ::fstat(file.get(), &status) != 0 || status.st_size < static_cast<off_t>(sizeof(ElfW(Ehdr)))) return;
+    if (!file || ::fstat(file.get(), &status) != 0 || status.st_size < static_cast<off_t>(sizeof(ElfW(Ehdr))))
+      return;
     const auto size = static_cast<std::size_t>(status.st_size);
     void* const mapped = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.get(), 0);
     if (mapped == MAP_FAILED) return;
@@ -239,9 +258,12 @@ class SymbolTable {
     ::munmap(mapped, size);
   }
 
-  [[nodiscard]] bool empty() const noexcept { return symbols_.empty() && !has_none_; }  ///< it could not be read: for want of a descriptor, say
+  [[nodiscard]] bool empty() const noexcept {
+    return symbols_.empty() && !has_none_;
+  }  ///< it could not be read: for want of a descriptor, say
   [[nodiscard]] std::string find(std::uintptr_t offset) const {
-    auto after = std::upper_bound(symbols_.begin(), symbols_.end(), offset, [](std::uintptr_t at, const Symbol& s) { return at < s.begin; });
+    auto after = std::upper_bound(symbols_.begin(), symbols_.end(), offset,
+                                  [](std::uintptr_t at, const Symbol& s) { return at < s.begin; });
     if (after == symbols_.begin()) return {};
     --after;
     return offset < after->end ? after->name : std::string{};
@@ -258,39 +280,47 @@ class SymbolTable {
     ElfW(Ehdr) header;
     std::memcpy(&header, file.data(), sizeof header);
     if (std::memcmp(header.e_ident, ELFMAG, SELFMAG) != 0 || header.e_shentsize != sizeof(ElfW(Shdr))) return;
-    const auto section = [&](std::size_t index, ElfW(Shdr)& out) {
+    const auto section = [&](std::size_t index, ElfW(Shdr) & out) {
       const std::size_t at = header.e_shoff + index * sizeof(ElfW(Shdr));
       if (at > file.size() || file.size() - at < sizeof out) return false;
       std::memcpy(&out, file.data() + at, sizeof out);
-      return out.sh_type == SHT_NOBITS || (out.sh_offset <= file.size() && out.sh_size <= file.size() - out.sh_offset);
+      return out.sh_type == SHT_NOBITS ||
+             (out.sh_offset <= file.size() && out.sh_size <= file.size() - out.sh_offset);
     };
     for (const auto type : {SHT_SYMTAB, SHT_DYNSYM}) {
       for (std::size_t i = 0; i < header.e_shnum; ++i) {
         ElfW(Shdr) symbols;
         ElfW(Shdr) strings;
-        if (!section(i, symbols) || symbols.sh_type != static_cast<ElfW(Word)>(type) || !section(symbols.sh_link, strings)) continue;
+        if (!section(i, symbols) || symbols.sh_type != static_cast<ElfW(Word)>(type) ||
+            !section(symbols.sh_link, strings))
+          continue;
         for (std::size_t at = 0; at + sizeof(ElfW(Sym)) <= symbols.sh_size; at += sizeof(ElfW(Sym))) {
           ElfW(Sym) symbol;
           std::memcpy(&symbol, file.data() + symbols.sh_offset + at, sizeof symbol);
-          if ((symbol.st_info & 15U) != STT_FUNC || symbol.st_value == 0 || symbol.st_name >= strings.sh_size) continue;
-          const auto* const text = reinterpret_cast<const char*>(file.data() + strings.sh_offset + symbol.st_name);
+          if ((symbol.st_info & 15U) != STT_FUNC || symbol.st_value == 0 || symbol.st_name >= strings.sh_size)
+            continue;
+          const auto* const text =
+              reinterpret_cast<const char*>(file.data() + strings.sh_offset + symbol.st_name);
           symbols_.push_back({symbol.st_value, symbol.st_value + std::max<std::uintptr_t>(symbol.st_size, 1),
                               std::string{text, ::strnlen(text, strings.sh_size - symbol.st_name)}});
         }
       }
       if (!symbols_.empty()) break;
     }
-    std::sort(symbols_.begin(), symbols_.end(), [](const Symbol& a, const Symbol& b) { return a.begin < b.begin; });
+    std::sort(symbols_.begin(), symbols_.end(),
+              [](const Symbol& a, const Symbol& b) { return a.begin < b.begin; });
   }
 
   std::vector<Symbol> symbols_;
   bool has_none_ = false;
 };
 
-// "ns::area(double)" -> "ns::area"; the parameters are the last bracketed group, which templates and operator() may precede.
+// "ns::area(double)" -> "ns::area"; the parameters are the last bracketed group, which templates and
+// operator() may precede.
 std::string without_parameters(std::string name) {
   if (const auto clone = name.find(" [clone"); clone != std::string::npos) name.resize(clone);
-  while (name.ends_with(" const") || name.ends_with("&")) name.resize(name.size() - (name.ends_with("&") ? 1 : 6));
+  while (name.ends_with(" const") || name.ends_with("&"))
+    name.resize(name.size() - (name.ends_with("&") ? 1 : 6));
   if (!name.ends_with(')')) return name;
   int depth = 0;
   for (std::size_t i = name.size(); i-- > 0;) {
@@ -315,13 +345,17 @@ std::string function_name(const void* address) {
     {
       const std::scoped_lock lock{mutex};
       auto& table = tables[module.path];
-      // The running program may have been replaced or deleted on disk: its inode is still there under /proc/self/exe.
-      if (!table || table->empty()) table = std::make_unique<SymbolTable>(module.path == executable_path() ? "/proc/self/exe" : module.path);
+      // The running program may have been replaced or deleted on disk: its inode is still there under
+      // /proc/self/exe.
+      if (!table || table->empty())
+        table =
+            std::make_unique<SymbolTable>(module.path == executable_path() ? "/proc/self/exe" : module.path);
       name = table->find(at - module.base);
     }
     if (name.empty()) return {};
     int status = 0;
-    const std::unique_ptr<char, void (*)(void*)> demangled{abi::__cxa_demangle(name.c_str(), nullptr, nullptr, &status), std::free};
+    const std::unique_ptr<char, void (*)(void*)> demangled{
+        abi::__cxa_demangle(name.c_str(), nullptr, nullptr, &status), std::free};
     return status == 0 && demangled ? without_parameters(demangled.get()) : name;
   }
   return {};
@@ -332,12 +366,15 @@ std::string name_frames(std::span<const CodeReference> frames, const CodeBook& c
   for (const CodeReference frame : frames) {
     const void* const at = code.address(frame);
     std::string name = at == nullptr ? std::string{} : function_name(at);
-    const bool ours = name.starts_with("kindred::internal::EntryOf") || name.starts_with("kindred::internal::ChunkEntry");
-    if (ours && !text.empty()) break;  // from here on out; as the first, it is a task that was inlined into it
+    const bool ours =
+        name.starts_with("kindred::internal::EntryOf") || name.starts_with("kindred::internal::ChunkEntry");
+    if (ours && !text.empty())
+      break;  // from here on out; as the first, it is a task that was inlined into it
     if (!text.empty()) text += '\n';
     if (name.empty()) {
       std::array<char, 32> offset{};
-      std::snprintf(offset.data(), offset.size(), "0x%llx", static_cast<unsigned long long>(frame & offset_mask));
+      std::snprintf(offset.data(), offset.size(), "0x%llx",
+                    static_cast<unsigned long long>(frame & offset_mask));
       name = offset.data();
     }
     text += name;
@@ -370,9 +407,13 @@ bool is_loaded(const void* at, std::size_t bytes, bool data_only) noexcept {
                const auto& wanted = *static_cast<const Range*>(argument);
                for (std::size_t i = 0; i < info->dlpi_phnum; ++i) {
                  const auto& segment = info->dlpi_phdr[i];
-                 if (segment.p_type != PT_LOAD || (segment.p_flags & PF_R) == 0 || (wanted.data_only && (segment.p_flags & PF_X) != 0)) continue;
+                 if (segment.p_type != PT_LOAD || (segment.p_flags & PF_R) == 0 ||
+                     (wanted.data_only && (segment.p_flags & PF_X) != 0))
+                   continue;
                  const std::uintptr_t begin = info->dlpi_addr + segment.p_vaddr;
-                 if (wanted.begin >= begin && wanted.begin - begin <= segment.p_memsz && wanted.bytes <= segment.p_memsz - (wanted.begin - begin)) return 1;
+                 if (wanted.begin >= begin && wanted.begin - begin <= segment.p_memsz &&
+                     wanted.bytes <= segment.p_memsz - (wanted.begin - begin))
+                   return 1;
                }
                return 0;
              },

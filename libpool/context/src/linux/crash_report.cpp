@@ -39,15 +39,19 @@ void on_crash(int number, siginfo_t* info, void*) {
     page->address = reinterpret_cast<std::uint64_t>(info->si_addr);
     page->task_id = prepared.task->load(std::memory_order_relaxed);
     page->thread = static_cast<std::uint32_t>(::syscall(SYS_gettid));
-    // Crash: a second fault in here ends the process (the handler is reset): the report then has no frames, but is complete up to here.
+    // Crash: a second fault in here ends the process (the handler is reset): the report then has no frames,
+    // but is complete up to here.
     page->frame_count = 0;
     page->state.store(CrashPage::complete, std::memory_order_release);
     std::array<void*, CrashPage::frames_limit> frames{};
     const int count = ::backtrace(frames.data(), static_cast<int>(frames.size()));
-    for (int i = 0; i < count; ++i) page->frames[i] = reference_in_parent(reinterpret_cast<std::uintptr_t>(frames[static_cast<std::size_t>(i)]));
+    for (int i = 0; i < count; ++i)
+      page->frames[i] =
+          reference_in_parent(reinterpret_cast<std::uintptr_t>(frames[static_cast<std::size_t>(i)]));
     page->frame_count = static_cast<std::uint32_t>(count);
   }
-  // SA_RESETHAND has put the default action back: it happens when the signal, raised anew, is delivered at our return.
+  // SA_RESETHAND has put the default action back: it happens when the signal, raised anew, is delivered at
+  // our return.
   if (info->si_code <= 0 || number == SIGABRT) {
     ::syscall(SYS_tgkill, ::getpid(), ::syscall(SYS_gettid), number);
   }
@@ -59,7 +63,8 @@ CodeReference reference_in_parent(std::uintptr_t at) noexcept {
   const std::size_t count = prepared.count.load(std::memory_order_acquire);
   for (std::size_t i = 0; i < count; ++i) {
     const auto& range = prepared.ranges[i];
-    if (at >= range.begin && at < range.end) return (range.index + 1) << code_module_shift | (at - range.base);
+    if (at >= range.begin && at < range.end)
+      return (range.index + 1) << code_module_shift | (at - range.base);
   }
   return at & 0xffff'ffff'ffffU;
 }
@@ -83,7 +88,8 @@ void load_unwinder() noexcept {
   (void)::backtrace(frames.data(), static_cast<int>(frames.size()));
 }
 
-void install_crash_handlers(std::span<std::byte> page, const std::atomic<std::uint64_t>& task, const std::vector<Module>& modules) {
+void install_crash_handlers(std::span<std::byte> page, const std::atomic<std::uint64_t>& task,
+                            const std::vector<Module>& modules) {
   static_assert(sizeof(CrashPage) <= 4096);
   prepared.page = reinterpret_cast<CrashPage*>(page.data());
   prepared.task = &task;
@@ -91,7 +97,8 @@ void install_crash_handlers(std::span<std::byte> page, const std::atomic<std::ui
   load_unwinder();
 
   constexpr std::size_t stack_bytes = 64 * 1024;
-  void* const memory = ::mmap(nullptr, stack_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_NORESERVE, -1, 0);
+  void* const memory = ::mmap(nullptr, stack_bytes, PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) return;  // without it a crash is only reported by its signal
   stack_t stack{};
   stack.ss_sp = memory;

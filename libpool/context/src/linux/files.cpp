@@ -39,7 +39,7 @@ FileTime to_time(const struct statx_timestamp& time) noexcept {
 }
 
 std::optional<FileStatus> status(int fd, const char* path, int flags) noexcept {
-  struct statx seen {};
+  struct statx seen{};
   constexpr unsigned wanted = STATX_BASIC_STATS | STATX_BTIME;
   if (::statx(fd, path, flags | AT_NO_AUTOMOUNT, wanted, &seen) != 0) return std::nullopt;
   FileStatus result;
@@ -54,12 +54,13 @@ std::optional<FileStatus> status(int fd, const char* path, int flags) noexcept {
 }
 
 [[noreturn]] void refuse(const std::string& path, const std::string& what) {
-  throw UsageError{"the log file '" + path + "' is " + what +
-                   ": writing there could lead the log to a place that somebody else chose. Remove it, or give another path."};
+  throw UsageError{
+      "the log file '" + path + "' is " + what +
+      ": writing there could lead the log to a place that somebody else chose. Remove it, or give another path."};
 }
 
-/// Turns the signal that this thread's write may cause (SIGPIPE: no reader, SIGXFSZ: beyond RLIMIT_FSIZE) into nothing, without
-/// touching what the process does with it.
+/// Turns the signal that this thread's write may cause (SIGPIPE: no reader, SIGXFSZ: beyond RLIMIT_FSIZE)
+/// into nothing, without touching what the process does with it.
 class QuietWrite {
  public:
   QuietWrite() noexcept {
@@ -115,7 +116,9 @@ std::string_view to_string(FileKind kind) noexcept {
 }
 
 std::optional<FileStatus> file_status(int fd) noexcept { return status(fd, "", AT_EMPTY_PATH); }
-std::optional<FileStatus> file_status(const std::string& path) noexcept { return status(AT_FDCWD, path.c_str(), AT_SYMLINK_NOFOLLOW); }
+std::optional<FileStatus> file_status(const std::string& path) noexcept {
+  return status(AT_FDCWD, path.c_str(), AT_SYMLINK_NOFOLLOW);
+}
 
 Descriptor open_to_append(const std::string& path, unsigned mode) {
   // O_NONBLOCK, because opening a FIFO without a reader would wait for one.
@@ -124,17 +127,19 @@ Descriptor open_to_append(const std::string& path, unsigned mode) {
   if (!fd) {
     const int error = errno;
     if (error == ELOOP || error == EISDIR || error == ENXIO) {
-      if (const auto there = file_status(path); there && there->kind != FileKind::regular && there->kind != FileKind::character_device)
+      if (const auto there = file_status(path);
+          there && there->kind != FileKind::regular && there->kind != FileKind::character_device)
         refuse(path, std::string{to_string(there->kind)});
     }
     throw SystemError{"open", error, "opening the log file '" + path + "'",
-                      error == EACCES ? "Give this user the right to write there, or choose another path."
+                      error == EACCES   ? "Give this user the right to write there, or choose another path."
                       : error == EMFILE ? "Raise the limit of open files (ulimit -n)."
                                         : ""};
   }
   const auto opened = file_status(fd.get());
   if (!opened) throw SystemError{"statx", errno, "looking at the log file '" + path + "'"};
-  if (opened->kind != FileKind::regular && opened->kind != FileKind::character_device) refuse(path, std::string{to_string(opened->kind)});
+  if (opened->kind != FileKind::regular && opened->kind != FileKind::character_device)
+    refuse(path, std::string{to_string(opened->kind)});
   if (opened->kind == FileKind::regular && opened->links > 1)
     refuse(path, "one of " + std::to_string(opened->links) + " names (hard links) of the same file");
   ::fcntl(fd.get(), F_SETFL, O_APPEND);
@@ -142,7 +147,8 @@ Descriptor open_to_append(const std::string& path, unsigned mode) {
 }
 
 Descriptor create_file(const std::string& path, unsigned mode) {
-  Descriptor fd{::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, static_cast<mode_t>(mode))};
+  Descriptor fd{
+      ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, static_cast<mode_t>(mode))};
   if (!fd) throw SystemError{"open", errno, "making the file '" + path + "'"};
   return fd;
 }
@@ -178,7 +184,9 @@ std::ptrdiff_t read_some(int fd, char* target, std::size_t bytes) noexcept {
   }
 }
 
-int truncate_file(int fd, std::uint64_t bytes) noexcept { return ::ftruncate(fd, static_cast<off_t>(bytes)) == 0 ? 0 : errno; }
+int truncate_file(int fd, std::uint64_t bytes) noexcept {
+  return ::ftruncate(fd, static_cast<off_t>(bytes)) == 0 ? 0 : errno;
+}
 int sync_file(int fd) noexcept { return ::fsync(fd) == 0 ? 0 : errno; }
 
 int sync_directory_of(const std::string& path) noexcept {
@@ -192,10 +200,12 @@ int sync_directory_of(const std::string& path) noexcept {
 }
 
 int rename_to_free_name(const std::string& from, const std::string& to) noexcept {
-  if (::syscall(SYS_renameat2, AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), 1U /* RENAME_NOREPLACE */) == 0) return 0;
+  if (::syscall(SYS_renameat2, AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), 1U /* RENAME_NOREPLACE */) == 0)
+    return 0;
   if (errno != EINVAL && errno != ENOSYS) return errno;
   // A file system without RENAME_NOREPLACE (NFS among them): a link refuses a taken name too.
-  // Crash: between the two calls both names lead to the file. Nothing is lost; whoever opens the old one finds a second link on it.
+  // Crash: between the two calls both names lead to the file. Nothing is lost; whoever opens the old one
+  // finds a second link on it.
   if (::link(from.c_str(), to.c_str()) != 0) return errno;
   return ::unlink(from.c_str()) == 0 ? 0 : errno;
 }
@@ -204,11 +214,12 @@ int remove_file(const std::string& path) noexcept { return ::unlink(path.c_str()
 
 int make_directories_above(const std::string& path) noexcept {
   try {
-    for (std::size_t slash = path.find('/', 1); slash != std::string::npos; slash = path.find('/', slash + 1)) {
+    for (std::size_t slash = path.find('/', 1); slash != std::string::npos;
+         slash = path.find('/', slash + 1)) {
       if (::mkdir(path.substr(0, slash).c_str(), 0777) != 0 && errno != EEXIST) {
         // A directory that exists answers EROFS or EACCES as well, where its parent may not be written to.
         const int error = errno;
-        struct stat there {};
+        struct stat there{};
         if (::stat(path.substr(0, slash).c_str(), &there) != 0) return error;
       }
     }
@@ -219,7 +230,7 @@ int make_directories_above(const std::string& path) noexcept {
 }
 
 int copy_mode_and_time(int from, int to) noexcept {
-  struct stat source {};
+  struct stat source{};
   if (::fstat(from, &source) != 0) return errno;
   [[maybe_unused]] const int owner = ::fchown(to, source.st_uid, source.st_gid);
   if (::fchmod(to, source.st_mode & 07777U) != 0) return errno;
@@ -229,7 +240,8 @@ int copy_mode_and_time(int from, int to) noexcept {
 
 std::vector<std::string> names_in_directory(const std::string& path) {
   std::vector<std::string> names;
-  const std::unique_ptr<DIR, int (*)(DIR*)> directory{::opendir(path.c_str()), [](DIR* open) { return ::closedir(open); }};
+  const std::unique_ptr<DIR, int (*)(DIR*)> directory{::opendir(path.c_str()),
+                                                      [](DIR* open) { return ::closedir(open); }};
   if (!directory) return names;
   while (const auto* entry = ::readdir(directory.get())) names.emplace_back(entry->d_name);
   return names;

@@ -33,10 +33,13 @@ namespace {
 }
 
 void note_reached(InjectionControl& control, const char* name) noexcept {
-  // Whoever comes first writes the name; the others wait for that, or find another. A process killed in between leaves a hole.
+  // Whoever comes first writes the name; the others wait for that, or find another. A process killed in
+  // between leaves a hole.
   const auto known = control.points.load(std::memory_order_acquire);
   for (std::uint32_t i = 0; i < known && i < InjectionControl::most_points; ++i) {
-    if (control.reached[i].known.load(std::memory_order_acquire) != 0 && std::strncmp(control.reached[i].name, name, InjectionControl::name_bytes) == 0) return;
+    if (control.reached[i].known.load(std::memory_order_acquire) != 0 &&
+        std::strncmp(control.reached[i].name, name, InjectionControl::name_bytes) == 0)
+      return;
   }
   const auto at = control.points.fetch_add(1, std::memory_order_acq_rel);
   if (at >= InjectionControl::most_points) return;
@@ -47,7 +50,9 @@ void note_reached(InjectionControl& control, const char* name) noexcept {
 // Is it this one, here and now?
 bool strikes(InjectionControl& control, const char* name) noexcept {
   note_reached(control, name);
-  if (control.armed.load(std::memory_order_acquire) == 0 || std::strncmp(control.name, name, InjectionControl::name_bytes) != 0) return false;
+  if (control.armed.load(std::memory_order_acquire) == 0 ||
+      std::strncmp(control.name, name, InjectionControl::name_bytes) != 0)
+    return false;
   const bool deadly = control.action == InjectedAction::kill || control.action == InjectedAction::stop;
   if (deadly && static_cast<std::uint32_t>(::getpid()) == control.parent_pid) return false;
   return control.hits.fetch_add(1, std::memory_order_acq_rel) + 1 == control.hit;
@@ -64,7 +69,8 @@ void say_fired(InjectionControl& control) noexcept {
 void reach_injection_point(const char* name) noexcept {
   InjectionControl& control = *injection_control;
   if (control.armed.load(std::memory_order_relaxed) == InjectionControl::quiet) {
-    if (static_cast<std::uint32_t>(::getpid()) == control.pid.load(std::memory_order_relaxed)) control.passed.fetch_add(1, std::memory_order_relaxed);
+    if (static_cast<std::uint32_t>(::getpid()) == control.pid.load(std::memory_order_relaxed))
+      control.passed.fetch_add(1, std::memory_order_relaxed);
     return;
   }
   const int saved = errno;
@@ -74,7 +80,8 @@ void reach_injection_point(const char* name) noexcept {
       case InjectedAction::kill: ::kill(::getpid(), SIGKILL); break;
       case InjectedAction::stop: ::kill(::getpid(), SIGSTOP); break;
       case InjectedAction::sleep: {
-        const timespec time{.tv_sec = control.value / 1000, .tv_nsec = static_cast<long>(control.value % 1000) * 1'000'000};
+        const timespec time{.tv_sec = control.value / 1000,
+                            .tv_nsec = static_cast<long>(control.value % 1000) * 1'000'000};
         ::nanosleep(&time, nullptr);
         break;
       }
@@ -86,7 +93,8 @@ void reach_injection_point(const char* name) noexcept {
 
 bool reach_failing_point(const char* name) noexcept {
   InjectionControl& control = *injection_control;
-  if (!strikes(control, name) || control.action.load(std::memory_order_relaxed) != InjectedAction::fail) return false;
+  if (!strikes(control, name) || control.action.load(std::memory_order_relaxed) != InjectedAction::fail)
+    return false;
   say_fired(control);
   errno = static_cast<int>(control.value);
   return true;

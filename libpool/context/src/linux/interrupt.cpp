@@ -29,7 +29,8 @@ void on_interrupt(int) {
 InterruptWatch::InterruptWatch() {
   int none = -1;
   if (!bell_fd.compare_exchange_strong(none, bell_.fd())) {
-    throw UsageError{"ExecutorOptions::handle_interrupt is set for a second executor of this process. Set it for one of them."};
+    throw UsageError{
+        "ExecutorOptions::handle_interrupt is set for a second executor of this process. Set it for one of them."};
   }
   interrupts.store(0, std::memory_order_relaxed);
   static_assert(sizeof(struct sigaction) <= sizeof(saved_));

@@ -46,14 +46,19 @@ Descriptor stream_socket() noexcept {
 
 Descriptor listen_locally(const std::string& name) {
   Descriptor fd = stream_socket();
-  if (!fd) throw SystemError{"socket", errno, "making a socket for kindred-tail", "Raise the limit on open files (ulimit -n)."};
+  if (!fd)
+    throw SystemError{"socket", errno, "making a socket for kindred-tail",
+                      "Raise the limit on open files (ulimit -n)."};
   const Address address{name};
-  if (::bind(fd.get(), address.get(), address.size) != 0) throw SystemError{"bind", errno, "offering @" + name};
+  if (::bind(fd.get(), address.get(), address.size) != 0)
+    throw SystemError{"bind", errno, "offering @" + name};
   if (::listen(fd.get(), 16) != 0) throw SystemError{"listen", errno, "offering @" + name};
   return fd;
 }
 
-Descriptor accept_locally(int listener) noexcept { return Descriptor{::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)}; }
+Descriptor accept_locally(int listener) noexcept {
+  return Descriptor{::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)};
+}
 
 void stop_listening(int listener) noexcept { ::shutdown(listener, SHUT_RDWR); }
 
@@ -76,7 +81,8 @@ std::vector<std::string> local_names(std::string_view beginning) {
   // Num RefCount Protocol Flags Type St Inode Path; the flag 0x10000 (__SO_ACCEPTCON) says that it listens.
   for (std::string line; std::getline(table, line);) {
     const auto at = line.find(" @");
-    if (at == std::string::npos || std::string_view{line}.substr(at + 2, beginning.size()) != beginning) continue;
+    if (at == std::string::npos || std::string_view{line}.substr(at + 2, beginning.size()) != beginning)
+      continue;
     std::array<std::string_view, 4> words;
     std::size_t from = 0;
     for (auto& word : words) {
@@ -118,13 +124,16 @@ std::ptrdiff_t receive_some(int fd, char* target, std::size_t bytes) noexcept {
 
 SocketNews wait_for_socket(int fd, bool to_send, int also, Deadline deadline) noexcept {
   const short events = to_send ? POLLOUT : POLLIN;
-  std::array<pollfd, 2> polled{pollfd{.fd = fd, .events = static_cast<short>(events | POLLRDHUP), .revents = 0},
-                               pollfd{.fd = also, .events = POLLIN, .revents = 0}};
+  std::array<pollfd, 2> polled{
+      pollfd{.fd = fd, .events = static_cast<short>(events | POLLRDHUP), .revents = 0},
+      pollfd{.fd = also, .events = POLLIN, .revents = 0}};
   timespec left{};
   if (deadline) {
     const auto now = std::chrono::steady_clock::now();
-    const auto wait = std::max<std::int64_t>(0, std::chrono::duration_cast<std::chrono::nanoseconds>(*deadline - now).count());
-    left = {.tv_sec = static_cast<time_t>(wait / 1'000'000'000), .tv_nsec = static_cast<long>(wait % 1'000'000'000)};
+    const auto wait = std::max<std::int64_t>(
+        0, std::chrono::duration_cast<std::chrono::nanoseconds>(*deadline - now).count());
+    left = {.tv_sec = static_cast<time_t>(wait / 1'000'000'000),
+            .tv_nsec = static_cast<long>(wait % 1'000'000'000)};
   }
   ::ppoll(polled.data(), polled.size(), deadline ? &left : nullptr, nullptr);
   const short seen = polled[0].revents;

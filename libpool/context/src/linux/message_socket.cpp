@@ -17,12 +17,15 @@
 namespace kindred::internal {
 namespace {
 
-// A program may run with stdin, stdout or stderr closed: none of ours may take their numbers, or a worker would write into it.
+// A program may run with stdin, stdout or stderr closed: none of ours may take their numbers, or a worker
+// would write into it.
 Descriptor above_stdio(int fd) {
   if (fd > 2) return Descriptor{fd};
   const Descriptor low{fd};
   const int copy = ::fcntl(fd, F_DUPFD_CLOEXEC, 3);
-  if (copy < 0) throw SystemError{"fcntl(F_DUPFD_CLOEXEC)", errno, "making a socket pair", "Raise the limit on open files (ulimit -n)."};
+  if (copy < 0)
+    throw SystemError{"fcntl(F_DUPFD_CLOEXEC)", errno, "making a socket pair",
+                      "Raise the limit on open files (ulimit -n)."};
   return Descriptor{copy};
 }
 
@@ -30,8 +33,10 @@ Descriptor above_stdio(int fd) {
 
 std::pair<MessageSocket, MessageSocket> MessageSocket::pair() {
   std::array<int, 2> ends{};
-  if (KINDRED_INJECTION_FAILS("fail.socketpair") || ::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0) {
-    throw SystemError{"socketpair", errno, "making the control socket of a worker", "Raise the limit on open files (ulimit -n)."};
+  if (KINDRED_INJECTION_FAILS("fail.socketpair") ||
+      ::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0) {
+    throw SystemError{"socketpair", errno, "making the control socket of a worker",
+                      "Raise the limit on open files (ulimit -n)."};
   }
   Descriptor second{ends[1]};
   Descriptor first = above_stdio(ends[0]);
@@ -39,7 +44,8 @@ std::pair<MessageSocket, MessageSocket> MessageSocket::pair() {
   return {MessageSocket{std::move(first)}, MessageSocket{std::move(second)}};
 }
 
-MessageSocket::Sent MessageSocket::send(std::span<const std::byte> bytes, std::span<const int> descriptors) const {
+MessageSocket::Sent MessageSocket::send(std::span<const std::byte> bytes,
+                                        std::span<const int> descriptors) const {
   iovec part{.iov_base = const_cast<std::byte*>(bytes.data()), .iov_len = bytes.size()};
   alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int) * descriptor_limit)> control{};
   msghdr message{};
@@ -57,21 +63,27 @@ MessageSocket::Sent MessageSocket::send(std::span<const std::byte> bytes, std::s
   for (;;) {
     if (::sendmsg(fd_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0) return Sent::yes;
     if (errno == EINTR) continue;
-    if (errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS || errno == ENOMEM || errno == ETOOMANYREFS) return Sent::full;
+    if (errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS || errno == ENOMEM ||
+        errno == ETOOMANYREFS)
+      return Sent::full;
     if (errno == EPIPE || errno == ECONNRESET || errno == ENOTCONN || errno == EBADF) return Sent::closed;
-    throw SystemError{"sendmsg", errno, "sending " + std::to_string(bytes.size()) + " bytes and " + std::to_string(descriptors.size()) + " descriptors to a worker"};
+    throw SystemError{"sendmsg", errno,
+                      "sending " + std::to_string(bytes.size()) + " bytes and " +
+                          std::to_string(descriptors.size()) + " descriptors to a worker"};
   }
 }
 
 std::optional<Message> MessageSocket::receive(Deadline deadline, bool* closed) const {
   if (closed != nullptr) *closed = false;
   for (;;) {
-    // Their memory first: what comes with descriptors is short, and once it has come nothing of it may be lost.
+    // Their memory first: what comes with descriptors is short, and once it has come nothing of it may be
+    // lost.
     constexpr std::size_t short_message = 256;
     Message result;
     result.bytes.reserve(short_message);
     result.descriptors.reserve(descriptor_limit);
-    std::array<std::byte, message_limit> room;  // not cleared: only the pages that a message fills are touched
+    std::array<std::byte, message_limit>
+        room;  // not cleared: only the pages that a message fills are touched
     iovec part{.iov_base = room.data(), .iov_len = room.size()};
     alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int) * descriptor_limit)> control{};
     msghdr message{};
@@ -82,7 +94,8 @@ std::optional<Message> MessageSocket::receive(Deadline deadline, bool* closed) c
     const ssize_t got = ::recvmsg(fd_.get(), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     if (got > 0) {
       result.bytes.assign(room.data(), room.data() + got);
-      for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr; header = CMSG_NXTHDR(&message, header)) {
+      for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr;
+           header = CMSG_NXTHDR(&message, header)) {
         if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
         const std::size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
         for (std::size_t i = 0; i < count; ++i) {
@@ -105,7 +118,8 @@ std::optional<Message> MessageSocket::receive(Deadline deadline, bool* closed) c
       const auto now = std::chrono::steady_clock::now();
       if (now >= *deadline) return std::nullopt;
       const auto wait = std::chrono::duration_cast<std::chrono::nanoseconds>(*deadline - now).count();
-      left = {.tv_sec = static_cast<time_t>(wait / 1'000'000'000), .tv_nsec = static_cast<long>(wait % 1'000'000'000)};
+      left = {.tv_sec = static_cast<time_t>(wait / 1'000'000'000),
+              .tv_nsec = static_cast<long>(wait % 1'000'000'000)};
     }
     pollfd event{.fd = fd_.get(), .events = POLLIN, .revents = 0};
     ::ppoll(&event, 1, deadline ? &left : nullptr, nullptr);

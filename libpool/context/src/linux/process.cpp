@@ -9,8 +9,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <array>
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <charconv>
 #include <cmath>
@@ -25,8 +25,8 @@
 namespace kindred::internal {
 namespace {
 
-// linux/pidfd.h cannot be included beside fcntl.h; these words are kernel ABI (first version of the struct, Linux 6.13; the exit
-// code since 6.15).
+// linux/pidfd.h cannot be included beside fcntl.h; these words are kernel ABI (first version of the struct,
+// Linux 6.13; the exit code since 6.15).
 struct PidfdInfo {
   std::uint64_t mask;
   std::uint64_t cgroup;
@@ -42,7 +42,8 @@ std::string read_small_file(const std::string& path) {
   const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
   if (!file) return text;
   std::array<char, 4096> buffer{};
-  for (ssize_t got = 0; (got = ::read(file.get(), buffer.data(), buffer.size())) > 0;) text.append(buffer.data(), static_cast<std::size_t>(got));
+  for (ssize_t got = 0; (got = ::read(file.get(), buffer.data(), buffer.size())) > 0;)
+    text.append(buffer.data(), static_cast<std::size_t>(got));
   return text;
 }
 
@@ -58,13 +59,15 @@ std::string cgroup_directory(const char* line = "0::", const char* root = "/sys/
 // CPUs' worth of time that cgroup v2 grants, over all levels up to the root; 0: no limit.
 double cgroup_quota() {
   double quota = 0;
-  for (std::string directory = cgroup_directory(); directory.size() >= std::string{"/sys/fs/cgroup"}.size();) {
+  for (std::string directory = cgroup_directory();
+       directory.size() >= std::string{"/sys/fs/cgroup"}.size();) {
     const std::string text = read_small_file(directory + "/cpu.max");
     double granted = 0;
     double period = 0;
     const char* const end = text.data() + text.size();
     const auto [rest, problem] = std::from_chars(text.data(), end, granted);
-    if (problem == std::errc{} && rest != end && std::from_chars(rest + 1, end, period).ec == std::errc{} && period > 0) {
+    if (problem == std::errc{} && rest != end && std::from_chars(rest + 1, end, period).ec == std::errc{} &&
+        period > 0) {
       const double here = granted / period;
       quota = quota == 0 ? here : std::min(quota, here);
     }
@@ -86,9 +89,13 @@ bool Process::wait_dead(Deadline deadline) const noexcept {
     timespec left{};
     bool last = false;
     if (deadline) {
-      const auto wait = std::chrono::duration_cast<std::chrono::nanoseconds>(*deadline - std::chrono::steady_clock::now()).count();
+      const auto wait =
+          std::chrono::duration_cast<std::chrono::nanoseconds>(*deadline - std::chrono::steady_clock::now())
+              .count();
       last = wait <= 0 || deadline->time_since_epoch().count() == 0;
-      if (!last) left = {.tv_sec = static_cast<time_t>(wait / 1'000'000'000), .tv_nsec = static_cast<long>(wait % 1'000'000'000)};
+      if (!last)
+        left = {.tv_sec = static_cast<time_t>(wait / 1'000'000'000),
+                .tv_nsec = static_cast<long>(wait % 1'000'000'000)};
     }
     if (::ppoll(&event, 1, deadline ? &left : nullptr, nullptr) > 0) return true;
     if (last) return false;
@@ -96,9 +103,12 @@ bool Process::wait_dead(Deadline deadline) const noexcept {
 }
 
 std::optional<ExitReason> to_exit_reason(int wait_status) {
-  if (WIFEXITED(wait_status)) return ExitReason{.kind = ExitReason::Kind::exited, .code = WEXITSTATUS(wait_status)};
+  if (WIFEXITED(wait_status))
+    return ExitReason{.kind = ExitReason::Kind::exited, .code = WEXITSTATUS(wait_status)};
   if (WIFSIGNALED(wait_status)) {
-    return ExitReason{.kind = ExitReason::Kind::signalled, .signal = WTERMSIG(wait_status), .core_dumped = WCOREDUMP(wait_status) != 0};
+    return ExitReason{.kind = ExitReason::Kind::signalled,
+                      .signal = WTERMSIG(wait_status),
+                      .core_dumped = WCOREDUMP(wait_status) != 0};
   }
   return std::nullopt;
 }
@@ -109,17 +119,22 @@ std::optional<ExitReason> Process::reap() noexcept {
     siginfo_t info{};
     int result = 0;
     do {
-      result = ::waitid(static_cast<idtype_t>(P_PIDFD), static_cast<id_t>(pidfd_.get()), &info, WEXITED | __WALL);
+      result =
+          ::waitid(static_cast<idtype_t>(P_PIDFD), static_cast<id_t>(pidfd_.get()), &info, WEXITED | __WALL);
     } while (result != 0 && errno == EINTR);
     if (result == 0) {
       our_child_ = false;
-      if (info.si_code == CLD_EXITED) return ExitReason{.kind = ExitReason::Kind::exited, .code = info.si_status};
-      return ExitReason{.kind = ExitReason::Kind::signalled, .signal = info.si_status, .core_dumped = info.si_code == CLD_DUMPED};
+      if (info.si_code == CLD_EXITED)
+        return ExitReason{.kind = ExitReason::Kind::exited, .code = info.si_status};
+      return ExitReason{.kind = ExitReason::Kind::signalled,
+                        .signal = info.si_status,
+                        .core_dumped = info.si_code == CLD_DUMPED};
     }
   }
   PidfdInfo info{};
   info.mask = pidfd_info_exit;
-  if (::ioctl(pidfd_.get(), pidfd_get_info, &info) == 0 && (info.mask & pidfd_info_exit) != 0) return to_exit_reason(info.exit_code);
+  if (::ioctl(pidfd_.get(), pidfd_get_info, &info) == 0 && (info.mask & pidfd_info_exit) != 0)
+    return to_exit_reason(info.exit_code);
   return std::nullopt;
 }
 
@@ -129,24 +144,27 @@ void Process::signal(int number) const noexcept {
 
 void Process::signal_group(int number) const noexcept {
   if (!pidfd_) return;
-  // Linux 6.9 signals the group through the pidfd itself. Before, its number is safe while the process is not reaped: a zombie
-  // keeps it, and a process that can be signalled exists.
+  // Linux 6.9 signals the group through the pidfd itself. Before, its number is safe while the process is not
+  // reaped: a zombie keeps it, and a process that can be signalled exists.
   constexpr unsigned int process_group = 1U << 2U;
   if (::syscall(SYS_pidfd_send_signal, pidfd_.get(), number, nullptr, process_group) == 0) return;
-  if (errno == EINVAL && ::syscall(SYS_pidfd_send_signal, pidfd_.get(), 0, nullptr, 0) == 0) ::kill(-static_cast<pid_t>(pid_), number);
+  if (errno == EINVAL && ::syscall(SYS_pidfd_send_signal, pidfd_.get(), 0, nullptr, 0) == 0)
+    ::kill(-static_cast<pid_t>(pid_), number);
   signal(number);
 }
 
 Descriptor open_pidfd(std::uint32_t pid) {
-  const long fd = KINDRED_INJECTION_FAILS("fail.pidfd_open") ? -1 : ::syscall(SYS_pidfd_open, static_cast<pid_t>(pid), 0);
-  if (fd < 0) throw SystemError{"pidfd_open", errno, "watching pid " + std::to_string(pid), "Raise the limit on open files (ulimit -n)."};
+  const long fd =
+      KINDRED_INJECTION_FAILS("fail.pidfd_open") ? -1 : ::syscall(SYS_pidfd_open, static_cast<pid_t>(pid), 0);
+  if (fd < 0)
+    throw SystemError{"pidfd_open", errno, "watching pid " + std::to_string(pid),
+                      "Raise the limit on open files (ulimit -n)."};
   return Descriptor{static_cast<int>(fd)};
 }
 
 void kill_and_reap(std::uint32_t pid) noexcept {
   ::kill(static_cast<pid_t>(pid), SIGKILL);
-  while (::waitpid(static_cast<pid_t>(pid), nullptr, __WALL) < 0 && errno == EINTR) {
-  }
+  while (::waitpid(static_cast<pid_t>(pid), nullptr, __WALL) < 0 && errno == EINTR) {}
 }
 
 Process watch_child(std::uint32_t pid) {
@@ -159,10 +177,13 @@ Process watch_child(std::uint32_t pid) {
 }
 
 std::uint64_t resident_bytes(std::uint32_t pid) noexcept try {
-  const std::string text = read_small_file("/proc/" + (pid == 0 ? std::string{"self"} : std::to_string(pid)) + "/statm");
+  const std::string text =
+      read_small_file("/proc/" + (pid == 0 ? std::string{"self"} : std::to_string(pid)) + "/statm");
   const auto space = text.find(' ');
   std::uint64_t pages = 0;
-  if (space == std::string::npos || std::from_chars(text.data() + space + 1, text.data() + text.size(), pages).ec != std::errc{}) return 0;
+  if (space == std::string::npos ||
+      std::from_chars(text.data() + space + 1, text.data() + text.size(), pages).ec != std::errc{})
+    return 0;
   return pages * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
 } catch (...) {
   return 0;
@@ -170,7 +191,8 @@ std::uint64_t resident_bytes(std::uint32_t pid) noexcept try {
 
 unsigned thread_count() noexcept try {
   const std::string text = read_small_file("/proc/self/stat");
-  // The command's name may hold anything; the fields begin after its closing bracket. num_threads is field 20, the 18th after it.
+  // The command's name may hold anything; the fields begin after its closing bracket. num_threads is field
+  // 20, the 18th after it.
   std::size_t at = text.rfind(')');
   for (int field = 0; field < 18 && at != std::string::npos; ++field) at = text.find(' ', at + 1);
   unsigned count = 1;
@@ -186,14 +208,18 @@ unsigned thread_count() noexcept try {
 unsigned usable_cpus() {
   cpu_set_t set;
   CPU_ZERO(&set);
-  unsigned cpus = ::sched_getaffinity(0, sizeof set, &set) == 0 ? static_cast<unsigned>(CPU_COUNT(&set)) : std::thread::hardware_concurrency();
-  if (const double quota = cgroup_quota(); quota > 0) cpus = std::min(cpus, static_cast<unsigned>(std::ceil(quota)));
+  unsigned cpus = ::sched_getaffinity(0, sizeof set, &set) == 0 ? static_cast<unsigned>(CPU_COUNT(&set))
+                                                                : std::thread::hardware_concurrency();
+  if (const double quota = cgroup_quota(); quota > 0)
+    cpus = std::min(cpus, static_cast<unsigned>(std::ceil(quota)));
   return std::max(cpus, 1U);
 }
 
 std::uint64_t oom_kills() noexcept try {
   std::string text = read_small_file(cgroup_directory() + "/memory.events");
-  if (text.empty()) text = read_small_file(cgroup_directory(":memory:", "/sys/fs/cgroup/memory") + "/memory.oom_control");  // v1
+  if (text.empty())
+    text =
+        read_small_file(cgroup_directory(":memory:", "/sys/fs/cgroup/memory") + "/memory.oom_control");  // v1
   const auto at = text.find("oom_kill ");
   std::uint64_t count = 0;
   if (at != std::string::npos) std::from_chars(text.data() + at + 9, text.data() + text.size(), count);

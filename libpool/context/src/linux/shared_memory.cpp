@@ -40,19 +40,25 @@ ipc::mapped_region map(int fd, std::size_t bytes, ipc::mode_t mode) {
   try {
     return ipc::mapped_region{Mappable{fd}, mode, 0, bytes};
   } catch (const ipc::interprocess_exception& error) {
-    throw SystemError{"mmap", error.get_native_error(), "mapping " + std::to_string(bytes) + " bytes of shared memory",
-                      "Raise the limit on address space (ulimit -v), or use fewer workers or smaller arguments."};
+    throw SystemError{
+        "mmap", error.get_native_error(), "mapping " + std::to_string(bytes) + " bytes of shared memory",
+        "Raise the limit on address space (ulimit -v), or use fewer workers or smaller arguments."};
   }
 }
 
-// Allocated now: were it not, a full memory would be a SIGBUS at the first touch. And asked for first: a memfd has no file system whose size would
-// limit it, so the kernel would sooner kill processes than refuse. Piece by piece, because others take memory meanwhile.
+// Allocated now: were it not, a full memory would be a SIGBUS at the first touch. And asked for first: a
+// memfd has no file system whose size would limit it, so the kernel would sooner kill processes than refuse.
+// Piece by piece, because others take memory meanwhile.
 void allocate(int fd, std::size_t size, const std::string& doing) {
-  constexpr const char* mend = "Shared memory is short: free some, raise the cgroup's memory limit, or use fewer workers or smaller arguments.";
+  constexpr const char* mend =
+      "Shared memory is short: free some, raise the cgroup's memory limit, or use fewer workers or smaller arguments.";
   // The limit on file sizes holds for memory too, and would be told by a signal that ends the program.
   rlimit file_size{};
-  if (::getrlimit(RLIMIT_FSIZE, &file_size) == 0 && file_size.rlim_cur != RLIM_INFINITY && size > file_size.rlim_cur) {
-    throw SystemError{"fallocate", EFBIG, doing + ", where RLIMIT_FSIZE allows " + std::to_string(file_size.rlim_cur), "Raise the limit on file sizes (ulimit -f)."};
+  if (::getrlimit(RLIMIT_FSIZE, &file_size) == 0 && file_size.rlim_cur != RLIM_INFINITY &&
+      size > file_size.rlim_cur) {
+    throw SystemError{"fallocate", EFBIG,
+                      doing + ", where RLIMIT_FSIZE allows " + std::to_string(file_size.rlim_cur),
+                      "Raise the limit on file sizes (ulimit -f)."};
   }
   constexpr std::size_t too_small_to_ask = std::size_t{4} << 20U;
   constexpr std::size_t piece = std::size_t{256} << 20U;
@@ -61,7 +67,10 @@ void allocate(int fd, std::size_t size, const std::string& doing) {
     if (size > too_small_to_ask) {
       const std::uint64_t available = available_memory();
       if (left > available - available / 16) {  // the last of it belongs to who keeps the machine alive
-        throw SystemError{"fallocate", ENOMEM, doing + ", of which " + std::to_string(left) + " were missing and " + std::to_string(available) + " to be had", mend};
+        throw SystemError{"fallocate", ENOMEM,
+                          doing + ", of which " + std::to_string(left) + " were missing and " +
+                              std::to_string(available) + " to be had",
+                          mend};
       }
     }
     const std::size_t now = left < piece ? left : piece;
@@ -80,8 +89,10 @@ SharedMemory SharedMemory::create(const char* name, std::size_t bytes) {
   const auto size = round_to_pages(bytes);
   const std::string doing = "making " + std::to_string(size) + " bytes of shared memory";
   SharedMemory memory;
-  memory.fd_ = Descriptor{KINDRED_INJECTION_FAILS("fail.memfd") ? -1 : ::memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING)};
-  if (!memory.fd_) throw SystemError{"memfd_create", errno, doing, "Raise the limit on open files (ulimit -n)."};
+  memory.fd_ = Descriptor{
+      KINDRED_INJECTION_FAILS("fail.memfd") ? -1 : ::memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING)};
+  if (!memory.fd_)
+    throw SystemError{"memfd_create", errno, doing, "Raise the limit on open files (ulimit -n)."};
   allocate(memory.fd_.get(), size, doing);
   if (::fcntl(memory.fd_.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0) {
     throw SystemError{"fcntl(F_ADD_SEALS)", errno, doing};
@@ -93,20 +104,24 @@ SharedMemory SharedMemory::create(const char* name, std::size_t bytes) {
 SharedMemory SharedMemory::adopt(Descriptor fd, std::size_t at_least_bytes, Access access) {
   const int seals = ::fcntl(fd.get(), F_GET_SEALS);
   if (seals < 0 || (seals & F_SEAL_SHRINK) == 0) {
-    throw UsageError{"a descriptor that came as shared memory is not sealed against shrinking, so reading it could crash this process. "
-                     "Only memory made by kindred is taken."};
+    throw UsageError{
+        "a descriptor that came as shared memory is not sealed against shrinking, so reading it could crash this process. "
+        "Only memory made by kindred is taken."};
   }
   struct stat status{};
-  if (::fstat(fd.get(), &status) != 0) throw SystemError{"fstat", errno, "reading the size of a shared memory"};
+  if (::fstat(fd.get(), &status) != 0)
+    throw SystemError{"fstat", errno, "reading the size of a shared memory"};
   const auto size = static_cast<std::size_t>(status.st_size);
   if (size < at_least_bytes || size == 0) {
-    throw UsageError{"a shared memory of " + std::to_string(at_least_bytes) + " bytes was announced, and one of " +
-                     std::to_string(size) + " bytes came."};
+    throw UsageError{"a shared memory of " + std::to_string(at_least_bytes) +
+                     " bytes was announced, and one of " + std::to_string(size) + " bytes came."};
   }
-  // A hole would be filled when it is read, or, where memory is short then, be a SIGBUS in this process. (st_blocks counts 512 bytes.)
+  // A hole would be filled when it is read, or, where memory is short then, be a SIGBUS in this process.
+  // (st_blocks counts 512 bytes.)
   if (static_cast<std::size_t>(status.st_blocks) * 512 < size) {
     throw UsageError{"a shared memory of " + std::to_string(size) + " bytes came of which " +
-                     std::to_string(static_cast<std::size_t>(status.st_blocks) * 512) + " are allocated. Only memory made by kindred is taken."};
+                     std::to_string(static_cast<std::size_t>(status.st_blocks) * 512) +
+                     " are allocated. Only memory made by kindred is taken."};
   }
   const bool read_only = access == Access::read_only || (seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)) != 0;
   SharedMemory memory;
@@ -123,16 +138,20 @@ void map_pages_of(std::span<std::byte> memory, bool for_writing) noexcept {
 }
 
 void SharedMemory::map_pages(bool for_writing) const noexcept {
-  if (!std::atomic_ref{pages_mapped_}.exchange(true, std::memory_order_relaxed)) map_pages_of(bytes(), for_writing);
+  if (!std::atomic_ref{pages_mapped_}.exchange(true, std::memory_order_relaxed))
+    map_pages_of(bytes(), for_writing);
 }
 
-void SharedMemory::keep_out_of_forks() const noexcept { ::madvise(region_.get_address(), region_.get_size(), MADV_DONTFORK); }
+void SharedMemory::keep_out_of_forks() const noexcept {
+  ::madvise(region_.get_address(), region_.get_size(), MADV_DONTFORK);
+}
 
 void SharedMemory::seal_writes() {
   const int seals = ::fcntl(fd_.get(), F_GET_SEALS);
   if (seals >= 0 && (seals & F_SEAL_FUTURE_WRITE) != 0) return;
   if (::fcntl(fd_.get(), F_ADD_SEALS, F_SEAL_FUTURE_WRITE) != 0) {
-    throw SystemError{"fcntl(F_ADD_SEALS, F_SEAL_FUTURE_WRITE)", errno, "sealing a shared memory against writers", "Linux 5.1 or later is needed."};
+    throw SystemError{"fcntl(F_ADD_SEALS, F_SEAL_FUTURE_WRITE)", errno,
+                      "sealing a shared memory against writers", "Linux 5.1 or later is needed."};
   }
 }
 

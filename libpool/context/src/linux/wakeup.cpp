@@ -23,7 +23,8 @@ namespace kindred::internal {
 namespace {
 
 timespec to_timespec(std::chrono::nanoseconds time) noexcept {
-  return {.tv_sec = static_cast<time_t>(time.count() / 1'000'000'000), .tv_nsec = static_cast<long>(time.count() % 1'000'000'000)};
+  return {.tv_sec = static_cast<time_t>(time.count() / 1'000'000'000),
+          .tv_nsec = static_cast<long>(time.count() % 1'000'000'000)};
 }
 
 // steady_clock is CLOCK_MONOTONIC in libstdc++, which is also what FUTEX_WAIT_BITSET takes absolute times of.
@@ -32,9 +33,11 @@ timespec to_timespec(std::chrono::steady_clock::time_point time) noexcept {
   return to_timespec(since.count() < 0 ? std::chrono::nanoseconds{0} : since);
 }
 
-long futex(const std::atomic<std::uint32_t>& word, int operation, std::uint32_t value, const timespec* timeout) noexcept {
+long futex(const std::atomic<std::uint32_t>& word, int operation, std::uint32_t value,
+           const timespec* timeout) noexcept {
   // The kernel only reads the word, whatever the signature of the call says.
-  return ::syscall(SYS_futex, const_cast<std::atomic<std::uint32_t>*>(&word), operation, value, timeout, nullptr, FUTEX_BITSET_MATCH_ANY);
+  return ::syscall(SYS_futex, const_cast<std::atomic<std::uint32_t>*>(&word), operation, value, timeout,
+                   nullptr, FUTEX_BITSET_MATCH_ANY);
 }
 
 std::atomic<std::uint32_t> generation{1};
@@ -80,12 +83,17 @@ void Descriptor::reset() noexcept {
 
 Descriptor duplicate(int fd) {
   const int copy = ::fcntl(fd, F_DUPFD_CLOEXEC, 0);
-  if (copy < 0) throw SystemError{"fcntl(F_DUPFD_CLOEXEC)", errno, "copying a descriptor", "Raise the limit on open files (ulimit -n)."};
+  if (copy < 0)
+    throw SystemError{"fcntl(F_DUPFD_CLOEXEC)", errno, "copying a descriptor",
+                      "Raise the limit on open files (ulimit -n)."};
   return Descriptor{copy};
 }
 
-Doorbell::Doorbell() : fd_{KINDRED_INJECTION_FAILS("fail.eventfd") ? -1 : ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)} {
-  if (!fd_) throw SystemError{"eventfd", errno, "making a bell for sleeping threads", "Raise the limit on open files (ulimit -n)."};
+Doorbell::Doorbell()
+    : fd_{KINDRED_INJECTION_FAILS("fail.eventfd") ? -1 : ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)} {
+  if (!fd_)
+    throw SystemError{"eventfd", errno, "making a bell for sleeping threads",
+                      "Raise the limit on open files (ulimit -n)."};
 }
 
 void Doorbell::ring() const noexcept {
@@ -138,7 +146,8 @@ void call_in_forked_child(void (*callback)() noexcept) noexcept {
 }
 
 std::uint32_t process_id() noexcept {
-  if (cached_pid == 0) [[unlikely]] watch_forks();  // called from a static initialiser that runs before ours
+  if (cached_pid == 0) [[unlikely]]
+    watch_forks();  // called from a static initialiser that runs before ours
   return cached_pid;
 }
 

@@ -68,7 +68,8 @@ WorkerOptions read_options(Decoder& in) {
   }
   options.cwd = read_text(in);
   options.nice = in.read_value<int>();
-  for (auto left = in.read_count(4); left > 0; --left) options.cpu_affinity.push_back(in.read_value<unsigned>());
+  for (auto left = in.read_count(4); left > 0; --left)
+    options.cpu_affinity.push_back(in.read_value<unsigned>());
   for (auto left = in.read_count(12); left > 0; --left) {
     const int resource = in.read_value<int>();
     options.rlimits[resource] = in.read_value<std::uint64_t>();
@@ -95,7 +96,9 @@ class Taker {
  public:
   explicit Taker(std::vector<Descriptor>& all) : all_{&all} {}
   Descriptor next() {
-    if (at_ >= all_->size()) throw UsageError{"the parent sent too few descriptors: it is another version of kindred. Build the program anew."};
+    if (at_ >= all_->size())
+      throw UsageError{
+          "the parent sent too few descriptors: it is another version of kindred. Build the program anew."};
     return std::move((*all_)[at_++]);
   }
 
@@ -105,8 +108,9 @@ class Taker {
 };
 
 int bootstrap_and_work(int socket_fd, bool& inherited) {
-  // For as long as the process: static destructors may still log and crash, and both write into the segment. Always a new one: under `fork`, a
-  // worker of a worker's pool has inherited that of its parent, whose descriptors have the same numbers.
+  // For as long as the process: static destructors may still log and crash, and both write into the segment.
+  // Always a new one: under `fork`, a worker of a worker's pool has inherited that of its parent, whose
+  // descriptors have the same numbers.
   static WorkerBootstrap* kept;
   kept = new WorkerBootstrap;
   WorkerBootstrap& boot = *kept;
@@ -116,7 +120,8 @@ int bootstrap_and_work(int socket_fd, bool& inherited) {
     auto message = boot.socket.receive({});
     KINDRED_INJECTION_POINT("worker.bootstrap.greeted");
     if (!message) return 0;  // the pool was closed before this worker came up
-    if (message->bytes.size() != sizeof(Hello)) throw UsageError{"the parent greeted a worker in another version's words. Build the program anew."};
+    if (message->bytes.size() != sizeof(Hello))
+      throw UsageError{"the parent greeted a worker in another version's words. Build the program anew."};
     std::memcpy(&boot.hello, message->bytes.data(), sizeof(Hello));
     const Hello& hello = boot.hello;
     inherited = hello.context.start_method() == StartMethod::fork;
@@ -140,11 +145,13 @@ int bootstrap_and_work(int socket_fd, bool& inherited) {
     boot.segment.close_descriptor();
     KINDRED_INJECTION_POINT("worker.bootstrap.mapped");
     {
-      auto memory = SharedMemory::adopt(descriptors.next(), hello.setup_bytes, SharedMemory::Access::read_only);
+      auto memory =
+          SharedMemory::adopt(descriptors.next(), hello.setup_bytes, SharedMemory::Access::read_only);
       boot.setup = read_setup(memory.bytes().first(hello.setup_bytes));
     }
     if (hello.context.start_method() != StartMethod::fork) compare_builds(boot.setup.modules);
-    for (std::size_t i = 0; i < boot.setup.modules.size(); ++i) boot.code.add(i, boot.setup.modules[i], boot.setup.options.load_libraries);
+    for (std::size_t i = 0; i < boot.setup.modules.size(); ++i)
+      boot.code.add(i, boot.setup.modules[i], boot.setup.options.load_libraries);
     apply_options(boot.setup.options, boot.setup.cwd);
     serve_context(hello.context, hello.owner);
     register_light_side();
@@ -209,8 +216,9 @@ void serve_as_worker(int socket, int lifeline, std::uint32_t parent_pid) {
   const int code = bootstrap_and_work(worker_fd::socket, inherited);
   KINDRED_INJECTION_POINT("worker.leave.before_exit");
   flush_output();
-  // A worker that came by fork is a copy of the program in the middle of its run: its static destructors and atexit handlers would
-  // act on what is the parent's. One that began as a new program ends as a program does.
+  // A worker that came by fork is a copy of the program in the middle of its run: its static destructors and
+  // atexit handlers would act on what is the parent's. One that began as a new program ends as a program
+  // does.
   if (inherited) exit_now(code);
   std::exit(code);
 }

@@ -1,9 +1,9 @@
 #include "execute.hpp"
 
+#include <array>
 #include <boost/asio/io_context.hpp>
 #include <boost/process/v2/posix/vfork_launcher.hpp>
 #include <boost/process/v2/process.hpp>
-#include <array>
 #include <cerrno>
 #include <string>
 #include <vector>
@@ -19,7 +19,8 @@ namespace {
 
 namespace process = boost::process::v2;
 
-// What Boost.Process calls around the exec. Between vfork and exec the child shares our memory: it may only make system calls.
+// What Boost.Process calls around the exec. Between vfork and exec the child shares our memory: it may only
+// make system calls.
 struct ChildSetup {
   const char* const* arguments;
   int socket;
@@ -34,7 +35,8 @@ struct ChildSetup {
   template <class Launcher, class Path>
   boost::system::error_code on_exec_setup(Launcher&, const Path&, const char* const*&) const noexcept {
     if (!take_places_for_exec(socket, lifeline)) {
-      // Boost.Process would call exit() now: the handlers and static destructors that it runs are the parent's, and so is the memory.
+      // Boost.Process would call exit() now: the handlers and static destructors that it runs are the
+      // parent's, and so is the memory.
       *failure = errno;
       exit_now(127);
     }
@@ -42,7 +44,8 @@ struct ChildSetup {
     return {};
   }
   template <class Launcher, class Path>
-  void on_exec_error(Launcher&, const Path&, const char* const*&, const boost::system::error_code&) const noexcept {
+  void on_exec_error(Launcher&, const Path&, const char* const*&,
+                     const boost::system::error_code&) const noexcept {
     exit_now(127);  // not exit(): the handlers it would run are the parent's
   }
 };
@@ -77,23 +80,28 @@ Process execute_program(const char* role, int socket, int lifeline, const Worker
   int failure = 0;
   const SignalsBlocked blocked;  // no handler of the program may run in the child, on our stack and memory
   try {
-    // Nothing of Asio's may exist in `io` yet: the child, which has our memory, would close and renew its descriptors, and leave us its numbers.
-    auto started = launcher(io.get_executor(), problem, boost::filesystem::path{"/proc/self/exe"}, std::vector<std::string>{},
-                            ChildSetup{arguments.data(), socket, lifeline, &failure});
+    // Nothing of Asio's may exist in `io` yet: the child, which has our memory, would close and renew its
+    // descriptors, and leave us its numbers.
+    auto started =
+        launcher(io.get_executor(), problem, boost::filesystem::path{"/proc/self/exe"},
+                 std::vector<std::string>{}, ChildSetup{arguments.data(), socket, lifeline, &failure});
     if (!problem) started.detach();  // watched by our own pidfd from here on
   } catch (const boost::system::system_error& error) {
     if (launcher.pid > 0) kill_and_reap(static_cast<std::uint32_t>(launcher.pid));
-    throw SystemError{launcher.pid > 0 ? "epoll_create1, eventfd, timerfd_create or pidfd_open" : "vfork", error.code().value(),
-                      "starting this program anew as a worker", "Raise the limit on open files (ulimit -n)."};
+    throw SystemError{launcher.pid > 0 ? "epoll_create1, eventfd, timerfd_create or pidfd_open" : "vfork",
+                      error.code().value(), "starting this program anew as a worker",
+                      "Raise the limit on open files (ulimit -n)."};
   }
   if (problem) {
     if (launcher.pid > 0) kill_and_reap(static_cast<std::uint32_t>(launcher.pid));
-    throw SystemError{launcher.pid > 0 ? "execve" : "vfork", problem.value(), "starting this program anew as a worker",
+    throw SystemError{launcher.pid > 0 ? "execve" : "vfork", problem.value(),
+                      "starting this program anew as a worker",
                       "Raise the limit on processes or open files (ulimit -u, -n), or use fewer workers."};
   }
   if (failure != 0) {
     kill_and_reap(static_cast<std::uint32_t>(launcher.pid));
-    throw SystemError{"fcntl(F_DUPFD_CLOEXEC)", failure, "starting this program anew as a worker", "Raise the limit on open files (ulimit -n)."};
+    throw SystemError{"fcntl(F_DUPFD_CLOEXEC)", failure, "starting this program anew as a worker",
+                      "Raise the limit on open files (ulimit -n)."};
   }
   return watch_child(static_cast<std::uint32_t>(launcher.pid));
 }

@@ -33,15 +33,18 @@ class ForkServer {
     auto message = control_.receive({});
     if (!message) exit_now(0);
     Hello hello;
-    if (message->bytes.size() != sizeof hello || message->descriptors.size() != 1) return fail("the parent greeted the fork server in another version's words");
+    if (message->bytes.size() != sizeof hello || message->descriptors.size() != 1)
+      return fail("the parent greeted the fork server in another version's words");
     std::memcpy(&hello, message->bytes.data(), sizeof hello);
     try {
-      const auto setup_memory = SharedMemory::adopt(std::move(message->descriptors[0]), hello.setup_bytes, SharedMemory::Access::read_only);
+      const auto setup_memory = SharedMemory::adopt(std::move(message->descriptors[0]), hello.setup_bytes,
+                                                    SharedMemory::Access::read_only);
       const Setup setup = read_setup(setup_memory.bytes().first(hello.setup_bytes));
       compare_builds(setup.modules);
       if (hello.main != 0) {
         CodeMap code;
-        for (std::size_t i = 0; i < setup.modules.size(); ++i) code.add(i, setup.modules[i], setup.options.load_libraries);
+        for (std::size_t i = 0; i < setup.modules.size(); ++i)
+          code.add(i, setup.modules[i], setup.options.load_libraries);
         reinterpret_cast<ServerPrepare>(code.resolve(hello.main))(setup, code);
       }
     } catch (const std::exception& error) {
@@ -64,7 +67,8 @@ class ForkServer {
       std::vector<char> ready(watched);
       wait_readable(fds.data(), reinterpret_cast<bool*>(ready.data()), watched, {});
       if (ready[1] != 0) end_all();
-      // Deaths first: a start may reuse nothing of them, but the parent waits for these words with a failed task in hand.
+      // Deaths first: a start may reuse nothing of them, but the parent waits for these words with a failed
+      // task in hand.
       for (std::size_t i = watched; i-- > 2;) {
         if (ready[i] != 0) bury(i - 2);
       }
@@ -76,7 +80,8 @@ class ForkServer {
   void report(const ServerReport& report, std::span<const int> descriptors = {}) const {
     std::array<std::byte, sizeof report> bytes{};
     std::memcpy(bytes.data(), &report, sizeof report);
-    // A parent that does not read for so long that the socket is full is stopped: wait for it, but not beyond its death.
+    // A parent that does not read for so long that the socket is full is stopped: wait for it, but not beyond
+    // its death.
     while (control_.send(bytes, descriptors) == MessageSocket::Sent::full) {
       const int fd = parent_.get();
       bool dead = false;
@@ -102,8 +107,11 @@ class ForkServer {
     ServerRequest request;
     std::memcpy(&request, message->bytes.data(), sizeof request);
     if (request.what == ServerRequest::What::quit) exit_now(0);
-    if (message->descriptors.size() == 2) return start(request.ticket, message->descriptors[0].get(), message->descriptors[1].get());
-    report({.what = ServerReport::What::started, .ticket = request.ticket, .error_number = EMFILE});  // the kernel could not hand them over
+    if (message->descriptors.size() == 2)
+      return start(request.ticket, message->descriptors[0].get(), message->descriptors[1].get());
+    report({.what = ServerReport::What::started,
+            .ticket = request.ticket,
+            .error_number = EMFILE});  // the kernel could not hand them over
   }
 
   void start(std::uint64_t ticket, int socket, int lifeline) {
@@ -134,7 +142,9 @@ class ForkServer {
     ServerReport answer{.what = ServerReport::What::ended, .pid = child.pid()};
     answer.wait_status = -1;
     if (const auto reason = child.reap()) {
-      answer.wait_status = reason->kind == ExitReason::Kind::exited ? reason->code << 8 : reason->signal | (reason->core_dumped ? 0x80 : 0);
+      answer.wait_status = reason->kind == ExitReason::Kind::exited
+                               ? reason->code << 8
+                               : reason->signal | (reason->core_dumped ? 0x80 : 0);
     }
     KINDRED_INJECTION_POINT("server.reaped");
     report(answer);
@@ -164,7 +174,8 @@ void serve_as_fork_server(int socket, int lifeline, std::uint32_t parent_pid, bo
   if (!bind_to_lifeline(worker_fd::lifeline)) exit_now(0);
   name_process("kindred-server");
   discard_inherited_output();
-  ForkServer server{MessageSocket{Descriptor{worker_fd::socket}}, Descriptor{worker_fd::lifeline}, parent_pid};
+  ForkServer server{MessageSocket{Descriptor{worker_fd::socket}}, Descriptor{worker_fd::lifeline},
+                    parent_pid};
   if (prepare) {
     load_unwinder();
     server.prepare();

@@ -14,10 +14,10 @@ struct ServerRequest {
 
 struct ServerReport {
   enum class What : std::uint32_t {
-    started = 1,   // ticket, pid; its pidfd comes along; or error_number
-    ended = 2,     // pid, wait_status
-    ready = 3,     // preloaded; a template: it could be forked as it is
-    failed = 4     // the text behind says why; or error_number, of pidfd_open
+    started = 1,  // ticket, pid; its pidfd comes along; or error_number
+    ended = 2,    // pid, wait_status
+    ready = 3,    // preloaded; a template: it could be forked as it is
+    failed = 4    // the text behind says why; or error_number, of pidfd_open
   };
   What what = What::started;
   std::uint32_t pid = 0;

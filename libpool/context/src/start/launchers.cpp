@@ -41,10 +41,12 @@ Ends make_ends() {
 // A process that has died meanwhile is found dead later.
 void send_hello(const MessageSocket& socket, const Hello& hello, std::span<const int> descriptors) {
   if (socket.send(as_bytes_of(hello), descriptors) != MessageSocket::Sent::full) return;
-  throw SystemError{"sendmsg", ENOBUFS, "greeting a worker", "Raise net.core.wmem_default, or the limit on descriptors in flight (ulimit -n)."};
+  throw SystemError{"sendmsg", ENOBUFS, "greeting a worker",
+                    "Raise net.core.wmem_default, or the limit on descriptors in flight (ulimit -n)."};
 }
 
-void greet_or_give_up(Launcher& launcher, AskedWorker& worker, const Hello& hello, std::span<const int> descriptors) {
+void greet_or_give_up(Launcher& launcher, AskedWorker& worker, const Hello& hello,
+                      std::span<const int> descriptors) {
   KINDRED_INJECTION_POINT("parent.start.before_hello");
   try {
     send_hello(worker.socket, hello, descriptors);
@@ -61,8 +63,11 @@ class SpawnLauncher final : public Launcher {
   AskedWorker ask() override {
     Ends ends = make_ends();
     KINDRED_INJECTION_POINT("parent.start.before_exec");
-    Process process = execute_program(gate_worker_argument, ends.their_socket.fd(), ends.their_lifeline.get(), plan_.options);
-    return {.process = std::move(process), .socket = std::move(ends.socket), .lifeline = std::move(ends.lifeline)};
+    Process process = execute_program(gate_worker_argument, ends.their_socket.fd(), ends.their_lifeline.get(),
+                                      plan_.options);
+    return {.process = std::move(process),
+            .socket = std::move(ends.socket),
+            .lifeline = std::move(ends.lifeline)};
   }
 
   StartedWorker greet(AskedWorker worker, const Hello& hello, std::span<const int> descriptors) override {
@@ -77,7 +82,8 @@ class SpawnLauncher final : public Launcher {
   }
 
   ExitReason exit_reason(Process& process, Deadline) override {
-    process.signal_group(9);  // what its tasks had started goes with it, while the number is still the worker's
+    process.signal_group(
+        9);  // what its tasks had started goes with it, while the number is still the worker's
     return process.reap().value_or(ExitReason{});
   }
 
@@ -97,7 +103,11 @@ class ServedLauncher : public Launcher {
         const std::array<int, 2> along{ends.their_socket.fd(), ends.their_lifeline.get()};
         KINDRED_INJECTION_POINT("parent.start.before_request");
         const auto sent = control_.send(as_bytes_of(request), along);
-        if (sent == MessageSocket::Sent::yes) return {.process = {}, .ticket = ticket_, .socket = std::move(ends.socket), .lifeline = std::move(ends.lifeline)};
+        if (sent == MessageSocket::Sent::yes)
+          return {.process = {},
+                  .ticket = ticket_,
+                  .socket = std::move(ends.socket),
+                  .lifeline = std::move(ends.lifeline)};
       }
       note_server_dead();
       if (attempt == 2) {
@@ -121,7 +131,11 @@ class ServedLauncher : public Launcher {
       auto process = wait_started(worker.ticket);
       if (!process) return note_server_dead();
       process->signal(9);
-      (void)exit_reason(*process, steady_clock::now() + std::chrono::seconds{2});  // its word, or it would be taken for that of a later process with this number
+      (void)exit_reason(
+          *process,
+          steady_clock::now() +
+              std::chrono::seconds{
+                  2});  // its word, or it would be taken for that of a later process with this number
     } catch (const std::exception&) {  // it was not made, or nobody can tell us of it
     }
   }
@@ -199,19 +213,25 @@ class ServedLauncher : public Launcher {
       server_.wait_dead({});
       server_end_ = server_.reap().value_or(ExitReason{});
     }
-    warning_ = "the fork server (pid " + std::to_string(pid) + ") " + how + "; another one takes its place. Its running workers go on.";
+    warning_ = "the fork server (pid " + std::to_string(pid) + ") " + how +
+               "; another one takes its place. Its running workers go on.";
     server_ = Process{};
     control_.close();
   }
 
   virtual void revive() = 0;  ///< leaves `server_` empty where the new one was killed before it was ready
 
-  // See `prove_linker_is_free`. Where somebody else in this process has taken its exit status, it may have been.
+  // See `prove_linker_is_free`. Where somebody else in this process has taken its exit status, it may have
+  // been.
   [[nodiscard]] bool forked_badly() const noexcept {
-    return is_copy_ && !ready_ && (server_end_.kind == ExitReason::Kind::lost || (server_end_.kind == ExitReason::Kind::signalled && server_end_.signal == SIGALRM));
+    return is_copy_ && !ready_ &&
+           (server_end_.kind == ExitReason::Kind::lost ||
+            (server_end_.kind == ExitReason::Kind::signalled && server_end_.signal == SIGALRM));
   }
   [[nodiscard]] std::string how_server_ended() const {
-    return forked_badly() ? "was forked while another thread was in dl_iterate_phdr, whose lock is never free in the copy, and ended itself" : to_string(server_end_);
+    return forked_badly()
+               ? "was forked while another thread was in dl_iterate_phdr, whose lock is never free in the copy, and ended itself"
+               : to_string(server_end_);
   }
 
   Process server_;
@@ -232,14 +252,18 @@ class ServedLauncher : public Launcher {
       if (started_ && started_->first.ticket == ticket) {
         auto [report, descriptors] = std::move(*started_);
         started_.reset();
-        if (report.error_number == EMFILE || report.error_number == ENFILE || (report.error_number == 0 && descriptors.empty())) {
-          const bool ours = report.error_number == 0;  // the kernel could not hand us its pidfd; the worker goes with its lifeline
-          throw SystemError{ours ? "recvmsg" : "pidfd_open", ours ? EMFILE : report.error_number, ours ? "starting a worker" : "starting a worker in the fork server",
+        if (report.error_number == EMFILE || report.error_number == ENFILE ||
+            (report.error_number == 0 && descriptors.empty())) {
+          const bool ours = report.error_number ==
+                            0;  // the kernel could not hand us its pidfd; the worker goes with its lifeline
+          throw SystemError{ours ? "recvmsg" : "pidfd_open", ours ? EMFILE : report.error_number,
+                            ours ? "starting a worker" : "starting a worker in the fork server",
                             "Raise the limit on open files (ulimit -n)."};
         }
         if (report.error_number != 0) {
-          throw SystemError{"fork", report.error_number, "starting a worker in the fork server",
-                            "Raise the limit on processes (ulimit -u, the cgroup's pids.max), or use fewer workers."};
+          throw SystemError{
+              "fork", report.error_number, "starting a worker in the fork server",
+              "Raise the limit on processes (ulimit -u, the cgroup's pids.max), or use fewer workers."};
         }
         return Process{report.pid, std::move(descriptors[0]), false};
       }
@@ -250,7 +274,9 @@ class ServedLauncher : public Launcher {
     }
   }
 
-  [[nodiscard]] std::string how_servers_end() const { return "The server " + how_server_ended() + ", each time it is started: see the log and dmesg."; }
+  [[nodiscard]] std::string how_servers_end() const {
+    return "The server " + how_server_ended() + ", each time it is started: see the log and dmesg.";
+  }
 
   std::uint64_t ticket_ = 0;
   std::optional<std::pair<ServerReport, std::vector<Descriptor>>> started_;
@@ -264,11 +290,15 @@ class ForkServerLauncher final : public ServedLauncher {
 
  private:
   void revive() override {
-    const Hello hello{.role = Hello::Role::server, .context = plan_.context, .setup_bytes = plan_.setup_bytes, .main = plan_.prepare};
+    const Hello hello{.role = Hello::Role::server,
+                      .context = plan_.context,
+                      .setup_bytes = plan_.setup_bytes,
+                      .main = plan_.prepare};
     const std::array<int, 1> along{plan_.setup->fd()};
     Ends ends = make_ends();
     send_hello(ends.socket, hello, along);  // it finds it at once
-    Process server = execute_program(gate_server_argument, ends.their_socket.fd(), ends.their_lifeline.get(), plan_.options);
+    Process server = execute_program(gate_server_argument, ends.their_socket.fd(), ends.their_lifeline.get(),
+                                     plan_.options);
     adopt_server(std::move(server), std::move(ends.socket), std::move(ends.lifeline));
     ends.their_socket.close();
     ready_ = false;
@@ -277,14 +307,17 @@ class ForkServerLauncher final : public ServedLauncher {
       const bool heard = read_report(std::nullopt);
       if (failure_) {
         dismiss_server();
-        if (failure_number_ != 0) throw SystemError{"pidfd_open", failure_number_, "starting the fork server", "Raise the limit on open files (ulimit -n)."};
+        if (failure_number_ != 0)
+          throw SystemError{"pidfd_open", failure_number_, "starting the fork server",
+                            "Raise the limit on open files (ulimit -n)."};
         throw UsageError{"the fork server could not be prepared: " + *failure_ + " No worker was started."};
       }
       if (!heard) {
         // A SIGKILL comes from outside: its successor may live. All else would happen to it, too.
         if (server_end_.kind == ExitReason::Kind::signalled && server_end_.signal == 9) return;
         warning_.reset();  // it is told here
-        throw UsageError{"the fork server " + to_string(server_end_) + " before it reached kindred::Entry. " + mend_before_entry(server_end_)};
+        throw UsageError{"the fork server " + to_string(server_end_) + " before it reached kindred::Entry. " +
+                         mend_before_entry(server_end_)};
       }
     }
   }
@@ -323,12 +356,14 @@ class ForkLauncher final : public ServedLauncher {
     {
       const SignalsBlocked blocked;
       if (plan_.around_fork != nullptr) {
-        plan_.around_fork(fork_now, &forking);  // returns in the child too, with the locks that it held given back
+        plan_.around_fork(fork_now,
+                          &forking);  // returns in the child too, with the locks that it held given back
       } else {
         fork_now(&forking);
       }
       if (forking.pid == 0 && !forking.failure) {
-        serve_as_fork_server(forking.ends.their_socket.fd(), forking.ends.their_lifeline.get(), forking.parent, false);
+        serve_as_fork_server(forking.ends.their_socket.fd(), forking.ends.their_lifeline.get(),
+                             forking.parent, false);
       }
     }
     if (forking.failure) throw *forking.failure;
@@ -339,7 +374,8 @@ class ForkLauncher final : public ServedLauncher {
   }
 
   void revive() override {
-    if (warning_) *warning_ += " It is a copy of the program as it is now, not as it was in the executor's constructor.";
+    if (warning_)
+      *warning_ += " It is a copy of the program as it is now, not as it was in the executor's constructor.";
     auto told = warning_;
     // A thread that is mostly in dl_iterate_phdr is not always there.
     constexpr int most_attempts = 40;
@@ -347,14 +383,15 @@ class ForkLauncher final : public ServedLauncher {
     do {
       fork_template();
       const auto deadline = steady_clock::now() + std::chrono::seconds{10};
-      while (!ready_ && read_report(deadline)) {
-      }
+      while (!ready_ && read_report(deadline)) {}
       if (ready_) break;
       note_server_dead();
     } while (forked_badly() && ++useless < most_attempts);
     if (!told) return;
     if (useless != 0) {
-      *told += " Copies that were of no use before it, because another thread was in dl_iterate_phdr, whose lock is never free in them: " + std::to_string(useless) + ".";
+      *told +=
+          " Copies that were of no use before it, because another thread was in dl_iterate_phdr, whose lock is never free in them: " +
+          std::to_string(useless) + ".";
     }
     warning_ = std::move(told);
   }
@@ -371,8 +408,14 @@ std::string mend_before_entry(const ExitReason& reason) {
   return "Make the Entry first in main, with main's own argc and argv.";
 }
 
-std::unique_ptr<Launcher> make_fork_launcher(const LaunchPlan& plan) { return std::make_unique<ForkLauncher>(plan); }
-std::unique_ptr<Launcher> make_fork_server_launcher(const LaunchPlan& plan) { return std::make_unique<ForkServerLauncher>(plan); }
-std::unique_ptr<Launcher> make_spawn_launcher(const LaunchPlan& plan) { return std::make_unique<SpawnLauncher>(plan); }
+std::unique_ptr<Launcher> make_fork_launcher(const LaunchPlan& plan) {
+  return std::make_unique<ForkLauncher>(plan);
+}
+std::unique_ptr<Launcher> make_fork_server_launcher(const LaunchPlan& plan) {
+  return std::make_unique<ForkServerLauncher>(plan);
+}
+std::unique_ptr<Launcher> make_spawn_launcher(const LaunchPlan& plan) {
+  return std::make_unique<SpawnLauncher>(plan);
+}
 
 }  // namespace kindred::internal

@@ -13,22 +13,26 @@
 
 namespace kindred {
 
-/// A bounded queue between processes: any number of senders and receivers, in the parent and the workers of one executor, first in, first
-/// out. Made by `executor.make_channel<T>(capacity)`. An element is whatever can be a task's argument, except handles of shared objects and
-/// arrays: pass those to the tasks.
+/// A bounded queue between processes: any number of senders and receivers, in the parent and the workers of
+/// one executor, first in, first out. Made by `executor.make_channel<T>(capacity)`. An element is whatever
+/// can be a task's argument, except handles of shared objects and arrays: pass those to the tasks.
 ///
-/// It holds up to `capacity` elements, and up to a number of encoded bytes that is chosen when it is made: for a trivially copyable `T`
-/// it is enough for all; for others it counts 256 bytes an element, 64 KiB at least and 16 MiB at most.
+/// It holds up to `capacity` elements, and up to a number of encoded bytes that is chosen when it is made:
+/// for a trivially copyable `T` it is enough for all; for others it counts 256 bytes an element, 64 KiB at
+/// least and 16 MiB at most.
 ///
-/// An element is sent or not sent, and received or not received, whatever dies at whatever instruction: none comes twice or torn, and a dead
-/// process stops nobody. What a worker had received when it died is gone with it.
+/// An element is sent or not sent, and received or not received, whatever dies at whatever instruction: none
+/// comes twice or torn, and a dead process stops nobody. What a worker had received when it died is gone with
+/// it.
 ///
-/// Threads: any. Fork: crosses as an argument or a result; a copy that a fork of your own inherited is refused.
+/// Threads: any. Fork: crosses as an argument or a result; a copy that a fork of your own inherited is
+/// refused.
 template <class T>
 class Channel : public internal::SharedHandle<Channel<T>, internal::SharedKind::channel> {
-  static_assert(!internal::SharedObjectHandle<T>,
-                "kindred::Channel<T>: a shared object can't travel through a channel, because its memory is passed by a descriptor. Pass it to the "
-                "tasks as an argument.");
+  static_assert(
+      !internal::SharedObjectHandle<T>,
+      "kindred::Channel<T>: a shared object can't travel through a channel, because its memory is passed by a descriptor. Pass it to the "
+      "tasks as an argument.");
   using Base = internal::SharedHandle<Channel<T>, internal::SharedKind::channel>;
 
  public:
@@ -36,27 +40,36 @@ class Channel : public internal::SharedHandle<Channel<T>, internal::SharedKind::
 
   Channel() noexcept = default;  ///< an empty handle, to be assigned to
 
-  /// Blocks: while the channel is full. Errors: `UsageError` where it is closed, is of another context, the element is too large, or the pool has
-  /// ended meanwhile.
+  /// Blocks: while the channel is full. Errors: `UsageError` where it is closed, is of another context, the
+  /// element is too large, or the pool has ended meanwhile.
   void send(const T& value) const { send_before(value, {}); }
   /// Returns false where the channel is full. Errors: as `send`.
   [[nodiscard]] bool try_send(const T& value) const { return send_before(value, internal::no_wait()); }
   /// Returns false where the time was over first. Errors: as `send`. Blocks: at most so long.
   template <class Rep, class Period>
-  [[nodiscard]] bool send_for(const T& value, const std::chrono::duration<Rep, Period>& time) const { return send_before(value, internal::deadline_after(time)); }
+  [[nodiscard]] bool send_for(const T& value, const std::chrono::duration<Rep, Period>& time) const {
+    return send_before(value, internal::deadline_after(time));
+  }
   template <class Clock, class Duration>
-  [[nodiscard]] bool send_until(const T& value, const std::chrono::time_point<Clock, Duration>& time) const { return send_before(value, internal::deadline_at(time)); }
+  [[nodiscard]] bool send_until(const T& value, const std::chrono::time_point<Clock, Duration>& time) const {
+    return send_before(value, internal::deadline_at(time));
+  }
 
-  /// Returns the oldest element; nothing where the channel is closed and empty. Blocks: until either. Errors: `UsageError` where it is of another
-  /// context or the pool has ended meanwhile, and what decoding throws.
+  /// Returns the oldest element; nothing where the channel is closed and empty. Blocks: until either. Errors:
+  /// `UsageError` where it is of another context or the pool has ended meanwhile, and what decoding throws.
   [[nodiscard]] std::optional<T> receive() const { return receive_before({}); }
   /// Returns nothing where there is none now.
   [[nodiscard]] std::optional<T> try_receive() const { return receive_before(internal::no_wait()); }
-  /// Returns nothing where the time was over first, or the channel is closed and empty. Blocks: at most so long.
+  /// Returns nothing where the time was over first, or the channel is closed and empty. Blocks: at most so
+  /// long.
   template <class Rep, class Period>
-  [[nodiscard]] std::optional<T> receive_for(const std::chrono::duration<Rep, Period>& time) const { return receive_before(internal::deadline_after(time)); }
+  [[nodiscard]] std::optional<T> receive_for(const std::chrono::duration<Rep, Period>& time) const {
+    return receive_before(internal::deadline_after(time));
+  }
   template <class Clock, class Duration>
-  [[nodiscard]] std::optional<T> receive_until(const std::chrono::time_point<Clock, Duration>& time) const { return receive_before(internal::deadline_at(time)); }
+  [[nodiscard]] std::optional<T> receive_until(const std::chrono::time_point<Clock, Duration>& time) const {
+    return receive_before(internal::deadline_at(time));
+  }
 
   /// Nothing more may be sent; what has been sent can still be received. Those who wait find out.
   void close() const { internal::close_channel(this->use()); }
@@ -72,12 +85,15 @@ class Channel : public internal::SharedHandle<Channel<T>, internal::SharedKind::
   explicit Channel(std::shared_ptr<internal::SharedObject> object) noexcept : Base{std::move(object)} {}
 
   /// What an element takes: the bytes where they are always the same, 0 where they are not.
-  [[nodiscard]] static constexpr std::size_t encoded_bytes() noexcept { return std::is_trivially_copyable_v<T> ? sizeof(T) : 0; }
+  [[nodiscard]] static constexpr std::size_t encoded_bytes() noexcept {
+    return std::is_trivially_copyable_v<T> ? sizeof(T) : 0;
+  }
 
   bool send_before(const T& value, internal::Deadline deadline) const {
     internal::SharedObject& object = this->use();
     internal::ElementBuffer buffer;
-    internal::Encoder encoder{internal::context_of(object), buffer.small_room(), &internal::ElementBuffer::grow, &buffer};
+    internal::Encoder encoder{internal::context_of(object), buffer.small_room(),
+                              &internal::ElementBuffer::grow, &buffer};
     {
       const internal::NoHandlesScope no_handles;
       internal::encode(encoder, value);

@@ -6,7 +6,8 @@
 
 namespace kindred {
 
-/// A count of anything, from any integer: an option out of range is then an error with its value, never a wrapped number.
+/// A count of anything, from any integer: an option out of range is then an error with its value, never a
+/// wrapped number.
 class Count {
  public:
   constexpr Count() = default;

@@ -7,27 +7,36 @@
 
 namespace kindred {
 
-/// A flag that processes wait for: Python's `multiprocessing.Event`. Made by `executor.make_event()`, not set.
+/// A flag that processes wait for: Python's `multiprocessing.Event`. Made by `executor.make_event()`, not
+/// set.
 ///
-/// Who waits when it is set is released, also where it is cleared again before they run. Nobody holds an event, so a death takes nothing.
+/// Who waits when it is set is released, also where it is cleared again before they run. Nobody holds an
+/// event, so a death takes nothing.
 ///
-/// Threads: any. Fork: crosses as an argument or a result; a copy that a fork of your own inherited is refused.
+/// Threads: any. Fork: crosses as an argument or a result; a copy that a fork of your own inherited is
+/// refused.
 class Event : public internal::SharedHandle<Event, internal::SharedKind::event> {
  public:
   Event() noexcept = default;  ///< an empty handle, to be assigned to
 
-  /// Releases all who wait, and those who come, until `clear()`. What was written before is seen by those released.
+  /// Releases all who wait, and those who come, until `clear()`. What was written before is seen by those
+  /// released.
   void set() const;
   void clear() const;
   [[nodiscard]] bool is_set() const;
 
-  /// Blocks: until it is set. Errors: `UsageError` where it is of another context, or where the pool has ended meanwhile.
+  /// Blocks: until it is set. Errors: `UsageError` where it is of another context, or where the pool has
+  /// ended meanwhile.
   void wait() const;
   /// Returns false where the time was over first. Blocks: at most so long.
   template <class Rep, class Period>
-  bool wait_for(const std::chrono::duration<Rep, Period>& time) const { return wait_before(internal::deadline_after(time)); }
+  bool wait_for(const std::chrono::duration<Rep, Period>& time) const {
+    return wait_before(internal::deadline_after(time));
+  }
   template <class Clock, class Duration>
-  bool wait_until(const std::chrono::time_point<Clock, Duration>& time) const { return wait_before(internal::deadline_at(time)); }
+  bool wait_until(const std::chrono::time_point<Clock, Duration>& time) const {
+    return wait_before(internal::deadline_at(time));
+  }
 
  private:
   friend class internal::SharedHandle<Event, internal::SharedKind::event>;

@@ -40,25 +40,28 @@ struct ShutdownOptions {
 ///     kindred::ProcessPoolExecutor pool{entry, {.max_workers = 4}};
 ///     double a = pool.submit(area, 2.0).get();
 ///
-/// Owns one context: how its workers start and all that they share with this process, its logger included. Workers start on demand.
-/// A task that kills its worker fails its own future (`WorkerLost`) and no other. The destructor is `shutdown({.wait = true})`.
+/// Owns one context: how its workers start and all that they share with this process, its logger included.
+/// Workers start on demand. A task that kills its worker fails its own future (`WorkerLost`) and no other.
+/// The destructor is `shutdown({.wait = true})`.
 ///
-/// Threads: every member, any thread. Fork: the process that made it; in a child every call throws `UsageError`, and the destructor
-/// does nothing.
+/// Threads: every member, any thread. Fork: the process that made it; in a child every call throws
+/// `UsageError`, and the destructor does nothing.
 class ProcessPoolExecutor {
  public:
-  /// Errors: `UsageError` (an option, its value and range), `SystemError` (under `fork`, where the template cannot be forked).
-  /// Under `spawn` and `forkserver` nothing is started before the first task (or `start_all`).
+  /// Errors: `UsageError` (an option, its value and range), `SystemError` (under `fork`, where the template
+  /// cannot be forked). Under `spawn` and `forkserver` nothing is started before the first task (or
+  /// `start_all`).
   explicit ProcessPoolExecutor(Entry& entry, ExecutorOptions options = {});
   ProcessPoolExecutor(const ProcessPoolExecutor&) = delete;
   ProcessPoolExecutor& operator=(const ProcessPoolExecutor&) = delete;
   ~ProcessPoolExecutor();
 
-  /// Runs `function(args...)` in a worker. `function`: a function, a function pointer, a lambda without captures, or a function object whose
-  /// members can be sent. Arguments are copied to the worker (see codec.hpp for what can cross); one may be moved in. A first
-  /// parameter `kindred::Worker&` is the worker's own.
-  /// Errors: `UsageError` (shut down; a handle of another executor), `BrokenProcessPool`, `SystemError` (no shared memory for large arguments).
-  /// What an argument's own serialiser throws becomes the future's error. Blocks: only while `max_pending` tasks wait.
+  /// Runs `function(args...)` in a worker. `function`: a function, a function pointer, a lambda without
+  /// captures, or a function object whose members can be sent. Arguments are copied to the worker (see
+  /// codec.hpp for what can cross); one may be moved in. A first parameter `kindred::Worker&` is the worker's
+  /// own. Errors: `UsageError` (shut down; a handle of another executor), `BrokenProcessPool`, `SystemError`
+  /// (no shared memory for large arguments). What an argument's own serialiser throws becomes the future's
+  /// error. Blocks: only while `max_pending` tasks wait.
   template <class F, class... Args>
     requires(!std::is_same_v<std::decay_t<F>, TaskOptions>)
   auto submit(F&& function, Args&&... args) {
@@ -69,7 +72,8 @@ class ProcessPoolExecutor {
   auto submit(Args&&... args) {
     return submit_call(nullptr, internal::FunctionConstant<function>{}, std::forward<Args>(args)...);
   }
-  /// The same with options: `pool.submit({.timeout = 5s}, resize, image)`. Errors: also `UsageError` for an option out of range.
+  /// The same with options: `pool.submit({.timeout = 5s}, resize, image)`. Errors: also `UsageError` for an
+  /// option out of range.
   template <class F, class... Args>
   auto submit(TaskOptions options, F&& function, Args&&... args) {
     check(options);
@@ -93,17 +97,19 @@ class ProcessPoolExecutor {
     return try_submit_call(&options, function, std::forward<Args>(args)...);
   }
 
-  /// Calls `function` with the items of one or more ranges (to the end of the shortest), in workers; returns a lazy range of the results, in
-  /// order. The last argument may be `MapOptions`. An lvalue range is referred to and must outlive the result; an rvalue is moved in.
-  /// See `MapRange`.
+  /// Calls `function` with the items of one or more ranges (to the end of the shortest), in workers; returns
+  /// a lazy range of the results, in order. The last argument may be `MapOptions`. An lvalue range is
+  /// referred to and must outlive the result; an rvalue is moved in. See `MapRange`.
   template <class F, class... Args>
   auto map(F&& function, Args&&... args) {
     using Function = std::decay_t<F>;
     constexpr std::size_t count = sizeof...(Args);
     static_assert(count > 0, "kindred: map needs at least one range of arguments");
     auto all = std::forward_as_tuple(std::forward<Args>(args)...);
-    if constexpr (std::is_same_v<std::decay_t<std::tuple_element_t<count - 1, std::tuple<Args...>>>, MapOptions>) {
-      return map_over<Function>(function, std::get<count - 1>(all), all, std::make_index_sequence<count - 1>{});
+    if constexpr (std::is_same_v<std::decay_t<std::tuple_element_t<count - 1, std::tuple<Args...>>>,
+                                 MapOptions>) {
+      return map_over<Function>(function, std::get<count - 1>(all), all,
+                                std::make_index_sequence<count - 1>{});
     } else {
       return map_over<Function>(function, MapOptions{}, all, std::make_index_sequence<count>{});
     }
@@ -121,7 +127,8 @@ class ProcessPoolExecutor {
   }
   template <class F, class First, class Second, class Third>
   auto map(F&& function, First&& first, Second&& second, Third&& third, MapOptions options) {
-    auto all = std::forward_as_tuple(std::forward<First>(first), std::forward<Second>(second), std::forward<Third>(third));
+    auto all = std::forward_as_tuple(std::forward<First>(first), std::forward<Second>(second),
+                                     std::forward<Third>(third));
     return map_over<std::decay_t<F>>(function, std::move(options), all, std::make_index_sequence<3>{});
   }
   /// The items in braces: `pool.map(area, {1.0, 2.0, 3.0})`.
@@ -139,16 +146,19 @@ class ProcessPoolExecutor {
     return map(internal::FunctionConstant<function>{}, std::forward<Range>(range), std::move(options));
   }
 
-  /// Ends the pool: no task is taken any more; those submitted still run, unless `cancel_pending`. Again: waits for the same end.
-  /// Blocks: with `wait`, until all tasks ended, and at most `shutdown_grace` for the workers after that. Called from a callback of a future,
-  /// or in a worker's death, it does not wait for itself.
+  /// Ends the pool: no task is taken any more; those submitted still run, unless `cancel_pending`. Again:
+  /// waits for the same end. Blocks: with `wait`, until all tasks ended, and at most `shutdown_grace` for the
+  /// workers after that. Called from a callback of a future, or in a worker's death, it does not wait for
+  /// itself.
   void shutdown(ShutdownOptions options = {});
-  /// Sends SIGTERM to all workers and closes the pool: running tasks fail with `WorkerLost`, pending ones with `BrokenProcessPool`.
-  /// As in Python 3.14. Blocks: until they are gone, at most `shutdown_grace`, then as `kill_workers`.
+  /// Sends SIGTERM to all workers and closes the pool: running tasks fail with `WorkerLost`, pending ones
+  /// with `BrokenProcessPool`. As in Python 3.14. Blocks: until they are gone, at most `shutdown_grace`, then
+  /// as `kill_workers`.
   void terminate_workers();
   /// The same with SIGKILL, at once, subprocesses of tasks included.
   void kill_workers();
-  /// Changes `max_workers`. Workers beyond it end after the calls that they have. Errors: `UsageError` (0, or more than 4096).
+  /// Changes `max_workers`. Workers beyond it end after the calls that they have. Errors: `UsageError` (0, or
+  /// more than 4096).
   void resize(Count max_workers);
 
   /// This process's end of the unified log.
@@ -159,12 +169,12 @@ class ProcessPoolExecutor {
   /// Pids of the workers that live now.
   [[nodiscard]] std::vector<std::uint32_t> worker_pids() const;
 
-  /// Sets or replaces the initializer before the first task, so that it may take shared objects of this executor.
-  /// Errors: `UsageError` once workers may have started.
+  /// Sets or replaces the initializer before the first task, so that it may take shared objects of this
+  /// executor. Errors: `UsageError` once workers may have started.
   void set_initializer(Call initializer);
 
-  // Shared objects: made here, on this executor's context; they cross as arguments to its workers, and to no other's. Errors: `SystemError`
-  // (memory, descriptors), `UsageError` (a number out of range).
+  // Shared objects: made here, on this executor's context; they cross as arguments to its workers, and to no
+  // other's. Errors: `SystemError` (memory, descriptors), `UsageError` (a number out of range).
   [[nodiscard]] Mutex make_mutex() { return shared().make_mutex(); }
   [[nodiscard]] Semaphore make_semaphore(std::ptrdiff_t permits) { return shared().make_semaphore(permits); }
   [[nodiscard]] Event make_event() { return shared().make_event(); }
@@ -187,12 +197,14 @@ class ProcessPoolExecutor {
     static_assert(Types::check());
     internal::Submission submission{*core_};
     try {
-      internal::encode_call<Function>(submission.encoder(), decayed<Function>(function), std::forward<Args>(args)...);
+      internal::encode_call<Function>(submission.encoder(), decayed<Function>(function),
+                                      std::forward<Args>(args)...);
     } catch (...) {
       submission.arguments_failed();
     }
     return internal::FutureAccess::make<Future<typename Types::result_t>>(
-        submission.submit(internal::entry_info<Function, Args...>, internal::function_address<Function>(decayed<Function>(function)), options));
+        submission.submit(internal::entry_info<Function, Args...>,
+                          internal::function_address<Function>(decayed<Function>(function)), options));
   }
   template <class F, class... Args>
   auto try_submit_call(const TaskOptions* options, const F& function, Args&&... args) {
@@ -202,24 +214,30 @@ class ProcessPoolExecutor {
     using Result = Future<typename Types::result_t>;
     internal::Submission submission{*core_};
     try {
-      internal::encode_call<Function>(submission.encoder(), decayed<Function>(function), std::forward<Args>(args)...);
+      internal::encode_call<Function>(submission.encoder(), decayed<Function>(function),
+                                      std::forward<Args>(args)...);
     } catch (...) {
       submission.arguments_failed();
     }
-    auto state = submission.try_submit(internal::entry_info<Function, Args...>,
-                                       internal::function_address<Function>(decayed<Function>(function)), options);
-    return state ? std::optional<Result>{internal::FutureAccess::make<Result>(std::move(*state))} : std::optional<Result>{};
+    auto state =
+        submission.try_submit(internal::entry_info<Function, Args...>,
+                              internal::function_address<Function>(decayed<Function>(function)), options);
+    return state ? std::optional<Result>{internal::FutureAccess::make<Result>(std::move(*state))}
+                 : std::optional<Result>{};
   }
   /// A function as a pointer to it; anything else as it is.
   template <class Function, class F>
   static decltype(auto) decayed(const F& function) noexcept {
-    if constexpr (std::is_pointer_v<Function>) return static_cast<Function>(function);
-    else return (function);
+    if constexpr (std::is_pointer_v<Function>)
+      return static_cast<Function>(function);
+    else
+      return (function);
   }
   template <class Function, class F, class All, std::size_t... I>
   auto map_over(F& function, MapOptions options, All& all, std::index_sequence<I...>) {
-    return MapRange<Function, Held<std::tuple_element_t<I, All>>...>{*core_, Function(function), std::move(options),
-                                                               std::forward<std::tuple_element_t<I, All>>(std::get<I>(all))...};
+    return MapRange<Function, Held<std::tuple_element_t<I, All>>...>{
+        *core_, Function(function), std::move(options),
+        std::forward<std::tuple_element_t<I, All>>(std::get<I>(all))...};
   }
   /// An lvalue range is held by reference, an rvalue by value.
   template <class Range>

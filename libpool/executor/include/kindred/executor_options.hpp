@@ -20,36 +20,40 @@ enum class OnWorkerDeath : unsigned char {
   break_pool  ///< as in `concurrent.futures`: everything pending fails with `BrokenProcessPool`
 };
 
-/// A pool whose workers die over and over is broken instead of restarted for ever: it breaks at the death that makes more than `count`
-/// within `period` without a task that succeeded in between.
+/// A pool whose workers die over and over is broken instead of restarted for ever: it breaks at the death
+/// that makes more than `count` within `period` without a task that succeeded in between.
 struct RestartLimit {
   Count count = 64;
   std::chrono::nanoseconds period = std::chrono::seconds{10};
 };
 
-/// How an executor works. An aggregate for designated initialisers; all members have defaults. Checked as a whole in the executor's
-/// constructor before anything is acquired: `UsageError` names the option, its value and the range.
+/// How an executor works. An aggregate for designated initialisers; all members have defaults. Checked as a
+/// whole in the executor's constructor before anything is acquired: `UsageError` names the option, its value
+/// and the range.
 struct ExecutorOptions {
   /// See `StartMethod`. Default: `KINDRED_START_METHOD`, else forkserver.
   StartMethod start_method = default_start_method();
   /// Most workers at once, 1 to 4096; 0: the CPUs that this process may use, by affinity and cgroup quota.
   Count max_workers = 0;
-  /// Called once in each worker before its first task. Where it fails, the pool is broken with its error as the cause.
+  /// Called once in each worker before its first task. Where it fails, the pool is broken with its error as
+  /// the cause.
   Call initializer = {};
   /// Called once in each worker that ends in good order, after its last task. A failure is logged.
   Call finalizer = {};
   /// A worker is replaced after so many tasks; 0: never. Stops leaks from growing.
   Count max_tasks_per_worker = 0;
-  /// A worker whose resident memory is larger after a task is replaced, in bytes; 0: no limit. What the pool keeps mapped in it for large values
-  /// does not count.
+  /// A worker whose resident memory is larger after a task is replaced, in bytes; 0: no limit. What the pool
+  /// keeps mapped in it for large values does not count.
   Count max_rss_per_worker = 0;
   /// A worker without work for so long ends; the next task starts another. Nothing: never.
   std::optional<std::chrono::nanoseconds> idle_timeout = {};
-  /// Backpressure: `submit` blocks, and `try_submit` refuses, while so many tasks wait that no worker has begun; 0: no limit.
+  /// Backpressure: `submit` blocks, and `try_submit` refuses, while so many tasks wait that no worker has
+  /// begun; 0: no limit.
   Count max_pending = 0;
   OnWorkerDeath on_worker_death = OnWorkerDeath::replace;
   RestartLimit restart_limit = {};
-  /// forkserver only: called once in the fork server before any worker is forked, so that workers share what it loads, copy-on-write.
+  /// forkserver only: called once in the fork server before any worker is forked, so that workers share what
+  /// it loads, copy-on-write.
   std::vector<Call> preload = {};
   WorkerOptions worker = {};
   LogOptions log = {};
@@ -64,10 +68,12 @@ struct ExecutorOptions {
   std::optional<std::chrono::nanoseconds> terminate_grace = {};
   /// How deep pools may nest: a pool in a worker of a pool is depth 2.
   Count max_depth = 4;
-  /// May waiting threads and workers spin for some tens of microseconds before they sleep? Off saves power, and costs latency.
+  /// May waiting threads and workers spin for some tens of microseconds before they sleep? Off saves power,
+  /// and costs latency.
   bool spin = true;
-  /// Ctrl-C (SIGINT to this process): the first cancels what is pending, lets running tasks end, and exits with code 130; the second
-  /// kills the workers at once. Off: SIGINT does what the program says. One executor of a process at a time.
+  /// Ctrl-C (SIGINT to this process): the first cancels what is pending, lets running tasks end, and exits
+  /// with code 130; the second kills the workers at once. Off: SIGINT does what the program says. One
+  /// executor of a process at a time.
   bool handle_interrupt = false;
 
   void validate() const;

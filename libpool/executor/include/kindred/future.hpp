@@ -42,7 +42,9 @@ T take_value(FutureState& state) {
       if constexpr (std::is_copy_constructible_v<T>) {
         return *value;
       } else {
-        if (!value) throw UsageError{"the value of this future was taken before, and its type cannot be copied. Call get() once."};
+        if (!value)
+          throw UsageError{
+              "the value of this future was taken before, and its type cannot be copied. Call get() once."};
         T taken = std::move(*value);
         value.reset();
         return taken;
@@ -67,8 +69,8 @@ T take_value(FutureState& state) {
 
 /// What futures of every type can do.
 ///
-/// Threads: any, and at once; a future that several threads wait on is shared by `share()`. Fork: the executor's process only; in another
-/// one every call that needs the pool throws `UsageError`.
+/// Threads: any, and at once; a future that several threads wait on is shared by `share()`. Fork: the
+/// executor's process only; in another one every call that needs the pool throws `UsageError`.
 class FutureBase {
  public:
   [[nodiscard]] bool valid() const noexcept { return static_cast<bool>(state_); }
@@ -77,33 +79,41 @@ class FutureBase {
   /// Has a worker begun it, and not finished? A task that was only handed to a worker is not running.
   [[nodiscard]] bool running() const { return state().running(); }
   [[nodiscard]] bool cancelled() const { return state().outcome() == internal::Outcome::cancelled; }
-  /// Cancels the task. Pending, or handed to a worker and not begun: certain, it never runs, and the answer is true. Running:
-  /// `Running::leave` answers false; `ask` sets the task's stop token and answers false (its result still counts); `kill` kills its
-  /// worker and answers true: only this task is lost. Finished: false.
+  /// Cancels the task. Pending, or handed to a worker and not begun: certain, it never runs, and the answer
+  /// is true. Running: `Running::leave` answers false; `ask` sets the task's stop token and answers false
+  /// (its result still counts); `kill` kills its worker and answers true: only this task is lost. Finished:
+  /// false.
   bool cancel(Running how = Running::leave) { return state().cancel(how); }
 
   void wait() const { (void)state().wait(std::nullopt); }
   /// True: finished. False: the time passed.
   template <class Rep, class Period>
-  bool wait_for(std::chrono::duration<Rep, Period> time) const { return state().wait(internal::deadline_after(time)); }
+  bool wait_for(std::chrono::duration<Rep, Period> time) const {
+    return state().wait(internal::deadline_after(time));
+  }
   template <class Clock, class Duration>
-  bool wait_until(std::chrono::time_point<Clock, Duration> time) const { return state().wait(internal::deadline_at(time)); }
+  bool wait_until(std::chrono::time_point<Clock, Duration> time) const {
+    return state().wait(internal::deadline_at(time));
+  }
 
-  /// Waits, and returns the error as an exception object of the caller's own; null where there is a value. Cancelled counts as an error.
+  /// Waits, and returns the error as an exception object of the caller's own; null where there is a value.
+  /// Cancelled counts as an error.
   [[nodiscard]] std::exception_ptr exception() const {
     wait();
     return state().exception();
   }
   /// Names the task in messages and log records; 0 for the future of a continuation.
   [[nodiscard]] std::uint64_t task_id() const { return state().task_id(); }
-  /// The records that the task logged, as far as the log still keeps them (`LogOptions::keep_bytes`), in order.
+  /// The records that the task logged, as far as the log still keeps them (`LogOptions::keep_bytes`), in
+  /// order.
   [[nodiscard]] std::vector<LogRecord> log() const;
 
  protected:
   FutureBase() = default;
   explicit FutureBase(internal::StateHandle state) noexcept : state_{std::move(state)} {}
   [[nodiscard]] internal::FutureState& state() const {
-    if (!state_) throw UsageError{"this future is empty: it was moved from, shared, or never came from submit."};
+    if (!state_)
+      throw UsageError{"this future is empty: it was moved from, shared, or never came from submit."};
     return *state_.get();
   }
   internal::StateHandle state_;
@@ -116,7 +126,9 @@ struct FutureAccess {
   static StateHandle& handle(FutureBase& future) { return future.state_; }
   static FutureState& state(const FutureBase& future) { return future.state(); }
   template <class F>
-  static F make(StateHandle state) { return F{std::move(state)}; }
+  static F make(StateHandle state) {
+    return F{std::move(state)};
+  }
 };
 
 /// A callable that `std::function` takes, also where it only moves.
@@ -125,31 +137,38 @@ class Copyable {
  public:
   explicit Copyable(F&& callable) : held_{make(std::move(callable))} {}
   [[nodiscard]] F& get() noexcept {
-    if constexpr (copies) return held_;
-    else return *held_;
+    if constexpr (copies)
+      return held_;
+    else
+      return *held_;
   }
 
  private:
   static constexpr bool copies = std::is_copy_constructible_v<F>;
   static auto make(F&& callable) {
-    if constexpr (copies) return std::move(callable);
-    else return std::make_shared<F>(std::move(callable));
+    if constexpr (copies)
+      return std::move(callable);
+    else
+      return std::make_shared<F>(std::move(callable));
   }
   std::conditional_t<copies, F, std::shared_ptr<F>> held_;
 };
 
-/// Calls a continuation with the value, with the finished future (by reference, or by value), or, where there is no value, with nothing.
+/// Calls a continuation with the value, with the finished future (by reference, or by value), or, where there
+/// is no value, with nothing.
 template <class Self, class T, class F>
 decltype(auto) call_continuation(F& function, FutureState& state, Self& future) {
   if constexpr (std::is_void_v<T> && std::is_invocable_v<F&>) {
     state.require_value();
     return function();
-  } else if constexpr (!std::is_void_v<T> && std::is_invocable_v<F&, std::conditional_t<std::is_void_v<T>, int, T>>) {
+  } else if constexpr (!std::is_void_v<T> &&
+                       std::is_invocable_v<F&, std::conditional_t<std::is_void_v<T>, int, T>>) {
     return function(take_value<T>(state));
   } else if constexpr (std::is_invocable_v<F&, Self&>) {
     return function(future);
   } else {
-    static_assert(std::is_invocable_v<F&, Self>, "kindred: what is given to then() takes the value, or the finished future");
+    static_assert(std::is_invocable_v<F&, Self>,
+                  "kindred: what is given to then() takes the value, or the finished future");
     return function(std::move(future));
   }
 }
@@ -167,7 +186,8 @@ void call_when_done(FutureState& state, F callback) {
     } else if constexpr (std::is_invocable_v<F&, Self>) {
       function(FutureAccess::make<Self>(keep));
     } else {
-      static_assert(std::is_invocable_v<F&>, "kindred: what is given to on_done() takes the finished future, or nothing");
+      static_assert(std::is_invocable_v<F&>,
+                    "kindred: what is given to on_done() takes the finished future, or nothing");
       function();
     }
   });
@@ -202,8 +222,10 @@ struct UnwrappedFuture<SharedFuture<U>> : UnwrappedFuture<Future<U>> {};
 template <class U>
 void finish_with(LocalValue<U>& target, FutureState& source) {
   try {
-    if constexpr (std::is_void_v<U>) source.require_value();
-    else target.value.emplace(take_value<U>(source));
+    if constexpr (std::is_void_v<U>)
+      source.require_value();
+    else
+      target.value.emplace(take_value<U>(source));
     target.finish();
   } catch (...) {
     target.fail(std::current_exception());
@@ -213,30 +235,33 @@ void finish_with(LocalValue<U>& target, FutureState& source) {
 /// `Future::then` and `SharedFuture::then`.
 template <class Self, class T, class F>
 auto continue_with(FutureState& state, F function) {
-  using Returned = std::decay_t<decltype(call_continuation<Self, T>(std::declval<F&>(), state, std::declval<Self&>()))>;
+  using Returned =
+      std::decay_t<decltype(call_continuation<Self, T>(std::declval<F&>(), state, std::declval<Self&>()))>;
   using U = typename UnwrappedFuture<Returned>::type;
   auto* const next = new LocalValue<U>{pool_of(state)};
   StateHandle result{next};
   state.retain();
   StateHandle held{&state};
-  state.on_finished([function = Copyable<F>{std::move(function)}, keep = std::move(held), target = result, next]() mutable {
-    try {
-      auto future = FutureAccess::make<Self>(keep);
-      if constexpr (UnwrappedFuture<Returned>::wrapped) {
-        auto inner = call_continuation<Self, T>(function.get(), *keep.get(), future);
-        auto& source = FutureAccess::state(inner);
-        source.on_finished([source = FutureAccess::handle(inner), target, next] { finish_with(*next, *source.get()); });
-        return;
-      } else if constexpr (std::is_void_v<U>) {
-        call_continuation<Self, T>(function.get(), *keep.get(), future);
-      } else {
-        next->value.emplace(call_continuation<Self, T>(function.get(), *keep.get(), future));
-      }
-      next->finish();
-    } catch (...) {
-      next->fail(std::current_exception());
-    }
-  });
+  state.on_finished(
+      [function = Copyable<F>{std::move(function)}, keep = std::move(held), target = result, next]() mutable {
+        try {
+          auto future = FutureAccess::make<Self>(keep);
+          if constexpr (UnwrappedFuture<Returned>::wrapped) {
+            auto inner = call_continuation<Self, T>(function.get(), *keep.get(), future);
+            auto& source = FutureAccess::state(inner);
+            source.on_finished(
+                [source = FutureAccess::handle(inner), target, next] { finish_with(*next, *source.get()); });
+            return;
+          } else if constexpr (std::is_void_v<U>) {
+            call_continuation<Self, T>(function.get(), *keep.get(), future);
+          } else {
+            next->value.emplace(call_continuation<Self, T>(function.get(), *keep.get(), future));
+          }
+          next->finish();
+        } catch (...) {
+          next->fail(std::current_exception());
+        }
+      });
   return FutureAccess::make<Future<U>>(std::move(result));
 }
 
@@ -244,7 +269,8 @@ auto continue_with(FutureState& state, F function) {
 
 /// The result of a task to come. Made by `ProcessPoolExecutor::submit`; moves, does not copy.
 ///
-/// Dropping a future neither waits nor cancels: the task runs. `get` may be called again; each call gives a value of its own.
+/// Dropping a future neither waits nor cancels: the task runs. `get` may be called again; each call gives a
+/// value of its own.
 template <class T>
 class Future : public FutureBase {
  public:
@@ -255,9 +281,9 @@ class Future : public FutureBase {
   Future& operator=(const Future&) = delete;
   ~Future() = default;
 
-  /// Waits and returns the value. Blocks: until the task has ended; the waiting thread helps to move results and calls meanwhile.
-  /// Errors: what the task threw (`TaskError`, also catchable as its own standard type), `WorkerLost`, `TaskTimeout`, `Cancelled`,
-  /// `BrokenProcessPool`, `UsageError`.
+  /// Waits and returns the value. Blocks: until the task has ended; the waiting thread helps to move results
+  /// and calls meanwhile. Errors: what the task threw (`TaskError`, also catchable as its own standard type),
+  /// `WorkerLost`, `TaskTimeout`, `Cancelled`, `BrokenProcessPool`, `UsageError`.
   T get() const {
     auto& shared = state();
     if (!shared.finished()) shared.wait(std::nullopt);
@@ -270,17 +296,20 @@ class Future : public FutureBase {
     return internal::FutureAccess::make<SharedFuture<T>>(std::move(state_));
   }
 
-  /// Calls `callback(Future<T>&)` or `callback()` once when the task is finished, also by cancellation: on the pool's callback thread, in the
-  /// order of registration; or now and here where it is finished already. What it throws is logged, and harms nobody. A future that outlives its
-  /// executor, as one of `then` may, calls it where it is finished. Errors: `SystemError` where the first callback of a pool finds no thread to be had.
+  /// Calls `callback(Future<T>&)` or `callback()` once when the task is finished, also by cancellation: on
+  /// the pool's callback thread, in the order of registration; or now and here where it is finished already.
+  /// What it throws is logged, and harms nobody. A future that outlives its executor, as one of `then` may,
+  /// calls it where it is finished. Errors: `SystemError` where the first callback of a pool finds no thread
+  /// to be had.
   template <class F>
   void on_done(F callback) {
     internal::call_when_done<Future<T>>(state(), std::move(callback));
   }
 
-  /// Runs `function` in this process when the task is finished, and returns the future of what it returns. It is called with the value, or
-  /// with the finished `Future<T>&` where it takes one. In the first form an error of the task passes by it to the returned future.
-  /// Where it returns a future itself (of the next task, say), the returned future is that one's: its value, or its error. Errors: as `on_done`.
+  /// Runs `function` in this process when the task is finished, and returns the future of what it returns. It
+  /// is called with the value, or with the finished `Future<T>&` where it takes one. In the first form an
+  /// error of the task passes by it to the returned future. Where it returns a future itself (of the next
+  /// task, say), the returned future is that one's: its value, or its error. Errors: as `on_done`.
   template <class F>
   auto then(F function) {
     return internal::continue_with<Future<T>, T>(state(), std::move(function));
@@ -346,7 +375,8 @@ class CompletionQueue {
   ~CompletionQueue();
   CompletionQueue(const CompletionQueue&) = delete;
   CompletionQueue& operator=(const CompletionQueue&) = delete;
-  /// The next finished position; nothing when the deadline passed. Call at most as often as there are distinct states.
+  /// The next finished position; nothing when the deadline passed. Call at most as often as there are
+  /// distinct states.
   [[nodiscard]] std::optional<std::size_t> next(Deadline deadline);
   [[nodiscard]] std::size_t left() const noexcept { return left_; }
 
@@ -381,15 +411,18 @@ auto wait_before(Range& futures, ReturnWhen when, Deadline deadline) {
   }
   wait_for_states(states, when, deadline);
   WaitResult<F> result;
-  for (std::size_t i = 0; i < states.size(); ++i) (states[i]->finished() ? result.done : result.not_done).push_back(distinct[i]);
+  for (std::size_t i = 0; i < states.size(); ++i)
+    (states[i]->finished() ? result.done : result.not_done).push_back(distinct[i]);
   return result;
 }
 }  // namespace internal
 
 /// Waits for several futures: a range of futures of one type. A future given twice counts once.
-/// Blocks: until the condition holds or the timeout passes; it does not throw then, the rest is in `not_done`.
+/// Blocks: until the condition holds or the timeout passes; it does not throw then, the rest is in
+/// `not_done`.
 template <internal::FutureRange Range>
-auto wait(Range&& futures, ReturnWhen when = ReturnWhen::all_completed, std::optional<std::chrono::nanoseconds> timeout = {}) {
+auto wait(Range&& futures, ReturnWhen when = ReturnWhen::all_completed,
+          std::optional<std::chrono::nanoseconds> timeout = {}) {
   return internal::wait_before(futures, when, internal::to_deadline(timeout));
 }
 /// The same with a time of any unit, also a fraction or the longest there is.
@@ -398,12 +431,16 @@ auto wait(Range&& futures, ReturnWhen when, std::chrono::duration<Rep, Period> t
   return internal::wait_before(futures, when, internal::deadline_after(timeout));
 }
 
-/// The futures of a range, in the order in which they finish. An input range: made by `as_completed`, read once.
+/// The futures of a range, in the order in which they finish. An input range: made by `as_completed`, read
+/// once.
 template <class F>
 class CompletionRange {
  public:
-  CompletionRange(std::vector<F*> futures, const std::vector<internal::FutureState*>& states, internal::Deadline deadline)
-      : futures_{std::move(futures)}, queue_{std::make_unique<internal::CompletionQueue>(states)}, deadline_{deadline} {}
+  CompletionRange(std::vector<F*> futures, const std::vector<internal::FutureState*>& states,
+                  internal::Deadline deadline)
+      : futures_{std::move(futures)},
+        queue_{std::make_unique<internal::CompletionQueue>(states)},
+        deadline_{deadline} {}
 
   class Iterator {
    public:
@@ -437,8 +474,9 @@ class CompletionRange {
     if (queue_->left() == 0) return;
     const auto next = queue_->next(deadline_);
     if (!next) {
-      throw TimeoutError{std::to_string(queue_->left()) + " of " + std::to_string(futures_.size()) +
-                         " futures were not finished when the timeout of as_completed passed. They go on: wait again, or cancel them."};
+      throw TimeoutError{
+          std::to_string(queue_->left()) + " of " + std::to_string(futures_.size()) +
+          " futures were not finished when the timeout of as_completed passed. They go on: wait again, or cancel them."};
     }
     current_ = futures_[*next];
   }
@@ -467,12 +505,13 @@ auto completions(Range& futures, Deadline deadline) {
 }
 }  // namespace internal
 
-/// Gives the futures of a range in the order in which they finish, each once, those that are finished already first.
+/// Gives the futures of a range in the order in which they finish, each once, those that are finished already
+/// first.
 ///
 ///     for (auto& future : kindred::as_completed(futures, 10s)) use(future.get());
 ///
-/// Errors: `TimeoutError` from the loop when `timeout`, counted from this call, passes. A value belongs to its future: whoever drops the
-/// future frees it.
+/// Errors: `TimeoutError` from the loop when `timeout`, counted from this call, passes. A value belongs to
+/// its future: whoever drops the future frees it.
 template <internal::FutureRange Range>
 auto as_completed(Range&& futures, std::optional<std::chrono::nanoseconds> timeout = {}) {
   return internal::completions(futures, internal::to_deadline(timeout));

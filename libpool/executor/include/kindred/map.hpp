@@ -28,12 +28,15 @@ namespace kindred {
 
 /// How `map` works. An aggregate for designated initialisers.
 struct MapOptions {
-  /// Items per task; 0: adapted while it runs, so that a task takes some 50 microseconds. Negative: `UsageError`.
+  /// Items per task; 0: adapted while it runs, so that a task takes some 50 microseconds. Negative:
+  /// `UsageError`.
   Count chunk_size = 0;
-  /// Most items that are fetched from the input and not yet taken from the output; 0: enough to keep all workers busy.
-  /// With n, at most n items are fetched before the first result is taken, and one more for each taken.
+  /// Most items that are fetched from the input and not yet taken from the output; 0: enough to keep all
+  /// workers busy. With n, at most n items are fetched before the first result is taken, and one more for
+  /// each taken.
   Count buffer_size = 0;
-  /// For the whole map, counted from the call; over it the loop throws `TimeoutError`, and what has not begun is cancelled.
+  /// For the whole map, counted from the call; over it the loop throws `TimeoutError`, and what has not begun
+  /// is cancelled.
   std::optional<std::chrono::nanoseconds> timeout = {};
   /// Results in the order of the items; false: as they come.
   bool ordered = true;
@@ -43,7 +46,8 @@ struct MapOptions {
 
 namespace internal {
 
-/// The call that a map's chunk is: items in, results out, and where one throws, the results before it and its error.
+/// The call that a map's chunk is: items in, results out, and where one throws, the results before it and its
+/// error.
 template <class F, class... Args>
 struct ChunkEntry {
   using Types = TaskTypes<F, Args...>;
@@ -95,10 +99,12 @@ struct ChunkEntry {
 };
 
 template <class F, class... Args>
-inline constexpr EntryInfo chunk_entry_info{&ChunkEntry<F, Args...>::run, type_name<F>(), TaskTypes<F, Args...>::takes_worker};
+inline constexpr EntryInfo chunk_entry_info{&ChunkEntry<F, Args...>::run, type_name<F>(),
+                                            TaskTypes<F, Args...>::takes_worker};
 
 [[nodiscard]] TaskFacts facts_of_task(FutureState& state);
-[[nodiscard]] double run_seconds(FutureState& state) noexcept;  ///< how long a finished task ran in its worker
+[[nodiscard]] double run_seconds(
+    FutureState& state) noexcept;  ///< how long a finished task ran in its worker
 [[nodiscard]] std::size_t pool_workers(PoolCore& pool) noexcept;
 void require_open(PoolCore& pool);
 
@@ -115,15 +121,18 @@ class PoolReference {
   PoolCore* pool_;
 };
 
-/// What a range's items are, as arguments of a call: the value where an iterator gives a stand-in for it (`std::vector<bool>`).
+/// What a range's items are, as arguments of a call: the value where an iterator gives a stand-in for it
+/// (`std::vector<bool>`).
 template <class Iterator>
 struct MappedItem {
   using type = std::decay_t<decltype(*std::declval<Iterator&>())>;
 };
 template <class Iterator>
-  requires(std::is_class_v<std::decay_t<decltype(*std::declval<Iterator&>())>> && !std::is_reference_v<decltype(*std::declval<Iterator&>())> &&
+  requires(std::is_class_v<std::decay_t<decltype(*std::declval<Iterator&>())>> &&
+           !std::is_reference_v<decltype(*std::declval<Iterator&>())> &&
            requires { typename std::iterator_traits<Iterator>::value_type; } &&
-           std::is_convertible_v<decltype(*std::declval<Iterator&>()), typename std::iterator_traits<Iterator>::value_type>)
+           std::is_convertible_v<decltype(*std::declval<Iterator&>()),
+                                 typename std::iterator_traits<Iterator>::value_type>)
 struct MappedItem<Iterator> {
   using type = typename std::iterator_traits<Iterator>::value_type;
 };
@@ -132,14 +141,16 @@ using mapped_item_t = typename MappedItem<decltype(std::begin(std::declval<Range
 
 }  // namespace internal
 
-/// What `ProcessPoolExecutor::map` returns: a lazy input range of results. Items are fetched from the inputs and submitted while results are
-/// taken. Destroyed early, it cancels what has not begun. Moves, does not copy. One thread at a time.
+/// What `ProcessPoolExecutor::map` returns: a lazy input range of results. Items are fetched from the inputs
+/// and submitted while results are taken. Destroyed early, it cancels what has not begun. Moves, does not
+/// copy. One thread at a time.
 ///
-/// Which worker runs an item is not promised (in particular not item i by worker i mod n): whoever is free takes it. What must stay in one
-/// process belongs into `Worker::state`, loaded where it is missing, or into a pool of one worker.
+/// Which worker runs an item is not promised (in particular not item i by worker i mod n): whoever is free
+/// takes it. What must stay in one process belongs into `Worker::state`, loaded where it is missing, or into
+/// a pool of one worker.
 ///
-/// Errors, from the loop: what an item threw (the results before it were given; the loop ends there and the rest is cancelled),
-/// `TimeoutError`, and what `Future::get` throws.
+/// Errors, from the loop: what an item threw (the results before it were given; the loop ends there and the
+/// rest is cancelled), `TimeoutError`, and what `Future::get` throws.
 template <class F, class... Ranges>
 class [[nodiscard]] MapRange {
   using Cursor = std::tuple<decltype(std::begin(std::declval<Ranges&>()))...>;
@@ -160,7 +171,9 @@ class [[nodiscard]] MapRange {
       return *this;
     }
     void operator++(int) { range_->advance(); }
-    bool operator==(std::default_sentinel_t) const noexcept { return range_->at_ == nullptr && !range_->current_; }
+    bool operator==(std::default_sentinel_t) const noexcept {
+      return range_->at_ == nullptr && !range_->current_;
+    }
 
    private:
     explicit Iterator(MapRange* range) noexcept : range_{range} {}
@@ -175,13 +188,16 @@ class [[nodiscard]] MapRange {
         options_{std::move(options)},
         ranges_{std::make_unique<std::tuple<Ranges...>>(std::forward<Given>(ranges)...)} {
     if (options_.chunk_size.value() < 0) {
-      throw UsageError{"MapOptions::chunk_size is " + std::to_string(options_.chunk_size.value()) + ". Use 1 or more, or 0 for a size that adapts."};
+      throw UsageError{"MapOptions::chunk_size is " + std::to_string(options_.chunk_size.value()) +
+                       ". Use 1 or more, or 0 for a size that adapts."};
     }
     if (options_.buffer_size.value() < 0) {
-      throw UsageError{"MapOptions::buffer_size is " + std::to_string(options_.buffer_size.value()) + ". Use 1 or more, or 0 for one that suits the pool."};
+      throw UsageError{"MapOptions::buffer_size is " + std::to_string(options_.buffer_size.value()) +
+                       ". Use 1 or more, or 0 for one that suits the pool."};
     }
     if (options_.timeout && options_.timeout->count() < 0) {
-      throw UsageError{"MapOptions::timeout is " + std::to_string(options_.timeout->count()) + " ns. Use 0 or more, or none."};
+      throw UsageError{"MapOptions::timeout is " + std::to_string(options_.timeout->count()) +
+                       " ns. Use 0 or more, or none."};
     }
     internal::require_open(pool);
     deadline_ = internal::to_deadline(options_.timeout);
@@ -251,10 +267,13 @@ class [[nodiscard]] MapRange {
     internal::Encoder& encoder = submission.encoder();
     std::uint64_t count = 0;
     try {
-      if constexpr (Entry::Types::function != internal::FunctionKind::pointer) internal::encode_function<F>(encoder, function_);
+      if constexpr (Entry::Types::function != internal::FunctionKind::pointer)
+        internal::encode_function<F>(encoder, function_);
       const std::size_t head = encoder.size();
       encoder.write_value(count);
-      encoder.reserve(std::min<std::size_t>(most * item_bytes_, std::size_t{1} << 20U));  // room as the last chunk took it, instead of growing into it
+      encoder.reserve(std::min<std::size_t>(
+          most * item_bytes_,
+          std::size_t{1} << 20U));  // room as the last chunk took it, instead of growing into it
       while (count < most && !at_end()) {
         [&]<std::size_t... I>(std::index_sequence<I...>) {
           Entry::Types::encode_arguments(encoder, internal::mapped_item_t<Ranges>(*std::get<I>(*cursor_))...);
@@ -296,8 +315,10 @@ class [[nodiscard]] MapRange {
 
   [[noreturn]] void throw_timeout() {
     cancel_rest();
-    throw TimeoutError{"the map's timeout of " + std::to_string(std::chrono::duration<double>(*options_.timeout).count()) + " s passed after " +
-                       std::to_string(given_) + " results. What had not begun was cancelled: raise MapOptions::timeout, or give it fewer items."};
+    throw TimeoutError{
+        "the map's timeout of " + std::to_string(std::chrono::duration<double>(*options_.timeout).count()) +
+        " s passed after " + std::to_string(given_) +
+        " results. What had not begun was cancelled: raise MapOptions::timeout, or give it fewer items."};
   }
 
   void advance() {
@@ -325,8 +346,10 @@ class [[nodiscard]] MapRange {
     }
     --reading_->left;
     try {
-      if constexpr (std::is_void_v<Result>) current_.emplace();
-      else current_.emplace(internal::decode<Result>(*reading_->decoder));
+      if constexpr (std::is_void_v<Result>)
+        current_.emplace();
+      else
+        current_.emplace(internal::decode<Result>(*reading_->decoder));
     } catch (...) {
       unreadable();
     }
@@ -344,7 +367,8 @@ class [[nodiscard]] MapRange {
       auto& decoder = reading_->decoder.emplace(value.context, value.bytes, value.attachments);
       reading_->left = decoder.template read_value<std::uint64_t>();
       reading_->failed = decoder.template read_value<std::uint8_t>() != 0;
-      if (reading_->left > reading_->chunk.items) throw internal::DecodeError{"a chunk has more results than items"};
+      if (reading_->left > reading_->chunk.items)
+        throw internal::DecodeError{"a chunk has more results than items"};
       if (options_.chunk_size == 0 && !reading_->failed) adapt(reading_->chunk);
       take_at_once();
     } catch (...) {
@@ -352,12 +376,14 @@ class [[nodiscard]] MapRange {
     }
   }
 
-  // Numbers are taken out of their chunk together, where nobody is to be told of each: one after another they would cost three times as much.
+  // Numbers are taken out of their chunk together, where nobody is to be told of each: one after another they
+  // would cost three times as much.
   void take_at_once() {
     if constexpr (std::is_arithmetic_v<Result> && !std::is_same_v<Result, bool>) {
       if (options_.progress || options_.buffer_size.value() > 0 || reading_->left == 0) return;
       batch_.resize(reading_->left);
-      reading_->decoder->read(batch_.data(), batch_.size() * sizeof(Result));  // as the codec writes them, one after another
+      reading_->decoder->read(batch_.data(),
+                              batch_.size() * sizeof(Result));  // as the codec writes them, one after another
       taken_ += batch_.size();
       given_ += batch_.size();
       reading_->left = 0;
@@ -370,7 +396,8 @@ class [[nodiscard]] MapRange {
   void end_chunk() {
     if (reading_->failed) {
       try {
-        failure_ = internal::decode_exception(*reading_->decoder, internal::facts_of_task(*reading_->chunk.state.get()));
+        failure_ = internal::decode_exception(*reading_->decoder,
+                                              internal::facts_of_task(*reading_->chunk.state.get()));
       } catch (...) {
         unreadable();
       }
@@ -397,12 +424,16 @@ class [[nodiscard]] MapRange {
     }
   }
 
-  // Towards 50 us of work in a chunk: the cost of a task is lost in it, and no worker waits long for the last one.
+  // Towards 50 us of work in a chunk: the cost of a task is lost in it, and no worker waits long for the last
+  // one.
   void adapt(const Chunk& chunk) {
     const double each = internal::run_seconds(*chunk.state.get()) / static_cast<double>(chunk.items);
     const double ideal = each <= 0 ? 65536.0 : 0.00005 / each;
-    const double in_ring = 12.0 * 1024 / static_cast<double>(std::max<std::size_t>(item_bytes_, 1));  // larger ones travel in memory of their own
-    chunk_ = static_cast<std::size_t>(std::clamp(std::min(ideal, in_ring), 1.0, std::min(65536.0, static_cast<double>(chunk_) * 8)));
+    const double in_ring = 12.0 * 1024 /
+                           static_cast<double>(std::max<std::size_t>(
+                               item_bytes_, 1));  // larger ones travel in memory of their own
+    chunk_ = static_cast<std::size_t>(
+        std::clamp(std::min(ideal, in_ring), 1.0, std::min(65536.0, static_cast<double>(chunk_) * 8)));
   }
 
   void cancel_rest() noexcept {
@@ -419,7 +450,8 @@ class [[nodiscard]] MapRange {
   internal::PoolReference pool_;
   F function_;
   MapOptions options_;
-  std::unique_ptr<std::tuple<Ranges...>> ranges_;  // apart, so that the cursors stay valid when the range is moved
+  std::unique_ptr<std::tuple<Ranges...>>
+      ranges_;  // apart, so that the cursors stay valid when the range is moved
   std::optional<Cursor> cursor_;
   internal::Deadline deadline_;
   std::size_t chunk_ = 1;
@@ -427,7 +459,8 @@ class [[nodiscard]] MapRange {
   std::deque<Chunk> chunks_;
   std::unique_ptr<Reading> reading_;
   std::optional<Stored> current_;
-  std::vector<std::conditional_t<std::is_arithmetic_v<Result> && !std::is_same_v<Result, bool>, Stored, char>> batch_;
+  std::vector<std::conditional_t<std::is_arithmetic_v<Result> && !std::is_same_v<Result, bool>, Stored, char>>
+      batch_;
   Stored* at_ = nullptr;  // in the batch; null: the result is `current_`
   Stored* batch_end_ = nullptr;
   std::exception_ptr failure_;

@@ -17,7 +17,8 @@
 #include "kindred/error.hpp"
 #include "kindred/exit_reason.hpp"
 
-// What `Future::get` throws where there is no value, and how a program's own exceptions come through as themselves.
+// What `Future::get` throws where there is no value, and how a program's own exceptions come through as
+// themselves.
 
 namespace kindred {
 
@@ -50,7 +51,8 @@ struct TaskFacts {
   std::uint32_t pid = 0;
   std::uint32_t incarnation = 0;
   std::uint32_t attempt = 1;
-  std::shared_ptr<const CodeBook> code = {};  ///< by which the worker's places in the code have names; null: they have none
+  std::shared_ptr<const CodeBook> code =
+      {};  ///< by which the worker's places in the code have names; null: they have none
 };
 
 /// The stack of a throw as it came from the worker; it gets its names when somebody asks.
@@ -83,12 +85,12 @@ struct TaskErrorDetails {
 /// The facts that several errors tell in the same words.
 class AboutTask {
  public:
-  [[nodiscard]] std::uint64_t task_id() const noexcept { return facts_->task_id; }             ///< 0: no task
+  [[nodiscard]] std::uint64_t task_id() const noexcept { return facts_->task_id; }  ///< 0: no task
   [[nodiscard]] const std::string& task_name() const noexcept { return facts_->task_name; }
-  [[nodiscard]] int worker() const noexcept { return facts_->worker; }                         ///< index; -1: no worker had it
-  [[nodiscard]] std::uint32_t pid() const noexcept { return facts_->pid; }                     ///< of the worker; 0: none
+  [[nodiscard]] int worker() const noexcept { return facts_->worker; }      ///< index; -1: no worker had it
+  [[nodiscard]] std::uint32_t pid() const noexcept { return facts_->pid; }  ///< of the worker; 0: none
   [[nodiscard]] std::uint32_t incarnation() const noexcept { return facts_->incarnation; }
-  [[nodiscard]] std::uint32_t attempt() const noexcept { return facts_->attempt; }             ///< 1, more after a retry
+  [[nodiscard]] std::uint32_t attempt() const noexcept { return facts_->attempt; }  ///< 1, more after a retry
 
  protected:
   explicit AboutTask(std::shared_ptr<const TaskFacts> facts) noexcept : facts_{std::move(facts)} {}
@@ -101,11 +103,12 @@ class AboutTask {
 
 /// The task threw, or its arguments or result could not be written or read.
 ///
-/// What is thrown is a class that derives from this one and from the standard exception that the task's own was or derived from: so
-/// `catch (const std::out_of_range&)`, `catch (const std::exception&)` and `catch (const kindred::TaskError&)` each match. A nested exception
-/// (`std::throw_with_nested`) is nested here too: `std::rethrow_if_nested` goes down the chain. A type that was registered by
-/// `register_exception` is thrown as itself, and is a `TaskError` besides: then its own `what()` is what it was in the worker, and the message
-/// is this class's.
+/// What is thrown is a class that derives from this one and from the standard exception that the task's own
+/// was or derived from: so `catch (const std::out_of_range&)`, `catch (const std::exception&)` and `catch
+/// (const kindred::TaskError&)` each match. A nested exception
+/// (`std::throw_with_nested`) is nested here too: `std::rethrow_if_nested` goes down the chain. A type that
+/// was registered by `register_exception` is thrown as itself, and is a `TaskError` besides: then its own
+/// `what()` is what it was in the worker, and the message is this class's.
 class TaskError : public Error, public internal::AboutTask {
  public:
   TaskError(const TaskError&) = default;
@@ -121,10 +124,11 @@ class TaskError : public Error, public internal::AboutTask {
   /// Returns the exceptions nested in the one thrown, from the outside in.
   [[nodiscard]] const std::vector<Cause>& causes() const noexcept { return details_->causes; }
   [[nodiscard]] TaskPhase phase() const noexcept { return details_->phase; }
-  /// Returns the stack in the worker that the exception was thrown on, a line a frame, innermost first, at most 32 of them; empty where none was
-  /// noted: for what was thrown in the parent. An exception that was caught and thrown again on its way (`throw;`, `std::rethrow_exception`, from
-  /// a coroutine) has the stack of the last time. The names are looked up at the first call, which takes milliseconds; a program that is stripped
-  /// has offsets in their place.
+  /// Returns the stack in the worker that the exception was thrown on, a line a frame, innermost first, at
+  /// most 32 of them; empty where none was noted: for what was thrown in the parent. An exception that was
+  /// caught and thrown again on its way (`throw;`, `std::rethrow_exception`, from a coroutine) has the stack
+  /// of the last time. The names are looked up at the first call, which takes milliseconds; a program that is
+  /// stripped has offsets in their place.
   [[nodiscard]] const std::string& backtrace() const;
 
  protected:
@@ -142,14 +146,17 @@ class WorkerLost : public Error, public std::exception, public internal::AboutTa
     internal::TaskFacts task;
     std::vector<std::string> last_log_lines;
     std::string backtrace;
-    std::string evidence;  ///< what else is known, in sentences: "The cgroup's OOM killer ran (oom_kill 3 -> 4)."
+    std::string
+        evidence;  ///< what else is known, in sentences: "The cgroup's OOM killer ran (oom_kill 3 -> 4)."
   };
   explicit WorkerLost(Details details);
 
   [[nodiscard]] const char* what() const noexcept override { return shared_->message.c_str(); }
   [[nodiscard]] const ExitReason& exit_reason() const noexcept { return shared_->details.exit_reason; }
   /// Returns what the worker logged last, oldest first: captured output too.
-  [[nodiscard]] const std::vector<std::string>& last_log_lines() const noexcept { return shared_->details.last_log_lines; }
+  [[nodiscard]] const std::vector<std::string>& last_log_lines() const noexcept {
+    return shared_->details.last_log_lines;
+  }
   /// Returns the stack at the crash, a line a frame; empty where none was written.
   [[nodiscard]] const std::string& backtrace() const noexcept { return shared_->details.backtrace; }
 
@@ -162,14 +169,17 @@ class WorkerLost : public Error, public std::exception, public internal::AboutTa
   std::shared_ptr<const Shared> shared_;
 };
 
-/// The pool gave up: workers die faster than the restart limit allows, or an initializer failed. All its futures end with this.
+/// The pool gave up: workers die faster than the restart limit allows, or an initializer failed. All its
+/// futures end with this.
 class BrokenProcessPool : public Error, public std::exception {
  public:
   /// args: why, one sentence; the error behind it, or null; the task that this future was for.
-  explicit BrokenProcessPool(std::string_view why, std::exception_ptr cause = {}, const internal::TaskFacts& task = {});
+  explicit BrokenProcessPool(std::string_view why, std::exception_ptr cause = {},
+                             const internal::TaskFacts& task = {});
 
   [[nodiscard]] const char* what() const noexcept override { return message_->c_str(); }
-  /// Returns the error that broke the pool: what the initializer threw, how the last worker died; null where there is none.
+  /// Returns the error that broke the pool: what the initializer threw, how the last worker died; null where
+  /// there is none.
   [[nodiscard]] const std::exception_ptr& cause() const noexcept { return cause_; }
 
  private:
@@ -180,7 +190,8 @@ class BrokenProcessPool : public Error, public std::exception {
 /// The task ran longer than its `TaskOptions::timeout`; its worker was killed.
 class TaskTimeout : public Error, public std::exception, public internal::AboutTask {
  public:
-  TaskTimeout(const internal::TaskFacts& task, std::chrono::nanoseconds limit, std::chrono::nanoseconds ran_for);
+  TaskTimeout(const internal::TaskFacts& task, std::chrono::nanoseconds limit,
+              std::chrono::nanoseconds ran_for);
 
   [[nodiscard]] const char* what() const noexcept override { return message_->c_str(); }
   [[nodiscard]] std::chrono::nanoseconds limit() const noexcept { return limit_; }
@@ -204,7 +215,8 @@ class Cancelled : public Error, public std::exception, public internal::AboutTas
   std::shared_ptr<const std::string> message_;
 };
 
-// --- exceptions of the program's own ---------------------------------------------------------------------------------------------------
+// --- exceptions of the program's own
+// ---------------------------------------------------------------------------------------------------
 
 namespace internal {
 
@@ -212,22 +224,26 @@ namespace internal {
 template <class E>
 class TaskErrorAs : public E, public TaskError {
  public:
-  TaskErrorAs(E thrown, std::shared_ptr<const TaskErrorDetails> details) : E(std::move(thrown)), TaskError{std::move(details)} {}
+  TaskErrorAs(E thrown, std::shared_ptr<const TaskErrorDetails> details)
+      : E(std::move(thrown)), TaskError{std::move(details)} {}
   [[nodiscard]] const char* what() const noexcept override { return TaskError::what(); }
 };
 
 struct NoException {};
 
-/// A registered exception with kindred's facts. `what()` stays the class's own, which is what it was in the worker.
+/// A registered exception with kindred's facts. `what()` stays the class's own, which is what it was in the
+/// worker.
 template <class E, bool is_std_exception = std::is_base_of_v<std::exception, E>>
 class RegisteredTaskError : public E, public TaskError {
  public:
-  RegisteredTaskError(E thrown, std::shared_ptr<const TaskErrorDetails> details) : E(std::move(thrown)), TaskError{std::move(details)} {}
+  RegisteredTaskError(E thrown, std::shared_ptr<const TaskErrorDetails> details)
+      : E(std::move(thrown)), TaskError{std::move(details)} {}
 };
 template <class E>
 class RegisteredTaskError<E, false> : public E, public std::exception, public TaskError {
  public:
-  RegisteredTaskError(E thrown, std::shared_ptr<const TaskErrorDetails> details) : E(std::move(thrown)), TaskError{std::move(details)} {}
+  RegisteredTaskError(E thrown, std::shared_ptr<const TaskErrorDetails> details)
+      : E(std::move(thrown)), TaskError{std::move(details)} {}
   [[nodiscard]] const char* what() const noexcept override { return TaskError::what(); }
 };
 
@@ -242,9 +258,10 @@ struct ExceptionHandler {
   const std::type_info* type;
   /// Writes the exception object; false: it is none of this type. May throw.
   bool (*encode)(Encoder& encoder, const std::exception_ptr& exception);
-  /// Throws what `encode` wrote, with the details, and with the exception being handled as its cause where `has_cause`. Sets `decoded` when the
-  /// object was read, so that what is thrown then is it.
-  void (*decode_and_throw)(Decoder& decoder, const std::shared_ptr<const TaskErrorDetails>& details, bool has_cause, bool& decoded);
+  /// Throws what `encode` wrote, with the details, and with the exception being handled as its cause where
+  /// `has_cause`. Sets `decoded` when the object was read, so that what is thrown then is it.
+  void (*decode_and_throw)(Decoder& decoder, const std::shared_ptr<const TaskErrorDetails>& details,
+                           bool has_cause, bool& decoded);
 };
 void add_exception_handler(const ExceptionHandler& handler);
 
@@ -261,12 +278,14 @@ struct RegisteredException {
     }
   }
 
-  static void decode_and_throw(Decoder& decoder, const std::shared_ptr<const TaskErrorDetails>& details, [[maybe_unused]] bool has_cause,
-                               bool& decoded) {
+  static void decode_and_throw(Decoder& decoder, const std::shared_ptr<const TaskErrorDetails>& details,
+                               [[maybe_unused]] bool has_cause, bool& decoded) {
     auto thrown = decode<E>(decoder);
     // The text of a standard base is no member that a `serialize` can reach: it is put back here.
-    if constexpr (std::is_convertible_v<E*, std::runtime_error*>) static_cast<std::runtime_error&>(thrown) = std::runtime_error{details->text};
-    if constexpr (std::is_convertible_v<E*, std::logic_error*>) static_cast<std::logic_error&>(thrown) = std::logic_error{details->text};
+    if constexpr (std::is_convertible_v<E*, std::runtime_error*>)
+      static_cast<std::runtime_error&>(thrown) = std::runtime_error{details->text};
+    if constexpr (std::is_convertible_v<E*, std::logic_error*>)
+      static_cast<std::logic_error&>(thrown) = std::logic_error{details->text};
     if constexpr (std::is_final_v<E>) {
       decoded = true;
       throw std::move(thrown);
@@ -288,28 +307,36 @@ struct RegisteredException {
 
 }  // namespace internal
 
-/// Lets exceptions of type `E` come out of a task as themselves, with their members: `catch (const E&)` in the parent, which is a `TaskError`
-/// too. `E` needs what an argument needs (a cereal `serialize` and a default constructor; nothing where it only adds a name to a
-/// standard exception). Where it cannot be read back, a plain `TaskError` with its type and text comes instead.
+/// Lets exceptions of type `E` come out of a task as themselves, with their members: `catch (const E&)` in
+/// the parent, which is a `TaskError` too. `E` needs what an argument needs (a cereal `serialize` and a
+/// default constructor; nothing where it only adds a name to a standard exception). Where it cannot be read
+/// back, a plain `TaskError` with its type and text comes instead.
 ///
 /// It must have been registered in both processes, so do it at namespace scope, beside the class:
 ///
 ///     inline const bool my_error_registered = kindred::register_exception<MyError>();
 ///
-/// Limits: a `final` class is thrown without kindred's facts, because nothing can derive from it. Threads: any. Returns true.
+/// Limits: a `final` class is thrown without kindred's facts, because nothing can derive from it. Threads:
+/// any. Returns true.
 template <class E>
 bool register_exception() {
-  static_assert(std::is_class_v<E>, "kindred::register_exception<E>: E must be a class; a thrown number or string is reported as a TaskError "
-                                    "with its value");
-  static_assert(!std::is_final_v<E> || std::is_convertible_v<E*, std::exception*>,
-                "kindred::register_exception<E>: a final class must derive from std::exception, so that it can be caught as one");
-  static_assert(!std::is_base_of_v<std::exception, E> || std::is_convertible_v<E*, std::exception*>,
-                "kindred::register_exception<E>: E derives from std::exception twice, so that nobody can catch it as one");
-  static_assert(!std::is_base_of_v<Error, E>,
-                "kindred::register_exception<E>: kindred's own errors cannot come out of a task as themselves; they come as a TaskError that "
-                "names them");
+  static_assert(
+      std::is_class_v<E>,
+      "kindred::register_exception<E>: E must be a class; a thrown number or string is reported as a TaskError "
+      "with its value");
+  static_assert(
+      !std::is_final_v<E> || std::is_convertible_v<E*, std::exception*>,
+      "kindred::register_exception<E>: a final class must derive from std::exception, so that it can be caught as one");
+  static_assert(
+      !std::is_base_of_v<std::exception, E> || std::is_convertible_v<E*, std::exception*>,
+      "kindred::register_exception<E>: E derives from std::exception twice, so that nobody can catch it as one");
+  static_assert(
+      !std::is_base_of_v<Error, E>,
+      "kindred::register_exception<E>: kindred's own errors cannot come out of a task as themselves; they come as a TaskError that "
+      "names them");
   if constexpr (internal::check_argument<E>()) {
-    internal::add_exception_handler({&typeid(E), &internal::RegisteredException<E>::encode, &internal::RegisteredException<E>::decode_and_throw});
+    internal::add_exception_handler({&typeid(E), &internal::RegisteredException<E>::encode,
+                                     &internal::RegisteredException<E>::decode_and_throw});
   }
   return true;
 }

@@ -15,24 +15,26 @@ namespace internal {
 class WorkerProcess;
 }
 
-/// The worker that a task runs in. A task, initializer or finalizer may take `kindred::Worker&` as its first parameter, or call
-/// `this_worker()`. Threads: any of the worker's. Fork: worker only.
+/// The worker that a task runs in. A task, initializer or finalizer may take `kindred::Worker&` as its first
+/// parameter, or call `this_worker()`. Threads: any of the worker's. Fork: worker only.
 class Worker {
  public:
-  [[nodiscard]] int index() const noexcept;                    ///< 0 ... max_workers - 1
+  [[nodiscard]] int index() const noexcept;  ///< 0 ... max_workers - 1
   [[nodiscard]] std::uint32_t pid() const noexcept;
-  [[nodiscard]] std::uint32_t incarnation() const noexcept;    ///< 0 for the first process of this index, raised by each replacement
+  [[nodiscard]] std::uint32_t incarnation()
+      const noexcept;  ///< 0 for the first process of this index, raised by each replacement
   [[nodiscard]] Logger& logger() const noexcept;
-  [[nodiscard]] std::uint64_t task_id() const noexcept;        ///< 0 outside a task
-  [[nodiscard]] std::uint32_t attempt() const noexcept;        ///< 1, raised by each retry
-  /// Was the task at hand asked to stop: by `cancel(Running::ask)`, its `soft_timeout`, or `shutdown`? Costs one load.
+  [[nodiscard]] std::uint64_t task_id() const noexcept;  ///< 0 outside a task
+  [[nodiscard]] std::uint32_t attempt() const noexcept;  ///< 1, raised by each retry
+  /// Was the task at hand asked to stop: by `cancel(Running::ask)`, its `soft_timeout`, or `shutdown`? Costs
+  /// one load.
   [[nodiscard]] bool stop_requested() const noexcept;
   /// The same as a token of the standard library, of the task at hand.
   [[nodiscard]] std::stop_token stop_token();
   /// For a pool in this worker: it has passed the gate already.
   [[nodiscard]] Entry& entry() const;
-  /// This worker process's own `T`, default-constructed at the first call, destroyed after the finalizer. Made for what an
-  /// initializer loads and tasks use.
+  /// This worker process's own `T`, default-constructed at the first call, destroyed after the finalizer.
+  /// Made for what an initializer loads and tasks use.
   template <class T>
   [[nodiscard]] T& state() {
     auto& place = state_place(typeid(T));

@@ -15,7 +15,8 @@ namespace {
 
 enum BarrierBreak : std::uint32_t { whole = 0, worker_died = 1, was_aborted = 2 };
 
-// What is slept on, so that a sleeper whose phase is complete needs no lock to know. Written under the lock, always from the state.
+// What is slept on, so that a sleeper whose phase is complete needs no lock to know. Written under the lock,
+// always from the state.
 //
 //     31 .. 21    20 .. 1   0
 //    +----------+---------+--------+
@@ -26,7 +27,8 @@ constexpr std::uint32_t phase_bits = 20;
 constexpr std::uint32_t phase_mask = ((1U << phase_bits) - 1) << 1U;
 
 std::uint32_t packed(const BarrierState& barrier) noexcept {
-  return (barrier.resets << (phase_bits + 1)) | ((barrier.phase << 1U) & phase_mask) | (barrier.broken != whole ? broken_bit : 0);
+  return (barrier.resets << (phase_bits + 1)) | ((barrier.phase << 1U) & phase_mask) |
+         (barrier.broken != whole ? broken_bit : 0);
 }
 
 std::uint32_t resets_of(std::uint32_t word) noexcept { return word >> (phase_bits + 1); }
@@ -36,8 +38,8 @@ std::uint32_t resets_of(std::uint32_t word) noexcept { return word >> (phase_bit
   const std::string mend = " Nobody waits for one who will not come; call reset() to use it again.";
   switch (barrier.broken) {
     case worker_died:
-      throw BrokenBarrier{of + "is broken: worker " + std::to_string(barrier.dead_worker) + " (pid " + std::to_string(barrier.dead_pid) +
-                          ") ended while it had the barrier." + mend};
+      throw BrokenBarrier{of + "is broken: worker " + std::to_string(barrier.dead_worker) + " (pid " +
+                          std::to_string(barrier.dead_pid) + ") ended while it had the barrier." + mend};
     case was_aborted: throw BrokenBarrier{of + "is broken: somebody called abort()." + mend};
     default: throw BrokenBarrier{of + "was broken and has been reset while this one waited. Arrive again."};
   }
@@ -52,13 +54,15 @@ BarrierState read_whole(SharedObject& object, Critical& critical) {
 
 void commit(SharedObject& object, Critical& critical, const BarrierState& barrier) noexcept {
   critical.state().set(barrier);
-  // Crash: until here this arrival has not been. After it, the sleepers do not know yet; the parent settles for us: shows the state, wakes all.
+  // Crash: until here this arrival has not been. After it, the sleepers do not know yet; the parent settles
+  // for us: shows the state, wakes all.
   critical.commit();
   publish_barrier(object, critical.state());
 }
 
 /// Returns the phase arrived at; nothing where the lock was not to be had in time.
-std::optional<std::uint32_t> arrive_at(SharedObject& object, std::ptrdiff_t arrivals, bool and_drop, Deadline deadline = {}) {
+std::optional<std::uint32_t> arrive_at(SharedObject& object, std::ptrdiff_t arrivals, bool and_drop,
+                                       Deadline deadline = {}) {
   bool complete = false;
   std::uint32_t phase = 0;
   {
@@ -66,12 +70,17 @@ std::optional<std::uint32_t> arrive_at(SharedObject& object, std::ptrdiff_t arri
     if (!critical) return std::nullopt;
     BarrierState barrier = read_whole(object, critical);
     if (arrivals < 1 || arrivals > static_cast<std::ptrdiff_t>(barrier.expected - barrier.arrived)) {
-      throw UsageError{std::to_string(arrivals) + " participants arrived at a Barrier of " + std::to_string(barrier.expected) + " where " +
-                       std::to_string(barrier.arrived) + " had arrived. At least 1, and no more than are expected, can arrive: make it for as many "
-                       "as take part."};
+      throw UsageError{
+          std::to_string(arrivals) + " participants arrived at a Barrier of " +
+          std::to_string(barrier.expected) + " where " + std::to_string(barrier.arrived) +
+          " had arrived. At least 1, and no more than are expected, can arrive: make it for as many "
+          "as take part."};
     }
     phase = packed(barrier);
-    if (and_drop) --barrier.expected; else barrier.arrived += static_cast<std::uint32_t>(arrivals);
+    if (and_drop)
+      --barrier.expected;
+    else
+      barrier.arrived += static_cast<std::uint32_t>(arrivals);
     // Whether this process has left: then its end breaks nothing.
     critical.account().held = and_drop ? 1 : 0;
     complete = barrier.arrived == barrier.expected;
@@ -104,14 +113,16 @@ void break_or_reset(SharedObject& object, bool reset) {
 
 bool wait_for_phase(SharedObject& object, std::uint32_t phase, Deadline deadline) {
   for (bool in_time = true;;) {
-    // Order: acquire, pairs with the release in `publish_barrier`: what the others wrote before they arrived is seen after the wait.
+    // Order: acquire, pairs with the release in `publish_barrier`: what the others wrote before they arrived
+    // is seen after the wait.
     const std::uint32_t seen = object.memory().words[0].load(std::memory_order_acquire);
     object.require_open();
     const bool same_life = resets_of(seen) == resets_of(phase);
     if (same_life && (seen & phase_mask) != (phase & phase_mask)) return true;
     if (!same_life || (seen & broken_bit) != 0) {
       BarrierState barrier{};
-      if (Critical critical{object, with_grace(std::chrono::steady_clock::now())}) barrier = critical.state().get<BarrierState>();
+      if (Critical critical{object, with_grace(std::chrono::steady_clock::now())})
+        barrier = critical.state().get<BarrierState>();
       if (!same_life) barrier.broken = whole;
       throw_broken(barrier);
     }
@@ -122,9 +133,13 @@ bool wait_for_phase(SharedObject& object, std::uint32_t phase, Deadline deadline
 
 }  // namespace
 
-Barrier::ArrivalToken Barrier::arrive(std::ptrdiff_t arrivals) const { return ArrivalToken{*arrive_at(use(), arrivals, false)}; }
+Barrier::ArrivalToken Barrier::arrive(std::ptrdiff_t arrivals) const {
+  return ArrivalToken{*arrive_at(use(), arrivals, false)};
+}
 void Barrier::wait(ArrivalToken token) const { wait_for_phase(use(), token.phase_, {}); }
-bool Barrier::wait_before(ArrivalToken token, Deadline deadline) const { return wait_for_phase(use(), token.phase_, deadline); }
+bool Barrier::wait_before(ArrivalToken token, Deadline deadline) const {
+  return wait_for_phase(use(), token.phase_, deadline);
+}
 void Barrier::arrive_and_drop() const { arrive_at(use(), 1, true); }
 void Barrier::abort() const { break_or_reset(use(), false); }
 void Barrier::reset() const { break_or_reset(use(), true); }
@@ -145,9 +160,12 @@ bool Barrier::arrive_and_wait_before(Deadline deadline) const {
   return false;
 }
 
-bool Barrier::broken() const { return (use().memory().words[0].load(std::memory_order_acquire) & broken_bit) != 0; }
+bool Barrier::broken() const {
+  return (use().memory().words[0].load(std::memory_order_acquire) & broken_bit) != 0;
+}
 
-void internal::settle_barrier(ObjectState& state, const AccountEntry& dead, std::int32_t worker, std::uint32_t pid) noexcept {
+void internal::settle_barrier(ObjectState& state, const AccountEntry& dead, std::int32_t worker,
+                              std::uint32_t pid) noexcept {
   auto barrier = state.get<BarrierState>();
   if (barrier.broken != whole || dead.held != 0) return;
   barrier.broken = worker_died;

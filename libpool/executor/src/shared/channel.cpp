@@ -40,7 +40,8 @@ void copy_out(std::span<const std::byte> arena, std::uint64_t at, std::span<std:
 
 ChannelState read(SharedObject& object, Critical& critical) {
   const auto channel = critical.state().get<ChannelState>();
-  if (channel.tail - channel.head > object.arena().size() || channel.count > object.parameter()) object.throw_corrupt("its cursors are out of range");
+  if (channel.tail - channel.head > object.arena().size() || channel.count > object.parameter())
+    object.throw_corrupt("its cursors are out of range");
   return channel;
 }
 
@@ -68,15 +69,19 @@ std::span<std::byte> ElementBuffer::grow(void* buffer, std::span<const std::byte
 }
 
 ContextId context_of(const SharedObject& object) noexcept { return object.life().id; }
-std::size_t channel_capacity(SharedObject& object) noexcept { return static_cast<std::size_t>(object.parameter()); }
+std::size_t channel_capacity(SharedObject& object) noexcept {
+  return static_cast<std::size_t>(object.parameter());
+}
 Deadline no_wait() noexcept { return std::chrono::steady_clock::time_point::min(); }
 
 bool send_bytes(SharedObject& object, std::span<const std::byte> element, Deadline deadline) {
   const std::uint64_t needed = footprint(element.size());
   const auto arena = object.arena();
   if (needed > arena.size()) {
-    throw UsageError{"an element of " + std::to_string(element.size()) + " encoded bytes does not fit into a Channel with room for " +
-                     std::to_string(arena.size() - size_bytes) + ". Make the channel with more bytes, or pass large data in a SharedArray."};
+    throw UsageError{"an element of " + std::to_string(element.size()) +
+                     " encoded bytes does not fit into a Channel with room for " +
+                     std::to_string(arena.size() - size_bytes) +
+                     ". Make the channel with more bytes, or pass large data in a SharedArray."};
   }
   bool waiting = false;
   for (bool in_time = true;;) {
@@ -87,7 +92,8 @@ bool send_bytes(SharedObject& object, std::span<const std::byte> element, Deadli
       ChannelState channel = read(object, critical);
       if (channel.closed != 0) {
         leave(critical, room_word, waiting);
-        throw UsageError{"the Channel was closed, and an element was sent after that. Close it when all senders are done."};
+        throw UsageError{
+            "the Channel was closed, and an element was sent after that. Close it when all senders are done."};
       }
       const std::uint64_t free = arena.size() - (channel.tail - channel.head);
       if (channel.count < object.parameter() && needed <= free) {
@@ -102,7 +108,8 @@ bool send_bytes(SharedObject& object, std::span<const std::byte> element, Deadli
         critical.commit();
         critical.wake(elements_word, critical.state().waiting[elements_word] != 0 ? 1 : 0);
         // One large element that was received has made room for several: each sender calls the next.
-        if (channel.count < object.parameter() && needed < free && critical.state().waiting[room_word] != 0) critical.wake(room_word, 1);
+        if (channel.count < object.parameter() && needed < free && critical.state().waiting[room_word] != 0)
+          critical.wake(room_word, 1);
         return true;
       }
       if (!in_time || is_past(deadline)) {
@@ -120,7 +127,8 @@ bool send_bytes(SharedObject& object, std::span<const std::byte> element, Deadli
   }
 }
 
-std::optional<std::span<const std::byte>> receive_bytes(SharedObject& object, ElementBuffer& buffer, Deadline deadline) {
+std::optional<std::span<const std::byte>> receive_bytes(SharedObject& object, ElementBuffer& buffer,
+                                                        Deadline deadline) {
   const auto arena = object.arena();
   bool waiting = false;
   for (bool in_time = true;;) {
@@ -132,15 +140,18 @@ std::optional<std::span<const std::byte>> receive_bytes(SharedObject& object, El
       if (channel.count != 0) {
         const std::uint64_t used = channel.tail - channel.head;
         std::uint64_t size = 0;
-        copy_out(arena, channel.head, std::as_writable_bytes(std::span{&size, 1}));  // read once: from here on, our copy
-        if (used < size_bytes || size > used - size_bytes || footprint(size) > used) object.throw_corrupt("an element is larger than what was sent");
+        copy_out(arena, channel.head,
+                 std::as_writable_bytes(std::span{&size, 1}));  // read once: from here on, our copy
+        if (used < size_bytes || size > used - size_bytes || footprint(size) > used)
+          object.throw_corrupt("an element is larger than what was sent");
         const auto bytes = buffer.room(static_cast<std::size_t>(size)).first(static_cast<std::size_t>(size));
         copy_out(arena, channel.head + size_bytes, bytes);
         channel.head += footprint(size);
         --channel.count;
         critical.state().set(channel);
         if (waiting) critical.end_waiting(elements_word);
-        // Crash: before the commit the element is still to be received, by another; after it, it was received, and is gone with us.
+        // Crash: before the commit the element is still to be received, by another; after it, it was
+        // received, and is gone with us.
         critical.commit();
         critical.wake(room_word, critical.state().waiting[room_word] != 0 ? 1 : 0);
         return bytes;

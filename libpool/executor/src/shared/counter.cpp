@@ -20,7 +20,8 @@ bool Counter::compare_exchange_strong(std::int64_t& expected, std::int64_t desir
   return value_of(use()).compare_exchange_strong(expected, desired);
 }
 std::int64_t Counter::operator-=(std::int64_t value) const {
-  return static_cast<std::int64_t>(static_cast<std::uint64_t>(fetch_sub(value)) - static_cast<std::uint64_t>(value));
+  return static_cast<std::int64_t>(static_cast<std::uint64_t>(fetch_sub(value)) -
+                                   static_cast<std::uint64_t>(value));
 }
 
 }  // namespace kindred

@@ -27,7 +27,8 @@ void Event::set() const {
   std::uint32_t seen = word.load(std::memory_order_relaxed);
   std::uint32_t wanted = 0;
   do {
-    // An event that is set stays as it is, but is written all the same: who sees it from now on also sees what we wrote before.
+    // An event that is set stays as it is, but is written all the same: who sees it from now on also sees
+    // what we wrote before.
     wanted = (seen & is_set_bit) != 0 ? seen : (seen | is_set_bit) + one_setting;
     // Order: release, pairs with the acquire in `wait_before` and `is_set`.
   } while (!word.compare_exchange_weak(seen, wanted, std::memory_order_release, std::memory_order_relaxed));
@@ -49,7 +50,8 @@ bool Event::wait_before(Deadline deadline) const {
   std::uint32_t seen = first;
   for (bool in_time = true;;) {
     if ((seen & is_set_bit) != 0) return true;
-    if (seen != first) {  // set and cleared again while we waited; or the pool ended, which also changes the word
+    if (seen !=
+        first) {  // set and cleared again while we waited; or the pool ended, which also changes the word
       object.require_open();
       if ((seen & ~is_set_bit) != (first & ~is_set_bit)) return true;
     }

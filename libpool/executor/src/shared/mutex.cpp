@@ -16,7 +16,8 @@ bool held_here(const SharedObject& object) noexcept {
 }
 
 [[noreturn]] void throw_not_held(const SharedObject& object, const char* doing) {
-  const std::uint32_t holder = object.memory().words[0].load(std::memory_order_relaxed) & owner_word::owner_mask;
+  const std::uint32_t holder =
+      object.memory().words[0].load(std::memory_order_relaxed) & owner_word::owner_mask;
   const std::uint32_t thread = object.locked_by_thread.load(std::memory_order_relaxed);
   std::string who = "nobody does";
   if (thread != 0) {
@@ -26,11 +27,13 @@ bool held_here(const SharedObject& object) noexcept {
   } else if (holder != 0) {
     who = "another worker does";
   }
-  throw UsageError{std::string{doing} + " a Mutex that this thread (" + std::to_string(thread_id()) + " of pid " + std::to_string(process_id()) +
-                   ") does not hold: " + who + ". The thread that locked it must do that; std::scoped_lock sees to it."};
+  throw UsageError{std::string{doing} + " a Mutex that this thread (" + std::to_string(thread_id()) +
+                   " of pid " + std::to_string(process_id()) + ") does not hold: " + who +
+                   ". The thread that locked it must do that; std::scoped_lock sees to it."};
 }
 
-// Crash: before the word names us the mutex is not ours; after it the parent releases it for us, marked as abandoned.
+// Crash: before the word names us the mutex is not ours; after it the parent releases it for us, marked as
+// abandoned.
 bool locked(SharedObject& object) {
   object.locked_by_thread.store(thread_id(), std::memory_order_relaxed);
   if (!object.closed()) return true;
@@ -43,11 +46,13 @@ bool locked(SharedObject& object) {
 
 bool Mutex::lock_before(Deadline deadline) const {
   SharedObject& object = use();
-  if (owner_word::try_lock(word_of(object), object.owner())) [[likely]] return locked(object);
+  if (owner_word::try_lock(word_of(object), object.owner())) [[likely]]
+    return locked(object);
   if (held_here(object)) {
-    throw UsageError{"this thread (" + std::to_string(thread_id()) + " of pid " + std::to_string(process_id()) +
-                     ") holds the Mutex that it wants to lock, and would wait for itself for ever. A Mutex is not recursive: lock it once, in the "
-                     "outermost function."};
+    throw UsageError{
+        "this thread (" + std::to_string(thread_id()) + " of pid " + std::to_string(process_id()) +
+        ") holds the Mutex that it wants to lock, and would wait for itself for ever. A Mutex is not recursive: lock it once, in the "
+        "outermost function."};
   }
   switch (owner_word::lock(word_of(object), object.owner(), deadline)) {
     case owner_word::Outcome::locked: return locked(object);
@@ -74,7 +79,9 @@ void Mutex::unlock() const {
   owner_word::unlock(word_of(object));
 }
 
-bool Mutex::abandoned() const { return (word_of(use()).load(std::memory_order_relaxed) & owner_word::abandoned) != 0; }
+bool Mutex::abandoned() const {
+  return (word_of(use()).load(std::memory_order_relaxed) & owner_word::abandoned) != 0;
+}
 
 void Mutex::make_consistent() const {
   SharedObject& object = use();

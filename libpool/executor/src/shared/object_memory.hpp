@@ -14,7 +14,8 @@ namespace kindred::internal {
 // The memory of one shared object (see doc/shared_objects.md).
 //
 //     +-------------------+ 0
-//     | identity          |  what it is: written by the parent before anybody else has it, read once and checked by who adopts it
+//     | identity          |  what it is: written by the parent before anybody else has it, read once and
+//     checked by who adopts it
 //     +-------------------+ 64
 //     | lock, repair      |  the lock of the state, and whether there are accounts of the dead to settle
 //     +-------------------+ 128
@@ -78,8 +79,9 @@ struct AccountEntry {
   friend bool operator==(const AccountEntry&, const AccountEntry&) = default;
 };
 
-/// The state under the lock. A change writes the copy that does not count, flips `active`, and then carries `change` over to its account: that last
-/// step is repeated by the next owner of the lock, so it is done even where the process stops in between.
+/// The state under the lock. A change writes the copy that does not count, flips `active`, and then carries
+/// `change` over to its account: that last step is repeated by the next owner of the lock, so it is done even
+/// where the process stops in between.
 struct ObjectState {
   static constexpr std::uint32_t no_account = 0xffff'ffff;
 
@@ -90,13 +92,18 @@ struct ObjectState {
   std::array<std::uint64_t, 4> part;
 
   template <class Part>
-  [[nodiscard]] Part get() const noexcept { return std::bit_cast<Part>(part); }
+  [[nodiscard]] Part get() const noexcept {
+    return std::bit_cast<Part>(part);
+  }
   template <class Part>
-  void set(const Part& value) noexcept { part = std::bit_cast<std::array<std::uint64_t, 4>>(value); }
+  void set(const Part& value) noexcept {
+    part = std::bit_cast<std::array<std::uint64_t, 4>>(value);
+  }
 };
 static_assert(std::has_unique_object_representations_v<ObjectState>, "no padding: it is copied as words");
 
-/// Read and written word by word, each once: another process may write at the same time, a hostile one at any time.
+/// Read and written word by word, each once: another process may write at the same time, a hostile one at any
+/// time.
 class SharedState {
  public:
   static constexpr std::size_t words = sizeof(ObjectState) / sizeof(std::uint64_t);
@@ -116,28 +123,31 @@ class SharedState {
   std::array<std::atomic<std::uint64_t>, words> words_;
 };
 
-/// An account in shared memory. Written under the lock only, but for `dead`, which the parent sets at any time.
+/// An account in shared memory. Written under the lock only, but for `dead`, which the parent sets at any
+/// time.
 ///
 ///     | owner | held | waiting 0 | waiting 1 | dead | worker | pid | spare |
 struct Account {
   std::atomic<std::uint32_t> owner;
   std::atomic<std::uint32_t> held;
   std::atomic<std::uint32_t> waiting[2];
-  std::atomic<std::uint32_t> dead;    ///< the owner has ended: whoever has the lock next settles the account
-  std::atomic<std::int32_t> worker;   ///< how to name it in errors, with `dead`
+  std::atomic<std::uint32_t> dead;   ///< the owner has ended: whoever has the lock next settles the account
+  std::atomic<std::int32_t> worker;  ///< how to name it in errors, with `dead`
   std::atomic<std::uint32_t> pid;
   std::uint32_t spare;
 
   [[nodiscard]] AccountEntry load() const noexcept {
-    return {.owner = owner.load(std::memory_order_relaxed),
-            .held = held.load(std::memory_order_relaxed),
-            .waiting = {waiting[0].load(std::memory_order_relaxed), waiting[1].load(std::memory_order_relaxed)}};
+    return {
+        .owner = owner.load(std::memory_order_relaxed),
+        .held = held.load(std::memory_order_relaxed),
+        .waiting = {waiting[0].load(std::memory_order_relaxed), waiting[1].load(std::memory_order_relaxed)}};
   }
   void store(const AccountEntry& entry) noexcept {
     held.store(entry.held, std::memory_order_relaxed);
     waiting[0].store(entry.waiting[0], std::memory_order_relaxed);
     waiting[1].store(entry.waiting[1], std::memory_order_relaxed);
-    // Order: release, pairs with the parent's acquire when it asks without the lock whether somebody still has the object.
+    // Order: release, pairs with the parent's acquire when it asks without the lock whether somebody still
+    // has the object.
     owner.store(entry.owner, std::memory_order_release);
   }
 };
@@ -149,7 +159,8 @@ struct ObjectMemory {
   alignas(64) owner_word::Word lock;
   std::atomic<std::uint32_t> repair_wanted;
   std::atomic<std::uint32_t> accounts_used;  ///< accounts from here on have never been used
-  std::atomic<std::uint32_t> on_the_way;     ///< handles that workers have sent to the parent and that it has not read yet
+  std::atomic<std::uint32_t>
+      on_the_way;  ///< handles that workers have sent to the parent and that it has not read yet
 
   alignas(64) std::atomic<std::uint32_t> words[2];
   std::atomic<std::int64_t> value;
@@ -160,7 +171,8 @@ struct ObjectMemory {
 
 inline constexpr std::size_t accounts_offset = 512;
 static_assert(sizeof(ObjectMemory) <= accounts_offset);
-static_assert(std::atomic<std::uint32_t>::is_always_lock_free && std::atomic<std::uint64_t>::is_always_lock_free &&
+static_assert(std::atomic<std::uint32_t>::is_always_lock_free &&
+              std::atomic<std::uint64_t>::is_always_lock_free &&
               std::atomic<std::int64_t>::is_always_lock_free);
 
 }  // namespace kindred::internal

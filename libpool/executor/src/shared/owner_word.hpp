@@ -7,37 +7,41 @@
 
 namespace kindred::internal::owner_word {
 
-// A lock in one word that outlives its owner: the word says who holds it, so the parent can release it for the dead.
+// A lock in one word that outlives its owner: the word says who holds it, so the parent can release it for
+// the dead.
 //
 //      31        30          29 .. 0
 //    +---------+-----------+------------------------------------------+
 //    | waiters | abandoned | owner: 0 free, 1 parent, 2.. incarnation |
 //    +---------+-----------+------------------------------------------+
 //
-// Invariant: a process sleeps on the word only while it holds `waiters` and a live owner, whose unlock will wake it; a dead owner is
-// replaced by the parent, which wakes all. A wake-up can also die with the process that it woke: on every death the parent wakes all.
+// Invariant: a process sleeps on the word only while it holds `waiters` and a live owner, whose unlock will
+// wake it; a dead owner is replaced by the parent, which wakes all. A wake-up can also die with the process
+// that it woke: on every death the parent wakes all.
 
 using Word = std::atomic<std::uint32_t>;
 
 inline constexpr std::uint32_t waiters = 1U << 31U;
 inline constexpr std::uint32_t abandoned = 1U << 30U;
 inline constexpr std::uint32_t owner_mask = abandoned - 1;
-inline constexpr std::uint32_t closed_owner = owner_mask;  ///< the owner of a lock that nobody shall have any more
+inline constexpr std::uint32_t closed_owner =
+    owner_mask;  ///< the owner of a lock that nobody shall have any more
 
 enum class Outcome { locked, timed_out, closed };
 
 [[nodiscard]] inline bool try_lock(Word& word, std::uint32_t owner) noexcept {
   std::uint32_t seen = word.load(std::memory_order_relaxed);
   while ((seen & owner_mask) == 0) {
-    // Order: seq_cst, as acquire it pairs with `unlock`; the total order is what "repair wanted" relies on (see Critical).
+    // Order: seq_cst, as acquire it pairs with `unlock`; the total order is what "repair wanted" relies on
+    // (see Critical).
     if (word.compare_exchange_weak(seen, seen | owner)) return true;
   }
   return false;
 }
 [[nodiscard]] Outcome lock(Word& word, std::uint32_t owner, Deadline deadline) noexcept;
 void unlock(Word& word) noexcept;
-/// Takes the lock from `dead` for `heir` (0: nobody) and marks it abandoned where `mark` says so. Returns false where `dead` does not hold it.
-/// Does not wake anybody. Ends in bounded time, whatever others write.
+/// Takes the lock from `dead` for `heir` (0: nobody) and marks it abandoned where `mark` says so. Returns
+/// false where `dead` does not hold it. Does not wake anybody. Ends in bounded time, whatever others write.
 bool take_from(Word& word, std::uint32_t dead, std::uint32_t heir, std::uint32_t mark) noexcept;
 /// Nobody gets it from now on. Wakes all.
 void close(Word& word) noexcept;

@@ -7,8 +7,9 @@
 
 namespace kindred::internal {
 
-/// The one `Table` of this process; a fork begins with a fresh one. What a fork inherits is not its own: another thread may have held the table's
-/// lock at that moment, and would hold it for ever. Never destroyed: a handle in a static object may go after any static object of ours.
+/// The one `Table` of this process; a fork begins with a fresh one. What a fork inherits is not its own:
+/// another thread may have held the table's lock at that moment, and would hold it for ever. Never destroyed:
+/// a handle in a static object may go after any static object of ours.
 template <class Table>
 [[nodiscard]] Table& per_process() {
   struct Owned {
@@ -20,7 +21,8 @@ template <class Table>
   Owned* seen = current.load(std::memory_order_acquire);
   while (seen == nullptr || seen->generation != fork_generation()) {
     auto* const made = new Owned;
-    if (current.compare_exchange_strong(seen, made, std::memory_order_acq_rel, std::memory_order_acquire)) return made->table;
+    if (current.compare_exchange_strong(seen, made, std::memory_order_acq_rel, std::memory_order_acquire))
+      return made->table;
     delete made;
   }
   return seen->table;

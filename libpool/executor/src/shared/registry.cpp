@@ -23,7 +23,8 @@ class SharedObjectRegistry::State : public std::enable_shared_from_this<State> {
 
   std::atomic<std::uint32_t> accounts{smallest_accounts};
 
-  std::shared_ptr<SharedObject> make(SharedKind kind, const ObjectState& start, std::uint64_t parameter = 0, std::uint64_t arena_bytes = 0) {
+  std::shared_ptr<SharedObject> make(SharedKind kind, const ObjectState& start, std::uint64_t parameter = 0,
+                                     std::uint64_t arena_bytes = 0) {
     require_here(to_string(kind), *life_);
     std::uint64_t id = 0;
     {
@@ -31,7 +32,8 @@ class SharedObjectRegistry::State : public std::enable_shared_from_this<State> {
       id = next_id_++;
     }
     sweep();
-    auto object = std::make_shared<SharedObject>(life_, kind, id, accounts.load(std::memory_order_relaxed), parameter, arena_bytes, start);
+    auto object = std::make_shared<SharedObject>(life_, kind, id, accounts.load(std::memory_order_relaxed),
+                                                 parameter, arena_bytes, start);
     const std::lock_guard lock{mutex_};
     if (closed_) object->throw_closed();
     auto handles = share(object);
@@ -52,7 +54,8 @@ class SharedObjectRegistry::State : public std::enable_shared_from_this<State> {
   }
 
   void owner_died(std::uint32_t owner, std::int32_t worker, std::uint32_t pid) {
-    // Not under the lock: a user's thread that makes an object does not wait for all the others to be looked through.
+    // Not under the lock: a user's thread that makes an object does not wait for all the others to be looked
+    // through.
     for (const auto& object : all()) settle_dead(*object, owner, worker, pid);
     sweep();
   }
@@ -99,7 +102,8 @@ class SharedObjectRegistry::State : public std::enable_shared_from_this<State> {
   /// A share that tells us when the last one goes.
   std::shared_ptr<SharedObject> share(const std::shared_ptr<SharedObject>& object) {
     return {object.get(), [object, state = weak_from_this()](SharedObject*) {
-              if (!object->in_its_process()) return;  // in a fork of the user's own our lock may be taken for ever
+              if (!object->in_its_process())
+                return;  // in a fork of the user's own our lock may be taken for ever
               if (const auto alive = state.lock()) alive->handles_gone(object->id());
             }};
   }
@@ -112,8 +116,8 @@ class SharedObjectRegistry::State : public std::enable_shared_from_this<State> {
     sweep();
   }
 
-  /// Nobody here has a handle; does anybody else? A message that is not answered yet holds the memory, a worker has an account, a handle that
-  /// a worker has sent is counted in `on_the_way`.
+  /// Nobody here has a handle; does anybody else? A message that is not answered yet holds the memory, a
+  /// worker has an account, a handle that a worker has sent is counted in `on_the_way`.
   static bool is_unused(const SharedObject& object) noexcept {
     if (object.shared_memory().use_count() != 1 || object.memory().on_the_way.load() != 0) return false;
     const std::uint32_t used = object.accounts_used();
@@ -136,7 +140,8 @@ class SharedObjectRegistry::State : public std::enable_shared_from_this<State> {
   std::uint64_t next_id_ = 1;
   bool closed_ = false;
   std::unordered_map<std::uint64_t, Entry> entries_;
-  std::vector<std::uint64_t> unhandled_;  ///< ids of objects that lost their last handle here, and that somebody else had then
+  std::vector<std::uint64_t>
+      unhandled_;  ///< ids of objects that lost their last handle here, and that somebody else had then
 };
 
 namespace {
@@ -166,14 +171,17 @@ std::shared_ptr<SharedObject> find_in_registry(ContextId context, std::uint64_t 
   return state == nullptr ? nullptr : state->find(id);
 }
 
-SharedObjectRegistry::SharedObjectRegistry(std::shared_ptr<ContextLife> life) : life_{std::move(life)}, state_{std::make_shared<State>(life_)} {
+SharedObjectRegistry::SharedObjectRegistry(std::shared_ptr<ContextLife> life)
+    : life_{std::move(life)}, state_{std::make_shared<State>(life_)} {
   Registries& all = registries();
   const std::lock_guard lock{all.mutex};
   all.by_context[life_->id.value] = state_;
 }
 
 SharedObjectRegistry::~SharedObjectRegistry() {
-  if (owner_here(life_->id) != 1) return;  // a copy that a fork inherited: the objects are still in use, and our locks may be taken for ever
+  if (owner_here(life_->id) != 1)
+    return;  // a copy that a fork inherited: the objects are still in use, and our locks may be taken for
+             // ever
   close();
   Registries& all = registries();
   const std::lock_guard lock{all.mutex};
@@ -182,14 +190,17 @@ SharedObjectRegistry::~SharedObjectRegistry() {
 
 void SharedObjectRegistry::make_room_for(std::size_t processes) noexcept {
   constexpr std::size_t most = 1U << 20U;
-  state_->accounts.store(static_cast<std::uint32_t>(std::clamp<std::size_t>(processes, smallest_accounts, most)), std::memory_order_relaxed);
+  state_->accounts.store(
+      static_cast<std::uint32_t>(std::clamp<std::size_t>(processes, smallest_accounts, most)),
+      std::memory_order_relaxed);
 }
 
 Mutex SharedObjectRegistry::make_mutex() { return Mutex{state_->make(SharedKind::mutex, {})}; }
 
 Semaphore SharedObjectRegistry::make_semaphore(std::ptrdiff_t permits) {
   if (permits < 0 || permits > Semaphore::max()) {
-    throw_out_of_range("the number of permits of a Semaphore", std::to_string(permits), "from 0 to " + std::to_string(Semaphore::max()));
+    throw_out_of_range("the number of permits of a Semaphore", std::to_string(permits),
+                       "from 0 to " + std::to_string(Semaphore::max()));
   }
   ObjectState start{};
   start.set(SemaphoreState{.available = permits, .given_back = 0, .spare = {}});
@@ -200,11 +211,18 @@ Event SharedObjectRegistry::make_event() { return Event{state_->make(SharedKind:
 
 Barrier SharedObjectRegistry::make_barrier(std::ptrdiff_t count) {
   if (count < 1 || count > Barrier::max()) {
-    throw_out_of_range("the number of participants of a Barrier", std::to_string(count), "from 1 to " + std::to_string(Barrier::max()));
+    throw_out_of_range("the number of participants of a Barrier", std::to_string(count),
+                       "from 1 to " + std::to_string(Barrier::max()));
   }
   ObjectState start{};
-  start.set(BarrierState{.expected = static_cast<std::uint32_t>(count), .arrived = 0, .phase = 0, .resets = 0, .broken = 0, .dead_worker = 0,
-                         .dead_pid = 0, .spare = 0});
+  start.set(BarrierState{.expected = static_cast<std::uint32_t>(count),
+                         .arrived = 0,
+                         .phase = 0,
+                         .resets = 0,
+                         .broken = 0,
+                         .dead_worker = 0,
+                         .dead_pid = 0,
+                         .spare = 0});
   return Barrier{state_->make(SharedKind::barrier, start)};
 }
 
@@ -214,13 +232,18 @@ Counter SharedObjectRegistry::make_counter(std::int64_t start) {
   return counter;
 }
 
-std::shared_ptr<SharedObject> SharedObjectRegistry::make_channel_object(std::size_t capacity, std::size_t bytes, std::size_t bytes_each) {
+std::shared_ptr<SharedObject> SharedObjectRegistry::make_channel_object(std::size_t capacity,
+                                                                        std::size_t bytes,
+                                                                        std::size_t bytes_each) {
   constexpr std::size_t largest_capacity = std::size_t{1} << 40U;
   constexpr std::size_t largest_room = std::size_t{1} << 46U;
   if (capacity == 0 || capacity > largest_capacity) {
-    throw_out_of_range("the capacity of a Channel", std::to_string(capacity), "from 1 to " + std::to_string(largest_capacity));
+    throw_out_of_range("the capacity of a Channel", std::to_string(capacity),
+                       "from 1 to " + std::to_string(largest_capacity));
   }
-  if (bytes > largest_room) throw_out_of_range("the room of a Channel in bytes", std::to_string(bytes), "at most " + std::to_string(largest_room));
+  if (bytes > largest_room)
+    throw_out_of_range("the room of a Channel in bytes", std::to_string(bytes),
+                       "at most " + std::to_string(largest_room));
   if (bytes == 0 && bytes_each != 0) bytes = capacity * std::min(bytes_each + 32, largest_room / capacity);
   if (bytes == 0) bytes = std::clamp(capacity * 256, std::size_t{64} * 1024, std::size_t{16} * 1024 * 1024);
   const std::size_t room = (std::max(bytes, std::size_t{64}) + 63) / 64 * 64;

@@ -16,7 +16,8 @@ constexpr int permits_word = 0;
 
 SemaphoreState read(SharedObject& object, Critical& critical) {
   const auto semaphore = critical.state().get<SemaphoreState>();
-  if (semaphore.available < 0 || semaphore.available > Semaphore::max()) object.throw_corrupt("its number of permits is out of range");
+  if (semaphore.available < 0 || semaphore.available > Semaphore::max())
+    object.throw_corrupt("its number of permits is out of range");
   return semaphore;
 }
 
@@ -43,8 +44,8 @@ bool Semaphore::acquire_before(Deadline deadline) const {
     std::uint32_t ticket = 0;
     {
       Critical critical{object, with_grace(deadline)};
-      // Not even the lock is to be had: somebody was stopped or killed while he had it. Where we are registered we stay it, which costs others a
-      // system call now and then.
+      // Not even the lock is to be had: somebody was stopped or killed while he had it. Where we are
+      // registered we stay it, which costs others a system call now and then.
       if (!critical) return false;
       SemaphoreState semaphore = read(object, critical);
       if (semaphore.available > 0) {
@@ -80,15 +81,19 @@ bool Semaphore::try_acquire() const { return acquire_before(std::chrono::steady_
 void Semaphore::release(std::ptrdiff_t permits) const {
   SharedObject& object = use();
   if (permits < 0 || permits > max()) {
-    throw UsageError{"a Semaphore was to release " + std::to_string(permits) + " permits. The number must be from 0 to " + std::to_string(max()) + "."};
+    throw UsageError{"a Semaphore was to release " + std::to_string(permits) +
+                     " permits. The number must be from 0 to " + std::to_string(max()) + "."};
   }
-  // Crash: one turn is whole or not at all; a process that dies between two turns has released a part of what it was to release.
+  // Crash: one turn is whole or not at all; a process that dies between two turns has released a part of what
+  // it was to release.
   for (std::int64_t left = permits; left > 0;) {
     Critical critical{object};
     SemaphoreState semaphore = read(object, critical);
     if (left > max() - semaphore.available) {
-      throw UsageError{"a Semaphore with " + std::to_string(semaphore.available) + " permits available was to release " + std::to_string(left) +
-                       " more. There can be at most " + std::to_string(max()) + ": release as often as you acquire."};
+      throw UsageError{"a Semaphore with " + std::to_string(semaphore.available) +
+                       " permits available was to release " + std::to_string(left) +
+                       " more. There can be at most " + std::to_string(max()) +
+                       ": release as often as you acquire."};
     }
     std::int64_t turn = left;
     AccountEntry* account = &critical.account();
@@ -101,7 +106,8 @@ void Semaphore::release(std::ptrdiff_t permits) const {
     left -= turn;
     critical.state().set(semaphore);
     critical.commit();
-    critical.wake(permits_word, static_cast<int>(std::min<std::int64_t>(turn, critical.state().waiting[permits_word])));
+    critical.wake(permits_word,
+                  static_cast<int>(std::min<std::int64_t>(turn, critical.state().waiting[permits_word])));
   }
 }
 

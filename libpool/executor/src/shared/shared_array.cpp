@@ -17,7 +17,8 @@
 
 namespace kindred::internal {
 
-/// One array as this process sees it. Its memory begins with the first element: no header lies in it, so nobody can change what we know of it.
+/// One array as this process sees it. Its memory begins with the first element: no header lies in it, so
+/// nobody can change what we know of it.
 class ArrayBlock {
  public:
   std::shared_ptr<ContextLife> life;
@@ -37,8 +38,9 @@ std::atomic<std::uint64_t> next_serial{1};
 
 /// The arrays that this process has, so that one that crosses twice is the same to it, and is mapped once.
 ///
-/// A worker keeps those that came last although no handle uses them, while calls follow each other: a page that is mapped anew costs more than
-/// half a microsecond when it is touched, so a thousand calls with the same array would spend most of their time on that.
+/// A worker keeps those that came last although no handle uses them, while calls follow each other: a page
+/// that is mapped anew costs more than half a microsecond when it is touched, so a thousand calls with the
+/// same array would spend most of their time on that.
 struct ArrayTable {
   static constexpr std::size_t most_kept = 8;
   static constexpr std::uint64_t most_bytes_kept = std::uint64_t{256} << 20U;
@@ -80,17 +82,19 @@ struct ArrayTable {
 
 ArrayTable& table() { return per_process<ArrayTable>(); }
 
-std::shared_ptr<ArrayBlock> make_block(const std::shared_ptr<ContextLife>& life, std::uint32_t owner, std::size_t size, std::size_t bytes_each,
-                                       ArrayAccess access) {
+std::shared_ptr<ArrayBlock> make_block(const std::shared_ptr<ContextLife>& life, std::uint32_t owner,
+                                       std::size_t size, std::size_t bytes_each, ArrayAccess access) {
   if (size == 0) return nullptr;
   if (size > (std::size_t{1} << 62U) / bytes_each) {
-    throw UsageError{"a SharedArray of " + std::to_string(size) + " elements of " + std::to_string(bytes_each) +
+    throw UsageError{"a SharedArray of " + std::to_string(size) + " elements of " +
+                     std::to_string(bytes_each) +
                      " bytes is larger than any address space. Is the size a negative number?"};
   }
   auto block = std::make_shared<ArrayBlock>();
   block->life = life;
   block->memory = std::make_shared<SharedMemory>(SharedMemory::create("kindred-array", size * bytes_each));
-  block->id = (std::uint64_t{owner} << owner_shift) | (next_serial.fetch_add(1, std::memory_order_relaxed) & 0xffff'ffffU);
+  block->id = (std::uint64_t{owner} << owner_shift) |
+              (next_serial.fetch_add(1, std::memory_order_relaxed) & 0xffff'ffffU);
   block->bytes = size * bytes_each;
   block->bytes_each = bytes_each;
   block->all_write = access == ArrayAccess::all_write;
@@ -102,31 +106,39 @@ std::shared_ptr<ArrayBlock> make_block(const std::shared_ptr<ContextLife>& life,
 
 }  // namespace
 
-std::shared_ptr<ArrayBlock> make_array_block(const std::shared_ptr<ContextLife>& life, std::size_t size, std::size_t bytes_each, ArrayAccess access) {
+std::shared_ptr<ArrayBlock> make_array_block(const std::shared_ptr<ContextLife>& life, std::size_t size,
+                                             std::size_t bytes_each, ArrayAccess access) {
   require_here("SharedArray", *life);
   return make_block(life, owner_here(life->id), size, bytes_each, access);
 }
 
-std::shared_ptr<ArrayBlock> make_array_block_here(std::size_t size, std::size_t bytes_each, ArrayAccess access) {
+std::shared_ptr<ArrayBlock> make_array_block_here(std::size_t size, std::size_t bytes_each,
+                                                  ArrayAccess access) {
   const ContextId context = served_context();
   if (!context) {
-    throw UsageError{"make_shared_array() was called in a process that is no worker, so it can't know for which executor. Call make_array() of the "
-                     "executor that the array is for."};
+    throw UsageError{
+        "make_shared_array() was called in a process that is no worker, so it can't know for which executor. Call make_array() of the "
+        "executor that the array is for."};
   }
   return make_block(served_life(context), owner_here(context), size, bytes_each, access);
 }
 
 std::byte* array_bytes(const ArrayBlock& block) noexcept { return block.memory->bytes().data(); }
-bool array_writable(const ArrayBlock* block) noexcept { return block != nullptr && block->memory->writable(); }
+bool array_writable(const ArrayBlock* block) noexcept {
+  return block != nullptr && block->memory->writable();
+}
 
 void throw_array_not_writable(const ArrayBlock& block) {
-  throw UsageError{"this SharedArray of " + std::to_string(block.bytes / block.bytes_each) + " elements was made by another process and is read-only in pid " +
-                   std::to_string(process_id()) + ". Make it with ArrayAccess::all_write, or write to a new one (make_shared_array in a worker) and "
-                   "return that."};
+  throw UsageError{
+      "this SharedArray of " + std::to_string(block.bytes / block.bytes_each) +
+      " elements was made by another process and is read-only in pid " + std::to_string(process_id()) +
+      ". Make it with ArrayAccess::all_write, or write to a new one (make_shared_array in a worker) and "
+      "return that."};
 }
 
 void throw_array_index(std::size_t index, std::size_t size) {
-  throw UsageError{"element " + std::to_string(index) + " was asked of a SharedArray of " + std::to_string(size) + " elements."};
+  throw UsageError{"element " + std::to_string(index) + " was asked of a SharedArray of " +
+                   std::to_string(size) + " elements."};
 }
 
 // An array in a message; its memory goes along in either direction:
@@ -135,12 +147,14 @@ void throw_array_index(std::size_t index, std::size_t size) {
 //
 // An empty array has context 0 and ends there.
 
-void encode_array(Encoder& encoder, const std::shared_ptr<ArrayBlock>& block, std::size_t size, std::size_t bytes_each) {
+void encode_array(Encoder& encoder, const std::shared_ptr<ArrayBlock>& block, std::size_t size,
+                  std::size_t bytes_each) {
   if (block == nullptr) {
     encoder.write_value(std::uint64_t{0});
     return;
   }
-  if (block->life->id != encoder.context()) throw_foreign_handle("SharedArray", block->life->id, encoder.context());
+  if (block->life->id != encoder.context())
+    throw_foreign_handle("SharedArray", block->life->id, encoder.context());
   require_here("SharedArray", *block->life);
   if (handles_are_refused()) throw_refused_in_channel("SharedArray");
   if (!block->all_write && !block->sealed.load(std::memory_order_relaxed)) {
@@ -162,14 +176,18 @@ std::shared_ptr<ArrayBlock> decode_array(Decoder& decoder, std::size_t& size, st
   const auto elements = decoder.read_value<std::uint64_t>();
   const auto its_bytes_each = decoder.read_value<std::uint32_t>();
   const auto attachment = decoder.read_value<std::uint32_t>();
-  if (context != decoder.context()) throw DecodeError{"a message of " + to_string(decoder.context()) + " holds no SharedArray of it where one belongs"};
+  if (context != decoder.context())
+    throw DecodeError{"a message of " + to_string(decoder.context()) +
+                      " holds no SharedArray of it where one belongs"};
   if (its_bytes_each != bytes_each) {
-    throw DecodeError{"a SharedArray came with elements of " + std::to_string(its_bytes_each) + " bytes where " + std::to_string(bytes_each) + " are expected"};
+    throw DecodeError{"a SharedArray came with elements of " + std::to_string(its_bytes_each) +
+                      " bytes where " + std::to_string(bytes_each) + " are expected"};
   }
   const std::uint32_t owner = owner_here(context);
   if (owner == 0) throw_foreign_handle("SharedArray", context, {});
   if (elements == 0 || elements > (std::uint64_t{1} << 62U) / bytes_each) {
-    throw DecodeError{"a SharedArray came with " + std::to_string(elements) + " elements of " + std::to_string(bytes_each) + " bytes"};
+    throw DecodeError{"a SharedArray came with " + std::to_string(elements) + " elements of " +
+                      std::to_string(bytes_each) + " bytes"};
   }
   const std::uint64_t bytes = elements * bytes_each;
 
@@ -180,12 +198,14 @@ std::shared_ptr<ArrayBlock> decode_array(Decoder& decoder, std::size_t& size, st
   const auto found = all.known.find({context.value, id});
   if (found != all.known.end()) block = found->second.lock();
   if (block != nullptr && (block->bytes != bytes || block->bytes_each != bytes_each)) {
-    throw DecodeError{"a SharedArray came with " + std::to_string(bytes) + " bytes under the id of one with " + std::to_string(block->bytes)};
+    throw DecodeError{"a SharedArray came with " + std::to_string(bytes) +
+                      " bytes under the id of one with " + std::to_string(block->bytes)};
   }
   if (block == nullptr) {
     auto memory = decoder.attachment(attachment);
     if (memory->size() < bytes) {
-      throw DecodeError{"a SharedArray of " + std::to_string(bytes) + " bytes came with a memory of " + std::to_string(memory->size())};
+      throw DecodeError{"a SharedArray of " + std::to_string(bytes) + " bytes came with a memory of " +
+                        std::to_string(memory->size())};
     }
     block = std::make_shared<ArrayBlock>();
     block->life = served_life(context);

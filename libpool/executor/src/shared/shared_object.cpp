@@ -29,19 +29,28 @@ const char* to_string(SharedKind kind) noexcept {
   return "shared object of an unknown kind";
 }
 
-SharedObject::SharedObject(std::shared_ptr<ContextLife> life, SharedKind kind, std::uint64_t id, std::uint32_t accounts,
-                           std::uint64_t parameter, std::uint64_t arena_bytes, const ObjectState& start)
+SharedObject::SharedObject(std::shared_ptr<ContextLife> life, SharedKind kind, std::uint64_t id,
+                           std::uint32_t accounts, std::uint64_t parameter, std::uint64_t arena_bytes,
+                           const ObjectState& start)
     : life_{std::move(life)},
-      shared_{std::make_shared<SharedMemory>(
-          SharedMemory::create("kindred-object", accounts_offset + accounts_bytes(accounts) + static_cast<std::size_t>(arena_bytes)))},
+      shared_{std::make_shared<SharedMemory>(SharedMemory::create(
+          "kindred-object",
+          accounts_offset + accounts_bytes(accounts) + static_cast<std::size_t>(arena_bytes)))},
       id_{id},
       parameter_{parameter},
       owner_{1},
       generation_{fork_generation()},
       kind_{kind} {
   memory_ = new (shared_->bytes().data()) ObjectMemory{};
-  memory_->identity = {.magic = object_magic, .version = object_version, .kind = static_cast<std::uint32_t>(kind), .context = life_->id.value, .id = id,
-                       .parameter = parameter, .arena_bytes = arena_bytes, .accounts = accounts, .spare = 0};
+  memory_->identity = {.magic = object_magic,
+                       .version = object_version,
+                       .kind = static_cast<std::uint32_t>(kind),
+                       .context = life_->id.value,
+                       .id = id,
+                       .parameter = parameter,
+                       .arena_bytes = arena_bytes,
+                       .accounts = accounts,
+                       .spare = 0};
   lay_out(accounts, arena_bytes);
   accounts_[0].owner.store(owner_, std::memory_order_relaxed);
   memory_->accounts_used.store(1, std::memory_order_relaxed);
@@ -50,20 +59,31 @@ SharedObject::SharedObject(std::shared_ptr<ContextLife> life, SharedKind kind, s
   memory_->states[0].store(state);
 }
 
-SharedObject::SharedObject(std::shared_ptr<ContextLife> life, SharedKind kind, std::uint64_t id, std::uint32_t owner,
-                           std::shared_ptr<SharedMemory> memory)
-    : life_{std::move(life)}, shared_{std::move(memory)}, id_{id}, owner_{owner}, generation_{fork_generation()}, kind_{kind} {
-  if (shared_ == nullptr || shared_->size() < accounts_offset || !shared_->writable()) throw_corrupt("it is too small or not writable");
+SharedObject::SharedObject(std::shared_ptr<ContextLife> life, SharedKind kind, std::uint64_t id,
+                           std::uint32_t owner, std::shared_ptr<SharedMemory> memory)
+    : life_{std::move(life)},
+      shared_{std::move(memory)},
+      id_{id},
+      owner_{owner},
+      generation_{fork_generation()},
+      kind_{kind} {
+  if (shared_ == nullptr || shared_->size() < accounts_offset || !shared_->writable())
+    throw_corrupt("it is too small or not writable");
   memory_ = std::launder(reinterpret_cast<ObjectMemory*>(shared_->bytes().data()));
   const ObjectIdentity identity = memory_->identity;  // read once: from here on, our copy
-  if (identity.magic != object_magic || identity.version != object_version) throw_corrupt("it does not begin like one");
-  if (identity.kind != static_cast<std::uint32_t>(kind) || identity.id != id || identity.context != life_->id.value) {
+  if (identity.magic != object_magic || identity.version != object_version)
+    throw_corrupt("it does not begin like one");
+  if (identity.kind != static_cast<std::uint32_t>(kind) || identity.id != id ||
+      identity.context != life_->id.value) {
     throw_corrupt("it is another object than the one announced");
   }
   const std::uint64_t room = shared_->size() - accounts_offset;
-  const std::uint64_t for_accounts = identity.accounts > room / sizeof(Account) ? room + 1 : accounts_bytes(identity.accounts);
-  if (identity.accounts == 0 || for_accounts > room || identity.arena_bytes > room - for_accounts) throw_corrupt("its parts do not fit into it");
-  if (owner_ == 0 || owner_ >= owner_word::closed_owner) throw_corrupt("this process has no number to hold it by");
+  const std::uint64_t for_accounts =
+      identity.accounts > room / sizeof(Account) ? room + 1 : accounts_bytes(identity.accounts);
+  if (identity.accounts == 0 || for_accounts > room || identity.arena_bytes > room - for_accounts)
+    throw_corrupt("its parts do not fit into it");
+  if (owner_ == 0 || owner_ >= owner_word::closed_owner)
+    throw_corrupt("this process has no number to hold it by");
   parameter_ = identity.parameter;
   lay_out(identity.accounts, identity.arena_bytes);
   open_account();
@@ -94,8 +114,9 @@ void SharedObject::open_account() {
     if (owner == 0 && accounts_[i].dead.load(std::memory_order_relaxed) == 0 && free == used) free = i;
   }
   if (free >= account_count_) {
-    throw UsageError{std::string{"this "} + to_string(kind_) + " is held by " + std::to_string(account_count_) +
-                     " processes, which is as many as it has room for. Pass it to fewer workers at a time, or lower max_workers."};
+    throw UsageError{
+        std::string{"this "} + to_string(kind_) + " is held by " + std::to_string(account_count_) +
+        " processes, which is as many as it has room for. Pass it to fewer workers at a time, or lower max_workers."};
   }
   if (free == used) memory_->accounts_used.store(used + 1, std::memory_order_release);
   critical.account_to_change(free).owner = owner_;
@@ -126,7 +147,8 @@ void SharedObject::close() noexcept {
     return;
   }
   for (auto& word : memory_->words) {
-    // A changed word wakes also those who are about to sleep on it; what it says matters to nobody: they look at `closed_` first.
+    // A changed word wakes also those who are about to sleep on it; what it says matters to nobody: they look
+    // at `closed_` first.
     word.fetch_add(2);
     futex_wake(word, everybody);
   }
@@ -139,15 +161,17 @@ void SharedObject::require_open() const {
 
 void SharedObject::throw_closed() const {
   require_here(to_string(kind_), *life_);
-  throw UsageError{std::string{"this "} + to_string(kind_) + " belongs to " + internal::to_string(life_->id) +
-                   ", whose pool has ended or is broken: nobody is left who could answer. Wait for results before the pool ends, or wait with "
-                   "a deadline."};
+  throw UsageError{
+      std::string{"this "} + to_string(kind_) + " belongs to " + internal::to_string(life_->id) +
+      ", whose pool has ended or is broken: nobody is left who could answer. Wait for results before the pool ends, or wait with "
+      "a deadline."};
 }
 
 void SharedObject::throw_corrupt(const char* what) const {
-  throw UsageError{std::string{"the memory of this "} + to_string(kind_) + " (object " + std::to_string(id_) + " of " +
-                   internal::to_string(life_->id) + ") is corrupt: " + what +
-                   ". A worker has written over it; stop using this object and look for a stray pointer in the tasks that have it."};
+  throw UsageError{
+      std::string{"the memory of this "} + to_string(kind_) + " (object " + std::to_string(id_) + " of " +
+      internal::to_string(life_->id) + ") is corrupt: " + what +
+      ". A worker has written over it; stop using this object and look for a stray pointer in the tasks that have it."};
 }
 
 Critical::Critical(SharedObject& object, Deadline deadline) : object_{object} {
@@ -167,16 +191,19 @@ Critical::Critical(SharedObject& object, Taken) noexcept : object_{object}, hold
 
 Critical::~Critical() {
   ObjectMemory& memory = object_.memory();
-  // A few turns at most: who keeps asking for repairs is no parent of ours, and what a real one asks for is done by whoever comes next.
+  // A few turns at most: who keeps asking for repairs is no parent of ours, and what a real one asks for is
+  // done by whoever comes next.
   for (int turn = 0; holds_ && turn < 8; ++turn) {
     holds_ = false;
     owner_word::unlock(memory.lock);
-    // Crash: from here to the end sleepers may miss their wake-up; the parent wakes all when it hears of the death.
+    // Crash: from here to the end sleepers may miss their wake-up; the parent wakes all when it hears of the
+    // death.
     for (const int word : {0, 1}) {
-      if (const int count = std::exchange(wake_count_[word], 0); count != 0) futex_wake(memory.words[word], count);
+      if (const int count = std::exchange(wake_count_[word], 0); count != 0)
+        futex_wake(memory.words[word], count);
     }
-    // Order: seq_cst. The parent stores `repair_wanted`, then tries the lock; we free the lock, then load `repair_wanted`. One of us sees
-    // the other, and settles.
+    // Order: seq_cst. The parent stores `repair_wanted`, then tries the lock; we free the lock, then load
+    // `repair_wanted`. One of us sees the other, and settles.
     if (memory.repair_wanted.load() != 0 && owner_word::try_lock(memory.lock, object_.owner())) {
       holds_ = true;
       begin();
@@ -211,7 +238,8 @@ void Critical::commit() noexcept {
   const std::uint32_t other = active_ ^ 1U;
   // Crash: until the store to `active` the state is the old one, whole; after it the new one, whole.
   memory.states[other].store(state_);
-  // Order: release, pairs with the acquire in `begin`: the state, and an element's bytes in the arena, are there before they count.
+  // Order: release, pairs with the acquire in `begin`: the state, and an element's bytes in the arena, are
+  // there before they count.
   memory.active.store(other, std::memory_order_release);
   active_ = other;
   // Crash: the account still says the old; the next owner of the lock carries the change over.
@@ -231,12 +259,15 @@ void Critical::end_waiting(int word) noexcept {
 
 void Critical::clear(AccountEntry& entry) noexcept {
   for (const int word : {0, 1}) {
-    state_.waiting[word] -= entry.waiting[word] < state_.waiting[word] ? entry.waiting[word] : state_.waiting[word];
+    state_.waiting[word] -=
+        entry.waiting[word] < state_.waiting[word] ? entry.waiting[word] : state_.waiting[word];
   }
   entry = {};
 }
 
-std::uint32_t Critical::ticket(int word) const noexcept { return object_.memory().words[word].load(std::memory_order_relaxed); }
+std::uint32_t Critical::ticket(int word) const noexcept {
+  return object_.memory().words[word].load(std::memory_order_relaxed);
+}
 
 void Critical::wake(int word, int count) noexcept {
   if (count <= 0) return;
@@ -247,8 +278,8 @@ void Critical::wake(int word, int count) noexcept {
 void Critical::settle() noexcept {
   ObjectMemory& memory = object_.memory();
   memory.repair_wanted.store(0);
-  // Crash: if this process dies while it settles, the parent takes the lock from it and begins again: an account is closed and its
-  // contents given back in one commit, so nothing is given back twice.
+  // Crash: if this process dies while it settles, the parent takes the lock from it and begins again: an
+  // account is closed and its contents given back in one commit, so nothing is given back twice.
   bool settled = false;
   const std::uint32_t used = object_.accounts_used();
   for (std::uint32_t i = 1; i < used; ++i) {
@@ -258,7 +289,8 @@ void Critical::settle() noexcept {
     if (entry.owner != 0) {
       if (object_.kind() == SharedKind::semaphore) settle_semaphore(state_, entry);
       if (object_.kind() == SharedKind::barrier) {
-        settle_barrier(state_, entry, account.worker.load(std::memory_order_relaxed), account.pid.load(std::memory_order_relaxed));
+        settle_barrier(state_, entry, account.worker.load(std::memory_order_relaxed),
+                       account.pid.load(std::memory_order_relaxed));
       }
       clear(entry);
       commit();
@@ -296,7 +328,8 @@ void settle_dead(SharedObject& object, std::uint32_t dead, std::int32_t worker, 
     }
   };
   if (owner_word::take_from(memory.lock, dead, object.owner(), 0)) {
-    // It died with the lock. What it had committed counts, also where its account does not say so yet: `Critical` sees to that first.
+    // It died with the lock. What it had committed counts, also where its account does not say so yet:
+    // `Critical` sees to that first.
     Critical critical{object, Critical::Taken::already};
     mark();
     critical.settle();
@@ -305,14 +338,16 @@ void settle_dead(SharedObject& object, std::uint32_t dead, std::int32_t worker, 
     // Order: seq_cst, pairs with the end of ~Critical.
     memory.repair_wanted.store(1);
     if (owner_word::try_lock(memory.lock, object.owner())) Critical{object, Critical::Taken::already};
-    // Else: the lock's owner settles when it is done, or, if it dies, we do when we hear of that. We never wait for it.
+    // Else: the lock's owner settles when it is done, or, if it dies, we do when we hear of that. We never
+    // wait for it.
   }
-  if (object.kind() == SharedKind::mutex) owner_word::take_from(memory.words[0], dead, 0, owner_word::abandoned);
+  if (object.kind() == SharedKind::mutex)
+    owner_word::take_from(memory.words[0], dead, 0, owner_word::abandoned);
   // Whatever wake-up the dead one owed, or had taken from another sleeper, is made up for.
   futex_wake(memory.lock, everybody);
   for (auto& word : memory.words) {
-    // A sleeper whose ticket is from before a commit of the dead one must not fall asleep on it. (A mutex, an event and a barrier change their
-    // word together with what it means.)
+    // A sleeper whose ticket is from before a commit of the dead one must not fall asleep on it. (A mutex, an
+    // event and a barrier change their word together with what it means.)
     if (object.kind() == SharedKind::semaphore || object.kind() == SharedKind::channel) word.fetch_add(1);
     futex_wake(word, everybody);
   }
@@ -320,8 +355,9 @@ void settle_dead(SharedObject& object, std::uint32_t dead, std::int32_t worker, 
 
 SharedObject& use_shared_object(SharedKind kind, const std::shared_ptr<SharedObject>& object) {
   if (object == nullptr) [[unlikely]] {
-    throw UsageError{std::string{"this "} + to_string(kind) +
-                     " is an empty handle. Make one with the executor's make_ function, and pass it to the workers as an argument."};
+    throw UsageError{
+        std::string{"this "} + to_string(kind) +
+        " is an empty handle. Make one with the executor's make_ function, and pass it to the workers as an argument."};
   }
   object->require_open();
   return *object;

@@ -15,16 +15,17 @@ namespace kindred::internal {
 
 [[nodiscard]] const char* to_string(SharedKind kind) noexcept;  ///< "Mutex": as in errors
 
-/// One shared object as this process sees it: its memory, and all that must not be read from there. Process-wide the same for all
-/// handles of one object.
+/// One shared object as this process sees it: its memory, and all that must not be read from there.
+/// Process-wide the same for all handles of one object.
 class SharedObject {
  public:
   /// The parent's: writes the identity. `owner` is 1, its account the first.
-  SharedObject(std::shared_ptr<ContextLife> life, SharedKind kind, std::uint64_t id, std::uint32_t accounts, std::uint64_t parameter,
-               std::uint64_t arena_bytes, const ObjectState& start);
-  /// A worker's: checks what came, and takes an account. Errors: `UsageError` where the memory does not hold what the message says, or has no
-  /// account left.
-  SharedObject(std::shared_ptr<ContextLife> life, SharedKind kind, std::uint64_t id, std::uint32_t owner, std::shared_ptr<SharedMemory> memory);
+  SharedObject(std::shared_ptr<ContextLife> life, SharedKind kind, std::uint64_t id, std::uint32_t accounts,
+               std::uint64_t parameter, std::uint64_t arena_bytes, const ObjectState& start);
+  /// A worker's: checks what came, and takes an account. Errors: `UsageError` where the memory does not hold
+  /// what the message says, or has no account left.
+  SharedObject(std::shared_ptr<ContextLife> life, SharedKind kind, std::uint64_t id, std::uint32_t owner,
+               std::shared_ptr<SharedMemory> memory);
   ~SharedObject() = default;
   SharedObject(const SharedObject&) = delete;
   SharedObject& operator=(const SharedObject&) = delete;
@@ -45,7 +46,8 @@ class SharedObject {
   /// False in a process that a fork made after this object was.
   [[nodiscard]] bool in_its_process() const noexcept { return generation_ == fork_generation(); }
 
-  /// A worker's last handle goes: closes the account where it is even. (A semaphore's permits stay on it until the worker ends.)
+  /// A worker's last handle goes: closes the account where it is even. (A semaphore's permits stay on it
+  /// until the worker ends.)
   void close_account() noexcept;
   /// Ends every wait in this process.
   void close() noexcept;
@@ -76,7 +78,8 @@ class SharedObject {
   std::atomic<bool> closed_{false};
 };
 
-/// Holds the lock of an object's state, and with it a copy of the state. A change exists from `commit()` on, whole, or not at all.
+/// Holds the lock of an object's state, and with it a copy of the state. A change exists from `commit()` on,
+/// whole, or not at all.
 class Critical {
  public:
   /// Waits for the lock until the deadline. Errors: `UsageError` where the object is closed.
@@ -91,7 +94,8 @@ class Critical {
   /// False: the deadline passed first.
   explicit operator bool() const noexcept { return holds_; }
   ObjectState& state() noexcept { return state_; }
-  /// Our account, to be changed together with the state. (One account a commit: another one instead, by `account_to_change`.)
+  /// Our account, to be changed together with the state. (One account a commit: another one instead, by
+  /// `account_to_change`.)
   AccountEntry& account() noexcept { return account_to_change(object_.my_account()); }
   AccountEntry& account_to_change(std::uint32_t index) noexcept;
   void clear(AccountEntry& entry) noexcept;  ///< frees the account, and takes its sleepers out of the sum
@@ -118,21 +122,24 @@ class Critical {
   int wake_count_[2] = {0, 0};
 };
 
-/// How long a call that is not to wait waits for the state's lock, which is held for some hundred nanoseconds; longer only where its owner was
-/// stopped or killed just there.
+/// How long a call that is not to wait waits for the state's lock, which is held for some hundred
+/// nanoseconds; longer only where its owner was stopped or killed just there.
 inline constexpr std::chrono::milliseconds lock_grace{100};
 [[nodiscard]] Deadline with_grace(Deadline deadline) noexcept;  ///< nothing: for ever
 
-/// Marks the dead one's account, gives back what it held or leaves that to the lock's owner, and wakes all who sleep. Bounded. (Parent.)
+/// Marks the dead one's account, gives back what it held or leaves that to the lock's owner, and wakes all
+/// who sleep. Bounded. (Parent.)
 void settle_dead(SharedObject& object, std::uint32_t dead, std::int32_t worker, std::uint32_t pid) noexcept;
 
 // What the kinds add to settling the account of a dead process: a change of the state.
 void settle_semaphore(ObjectState& state, const AccountEntry& dead) noexcept;
-void settle_barrier(ObjectState& state, const AccountEntry& dead, std::int32_t worker, std::uint32_t pid) noexcept;
+void settle_barrier(ObjectState& state, const AccountEntry& dead, std::int32_t worker,
+                    std::uint32_t pid) noexcept;
 /// Shows the sleepers what the state says. Under the lock.
 void publish_barrier(SharedObject& object, const ObjectState& state) noexcept;
 
-/// The registry of the context in this process, asked by handles that come back. Empty where there is none, or no such object.
+/// The registry of the context in this process, asked by handles that come back. Empty where there is none,
+/// or no such object.
 [[nodiscard]] std::shared_ptr<SharedObject> find_in_registry(ContextId context, std::uint64_t id);
 
 }  // namespace kindred::internal

@@ -15,7 +15,8 @@
 
 namespace kindred::internal {
 
-/// The first message to a new process of the context: who it is. Its descriptors follow in the order of the fields they belong to.
+/// The first message to a new process of the context: who it is. Its descriptors follow in the order of the
+/// fields they belong to.
 struct Hello {
   static constexpr std::uint64_t magic_value = 0x6b696e6472656448;  // "kindredH"
   enum class Role : std::uint32_t { worker = 1, server = 2 };
@@ -30,18 +31,21 @@ struct Hello {
   ContextId context;
   std::uint64_t segment_bytes = 0;
   std::uint64_t setup_bytes = 0;
-  CodeReference main = 0;  ///< `WorkerMain` or `ServerPrepare` in module 1, the program, or the library that kindred is in
+  CodeReference main =
+      0;  ///< `WorkerMain` or `ServerPrepare` in module 1, the program, or the library that kindred is in
 };
 
-/// The descriptors of a worker: 0 is /dev/null, 1 and 2 are the parent's (or pipes to it), and these. Nothing else.
+/// The descriptors of a worker: 0 is /dev/null, 1 and 2 are the parent's (or pipes to it), and these. Nothing
+/// else.
 namespace worker_fd {
-inline constexpr int socket = 3;    ///< control socket to the parent
-inline constexpr int lifeline = 4;  ///< a pipe whose other end only the parent holds: its end is this process's end
+inline constexpr int socket = 3;  ///< control socket to the parent
+inline constexpr int lifeline =
+    4;  ///< a pipe whose other end only the parent holds: its end is this process's end
 // 5, 6, 7 ...: the bells, in the order of their arrival
 }  // namespace worker_fd
 
-/// What all workers of a context are told, written once: modules of the parent, `WorkerOptions`, and the pool's own part (initializer,
-/// finalizer, options).
+/// What all workers of a context are told, written once: modules of the parent, `WorkerOptions`, and the
+/// pool's own part (initializer, finalizer, options).
 struct Setup {
   std::vector<Module> modules;
   WorkerOptions options;
@@ -61,7 +65,7 @@ struct WorkerBootstrap {
   Doorbell waiter_bell{Descriptor{}};     ///< wakes a thread in get()
   Doorbell service_bell{Descriptor{}};    ///< wakes the supervisor
   Doorbell collector_bell{Descriptor{}};  ///< wakes the log's collector
-  Descriptor captured_stdout;  ///< read end of the pipe that stdout is (capture_output)
+  Descriptor captured_stdout;             ///< read end of the pipe that stdout is (capture_output)
   Descriptor captured_stderr;
 };
 
@@ -72,17 +76,17 @@ using ServerPrepare = void (*)(const Setup&, CodeMap&);
 
 /// Messages of a worker to its parent on the control socket begin with this word.
 enum class WorkerMessage : std::uint32_t {
-  ready = 1,              ///< bootstrapped and initialised
-  bootstrap_failed = 2,   ///< text follows
-  initializer_failed = 3, ///< an encoded exception follows
-  attachment = 4,         ///< a shared memory for a result; `AttachmentNotice` and a descriptor follow
-  finalizer_failed = 5    ///< an encoded exception follows
+  ready = 1,               ///< bootstrapped and initialised
+  bootstrap_failed = 2,    ///< text follows
+  initializer_failed = 3,  ///< an encoded exception follows
+  attachment = 4,          ///< a shared memory for a result; `AttachmentNotice` and a descriptor follow
+  finalizer_failed = 5     ///< an encoded exception follows
 };
 /// Messages of the parent to a worker.
 enum class ParentMessage : std::uint32_t {
-  attachment = 1,  ///< a shared memory for a call: `AttachmentNotice` and a descriptor follow
-  module = 2,      ///< a library whose code a call names
-  forget = 3,      ///< a kept memory for calls that will not be named again
+  attachment = 1,    ///< a shared memory for a call: `AttachmentNotice` and a descriptor follow
+  module = 2,        ///< a library whose code a call names
+  forget = 3,        ///< a kept memory for calls that will not be named again
   forget_result = 4  ///< a block for results, by its place, that the worker no longer owns
 };
 struct AttachmentNotice {
@@ -92,13 +96,15 @@ struct AttachmentNotice {
   std::uint64_t bytes;
 };
 
-/// Runs a worker in this process, which has one thread and was forked or executed for it. `socket` and `lifeline` are open.
+/// Runs a worker in this process, which has one thread and was forked or executed for it. `socket` and
+/// `lifeline` are open.
 [[noreturn]] void serve_as_worker(int socket, int lifeline, std::uint32_t parent_pid);
-/// Runs a fork server in this process. `prepare`: read the hello and preload first (forkserver); a template forked from the program
-/// has nothing to read.
+/// Runs a fork server in this process. `prepare`: read the hello and preload first (forkserver); a template
+/// forked from the program has nothing to read.
 [[noreturn]] void serve_as_fork_server(int socket, int lifeline, std::uint32_t parent_pid, bool prepare);
 
-/// Marks of a process that was executed for a context: environment variable and first argument. Both must be there.
+/// Marks of a process that was executed for a context: environment variable and first argument. Both must be
+/// there.
 inline constexpr const char* gate_variable = "KINDRED_GATE";
 inline constexpr const char* gate_worker_argument = "--kindred-worker";
 inline constexpr const char* gate_server_argument = "--kindred-fork-server";

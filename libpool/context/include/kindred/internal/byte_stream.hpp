@@ -16,7 +16,8 @@
 
 namespace kindred::internal {
 
-/// Bytes that do not hold what was promised: too short, a length beyond the end, an unknown tag. Thrown by `Decoder`.
+/// Bytes that do not hold what was promised: too short, a length beyond the end, an unknown tag. Thrown by
+/// `Decoder`.
 class DecodeError : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
@@ -25,15 +26,20 @@ class DecodeError : public std::runtime_error {
 /// Shared memory that travels beside a message's bytes (its descriptor is passed over the worker's socket).
 using Attachments = std::vector<std::shared_ptr<SharedMemory>>;
 
-/// Appends bytes to memory that its owner provides: a thread's scratch buffer, the free space of a ring, a large shared block.
-/// One thread at a time.
+/// Appends bytes to memory that its owner provides: a thread's scratch buffer, the free space of a ring, a
+/// large shared block. One thread at a time.
 class Encoder {
  public:
   /// Moves what is written to memory with room for `more` further bytes, and returns all of it. May throw.
   using Grow = std::span<std::byte> (*)(void* owner, std::span<const std::byte> written, std::size_t more);
 
   Encoder(ContextId context, std::span<std::byte> room, Grow grow, void* owner) noexcept
-      : begin_{room.data()}, cursor_{room.data()}, end_{room.data() + room.size()}, grow_{grow}, owner_{owner}, context_{context} {}
+      : begin_{room.data()},
+        cursor_{room.data()},
+        end_{room.data() + room.size()},
+        grow_{grow},
+        owner_{owner},
+        context_{context} {}
   Encoder(const Encoder&) = delete;
   Encoder& operator=(const Encoder&) = delete;
 
@@ -44,14 +50,19 @@ class Encoder {
   }
   template <class T>
     requires std::is_trivially_copyable_v<T>
-  void write_value(const T& value) { write(&value, sizeof value); }
+  void write_value(const T& value) {
+    write(&value, sizeof value);
+  }
   /// Makes room for `bytes` more, so that a large value is written in one piece.
   void reserve(std::size_t bytes) {
-    if (bytes > static_cast<std::size_t>(end_ - cursor_)) [[unlikely]] move_to_larger(bytes);
+    if (bytes > static_cast<std::size_t>(end_ - cursor_)) [[unlikely]]
+      move_to_larger(bytes);
   }
   /// Returns the position for `patch`, for a length that is known later.
   [[nodiscard]] std::size_t size() const noexcept { return static_cast<std::size_t>(cursor_ - begin_); }
-  void patch(std::size_t at, const void* source, std::size_t bytes) noexcept { std::memcpy(begin_ + at, source, bytes); }
+  void patch(std::size_t at, const void* source, std::size_t bytes) noexcept {
+    std::memcpy(begin_ + at, source, bytes);
+  }
   void truncate(std::size_t size) noexcept { cursor_ = begin_ + size; }
 
   /// Sends `memory` along; returns its index in the message, to be written so that the reader finds it.
@@ -85,15 +96,19 @@ class Encoder {
   Attachments attachments_;
 };
 
-/// Reads what an `Encoder` wrote. Every read is checked against the end, and every byte is read once: the writer may be hostile and
-/// may change the bytes meanwhile. One thread at a time.
+/// Reads what an `Encoder` wrote. Every read is checked against the end, and every byte is read once: the
+/// writer may be hostile and may change the bytes meanwhile. One thread at a time.
 class Decoder {
  public:
   Decoder(ContextId context, std::span<const std::byte> bytes, Attachments* attachments = nullptr) noexcept
-      : cursor_{bytes.data()}, end_{bytes.data() + bytes.size()}, context_{context}, attachments_{attachments} {}
+      : cursor_{bytes.data()},
+        end_{bytes.data() + bytes.size()},
+        context_{context},
+        attachments_{attachments} {}
 
   void read(void* target, std::size_t bytes) {
-    if (bytes > left()) [[unlikely]] throw_short(bytes);
+    if (bytes > left()) [[unlikely]]
+      throw_short(bytes);
     if (bytes != 0) std::memcpy(target, cursor_, bytes);
     cursor_ += bytes;
   }
@@ -106,29 +121,34 @@ class Decoder {
   }
   /// Returns the next `bytes` bytes in place.
   [[nodiscard]] std::span<const std::byte> take(std::size_t bytes) {
-    if (bytes > left()) [[unlikely]] throw_short(bytes);
+    if (bytes > left()) [[unlikely]]
+      throw_short(bytes);
     return {std::exchange(cursor_, cursor_ + bytes), bytes};
   }
-  /// Reads a count of elements that take at least `bytes_each` bytes each: a count that cannot be true is refused before
-  /// anything is allocated for it.
+  /// Reads a count of elements that take at least `bytes_each` bytes each: a count that cannot be true is
+  /// refused before anything is allocated for it.
   [[nodiscard]] std::size_t read_count(std::size_t bytes_each) {
     const auto count = read_value<std::uint64_t>();
-    if (bytes_each != 0 && count > left() / bytes_each) [[unlikely]] throw_short(static_cast<std::size_t>(count));
+    if (bytes_each != 0 && count > left() / bytes_each) [[unlikely]]
+      throw_short(static_cast<std::size_t>(count));
     return static_cast<std::size_t>(count);
   }
   [[nodiscard]] std::size_t left() const noexcept { return static_cast<std::size_t>(end_ - cursor_); }
   /// Errors: `DecodeError` where the message carries no such attachment.
   [[nodiscard]] std::shared_ptr<SharedMemory> attachment(std::uint32_t index) const {
-    if (attachments_ == nullptr || index >= attachments_->size()) throw DecodeError{"a shared memory that the message names did not come with it"};
+    if (attachments_ == nullptr || index >= attachments_->size())
+      throw DecodeError{"a shared memory that the message names did not come with it"};
     return (*attachments_)[index];
   }
   [[nodiscard]] ContextId context() const noexcept { return context_; }
-  /// How deep the value nests that is being read; the codec counts and limits it, so that no message overflows the stack.
+  /// How deep the value nests that is being read; the codec counts and limits it, so that no message
+  /// overflows the stack.
   [[nodiscard]] std::uint32_t& depth() noexcept { return depth_; }
 
  private:
   [[noreturn]] void throw_short(std::size_t wanted) const {
-    throw DecodeError{"the message ends early: " + std::to_string(wanted) + " bytes wanted, " + std::to_string(left()) + " left"};
+    throw DecodeError{"the message ends early: " + std::to_string(wanted) + " bytes wanted, " +
+                      std::to_string(left()) + " left"};
   }
 
   const std::byte* cursor_;

@@ -9,11 +9,13 @@
 
 namespace kindred::internal {
 
-/// A pipe for what a process writes to stdout or stderr: read end (never blocks), write end. Errors: `SystemError`.
+/// A pipe for what a process writes to stdout or stderr: read end (never blocks), write end. Errors:
+/// `SystemError`.
 [[nodiscard]] std::pair<Descriptor, Descriptor> make_capture_pipe();
 /// Appends what there is, without waiting; false: nothing was there.
 bool read_available(int fd, std::string& text);
-/// Appends a copy of what there is, at most as much as a pipe holds; it stays where it is. `by_way_of` is an empty pipe. Returns the number of bytes.
+/// Appends a copy of what there is, at most as much as a pipe holds; it stays where it is. `by_way_of` is an
+/// empty pipe. Returns the number of bytes.
 std::size_t copy_available(int fd, const std::pair<Descriptor, Descriptor>& by_way_of, std::string& text);
 /// Takes out what is known to be there, in one call: some bytes for each of the two, and a last one.
 void take_out(int fd, std::span<char> first, std::span<char> second, char& last) noexcept;

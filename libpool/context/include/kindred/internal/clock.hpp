@@ -18,21 +18,22 @@ namespace kindred::internal {
 #endif
 }
 
-/// Ticks a nanosecond. Measured once in a process, if nobody told it, which takes what is missing to 2 ms since the program was loaded (all of it
-/// later than a second after that); inherited by fork.
+/// Ticks a nanosecond. Measured once in a process, if nobody told it, which takes what is missing to 2 ms
+/// since the program was loaded (all of it later than a second after that); inherited by fork.
 [[nodiscard]] double ticks_per_nanosecond() noexcept;
 /// Another process of this machine has measured it.
 void tell_ticks_per_nanosecond(double rate) noexcept;
 
-/// Translates ticks to wall-clock time. Re-anchored by `refresh()`, so that a clock step is followed for later records and never
-/// reorders: order is always by ticks. One thread at a time.
+/// Translates ticks to wall-clock time. Re-anchored by `refresh()`, so that a clock step is followed for
+/// later records and never reorders: order is always by ticks. One thread at a time.
 class TickTranslator {
  public:
   TickTranslator() noexcept { refresh(); }
   void refresh() noexcept;
   [[nodiscard]] std::chrono::time_point<std::chrono::system_clock, std::chrono::nanoseconds> to_system(
       std::uint64_t tick) const noexcept {
-    const auto delta = static_cast<double>(static_cast<std::int64_t>(tick - base_ticks_)) * nanoseconds_per_tick_;
+    const auto delta =
+        static_cast<double>(static_cast<std::int64_t>(tick - base_ticks_)) * nanoseconds_per_tick_;
     return base_time_ + std::chrono::nanoseconds{static_cast<std::int64_t>(delta)};
   }
 

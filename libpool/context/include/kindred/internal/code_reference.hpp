@@ -10,7 +10,8 @@
 
 namespace kindred::internal {
 
-/// A place in the code that means the same in every process of a context, whatever the address layout: module index and offset.
+/// A place in the code that means the same in every process of a context, whatever the address layout: module
+/// index and offset.
 ///
 ///     63      48 47                                  0
 ///    +----------+-------------------------------------+
@@ -19,7 +20,8 @@ namespace kindred::internal {
 using CodeReference = std::uint64_t;
 inline constexpr unsigned code_module_shift = 48;
 
-/// A program file or shared library, known by its build id (or, where the linker wrote none, by size and path).
+/// A program file or shared library, known by its build id (or, where the linker wrote none, by size and
+/// path).
 struct Module {
   std::string path;      ///< as the loader knows it; the program: resolved from /proc/self/exe
   std::string build_id;  ///< hex; empty: none was linked in
@@ -38,10 +40,11 @@ class CodeBook {
   /// Errors: `UsageError` where the address is in no loaded module (code made at run time).
   [[nodiscard]] CodeReference reference(const void* address) {
     const auto at = reinterpret_cast<std::uintptr_t>(address);
-    if (at >= program_begin_ && at < program_end_) [[likely]] return (CodeReference{1} << code_module_shift) | (at - program_base_);
+    if (at >= program_begin_ && at < program_end_) [[likely]]
+      return (CodeReference{1} << code_module_shift) | (at - program_base_);
     return reference_in_library(at);
   }
-  [[nodiscard]] std::size_t size() const;       ///< modules known so far
+  [[nodiscard]] std::size_t size() const;  ///< modules known so far
   [[nodiscard]] Module module(std::size_t index) const;
   /// The address in this process; null for none.
   [[nodiscard]] const void* address(CodeReference reference) const;
@@ -59,7 +62,8 @@ class CodeBook {
 /// The worker's side: turns references into addresses. One thread at a time.
 class CodeMap {
  public:
-  /// Tells of the module with that index. `load`: may be loaded by its path where it is not yet, its build id being right.
+  /// Tells of the module with that index. `load`: may be loaded by its path where it is not yet, its build id
+  /// being right.
   void add(std::size_t index, Module as_in_parent, bool load);
   /// Errors: `UsageError` that names the library: not loaded here, or another build.
   [[nodiscard]] void* resolve(CodeReference reference);
@@ -76,21 +80,25 @@ class CodeMap {
   std::vector<Entry> entries_;
 };
 
-/// Copies bytes at an address that somebody else named, whoever that is: false unless all of them are constants of a loaded module, which nobody can
-/// write or unmap meanwhile.
+/// Copies bytes at an address that somebody else named, whoever that is: false unless all of them are
+/// constants of a loaded module, which nobody can write or unmap meanwhile.
 [[nodiscard]] bool copy_constant(const void* from, void* to, std::size_t bytes) noexcept;
 
-/// Throws the `UsageError` with both build ids where a module of `parents` is loaded here, under the same path, as another build.
+/// Throws the `UsageError` with both build ids where a module of `parents` is loaded here, under the same
+/// path, as another build.
 void compare_builds(const std::vector<Module>& parents);
 
 /// The name of the function at the address, demangled, without parameters; empty where no symbol table tells.
 [[nodiscard]] std::string function_name(const void* address);
-/// A stack for people, a line a frame, up to where the task was called: "parse in /usr/lib/libfilters.so". Somebody else's word: all is checked.
+/// A stack for people, a line a frame, up to where the task was called: "parse in /usr/lib/libfilters.so".
+/// Somebody else's word: all is checked.
 [[nodiscard]] std::string name_frames(std::span<const CodeReference> frames, const CodeBook& code);
-/// The same as file and offset, which addr2line takes: `libfilters.so+0x1a30`; empty where nothing is loaded there.
+/// The same as file and offset, which addr2line takes: `libfilters.so+0x1a30`; empty where nothing is loaded
+/// there.
 [[nodiscard]] std::string place_name(const void* address);
 
-/// Are these bytes in a file that is loaded here, so that they can be read? `data_only`: and not in a part that can be run.
+/// Are these bytes in a file that is loaded here, so that they can be read? `data_only`: and not in a part
+/// that can be run.
 [[nodiscard]] bool is_loaded(const void* at, std::size_t bytes, bool data_only) noexcept;
 
 }  // namespace kindred::internal

@@ -22,8 +22,9 @@ namespace kindred::internal {
 
 class PoolCore;
 
-/// The one set of process-sharing primitives of one executor: how its workers start, their segments, the bells that wake the parent,
-/// and the id by which a handle proves that it is at home. Only an executor makes one, and hands it to its logger.
+/// The one set of process-sharing primitives of one executor: how its workers start, their segments, the
+/// bells that wake the parent, and the id by which a handle proves that it is at home. Only an executor makes
+/// one, and hands it to its logger.
 class Context {
  public:
   Context(Passkey<PoolCore>, StartMethod method);
@@ -34,7 +35,8 @@ class Context {
   /// Under `fork`, forks the template now, from the calling thread. Errors: `SystemError`.
   void begin(const WorkerOptions& options, std::vector<std::byte> pool_part, CodeReference prepare,
              void (*around_fork)(void (*fork)(void*), void* argument));
-  /// Replaces what further workers are told. Under `fork` it needs no new template: the setup is sent to each worker.
+  /// Replaces what further workers are told. Under `fork` it needs no new template: the setup is sent to each
+  /// worker.
   void tell(std::vector<std::byte> pool_part);
 
   [[nodiscard]] ContextId id() const noexcept { return life_->id; }
@@ -42,22 +44,29 @@ class Context {
   [[nodiscard]] const std::shared_ptr<ContextLife>& life() const noexcept { return life_; }
   [[nodiscard]] CodeBook& code() noexcept { return *code_; }
   [[nodiscard]] const CodeBook& code() const noexcept { return *code_; }
-  [[nodiscard]] std::shared_ptr<const CodeBook> shared_code() const noexcept { return code_; }  ///< for errors, which outlive the context
+  [[nodiscard]] std::shared_ptr<const CodeBook> shared_code() const noexcept {
+    return code_;
+  }  ///< for errors, which outlive the context
 
   // The bells are made at the first call, so that an executor that never works opens nothing.
   [[nodiscard]] const Doorbell& waiter_bell() { return bell(waiter_bell_); }
   [[nodiscard]] const Doorbell& service_bell() { return bell(service_bell_); }
 
-  /// Has a worker process made; `greet_worker`, or the launcher's `give_up`, is to follow. One thread at a time. Errors: `SystemError`, `UsageError`.
+  /// Has a worker process made; `greet_worker`, or the launcher's `give_up`, is to follow. One thread at a
+  /// time. Errors: `SystemError`, `UsageError`.
   [[nodiscard]] AskedWorker ask_for_worker();
-  /// Starts its work on the segment. `collector_bell` wakes the log's drain; `capture_fds` are empty or read and write end of the pipes
-  /// that stdout and stderr become. Errors: `SystemError`; the worker is then given up.
-  [[nodiscard]] StartedWorker greet_worker(AskedWorker worker, int index, std::uint32_t incarnation, std::uint32_t owner, const Segment& segment,
-                                           int collector_bell, std::span<const int> capture_fds, CodeReference main);
+  /// Starts its work on the segment. `collector_bell` wakes the log's drain; `capture_fds` are empty or read
+  /// and write end of the pipes that stdout and stderr become. Errors: `SystemError`; the worker is then
+  /// given up.
+  [[nodiscard]] StartedWorker greet_worker(AskedWorker worker, int index, std::uint32_t incarnation,
+                                           std::uint32_t owner, const Segment& segment, int collector_bell,
+                                           std::span<const int> capture_fds, CodeReference main);
   [[nodiscard]] bool has_launcher() const noexcept { return launcher_ != nullptr; }
   [[nodiscard]] Launcher& launcher() noexcept { return *launcher_; }
-  void end_launcher() noexcept { launcher_.reset(); }      ///< ends the fork server; no start after it
-  void forsake() noexcept { (void)launcher_.release(); }   ///< in the child of a fork: the server is the parent's
+  void end_launcher() noexcept { launcher_.reset(); }  ///< ends the fork server; no start after it
+  void forsake() noexcept {
+    (void)launcher_.release();
+  }  ///< in the child of a fork: the server is the parent's
   /// How many modules the setup tells a new worker of.
   [[nodiscard]] std::size_t modules_told() const noexcept { return setup_.modules.size(); }
 

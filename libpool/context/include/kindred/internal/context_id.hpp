@@ -7,8 +7,8 @@
 
 namespace kindred::internal {
 
-/// Names one context among all of a machine: it crosses process borders inside handles, and an error can print both sides of a
-/// mismatch from the ids alone.
+/// Names one context among all of a machine: it crosses process borders inside handles, and an error can
+/// print both sides of a mismatch from the ids alone.
 ///
 ///     63            32 31                    2 1    0
 ///    +----------------+-----------------------+------+
@@ -28,7 +28,8 @@ struct ContextId {
 /// Returns "context 2 (spawn, of pid 4711)".
 [[nodiscard]] std::string to_string(ContextId id);
 
-/// Throws the `UsageError` that every misplaced handle gives: names both contexts and the mend. `what` is "Mutex", "Logger" ...
+/// Throws the `UsageError` that every misplaced handle gives: names both contexts and the mend. `what` is
+/// "Mutex", "Logger" ...
 [[noreturn]] void throw_foreign_handle(const char* what, ContextId handle, ContextId here);
 
 }  // namespace kindred::internal

@@ -17,27 +17,33 @@ struct CrashPage {
   static constexpr std::size_t frames_limit = 64;
   std::atomic<std::uint32_t> state;  ///< `complete` once all below is there
   std::uint32_t signal;
-  std::uint64_t address;             ///< of the fault
+  std::uint64_t address;  ///< of the fault
   std::uint64_t task_id;
   std::uint32_t thread;
   std::uint32_t frame_count;
-  std::uint64_t frames[frames_limit];  ///< code references; the top byte pair is 0 where the place is in no known module
+  std::uint64_t frames[frames_limit];  ///< code references; the top byte pair is 0 where the place is in no
+                                       ///< known module
 };
 
-/// Has glibc load what a stack is walked with: in the process that workers are forked of, so that each of them need not.
+/// Has glibc load what a stack is walked with: in the process that workers are forked of, so that each of
+/// them need not.
 void load_unwinder() noexcept;
 
-/// Installs handlers for SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT and SIGSYS that write a report, and then let the signal do what it does. They
-/// run on a stack of their own, so a stack overflow is reported too. `task` is read at the crash. Worker, once; `modules` are the
-/// parent's, by index.
-void install_crash_handlers(std::span<std::byte> page, const std::atomic<std::uint64_t>& task, const std::vector<Module>& modules);
+/// Installs handlers for SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT and SIGSYS that write a report, and then
+/// let the signal do what it does. They run on a stack of their own, so a stack overflow is reported too.
+/// `task` is read at the crash. Worker, once; `modules` are the parent's, by index.
+void install_crash_handlers(std::span<std::byte> page, const std::atomic<std::uint64_t>& task,
+                            const std::vector<Module>& modules);
 
-/// Tells of modules that are loaded here now, anew where a library came: places in them get references. Worker, one thread.
+/// Tells of modules that are loaded here now, anew where a library came: places in them get references.
+/// Worker, one thread.
 void note_modules(const std::vector<Module>& modules);
-/// What the place is in the parent; without a module where it is in none that the parent knows. Async-signal-safe.
+/// What the place is in the parent; without a module where it is in none that the parent knows.
+/// Async-signal-safe.
 [[nodiscard]] CodeReference reference_in_parent(std::uintptr_t address) noexcept;
 
-/// A report for people; empty where there is none. The page is the worker's word: every value is read once and checked.
+/// A report for people; empty where there is none. The page is the worker's word: every value is read once
+/// and checked.
 struct CrashReport {
   std::string summary;  ///< "SIGSEGV at address 0x10"
   std::string frames;   ///< a line a frame, innermost first

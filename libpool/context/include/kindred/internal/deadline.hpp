@@ -10,7 +10,10 @@ namespace kindred::internal {
 inline constexpr std::chrono::hours longest_wait{24 * 365 * 100};
 
 /// The same for a limit that is kept: a sum of two of these still fits the clock.
-[[nodiscard]] constexpr std::chrono::nanoseconds within_longest_wait(std::chrono::nanoseconds limit) noexcept { return limit < longest_wait ? limit : longest_wait; }
+[[nodiscard]] constexpr std::chrono::nanoseconds within_longest_wait(
+    std::chrono::nanoseconds limit) noexcept {
+  return limit < longest_wait ? limit : longest_wait;
+}
 
 template <class Rep, class Period>
 [[nodiscard]] Deadline deadline_after(const std::chrono::duration<Rep, Period>& duration) {

@@ -21,7 +21,8 @@ class EventPoll {
   Descriptor fd_;
 };
 
-/// Makes the whole-process set-up that a long-lived thread of ours wants: all signals blocked, a name for debuggers.
+/// Makes the whole-process set-up that a long-lived thread of ours wants: all signals blocked, a name for
+/// debuggers.
 void settle_thread(const char* name) noexcept;
 
 }  // namespace kindred::internal

@@ -12,7 +12,16 @@
 
 namespace kindred::internal {
 
-enum class FileKind : unsigned char { regular, directory, symlink, fifo, socket, character_device, block_device, unknown };
+enum class FileKind : unsigned char {
+  regular,
+  directory,
+  symlink,
+  fifo,
+  socket,
+  character_device,
+  block_device,
+  unknown
+};
 [[nodiscard]] std::string_view to_string(FileKind kind) noexcept;  ///< "a directory", "a symbolic link" ...
 
 using FileTime = std::chrono::time_point<std::chrono::system_clock, std::chrono::nanoseconds>;
@@ -26,24 +35,28 @@ struct FileStatus {
   FileTime modified{};
   FileTime born{};  ///< `modified` where the file system does not know
 
-  [[nodiscard]] bool same_file(const FileStatus& other) const noexcept { return device == other.device && inode == other.inode; }
+  [[nodiscard]] bool same_file(const FileStatus& other) const noexcept {
+    return device == other.device && inode == other.inode;
+  }
 };
 
 /// Nothing where there is none (or no right to look).
 [[nodiscard]] std::optional<FileStatus> file_status(int fd) noexcept;
-[[nodiscard]] std::optional<FileStatus> file_status(const std::string& path) noexcept;  ///< of the link itself, if it is one
+[[nodiscard]] std::optional<FileStatus> file_status(
+    const std::string& path) noexcept;  ///< of the link itself, if it is one
 
-/// Opens a file to append to, made with `mode` less the umask where there is none. Never follows a symbolic link in its place, never
-/// waits for a FIFO's reader. Errors: `UsageError` where something else than a regular file with one name (or a character device) is there;
-/// `SystemError`.
+/// Opens a file to append to, made with `mode` less the umask where there is none. Never follows a symbolic
+/// link in its place, never waits for a FIFO's reader. Errors: `UsageError` where something else than a
+/// regular file with one name (or a character device) is there; `SystemError`.
 [[nodiscard]] Descriptor open_to_append(const std::string& path, unsigned mode);
 /// Makes a new file and opens it to write. Errors: `SystemError` (EEXIST where there is one).
 [[nodiscard]] Descriptor create_file(const std::string& path, unsigned mode);
-/// Opens a file to read. Errors: `SystemError`, `UsageError` for a directory or (unless `follow`) anything but a regular file.
+/// Opens a file to read. Errors: `SystemError`, `UsageError` for a directory or (unless `follow`) anything
+/// but a regular file.
 [[nodiscard]] Descriptor open_to_read(const std::string& path, bool follow);
 
-/// Writes what the kernel takes at once. Returns the number of bytes, or the negative errno. A reader that is gone is -EPIPE, never SIGPIPE;
-/// a non-blocking descriptor is waited for.
+/// Writes what the kernel takes at once. Returns the number of bytes, or the negative errno. A reader that is
+/// gone is -EPIPE, never SIGPIPE; a non-blocking descriptor is waited for.
 [[nodiscard]] std::ptrdiff_t write_some(int fd, std::string_view bytes) noexcept;
 /// Returns the number of bytes, 0 at the end, or the negative errno.
 [[nodiscard]] std::ptrdiff_t read_some(int fd, char* target, std::size_t bytes) noexcept;
@@ -51,11 +64,12 @@ struct FileStatus {
 // Each of these returns 0 or the errno.
 int truncate_file(int fd, std::uint64_t bytes) noexcept;
 int sync_file(int fd) noexcept;
-int sync_directory_of(const std::string& path) noexcept;                           ///< so that a rename in it is on the disk
-int rename_to_free_name(const std::string& from, const std::string& to) noexcept;  ///< EEXIST: `to` is taken, nothing changed
+int sync_directory_of(const std::string& path) noexcept;  ///< so that a rename in it is on the disk
+int rename_to_free_name(const std::string& from,
+                        const std::string& to) noexcept;  ///< EEXIST: `to` is taken, nothing changed
 int remove_file(const std::string& path) noexcept;
-int make_directories_above(const std::string& path) noexcept;                      ///< 0777 less the umask
-int copy_mode_and_time(int from, int to) noexcept;                                 ///< the owner as well, where that is allowed
+int make_directories_above(const std::string& path) noexcept;  ///< 0777 less the umask
+int copy_mode_and_time(int from, int to) noexcept;             ///< the owner as well, where that is allowed
 
 /// Returns the names in a directory, in no order; none where it cannot be read.
 [[nodiscard]] std::vector<std::string> names_in_directory(const std::string& path);

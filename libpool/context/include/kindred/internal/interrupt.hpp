@@ -4,8 +4,9 @@
 
 namespace kindred::internal {
 
-/// Takes over SIGINT of this process while it lives: each one rings the bell and is counted. One at a time: a second one in the
-/// same process throws `UsageError`. The program's own handling comes back with the destructor.
+/// Takes over SIGINT of this process while it lives: each one rings the bell and is counted. One at a time: a
+/// second one in the same process throws `UsageError`. The program's own handling comes back with the
+/// destructor.
 class InterruptWatch {
  public:
   InterruptWatch();

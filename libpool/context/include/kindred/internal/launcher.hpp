@@ -12,10 +12,10 @@
 
 namespace kindred::internal {
 
-/// A worker process that was asked for, and waits for its first message (`Hello`) as soon as it is there. Dropped, it ends by its lifeline, but for
-/// the kernel's record of it: see `Launcher::give_up`.
+/// A worker process that was asked for, and waits for its first message (`Hello`) as soon as it is there.
+/// Dropped, it ends by its lifeline, but for the kernel's record of it: see `Launcher::give_up`.
 struct AskedWorker {
-  Process process;      ///< spawn; else the server has not said yet
+  Process process;  ///< spawn; else the server has not said yet
   std::uint64_t ticket = 0;
   MessageSocket socket;
   Descriptor lifeline;  ///< the parent's end: closing it kills the worker's process group
@@ -27,14 +27,15 @@ struct StartedWorker {
   Descriptor lifeline;  ///< the parent's end: closing it kills the worker's process group
 };
 
-/// The fork server died when it had been asked for a worker. It may have forked one, which ends by its lifeline and meanwhile has what came with the
-/// hello: start again with another segment.
+/// The fork server died when it had been asked for a worker. It may have forked one, which ends by its
+/// lifeline and meanwhile has what came with the hello: start again with another segment.
 class ServerLost : public SystemError {
  public:
   using SystemError::SystemError;
 };
 
-/// The one thing that knows how a process of the context comes to be. One thread at a time (the supervisor's), but `begin`.
+/// The one thing that knows how a process of the context comes to be. One thread at a time (the
+/// supervisor's), but `begin`.
 class Launcher {
  public:
   Launcher() = default;
@@ -42,11 +43,13 @@ class Launcher {
   Launcher& operator=(const Launcher&) = delete;
   virtual ~Launcher() = default;  ///< ends the fork server, if any, and reaps it
 
-  /// Has a worker made, which comes up while the parent makes what it is to be greeted with. One at a time. Errors: `SystemError`, `UsageError`
-  /// (preload threw, builds differ).
+  /// Has a worker made, which comes up while the parent makes what it is to be greeted with. One at a time.
+  /// Errors: `SystemError`, `UsageError` (preload threw, builds differ).
   [[nodiscard]] virtual AskedWorker ask() = 0;
-  /// Sends it `hello` with `descriptors`. Errors: `ServerLost`, other `SystemError`; the worker is then given up.
-  [[nodiscard]] virtual StartedWorker greet(AskedWorker worker, const Hello& hello, std::span<const int> descriptors) = 0;
+  /// Sends it `hello` with `descriptors`. Errors: `ServerLost`, other `SystemError`; the worker is then given
+  /// up.
+  [[nodiscard]] virtual StartedWorker greet(AskedWorker worker, const Hello& hello,
+                                            std::span<const int> descriptors) = 0;
   /// Ends a worker that there is nothing to greet with.
   virtual void give_up(AskedWorker worker) noexcept = 0;
   /// How a dead worker ended; waits for the fork server's word at most until the deadline.
@@ -66,7 +69,8 @@ struct LaunchPlan {
   std::uint64_t setup_bytes = 0;
   CodeReference prepare = 0;  ///< `ServerPrepare`; 0: nothing to preload
   WorkerOptions options;      ///< `env` is given to executed processes at their start
-  void (*around_fork)(void (*fork)(void*), void* argument) = nullptr;  ///< holds the locks that a forked child will need
+  void (*around_fork)(void (*fork)(void*),
+                      void* argument) = nullptr;  ///< holds the locks that a forked child will need
 };
 
 /// fork: the template process is forked here and now, from the calling thread.

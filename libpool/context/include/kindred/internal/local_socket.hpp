@@ -10,8 +10,9 @@
 
 #include "kindred/internal/wakeup.hpp"
 
-// Stream sockets of one machine under abstract names: no file stands for them, and the kernel forgets a name with the last descriptor of it.
-// A name belongs to a network namespace, and anyone in it may take it or connect to it: each side asks who the other is.
+// Stream sockets of one machine under abstract names: no file stands for them, and the kernel forgets a name
+// with the last descriptor of it. A name belongs to a network namespace, and anyone in it may take it or
+// connect to it: each side asks who the other is.
 namespace kindred::internal {
 
 /// Listens under `name` without blocking. Errors: `SystemError` (EADDRINUSE: somebody has the name).
@@ -20,8 +21,9 @@ namespace kindred::internal {
 [[nodiscard]] Descriptor accept_locally(int listener) noexcept;
 void stop_listening(int listener) noexcept;  ///< whoever waits or comes is refused
 /// None where nobody listens under that name, or so many wait already that until then there is no place.
-[[nodiscard]] Descriptor connect_locally(const std::string& name,
-                                         std::chrono::steady_clock::time_point until = std::chrono::steady_clock::now() + std::chrono::seconds{1}) noexcept;
+[[nodiscard]] Descriptor connect_locally(
+    const std::string& name, std::chrono::steady_clock::time_point until = std::chrono::steady_clock::now() +
+                                                                           std::chrono::seconds{1}) noexcept;
 /// Returns the names that begin so and are listened to, sorted.
 [[nodiscard]] std::vector<std::string> local_names(std::string_view beginning);
 
@@ -33,11 +35,13 @@ struct Peer {
 [[nodiscard]] std::optional<Peer> peer_of(int fd) noexcept;
 [[nodiscard]] std::uint32_t user_id() noexcept;  ///< of this process, the effective one
 
-/// Sends and receives what is possible now. Return the number of bytes, 0 at the end (or for none), or the negative errno; never SIGPIPE.
+/// Sends and receives what is possible now. Return the number of bytes, 0 at the end (or for none), or the
+/// negative errno; never SIGPIPE.
 [[nodiscard]] std::ptrdiff_t send_some(int fd, std::string_view bytes) noexcept;
 [[nodiscard]] std::ptrdiff_t receive_some(int fd, char* target, std::size_t bytes) noexcept;
 
-/// Sleeps until the other side has said something or gone away, until there is room to send (where `to_send`), or until `also` is readable.
+/// Sleeps until the other side has said something or gone away, until there is room to send (where
+/// `to_send`), or until `also` is readable.
 struct SocketNews {
   bool readable = false;  ///< or gone
   bool gone = false;

@@ -16,8 +16,8 @@ struct Message {
   std::vector<Descriptor> descriptors;
 };
 
-/// One end of a pair of local sockets that keep messages apart (SOCK_SEQPACKET) and carry descriptors. Nothing has a name, nobody
-/// else can connect.
+/// One end of a pair of local sockets that keep messages apart (SOCK_SEQPACKET) and carry descriptors.
+/// Nothing has a name, nobody else can connect.
 class MessageSocket {
  public:
   static constexpr std::size_t message_limit = 64 * 1024;
@@ -29,16 +29,20 @@ class MessageSocket {
   /// Errors: `SystemError` (limit on open files).
   [[nodiscard]] static std::pair<MessageSocket, MessageSocket> pair();
 
-  /// Sends without blocking and without SIGPIPE. Errors: `SystemError` for what is neither a full nor a closed socket.
+  /// Sends without blocking and without SIGPIPE. Errors: `SystemError` for what is neither a full nor a
+  /// closed socket.
   Sent send(std::span<const std::byte> bytes, std::span<const int> descriptors = {}) const;
-  /// Receives one message; nothing where the deadline passes or (see `closed`) the peer is gone. A deadline in the past asks without waiting.
+  /// Receives one message; nothing where the deadline passes or (see `closed`) the peer is gone. A deadline
+  /// in the past asks without waiting.
   [[nodiscard]] std::optional<Message> receive(Deadline deadline, bool* closed = nullptr) const;
 
   /// Who made the pair, by the kernel's word (SO_PEERCRED).
   [[nodiscard]] std::uint32_t peer_pid() const noexcept;
   [[nodiscard]] int fd() const noexcept { return fd_.get(); }
   void close() noexcept { fd_.reset(); }
-  void release() noexcept { (void)fd_.release(); }  ///< the descriptor stays open, and is somebody else's from here on
+  void release() noexcept {
+    (void)fd_.release();
+  }  ///< the descriptor stays open, and is somebody else's from here on
   explicit operator bool() const noexcept { return static_cast<bool>(fd_); }
 
  private:

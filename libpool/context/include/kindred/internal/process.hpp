@@ -10,7 +10,8 @@
 
 namespace kindred::internal {
 
-/// A process that is watched by pidfd, so that neither its number's reuse nor anybody's SIGCHLD handling can mislead us.
+/// A process that is watched by pidfd, so that neither its number's reuse nor anybody's SIGCHLD handling can
+/// mislead us.
 class Process {
  public:
   Process() = default;
@@ -20,13 +21,14 @@ class Process {
   [[nodiscard]] std::uint32_t pid() const noexcept { return pid_; }
   [[nodiscard]] int pidfd() const noexcept { return pidfd_.get(); }
   explicit operator bool() const noexcept { return static_cast<bool>(pidfd_); }
-  [[nodiscard]] bool dead() const noexcept;                      ///< has it ended? No wait.
+  [[nodiscard]] bool dead() const noexcept;  ///< has it ended? No wait.
   bool wait_dead(Deadline deadline) const noexcept;
-  /// Reaps a dead child and says how it ended; for another's child, or one that was reaped by someone else, asks the kernel's record
-  /// (PIDFD_GET_INFO, Linux 6.15); nothing where nobody can tell.
+  /// Reaps a dead child and says how it ended; for another's child, or one that was reaped by someone else,
+  /// asks the kernel's record (PIDFD_GET_INFO, Linux 6.15); nothing where nobody can tell.
   std::optional<ExitReason> reap() noexcept;
-  void signal(int number) const noexcept;                        ///< the process alone; safe against reuse of its number
-  /// The process and all of its group that is left: subprocesses of tasks. Call before `reap`: the number is ours until then.
+  void signal(int number) const noexcept;  ///< the process alone; safe against reuse of its number
+  /// The process and all of its group that is left: subprocesses of tasks. Call before `reap`: the number is
+  /// ours until then.
   void signal_group(int number) const noexcept;
 
  private:
@@ -36,15 +38,17 @@ class Process {
 };
 
 [[nodiscard]] Descriptor open_pidfd(std::uint32_t pid);  ///< Errors: `SystemError` (ESRCH, EMFILE)
-/// Watches a child just made. Where it cannot be watched it is killed and reaped at once. Errors: `SystemError` (EMFILE).
+/// Watches a child just made. Where it cannot be watched it is killed and reaped at once. Errors:
+/// `SystemError` (EMFILE).
 [[nodiscard]] Process watch_child(std::uint32_t pid);
-void kill_and_reap(std::uint32_t pid) noexcept;           ///< a child that has no pidfd
+void kill_and_reap(std::uint32_t pid) noexcept;  ///< a child that has no pidfd
 [[nodiscard]] std::optional<ExitReason> to_exit_reason(int wait_status);
 [[nodiscard]] std::uint64_t resident_bytes(std::uint32_t pid) noexcept;  ///< RSS; 0 where it cannot be read
 [[nodiscard]] unsigned thread_count() noexcept;                          ///< of this process
-[[nodiscard]] unsigned usable_cpus();                                    ///< by affinity and cgroup quota, at least 1
-[[nodiscard]] std::uint64_t oom_kills() noexcept;                        ///< of this cgroup so far (memory.events; v1: memory.oom_control), 0 where unknown
-[[noreturn]] void exit_now(int code) noexcept;                           ///< _exit
-[[nodiscard]] std::string executable_path();                             ///< of /proc/self/exe
+[[nodiscard]] unsigned usable_cpus();  ///< by affinity and cgroup quota, at least 1
+[[nodiscard]] std::uint64_t
+oom_kills() noexcept;  ///< of this cgroup so far (memory.events; v1: memory.oom_control), 0 where unknown
+[[noreturn]] void exit_now(int code) noexcept;  ///< _exit
+[[nodiscard]] std::string executable_path();    ///< of /proc/self/exe
 
 }  // namespace kindred::internal

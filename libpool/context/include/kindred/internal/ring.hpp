@@ -11,7 +11,8 @@
 
 namespace kindred::internal {
 
-/// The two cursors of a ring. They count bytes ever published and consumed; each lies in a cache line that one side alone writes.
+/// The two cursors of a ring. They count bytes ever published and consumed; each lies in a cache line that
+/// one side alone writes.
 ///
 ///     producer's line   | published ............ |
 ///     consumer's line   | consumed ............. |
@@ -21,8 +22,9 @@ struct RingCursors {
   alignas(64) std::atomic<Cursor> consumed{0};
 };
 
-/// Every message in a ring begins with its size: a multiple of `ring_alignment`, this word included. A message never wraps: where it
-/// would, the rest of the lap is one padding message (`ring_padding` set in the word).
+/// Every message in a ring begins with its size: a multiple of `ring_alignment`, this word included. A
+/// message never wraps: where it would, the rest of the lap is one padding message (`ring_padding` set in the
+/// word).
 inline constexpr std::size_t ring_alignment = 8;
 inline constexpr std::uint32_t ring_padding = 0x8000'0000U;
 
@@ -30,17 +32,21 @@ inline constexpr std::uint32_t ring_padding = 0x8000'0000U;
   return (bytes + ring_alignment - 1) / ring_alignment * ring_alignment;
 }
 
-/// The producer's end of a single-producer, single-consumer ring of messages in shared memory. The room's size is a power of two,
-/// and `Cursor` counts at least twice as far. All state it relies on is its own; of the peer it reads one cursor, checked.
+/// The producer's end of a single-producer, single-consumer ring of messages in shared memory. The room's
+/// size is a power of two, and `Cursor` counts at least twice as far. All state it relies on is its own; of
+/// the peer it reads one cursor, checked.
 template <std::unsigned_integral Cursor = std::uint64_t>
 class RingWriter {
  public:
   RingWriter() = default;
   RingWriter(std::span<std::byte> room, RingCursors<Cursor>& cursors) noexcept
-      : room_{room}, cursors_{&cursors}, published_{cursors.published.load(std::memory_order_relaxed)}, consumed_{published_} {}
+      : room_{room},
+        cursors_{&cursors},
+        published_{cursors.published.load(std::memory_order_relaxed)},
+        consumed_{published_} {}
 
-  /// Returns room for a message of up to `bytes` bytes (rounded up), in one piece; empty where there is none now. What it returns may be
-  /// larger: up to the end of the lap or the reader's position.
+  /// Returns room for a message of up to `bytes` bytes (rounded up), in one piece; empty where there is none
+  /// now. What it returns may be larger: up to the end of the lap or the reader's position.
   [[nodiscard]] std::span<std::byte> reserve(std::size_t bytes) noexcept {
     const auto wanted = round_to_ring(bytes);
     std::size_t at = offset();
@@ -64,7 +70,8 @@ class RingWriter {
     return room_.subspan(at, contiguous);
   }
 
-  /// The same, without asking the peer how far it has come: for a producer that learns it another way (`give_back`).
+  /// The same, without asking the peer how far it has come: for a producer that learns it another way
+  /// (`give_back`).
   [[nodiscard]] std::span<std::byte> reserve_in_known(std::size_t bytes) noexcept {
     const auto wanted = round_to_ring(bytes);
     const std::size_t to_end = room_.size() - offset();
@@ -72,18 +79,20 @@ class RingWriter {
   }
   /// The peer is done with everything up to `cursor`, a value that `published` had.
   void give_back(Cursor cursor) noexcept {
-    if (static_cast<Cursor>(cursor - consumed_) <= static_cast<Cursor>(published_ - consumed_)) consumed_ = cursor;
+    if (static_cast<Cursor>(cursor - consumed_) <= static_cast<Cursor>(published_ - consumed_))
+      consumed_ = cursor;
   }
 
-  /// Makes the message that lies in the reserved room visible. `bytes` is its size, rounded up by this call; its first word is set here.
+  /// Makes the message that lies in the reserved room visible. `bytes` is its size, rounded up by this call;
+  /// its first word is set here.
   void publish(std::size_t bytes) noexcept {
     const auto size = static_cast<std::uint32_t>(round_to_ring(bytes));
     const std::size_t at = (offset() + pending_padding_) & (room_.size() - 1);
     std::memcpy(room_.data() + at, &size, sizeof size);
     published_ = static_cast<Cursor>(published_ + pending_padding_ + size);
     pending_padding_ = 0;
-    // Order: release, pairs with the acquire in RingReader::next: the bytes are there before the cursor says so.
-    // Crash: before this store the message does not exist, after it it is committed.
+    // Order: release, pairs with the acquire in RingReader::next: the bytes are there before the cursor says
+    // so. Crash: before this store the message does not exist, after it it is committed.
     cursors_->published.store(published_, std::memory_order_release);
   }
 
@@ -94,18 +103,26 @@ class RingWriter {
   /// Has the peer consumed all? Reads its cursor.
   [[nodiscard]] bool drained() noexcept { return unread() == 0; }
   /// How many bytes has it not consumed? Reads its cursor.
-  [[nodiscard]] std::size_t unread() noexcept { refresh(); return static_cast<std::size_t>(static_cast<Cursor>(published_ - consumed_)); }
+  [[nodiscard]] std::size_t unread() noexcept {
+    refresh();
+    return static_cast<std::size_t>(static_cast<Cursor>(published_ - consumed_));
+  }
   [[nodiscard]] std::size_t free() const noexcept {
     return room_.size() - static_cast<std::size_t>(static_cast<Cursor>(published_ - consumed_));
   }
 
  private:
-  [[nodiscard]] std::size_t offset() const noexcept { return static_cast<std::size_t>(published_) & (room_.size() - 1); }
+  [[nodiscard]] std::size_t offset() const noexcept {
+    return static_cast<std::size_t>(published_) & (room_.size() - 1);
+  }
   void refresh() noexcept {
-    // Order: acquire, pairs with the release in RingReader::release: the peer has read the bytes that we may now overwrite.
+    // Order: acquire, pairs with the release in RingReader::release: the peer has read the bytes that we may
+    // now overwrite.
     const Cursor seen = cursors_->consumed.load(std::memory_order_acquire);
-    // A peer that moves backwards or beyond what was published writes nonsense: keep what we know, so that nothing is overrun.
-    if (static_cast<Cursor>(seen - consumed_) <= static_cast<Cursor>(published_ - consumed_)) consumed_ = seen;
+    // A peer that moves backwards or beyond what was published writes nonsense: keep what we know, so that
+    // nothing is overrun.
+    if (static_cast<Cursor>(seen - consumed_) <= static_cast<Cursor>(published_ - consumed_))
+      consumed_ = seen;
   }
 
   std::span<std::byte> room_;
@@ -115,14 +132,17 @@ class RingWriter {
   std::size_t pending_padding_ = 0;
 };
 
-/// The consumer's end. Checks all that it reads: a producer that lies is reported by `corrupt()`, and never read out of bounds.
+/// The consumer's end. Checks all that it reads: a producer that lies is reported by `corrupt()`, and never
+/// read out of bounds.
 template <std::unsigned_integral Cursor = std::uint64_t>
 class RingReader {
  public:
   RingReader() = default;
-  RingReader(std::span<std::byte> room, RingCursors<Cursor>& cursors) noexcept : room_{room}, cursors_{&cursors} {}
+  RingReader(std::span<std::byte> room, RingCursors<Cursor>& cursors) noexcept
+      : room_{room}, cursors_{&cursors} {}
 
-  /// Returns the next message (its size word included) in place, or an empty span. The message stays until `release`.
+  /// Returns the next message (its size word included) in place, or an empty span. The message stays until
+  /// `release`.
   [[nodiscard]] std::span<std::byte> next() noexcept {
     for (;;) {
       if (read_ == known_ && !look()) return {};
@@ -132,7 +152,8 @@ class RingReader {
       std::memcpy(&word, room_.data() + at, sizeof word);  // read once: the peer may change it
       const std::size_t size = word & ~ring_padding;
       const auto available = static_cast<std::size_t>(static_cast<Cursor>(known_ - read_));
-      if (size < ring_alignment || size % ring_alignment != 0 || size > to_end || size > available) [[unlikely]] {
+      if (size < ring_alignment || size % ring_alignment != 0 || size > to_end || size > available)
+          [[unlikely]] {
         corrupt_ = true;
         return {};
       }
@@ -149,12 +170,17 @@ class RingReader {
     cursors_->consumed.store(read_, std::memory_order_release);
   }
 
-  /// Is there something that `next` would return? Reads the peer's cursor only where the known part is used up.
+  /// Is there something that `next` would return? Reads the peer's cursor only where the known part is used
+  /// up.
   [[nodiscard]] bool ready() noexcept { return read_ != known_ || look(); }
   /// The next message is there, and is about to be read and written to.
-  void prefetch() const noexcept { prefetch_to_write(room_.data() + (static_cast<std::size_t>(read_) & (room_.size() - 1))); }
+  void prefetch() const noexcept {
+    prefetch_to_write(room_.data() + (static_cast<std::size_t>(read_) & (room_.size() - 1)));
+  }
   /// The same look without changing state that only the consumer may touch: any thread.
-  [[nodiscard]] bool peek(Cursor read) const noexcept { return cursors_->published.load(std::memory_order_acquire) != read; }
+  [[nodiscard]] bool peek(Cursor read) const noexcept {
+    return cursors_->published.load(std::memory_order_acquire) != read;
+  }
   [[nodiscard]] Cursor position() const noexcept { return read_; }
   [[nodiscard]] bool corrupt() const noexcept { return corrupt_; }
 
@@ -164,7 +190,8 @@ class RingReader {
     const Cursor seen = cursors_->published.load(std::memory_order_acquire);
     if (seen == known_ || corrupt_) return false;
     const auto ahead = static_cast<std::size_t>(static_cast<Cursor>(seen - released_));
-    if (ahead > room_.size() || static_cast<Cursor>(seen - released_) < static_cast<Cursor>(known_ - released_)) [[unlikely]] {
+    if (ahead > room_.size() ||
+        static_cast<Cursor>(seen - released_) < static_cast<Cursor>(known_ - released_)) [[unlikely]] {
       corrupt_ = true;
       return false;
     }

@@ -19,12 +19,14 @@ namespace kindred::internal {
 ///     +--------------------+
 ///     | result ring        |  worker writes, parent reads
 ///     +--------------------+
-///     | crash page         |  the worker's signal handler writes, the parent reads it once the worker is dead
+///     | crash page         |  the worker's signal handler writes, the parent reads it once the worker is
+///     dead
 ///     +--------------------+
 ///     | log area           |  liblog's: control page, site dictionary, lanes
 ///     +--------------------+
 ///
-/// The parent never reads back what it wrote here: its own state is in its own memory. What the worker wrote is read once and checked.
+/// The parent never reads back what it wrote here: its own state is in its own memory. What the worker wrote
+/// is read once and checked.
 struct SegmentHeader {
   static constexpr std::uint64_t magic_value = 0x6b696e6472656431;  // "kindred1"
 
@@ -43,11 +45,13 @@ struct SegmentHeader {
   /// The word the worker sleeps on; the parent raises it to wake it.
   alignas(64) std::atomic<std::uint32_t> wake;
   std::atomic<std::uint32_t> command;  ///< `Command` bits
-  /// May the worker spin before it sleeps? Nanoseconds; 0: sleep at once. The parent lets as many spin as there are spare cores.
+  /// May the worker spin before it sleeps? Nanoseconds; 0: sleep at once. The parent lets as many spin as
+  /// there are spare cores.
   std::atomic<std::uint32_t> spin_nanoseconds;
   std::atomic<std::uint32_t> parent_cpu;  ///< where the thread that submits or waits runs, +1
   std::atomic<std::uint32_t> mail;        ///< raised where an idle worker is to read its socket
-  /// Where another worker with calls runs as well, although there are cores enough, +1: one that runs there goes to another, and stores 0.
+  /// Where another worker with calls runs as well, although there are cores enough, +1: one that runs there
+  /// goes to another, and stores 0.
   std::atomic<std::uint32_t> crowded_cpu;
 
   /// When the worker is to ring: see `Armed`.
@@ -57,31 +61,40 @@ struct SegmentHeader {
   alignas(64) std::atomic<std::uint64_t> stop_task;
   std::atomic<std::uint32_t> stop_signal;  ///< raised with each asking; what a stop token's watcher sleeps on
 
-  /// Blocks for large results that no future reads any more, a bit each. Set by the parent; who clears a bit, worker or parent, owns the block.
+  /// Blocks for large results that no future reads any more, a bit each. Set by the parent; who clears a bit,
+  /// worker or parent, owns the block.
   alignas(64) std::atomic<std::uint64_t> free_result_blocks;
 
   // --- worker's lines ---
-  alignas(64) std::atomic<std::uint32_t> sleeps;  ///< 1: a wake is needed; set by the worker, taken back by whoever wakes it
-  std::atomic<std::uint32_t> cpu;                 ///< where the worker ran last, +1; a worker that is busy says so every 100 us
-  std::atomic<std::uint32_t> phase;               ///< 0: being set up, 1: in its initializer, 2: works, 3: in its finalizer
+  alignas(64) std::atomic<std::uint32_t> sleeps;  ///< 1: a wake is needed; set by the worker, taken back by
+                                                  ///< whoever wakes it
+  std::atomic<std::uint32_t>
+      cpu;  ///< where the worker ran last, +1; a worker that is busy says so every 100 us
+  std::atomic<std::uint32_t>
+      phase;  ///< 0: being set up, 1: in its initializer, 2: works, 3: in its finalizer
   /// When the task at hand began, in ticks: written after its call was claimed.
   alignas(64) std::atomic<std::uint64_t> begun_ticks;
   std::atomic<std::uint64_t> begun_task;
 };
-static_assert(std::atomic<std::uint64_t>::is_always_lock_free && std::atomic<std::uint32_t>::is_always_lock_free);
+static_assert(std::atomic<std::uint64_t>::is_always_lock_free &&
+              std::atomic<std::uint32_t>::is_always_lock_free);
 
 /// What the parent asks of a worker as a whole.
-enum class Command : std::uint32_t { none = 0, finish = 1 };  // finish: run what is in the ring, then the finalizer, then exit
+enum class Command : std::uint32_t {
+  none = 0,
+  finish = 1
+};  // finish: run what is in the ring, then the finalizer, then exit
 
-/// The word `armed`: who wants to be rung, and when. The worker rings once per arming (`epoch`), by the eventfd named.
+/// The word `armed`: who wants to be rung, and when. The worker rings once per arming (`epoch`), by the
+/// eventfd named.
 ///
 ///     63          32 31        3   2       1        0
 ///    +--------------+-----------+------+--------+--------+
 ///    | epoch        | low water | dry  | service| waiter |
 ///    +--------------+-----------+------+--------+--------+
 ///
-/// waiter: a thread sleeps in get() and wants every result; service: the supervisor wants every result (callbacks);
-/// dry: ring the supervisor when calls in the ring have fallen to `low water` or less.
+/// waiter: a thread sleeps in get() and wants every result; service: the supervisor wants every result
+/// (callbacks); dry: ring the supervisor when calls in the ring have fallen to `low water` or less.
 struct Armed {
   static constexpr std::uint64_t waiter = 1;
   static constexpr std::uint64_t service = 2;
@@ -103,17 +116,19 @@ struct CallHeader {
   std::uint64_t entry;     ///< code reference of the typed entry function
   std::uint64_t function;  ///< code reference of the user's function pointer, or 0
   std::uint16_t attempt;
-  std::uint16_t attachments;     ///< how many shared memories were sent along, by id, at the end of the message
+  std::uint16_t attachments;  ///< how many shared memories were sent along, by id, at the end of the message
   std::uint16_t flags;
   std::uint16_t name_bytes;
-  std::uint32_t argument_bytes;  ///< in the ring; with `call_is_external` a `BlockReference` stands there instead
+  std::uint32_t
+      argument_bytes;  ///< in the ring; with `call_is_external` a `BlockReference` stands there instead
   std::uint32_t spare;
 };
 static_assert(sizeof(CallHeader) == 48);
 inline constexpr std::uint16_t call_is_external = 1;
 
-/// Where large arguments or results lie: the first `bytes` bytes of a shared memory that was sent before, by the number it was sent under. One that
-/// is kept stays mapped for further calls or results; any other is named once.
+/// Where large arguments or results lie: the first `bytes` bytes of a shared memory that was sent before, by
+/// the number it was sent under. One that is kept stays mapped for further calls or results; any other is
+/// named once.
 struct BlockReference {
   std::uint64_t memory_id;
   std::uint64_t bytes;
@@ -139,7 +154,8 @@ struct ResultHeader {
   std::uint64_t task_id;
   std::uint64_t begun_ticks;
   std::uint64_t ended_ticks;
-  std::uint32_t value_bytes;  ///< in the ring; with `result_is_external` a `BlockReference` stands there instead
+  std::uint32_t
+      value_bytes;  ///< in the ring; with `result_is_external` a `BlockReference` stands there instead
   std::uint32_t spare;
 };
 static_assert(sizeof(ResultHeader) == 40);
@@ -160,11 +176,16 @@ class Segment {
   static constexpr std::size_t crash_bytes = 4096;
 
   Segment() = default;
-  [[nodiscard]] static Segment create(const SegmentShape& shape);            ///< parent. Errors: `SystemError`
-  [[nodiscard]] static Segment adopt(Descriptor fd, std::size_t bytes);      ///< worker. Errors: `SystemError`, `UsageError`
+  [[nodiscard]] static Segment create(const SegmentShape& shape);  ///< parent. Errors: `SystemError`
+  [[nodiscard]] static Segment adopt(Descriptor fd,
+                                     std::size_t bytes);  ///< worker. Errors: `SystemError`, `UsageError`
 
-  [[nodiscard]] SegmentHeader& header() const noexcept { return *reinterpret_cast<SegmentHeader*>(memory_.bytes().data()); }
-  [[nodiscard]] std::span<std::byte> call_room() const noexcept { return memory_.bytes().subspan(header_bytes, shape_.call_bytes); }
+  [[nodiscard]] SegmentHeader& header() const noexcept {
+    return *reinterpret_cast<SegmentHeader*>(memory_.bytes().data());
+  }
+  [[nodiscard]] std::span<std::byte> call_room() const noexcept {
+    return memory_.bytes().subspan(header_bytes, shape_.call_bytes);
+  }
   [[nodiscard]] std::span<std::byte> result_room() const noexcept {
     return memory_.bytes().subspan(header_bytes + shape_.call_bytes, shape_.result_bytes);
   }
@@ -172,7 +193,8 @@ class Segment {
     return memory_.bytes().subspan(header_bytes + shape_.call_bytes + shape_.result_bytes, crash_bytes);
   }
   [[nodiscard]] std::span<std::byte> log_area() const noexcept {
-    return memory_.bytes().subspan(header_bytes + shape_.call_bytes + shape_.result_bytes + crash_bytes, shape_.log_bytes);
+    return memory_.bytes().subspan(header_bytes + shape_.call_bytes + shape_.result_bytes + crash_bytes,
+                                   shape_.log_bytes);
   }
   [[nodiscard]] int fd() const noexcept { return memory_.fd(); }
   [[nodiscard]] std::size_t size() const noexcept { return memory_.size(); }

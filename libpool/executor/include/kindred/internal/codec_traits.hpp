@@ -7,7 +7,8 @@ namespace kindred::internal {
 class Encoder;
 class Decoder;
 
-/// How a type of kindred's own crosses a process border: specialise it next to the type. It wins over every other way.
+/// How a type of kindred's own crosses a process border: specialise it next to the type. It wins over every
+/// other way.
 ///
 /// ```
 /// template <>

@@ -4,8 +4,8 @@
 
 namespace kindred::internal {
 
-/// The compiler's name of `T`, at compile time: to recognise types of libraries whose headers the codec does not include. Not for people, and
-/// not the same with every compiler.
+/// The compiler's name of `T`, at compile time: to recognise types of libraries whose headers the codec does
+/// not include. Not for people, and not the same with every compiler.
 template <class T>
 consteval std::string_view type_name() {
   const std::string_view function = __PRETTY_FUNCTION__;
@@ -16,14 +16,17 @@ consteval std::string_view type_name() {
   return function.substr(begin, end - begin);
 }
 
-/// Does the name begin with `start`? Inline namespaces of the standard library are looked through: "std::list<" finds libstdc++'s own.
+/// Does the name begin with `start`? Inline namespaces of the standard library are looked through:
+/// "std::list<" finds libstdc++'s own.
 template <class T>
 consteval bool is_in(std::string_view start) {
   constexpr auto name = type_name<T>();
   if (name.starts_with(start)) return true;
   if (!start.starts_with("std::")) return false;
-  for (const std::string_view versioned : {"std::__cxx11::", "std::__debug::", "std::_V2::", "std::__1::", "std::__exception_ptr::"}) {
-    if (name.starts_with(versioned) && name.substr(versioned.size()).starts_with(start.substr(5))) return true;
+  for (const std::string_view versioned :
+       {"std::__cxx11::", "std::__debug::", "std::_V2::", "std::__1::", "std::__exception_ptr::"}) {
+    if (name.starts_with(versioned) && name.substr(versioned.size()).starts_with(start.substr(5)))
+      return true;
   }
   return false;
 }

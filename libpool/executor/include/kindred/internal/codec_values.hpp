@@ -9,13 +9,15 @@
 #include "kindred/internal/codec_refusal.hpp"
 #include "kindred/internal/large_pages.hpp"
 
-// How each kind of value is written and read. Reading is hardened: the writer may be hostile. Nothing that is read decides how much memory is
-// taken, beyond a multiple of the message's own size, nor how deep the stack grows.
+// How each kind of value is written and read. Reading is hardened: the writer may be hostile. Nothing that is
+// read decides how much memory is taken, beyond a multiple of the message's own size, nor how deep the stack
+// grows.
 
 namespace kindred::internal {
 
-[[noreturn]] void throw_bad_byte(const char* what, unsigned value);  ///< DecodeError: "a bool that is neither 0 nor 1: 7"
-[[noreturn]] void throw_valueless_variant();                        ///< UsageError
+[[noreturn]] void throw_bad_byte(const char* what,
+                                 unsigned value);  ///< DecodeError: "a bool that is neither 0 nor 1: 7"
+[[noreturn]] void throw_valueless_variant();       ///< UsageError
 /// The number of one of the standard's four error categories, or `unknown_category`.
 [[nodiscard]] std::uint8_t category_number(const std::error_category& category) noexcept;
 [[nodiscard]] const std::error_category& standard_category(std::uint8_t number);
@@ -23,7 +25,8 @@ inline constexpr std::uint8_t unknown_category = 4;
 void put_error_category(Encoder& encoder, const std::error_category& category);
 [[nodiscard]] const std::error_category& get_error_category(Decoder& decoder);
 
-// --- bytes ---------------------------------------------------------------------------------------------------------------------------
+// --- bytes
+// ---------------------------------------------------------------------------------------------------------------------------
 
 template <class T>
 T get_bytes(Decoder& decoder) {
@@ -38,7 +41,8 @@ T get_bytes(Decoder& decoder) {
 
 inline std::uint8_t get_byte(Decoder& decoder, unsigned limit, const char* what) {
   const auto byte = decoder.read_value<std::uint8_t>();
-  if (byte >= limit) [[unlikely]] throw_bad_byte(what, byte);
+  if (byte >= limit) [[unlikely]]
+    throw_bad_byte(what, byte);
   return byte;
 }
 
@@ -55,7 +59,8 @@ template <class Container>
 void get_block(Decoder& decoder, Container& container, std::size_t count) {
   using T = typename Container::value_type;
   const auto bytes = decoder.take(count * sizeof(T));
-  // Copied as elements where they are aligned: that is one copy into memory that nobody has cleared before. (`resize` would.)
+  // Copied as elements where they are aligned: that is one copy into memory that nobody has cleared before.
+  // (`resize` would.)
   if (std::is_trivial_v<T> && reinterpret_cast<std::uintptr_t>(bytes.data()) % alignof(T) == 0) {
     const auto* first = reinterpret_cast<const T*>(bytes.data());
     if constexpr (requires { container.reserve(count), container.data(); }) {
@@ -86,7 +91,8 @@ void get_block(Decoder& decoder, Container& container, std::size_t count) {
   }
 }
 
-// --- elements ------------------------------------------------------------------------------------------------------------------------
+// --- elements
+// ------------------------------------------------------------------------------------------------------------------------
 
 template <class T>
 inline constexpr std::size_t element_bytes = std::max<std::size_t>(1, min_bytes<T>());
@@ -99,11 +105,13 @@ void put_element(Writer& writer, const T& value) {
 }
 template <class T, class Reader>
 T get_element(Reader& reader) {
-  if constexpr (min_bytes<T>() == 0) static_cast<void>(get_byte(stream(reader), 1, "the mark before an element"));
+  if constexpr (min_bytes<T>() == 0)
+    static_cast<void>(get_byte(stream(reader), 1, "the mark before an element"));
   return get<T>(reader);
 }
 
-/// Makes room for elements to come, but never for more memory than the message is long: each may be much larger than its bytes.
+/// Makes room for elements to come, but never for more memory than the message is long: each may be much
+/// larger than its bytes.
 template <class Container>
 void reserve_for(Container& container, std::size_t count, const Decoder& decoder) {
   if constexpr (requires { container.reserve(count); }) {
@@ -207,7 +215,8 @@ void put_bits(Encoder& encoder, const std::vector<bool, A>& bits) {
   encoder.reserve((bits.size() + 7) / 8);
   for (std::size_t i = 0; i < bits.size();) {
     unsigned byte = 0;
-    for (unsigned bit = 0; bit != 8 && i < bits.size(); ++bit, ++i) byte |= static_cast<unsigned>(bits[i]) << bit;
+    for (unsigned bit = 0; bit != 8 && i < bits.size(); ++bit, ++i)
+      byte |= static_cast<unsigned>(bits[i]) << bit;
     encoder.write_value(static_cast<std::uint8_t>(byte));
   }
 }
@@ -216,7 +225,8 @@ T get_bits(Decoder& decoder) {
   const auto count = decoder.read_value<std::uint64_t>();
   const auto bytes = decoder.take(static_cast<std::size_t>(count / 8 + (count % 8 == 0 ? 0 : 1)));
   T bits(static_cast<std::size_t>(count));
-  for (std::size_t i = 0; i != bits.size(); ++i) bits[i] = (std::to_integer<unsigned>(bytes[i / 8]) >> (i % 8) & 1U) != 0;
+  for (std::size_t i = 0; i != bits.size(); ++i)
+    bits[i] = (std::to_integer<unsigned>(bytes[i / 8]) >> (i % 8) & 1U) != 0;
   return bits;
 }
 
@@ -225,7 +235,8 @@ T get_array(Reader& reader, std::index_sequence<I...>) {
   return T{{(static_cast<void>(I), get<typename T::value_type>(reader))...}};
 }
 
-// --- alternatives --------------------------------------------------------------------------------------------------------------------
+// --- alternatives
+// --------------------------------------------------------------------------------------------------------------------
 
 template <class T>
 struct Alternatives;
@@ -235,7 +246,8 @@ struct Alternatives<Variant<T...>> {
 
   template <class Writer, std::size_t... I>
   static void put_alternative(Writer& writer, const Variant<T...>& variant, std::index_sequence<I...>) {
-    // One of them is the one: get_if is found by argument-dependent lookup, so that <variant> need not be included here.
+    // One of them is the one: get_if is found by argument-dependent lookup, so that <variant> need not be
+    // included here.
     ((variant.index() == I ? put(writer, *get_if<I>(&variant)) : void()), ...);
   }
   template <std::size_t i, class Reader>
@@ -264,7 +276,8 @@ T get_variant(Reader& reader) {
   using Types = Alternatives<T>;
   return [&]<template <class...> class Variant, class... A>(const Variant<A...>*) {
     const auto index = stream(reader).template read_value<typename Types::Index>();
-    if (index >= sizeof...(A)) [[unlikely]] throw_bad_byte("the index of a variant", index);
+    if (index >= sizeof...(A)) [[unlikely]]
+      throw_bad_byte("the index of a variant", index);
     return Types::get_indexed(reader, index, std::index_sequence_for<A...>{});
   }(static_cast<const T*>(nullptr));
 }
@@ -277,7 +290,8 @@ T get_pointer(Reader& reader) {
   return T{new Value(get<Value>(reader))};
 }
 
-// --- members -------------------------------------------------------------------------------------------------------------------------
+// --- members
+// -------------------------------------------------------------------------------------------------------------------------
 
 template <class Writer, class T, std::size_t... I>
 void put_fields(Writer& writer, const T& value, std::index_sequence<I...>) {
@@ -300,64 +314,80 @@ struct AdaptorContainer : T {
   static const typename T::container_type& of(const T& adaptor) { return adaptor.*(&AdaptorContainer::c); }
 };
 
-// --- one value -----------------------------------------------------------------------------------------------------------------------
+// --- one value
+// -----------------------------------------------------------------------------------------------------------------------
 
 template <class Writer, class T>
 inline void put(Writer& writer, const T& value) {
   constexpr auto k = kind<T>();
   Encoder& encoder = stream(writer);
-  if constexpr (k == Kind::bytes) encoder.write_value(value);
-  else if constexpr (k == Kind::boolean) encoder.write_value(static_cast<std::uint8_t>(value));
-  else if constexpr (k == Kind::traits) CodecTraits<T>::encode(encoder, value);
-  else if constexpr (k == Kind::text || k == Kind::sequence) put_sequence(writer, value);
-  else if constexpr (k == Kind::cereal) put_with_word(writer, value);
-  else if constexpr (k == Kind::cereal_pointer) put_cereal_pointer(writer, value);
-  else if constexpr (k == Kind::bits) put_bits(encoder, value);
-  else if constexpr (k == Kind::forward_list) put_forward_list(writer, value);
-  else if constexpr (k == Kind::set) put_set(writer, value);
-  else if constexpr (k == Kind::map) put_map(writer, value);
+  if constexpr (k == Kind::bytes)
+    encoder.write_value(value);
+  else if constexpr (k == Kind::boolean)
+    encoder.write_value(static_cast<std::uint8_t>(value));
+  else if constexpr (k == Kind::traits)
+    CodecTraits<T>::encode(encoder, value);
+  else if constexpr (k == Kind::text || k == Kind::sequence)
+    put_sequence(writer, value);
+  else if constexpr (k == Kind::cereal)
+    put_with_word(writer, value);
+  else if constexpr (k == Kind::cereal_pointer)
+    put_cereal_pointer(writer, value);
+  else if constexpr (k == Kind::bits)
+    put_bits(encoder, value);
+  else if constexpr (k == Kind::forward_list)
+    put_forward_list(writer, value);
+  else if constexpr (k == Kind::set)
+    put_set(writer, value);
+  else if constexpr (k == Kind::map)
+    put_map(writer, value);
   else if constexpr (k == Kind::array) {
     for (const auto& element : value) put(writer, element);
-  }
-  else if constexpr (k == Kind::tuple) {
+  } else if constexpr (k == Kind::tuple) {
     std::apply([&](const auto&... elements) { (put(writer, elements), ...); }, value);
-  }
-  else if constexpr (k == Kind::aggregate) put_fields(writer, value, FieldIndices<T>{});
+  } else if constexpr (k == Kind::aggregate)
+    put_fields(writer, value, FieldIndices<T>{});
   else if constexpr (k == Kind::optional) {
     encoder.write_value(static_cast<std::uint8_t>(value.has_value()));
     if (value) put(writer, *value);
-  }
-  else if constexpr (k == Kind::variant) put_variant(writer, value);
+  } else if constexpr (k == Kind::variant)
+    put_variant(writer, value);
   else if constexpr (k == Kind::pointer) {
     encoder.write_value(static_cast<std::uint8_t>(value != nullptr));
     if (value) {
       const Nesting level{encoder};
       put(writer, std::as_const(*value));
     }
-  }
-  else if constexpr (k == Kind::path) put(writer, value.native());
-  else if constexpr (k == Kind::bitset) encoder.write_value(value);
-  else if constexpr (k == Kind::adaptor) put(writer, AdaptorContainer<T>::of(value));
+  } else if constexpr (k == Kind::path)
+    put(writer, value.native());
+  else if constexpr (k == Kind::bitset)
+    encoder.write_value(value);
+  else if constexpr (k == Kind::adaptor)
+    put(writer, AdaptorContainer<T>::of(value));
   else if constexpr (k == Kind::valarray) {
     encoder.write_value(static_cast<std::uint64_t>(value.size()));
     for (std::size_t i = 0; i != value.size(); ++i) put_element(writer, value[i]);
-  }
-  else if constexpr (k == Kind::error_code) {
+  } else if constexpr (k == Kind::error_code) {
     put_error_category(encoder, value.category());
     encoder.write_value(static_cast<std::int32_t>(value.value()));
-  }
-  else if constexpr (k == Kind::exception) put(writer, std::string{value.what()});
-  else static_cast<void>(check_argument<T>());
+  } else if constexpr (k == Kind::exception)
+    put(writer, std::string{value.what()});
+  else
+    static_cast<void>(check_argument<T>());
 }
 
 template <class T, class Reader>
 inline T get(Reader& reader) {
   constexpr auto k = kind<T>();
   Decoder& decoder = stream(reader);
-  if constexpr (k == Kind::bytes) return get_bytes<T>(decoder);
-  else if constexpr (k == Kind::boolean) return get_byte(decoder, 2, "a bool") != 0;
-  else if constexpr (k == Kind::traits) return CodecTraits<T>::decode(decoder);
-  else if constexpr (k == Kind::text || k == Kind::sequence) return get_sequence<T>(reader);
+  if constexpr (k == Kind::bytes)
+    return get_bytes<T>(decoder);
+  else if constexpr (k == Kind::boolean)
+    return get_byte(decoder, 2, "a bool") != 0;
+  else if constexpr (k == Kind::traits)
+    return CodecTraits<T>::decode(decoder);
+  else if constexpr (k == Kind::text || k == Kind::sequence)
+    return get_sequence<T>(reader);
   else if constexpr (k == Kind::cereal) {
     if constexpr (std::is_default_constructible_v<T>) {
       T value = T();
@@ -369,16 +399,18 @@ inline T get(Reader& reader) {
       get_with_word(reader, *value);
       return std::move(*value);
     }
-  }
-  else if constexpr (k == Kind::cereal_pointer) {
+  } else if constexpr (k == Kind::cereal_pointer) {
     T pointer;
     get_cereal_pointer(reader, pointer);
     return pointer;
-  }
-  else if constexpr (k == Kind::bits) return get_bits<T>(decoder);
-  else if constexpr (k == Kind::forward_list) return get_forward_list<T>(reader);
-  else if constexpr (k == Kind::set) return get_set<T>(reader);
-  else if constexpr (k == Kind::map) return get_map<T>(reader);
+  } else if constexpr (k == Kind::bits)
+    return get_bits<T>(decoder);
+  else if constexpr (k == Kind::forward_list)
+    return get_forward_list<T>(reader);
+  else if constexpr (k == Kind::set)
+    return get_set<T>(reader);
+  else if constexpr (k == Kind::map)
+    return get_map<T>(reader);
   else if constexpr (k == Kind::array) {
     if constexpr (std::is_default_constructible_v<T> && std::tuple_size_v<T> > 16) {
       T array;
@@ -387,46 +419,51 @@ inline T get(Reader& reader) {
     } else {
       return get_array<T>(reader, std::make_index_sequence<std::tuple_size_v<T>>{});
     }
-  }
-  else if constexpr (k == Kind::tuple) return get_tuple<T>(reader, std::make_index_sequence<std::tuple_size_v<T>>{});
-  else if constexpr (k == Kind::aggregate) return get_fields<T>(reader, FieldIndices<T>{});
+  } else if constexpr (k == Kind::tuple)
+    return get_tuple<T>(reader, std::make_index_sequence<std::tuple_size_v<T>>{});
+  else if constexpr (k == Kind::aggregate)
+    return get_fields<T>(reader, FieldIndices<T>{});
   else if constexpr (k == Kind::optional) {
     if (get_byte(decoder, 2, "the mark of an optional") == 0) return T{};
     return T{std::in_place, get<std::remove_cv_t<typename T::value_type>>(reader)};
-  }
-  else if constexpr (k == Kind::variant) return get_variant<T>(reader);
-  else if constexpr (k == Kind::pointer) return get_pointer<T>(reader);
-  else if constexpr (k == Kind::path) return T{get<typename T::string_type>(reader)};
-  else if constexpr (k == Kind::bitset) return decoder.read_value<T>() & ~T{};  // the bits beyond its size must be 0
+  } else if constexpr (k == Kind::variant)
+    return get_variant<T>(reader);
+  else if constexpr (k == Kind::pointer)
+    return get_pointer<T>(reader);
+  else if constexpr (k == Kind::path)
+    return T{get<typename T::string_type>(reader)};
+  else if constexpr (k == Kind::bitset)
+    return decoder.read_value<T>() & ~T{};  // the bits beyond its size must be 0
   else if constexpr (k == Kind::adaptor) {
     T adaptor;
     AdaptorContainer<T>::of(adaptor) = get<typename T::container_type>(reader);
     return adaptor;
-  }
-  else if constexpr (k == Kind::valarray) {
+  } else if constexpr (k == Kind::valarray) {
     using Element = typename T::value_type;
     T array(decoder.read_count(element_bytes<Element>));
     for (auto& element : array) element = get_element<Element>(reader);
     return array;
-  }
-  else if constexpr (k == Kind::error_code) {
+  } else if constexpr (k == Kind::error_code) {
     const auto& category = get_error_category(decoder);
     return T{decoder.read_value<std::int32_t>(), category};
-  }
-  else if constexpr (k == Kind::exception) {
-    using Standard = std::conditional_t<std::derived_from<T, std::runtime_error>, std::runtime_error, std::logic_error>;
+  } else if constexpr (k == Kind::exception) {
+    using Standard =
+        std::conditional_t<std::derived_from<T, std::runtime_error>, std::runtime_error, std::logic_error>;
     const auto text = get<std::string>(reader);
     T exception{text};
-    static_cast<Standard&>(exception) = Standard{text};  // its constructor may have added to the text, once more
+    static_cast<Standard&>(exception) =
+        Standard{text};  // its constructor may have added to the text, once more
     return exception;
-  }
-  else static_cast<void>(check_argument<T>());
+  } else
+    static_cast<void>(check_argument<T>());
 }
 
 template <class Reader, class T>
 inline void get_into(Reader& reader, T& value) {
-  if constexpr (kind<T>() == Kind::cereal) get_with_word(reader, value);
-  else value = get<T>(reader);
+  if constexpr (kind<T>() == Kind::cereal)
+    get_with_word(reader, value);
+  else
+    value = get<T>(reader);
 }
 
 }  // namespace kindred::internal

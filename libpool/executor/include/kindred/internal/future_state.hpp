@@ -64,7 +64,8 @@ class SharedFailure final : public Failure {
 
 enum class Outcome : std::uint8_t { open, value, failure, cancelled };
 
-/// What shall be done when a state is finished. It moves on as a whole, so that to finish something takes no memory.
+/// What shall be done when a state is finished. It moves on as a whole, so that to finish something takes no
+/// memory.
 struct Continuations {
   std::vector<std::function<void()>> in_line;    ///< on the thread that finishes it
   std::vector<std::function<void()>> callbacks;  ///< later, on the callback thread
@@ -80,14 +81,16 @@ class FutureState {
 
   void retain() noexcept { references_.fetch_add(1, std::memory_order_relaxed); }
   void release() noexcept {
-    if (!finished()) [[unlikely]] return release_open();
+    if (!finished()) [[unlikely]]
+      return release_open();
     if (drop_reference()) let_go();
   }
 
   // Order: acquire, pairs with the release in `mark_finished`: value and failure are there.
   [[nodiscard]] bool finished() const noexcept { return finished_.load(std::memory_order_acquire); }
   [[nodiscard]] Outcome outcome() const noexcept { return finished() ? outcome_ : Outcome::open; }
-  /// Blocks until it is finished or the deadline passes; true: finished. Errors: `UsageError` in a process that is not the pool's.
+  /// Blocks until it is finished or the deadline passes; true: finished. Errors: `UsageError` in a process
+  /// that is not the pool's.
   bool wait(Deadline deadline);
   [[nodiscard]] virtual bool running() const { return false; }
   virtual bool cancel(Running how);
@@ -96,19 +99,23 @@ class FutureState {
   /// Throws what the outcome is, unless it is a value. Call when finished.
   void require_value() const;
   [[nodiscard]] bool local() const noexcept { return local_; }  ///< a `LocalState`?
-  [[nodiscard]] std::exception_ptr exception() const;  ///< when finished; null for a value
+  [[nodiscard]] std::exception_ptr exception() const;           ///< when finished; null for a value
 
-  /// Runs `action` once when finished: now and here if it is finished already, else on the pool's callback thread.
+  /// Runs `action` once when finished: now and here if it is finished already, else on the pool's callback
+  /// thread.
   void on_finished(std::function<void()> action);
-  /// The same, but on the very thread that finishes it, under the pool's lock: only for short work of ours that never throws.
+  /// The same, but on the very thread that finishes it, under the pool's lock: only for short work of ours
+  /// that never throws.
   void on_finished_inline(std::function<void()> action);
 
  protected:
   virtual ~FutureState();
   /// Was this the last reference?
   [[nodiscard]] bool drop_reference() noexcept {
-    // Order: acquire, pairs with the release of those that let go before: whoever holds the last reference is alone, and need not write that down.
-    return references_.load(std::memory_order_acquire) == 1 || references_.fetch_sub(1, std::memory_order_acq_rel) == 1;
+    // Order: acquire, pairs with the release of those that let go before: whoever holds the last reference is
+    // alone, and need not write that down.
+    return references_.load(std::memory_order_acquire) == 1 ||
+           references_.fetch_sub(1, std::memory_order_acq_rel) == 1;
   }
   /// Nobody holds it any more.
   virtual void let_go() noexcept { delete this; }
@@ -116,7 +123,8 @@ class FutureState {
   virtual void release_open() noexcept {
     if (drop_reference()) let_go();
   }
-  /// Under the pool's lock, of an open one: has it no continuation, and nobody who sleeps until it is finished?
+  /// Under the pool's lock, of an open one: has it no continuation, and nobody who sleeps until it is
+  /// finished?
   [[nodiscard]] bool ends_unnoticed() const noexcept { return continuations_ == nullptr && !has_sleepers_; }
   /// From here on whoever holds it may be done with it, and it may be gone.
   void mark_finished(Outcome outcome) noexcept {
@@ -132,7 +140,7 @@ class FutureState {
   PoolCore* pool_ = nullptr;   // kept alive by this state
   union {                      // both owned
     Continuations* continuations_ = nullptr;  // while it is open; under the pool's lock
-    Failure* failure_;                        // once it is finished; null for a value, or where memory had ended
+    Failure* failure_;  // once it is finished; null for a value, or where memory had ended
   };
 
   friend class PoolCore;
@@ -177,9 +185,16 @@ class StateHandle {
   StateHandle() noexcept = default;
   explicit StateHandle(FutureState* state) noexcept : state_{state} {}
   StateHandle(StateHandle&& other) noexcept : state_{std::exchange(other.state_, nullptr)} {}
-  StateHandle(const StateHandle& other) noexcept : state_{other.state_} { if (state_ != nullptr) state_->retain(); }
-  StateHandle& operator=(StateHandle other) noexcept { std::swap(state_, other.state_); return *this; }
-  ~StateHandle() { if (state_ != nullptr) state_->release(); }
+  StateHandle(const StateHandle& other) noexcept : state_{other.state_} {
+    if (state_ != nullptr) state_->retain();
+  }
+  StateHandle& operator=(StateHandle other) noexcept {
+    std::swap(state_, other.state_);
+    return *this;
+  }
+  ~StateHandle() {
+    if (state_ != nullptr) state_->release();
+  }
   [[nodiscard]] FutureState* get() const noexcept { return state_; }
   FutureState* operator->() const noexcept { return state_; }
   explicit operator bool() const noexcept { return state_ != nullptr; }

@@ -30,7 +30,8 @@ class ElementBuffer {
   std::vector<std::byte> large_;
 };
 
-/// While one lives, handles refuse to be encoded on its thread: what travels through a channel cannot take a descriptor along.
+/// While one lives, handles refuse to be encoded on its thread: what travels through a channel cannot take a
+/// descriptor along.
 class NoHandlesScope {
  public:
   NoHandlesScope() noexcept;
@@ -40,11 +41,14 @@ class NoHandlesScope {
 };
 
 [[nodiscard]] ContextId context_of(const SharedObject& object) noexcept;
-/// Returns false where there was no room before the deadline. Errors: `UsageError` where the channel is closed, or the element is larger than
-/// the channel.
+/// Returns false where there was no room before the deadline. Errors: `UsageError` where the channel is
+/// closed, or the element is larger than the channel.
 bool send_bytes(SharedObject& object, std::span<const std::byte> element, Deadline deadline);
-/// Returns the bytes in `buffer`; nothing where none came before the deadline, or the channel is closed and empty.
-[[nodiscard]] std::optional<std::span<const std::byte>> receive_bytes(SharedObject& object, ElementBuffer& buffer, Deadline deadline);
+/// Returns the bytes in `buffer`; nothing where none came before the deadline, or the channel is closed and
+/// empty.
+[[nodiscard]] std::optional<std::span<const std::byte>> receive_bytes(SharedObject& object,
+                                                                      ElementBuffer& buffer,
+                                                                      Deadline deadline);
 void close_channel(SharedObject& object);
 [[nodiscard]] bool channel_closed(SharedObject& object);
 [[nodiscard]] std::size_t channel_size(SharedObject& object);

@@ -72,12 +72,15 @@ struct EntryOf {
 };
 
 template <class F, class... Args>
-inline constexpr EntryInfo entry_info{&EntryOf<F, Args...>::run, type_name<F>(), TaskTypes<F, Args...>::takes_worker};
+inline constexpr EntryInfo entry_info{&EntryOf<F, Args...>::run, type_name<F>(),
+                                      TaskTypes<F, Args...>::takes_worker};
 
 template <class F>
 [[nodiscard]] const void* function_address([[maybe_unused]] const F& function) noexcept {
-  if constexpr (std::is_pointer_v<F>) return reinterpret_cast<const void*>(function);
-  else return nullptr;
+  if constexpr (std::is_pointer_v<F>)
+    return reinterpret_cast<const void*>(function);
+  else
+    return nullptr;
 }
 
 template <class F, class... Args>
