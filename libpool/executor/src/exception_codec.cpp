@@ -343,10 +343,12 @@ std::exception_ptr caught(const std::exception_ptr& cause, ThrowIt&& throw_it) {
   return {};  // not reached: it throws
 }
 
+/// The exception with that cause, if there is one. An exception without a cause is never thrown here, only
+/// made: to throw and to catch it costs more than all the rest of a failed task.
 template <class Thrown>
-[[noreturn]] void throw_with(Thrown thrown, bool has_cause) {
-  if (has_cause) throw WithCause<Thrown>{std::move(thrown)};
-  throw thrown;
+std::exception_ptr made_with(Thrown thrown, const std::exception_ptr& cause) {
+  if (!cause) return std::make_exception_ptr(std::move(thrown));
+  return caught(cause, [&](bool) { throw WithCause<Thrown>{std::move(thrown)}; });
 }
 
 std::string said(const Link& link) {
@@ -407,10 +409,8 @@ std::string message_of(const ExceptionDescription& description, const TaskFacts&
 std::exception_ptr make_causes(const std::vector<Link>& chain) {
   std::exception_ptr cause;
   for (auto link = chain.rbegin(); link + 1 < chain.rend(); ++link) {
-    cause = caught(cause, [&](bool has_cause) {
-      with_standard(link->standard, [&]<class E>(Standard<E>) {
-        throw_with(CauseAs<E>{make_standard<E>(*link), link->text}, has_cause);
-      });
+    with_standard(link->standard, [&]<class E>(Standard<E>) {
+      cause = made_with(CauseAs<E>{make_standard<E>(*link), link->text}, cause);
     });
   }
   return cause;
@@ -462,11 +462,11 @@ std::exception_ptr make_exception(const ExceptionDescription& description, const
         if (decoded) return made;
       }
     }
-    return caught(cause, [&](bool has_cause) {
-      with_standard(thrown.standard, [&]<class E>(Standard<E>) {
-        throw_with(TaskErrorAs<E>{make_standard<E>(thrown), shared}, has_cause);
-      });
+    std::exception_ptr made;
+    with_standard(thrown.standard, [&]<class E>(Standard<E>) {
+      made = made_with(TaskErrorAs<E>{make_standard<E>(thrown), shared}, cause);
     });
+    return made;
   } catch (...) {
     return std::current_exception();  // memory is short: what says so stands for the task's exception
   }

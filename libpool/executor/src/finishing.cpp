@@ -25,6 +25,23 @@ class EncodedFailure final : public Failure {
   TaskFacts facts_;
 };
 
+// A cancelled task's failure. The error is made when it is read: a shutdown may cancel a million tasks, and
+// mostly nobody reads why.
+class CancelledFailure final : public Failure {
+ public:
+  /// `task` owns this failure, and keeps the pool. `how` is a literal.
+  CancelledFailure(const PoolCore& pool, const TaskState& task, const char* how) noexcept
+      : pool_{&pool}, task_{&task}, how_{how} {}
+  [[nodiscard]] std::exception_ptr make() const override {
+    return std::make_exception_ptr(Cancelled{pool_->facts_of(*task_), how_});
+  }
+
+ private:
+  const PoolCore* pool_;
+  const TaskState* task_;
+  const char* how_;
+};
+
 }  // namespace
 
 std::unique_ptr<Failure> PoolCore::make_encoded_failure(std::span<const std::byte> bytes, ContextId context,
@@ -167,10 +184,8 @@ void PoolCore::cancel_waiting() {
   }
 }
 
-void PoolCore::finish_cancelled(TaskState& task, std::string_view how) {
-  finish_with(task, Outcome::cancelled, [&] {
-    return std::make_unique<StoredFailure<Cancelled>>(Cancelled{facts(task, nullptr), how});
-  });
+void PoolCore::finish_cancelled(TaskState& task, const char* how) {
+  finish_with(task, Outcome::cancelled, [&] { return std::make_unique<CancelledFailure>(*this, task, how); });
 }
 
 void PoolCore::fail_waiting(const std::function<std::unique_ptr<Failure>()>& make) {

@@ -128,6 +128,7 @@ std::vector<std::byte> PoolCore::encode_pool_part() {
 }
 
 TaskFacts PoolCore::facts_of(const TaskState& task) const {
+  if (task.finished()) return facts(task, nullptr);  // nothing changes any more
   const std::scoped_lock lock{mutex_};
   return facts(task, nullptr);
 }

@@ -216,7 +216,7 @@ class PoolCore {
   [[nodiscard]] TaskFacts facts(const TaskState& task, const WorkerSlot* slot) const;
   [[nodiscard]] bool try_again(TaskState& task);
   void cancel_waiting();
-  void finish_cancelled(TaskState& task, std::string_view how);
+  void finish_cancelled(TaskState& task, const char* how);
   void fail_waiting(const std::function<std::unique_ptr<Failure>()>& make);
   [[nodiscard]] static std::unique_ptr<Failure> make_encoded_failure(std::span<const std::byte> bytes,
                                                                      ContextId context, TaskFacts facts);

@@ -335,8 +335,45 @@ std::string without_parameters(std::string name) {
 
 }  // namespace
 
-std::string function_name(const void* address) {
-  const auto at = reinterpret_cast<std::uintptr_t>(address);
+namespace {
+
+// How often the dynamic linker has loaded or unloaded a library: names that were found before may be wrong
+// after that.
+std::uint64_t library_changes() noexcept {
+  std::uint64_t changes = 0;
+  ::dl_iterate_phdr(
+      [](dl_phdr_info* info, std::size_t, void* out) {
+        *static_cast<std::uint64_t*>(out) = info->dlpi_adds + info->dlpi_subs;
+        return 1;
+      },
+      &changes);
+  return changes;
+}
+
+// Names by address, for the libraries that are loaded now. To look one up in the symbol tables takes
+// thousands of instructions, and a pool that cancels a million tasks asks for the same few names.
+class KnownNames {
+ public:
+  [[nodiscard]] const std::string* find(std::uintptr_t at, std::uint64_t changes) {
+    if (changes != changes_) {
+      names_.clear();
+      changes_ = changes;
+    }
+    const auto found = names_.find(at);
+    return found == names_.end() ? nullptr : &found->second;
+  }
+  void add(std::uintptr_t at, std::uint64_t changes, const std::string& name) {
+    constexpr std::size_t max_names = 4096;
+    if (changes != changes_ || names_.size() >= max_names) return;
+    names_.emplace(at, name);
+  }
+
+ private:
+  std::unordered_map<std::uintptr_t, std::string> names_;
+  std::uint64_t changes_ = 0;
+};
+
+std::string find_function_name(std::uintptr_t at) {
   static std::mutex mutex;
   static std::unordered_map<std::string, std::unique_ptr<SymbolTable>> tables;
   for (const Module& module : loaded_modules()) {
@@ -359,6 +396,26 @@ std::string function_name(const void* address) {
     return status == 0 && demangled ? without_parameters(demangled.get()) : name;
   }
   return {};
+}
+
+}  // namespace
+
+std::string function_name(const void* address) {
+  static std::mutex mutex;
+  static KnownNames known;
+  const auto at = reinterpret_cast<std::uintptr_t>(address);
+  const auto changes = library_changes();
+  {
+    const std::scoped_lock lock{mutex};
+    if (const std::string* const name = known.find(at, changes)) return *name;
+  }
+  std::string name = find_function_name(at);
+  // Nothing found may mean that the file could not be opened just now.
+  if (!name.empty()) {
+    const std::scoped_lock lock{mutex};
+    known.add(at, changes, name);
+  }
+  return name;
 }
 
 std::string name_frames(std::span<const CodeReference> frames, const CodeBook& code) {
