@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 
 #include "front/small_lock.hpp"
+#include "record/short_double.hpp"
 
 namespace kindred::internal {
 namespace {
@@ -237,9 +238,12 @@ void Site::append(TextBuffer& message, const Value& value) {
       end = fmt::format_to(begin, FMT_COMPILE("{}"),
                            std::bit_cast<float>(static_cast<std::uint32_t>(value.bits)));
       break;
-    case ArgType::real64:
-      end = fmt::format_to(begin, FMT_COMPILE("{}"), std::bit_cast<double>(value.bits));
+    case ArgType::real64: {
+      const auto number = std::bit_cast<double>(value.bits);
+      end = write_short_double(begin, number);
+      if (end == nullptr) end = fmt::format_to(begin, FMT_COMPILE("{}"), number);
       break;
+    }
     case ArgType::pointer: end = fmt::format_to(begin, FMT_COMPILE("{:#x}"), value.bits); break;
     default: break;
   }
