@@ -1,15 +1,27 @@
 # What the three libraries have in common, so that their own lists say only what each is made of and rests on.
 include(GNUInstallDirs)
 
-# kindred_requires(<package> [<version>] [NO_PC] [PC <module>] [LIBS <flags>])
+# kindred_requires(<package> [<version>] [PC <module>] [LIBS <flags>] [NEEDS <text>])
 # Finds a dependency here, and records it for the installed CMake package (find_dependency) and for kindred.pc.
 #   PC: the pkg-config module that gives the same. LIBS: link flags where there is no such module.
+#   NEEDS: what the message calls it where it is not found.
 define_property(GLOBAL PROPERTY KINDRED_PACKAGES BRIEF_DOCS "find_dependency lines of the installed package")
 define_property(GLOBAL PROPERTY KINDRED_PC_REQUIRES BRIEF_DOCS "modules that kindred.pc requires")
 define_property(GLOBAL PROPERTY KINDRED_PC_LIBS BRIEF_DOCS "link flags that kindred.pc adds")
 macro(kindred_requires package)
-  cmake_parse_arguments(kindred_arg "" "PC;LIBS" "" ${ARGN})
-  find_package(${package} ${kindred_arg_UNPARSED_ARGUMENTS} REQUIRED)
+  cmake_parse_arguments(kindred_arg "" "PC;LIBS;NEEDS" "" ${ARGN})
+  find_package(${package} ${kindred_arg_UNPARSED_ARGUMENTS})
+  if(NOT ${package}_FOUND)
+    execute_process(COMMAND ${PROJECT_SOURCE_DIR}/tests/support/install_packages --list build
+      OUTPUT_VARIABLE kindred_debian_packages ERROR_QUIET OUTPUT_STRIP_TRAILING_WHITESPACE)
+    string(REPLACE "\n" " " kindred_debian_packages "${kindred_debian_packages}")
+    if(kindred_debian_packages)
+      set(kindred_mend "On this system: apt-get install ${kindred_debian_packages}")
+    else()
+      set(kindred_mend "Install its development files with this system's package manager, or name its folder in CMAKE_PREFIX_PATH.")
+    endif()
+    message(FATAL_ERROR "kindred needs ${kindred_arg_NEEDS}, which CMake did not find (find_package(${package})). ${kindred_mend}")
+  endif()
   list(JOIN kindred_arg_UNPARSED_ARGUMENTS " " kindred_arg_version)
   set_property(GLOBAL APPEND PROPERTY KINDRED_PACKAGES "${package} ${kindred_arg_version}")
   set_property(GLOBAL APPEND PROPERTY KINDRED_PC_REQUIRES ${kindred_arg_PC})

@@ -1,6 +1,7 @@
 // Boost.JSON's parser without its values: header-only here, so that nothing more is linked.
 #include <boost/json/basic_parser_impl.hpp>
 #include <boost/json/src.hpp>
+#include <boost/system/error_code.hpp>
 
 #include <charconv>
 #include <cstdint>
@@ -47,7 +48,7 @@ class Handler {
   constexpr static std::size_t max_array_size = std::numeric_limits<std::size_t>::max();
   constexpr static std::size_t max_key_size = std::numeric_limits<std::size_t>::max();
   constexpr static std::size_t max_string_size = std::numeric_limits<std::size_t>::max();
-  using Code = boost::json::error_code;
+  using Code = boost::system::error_code;
   using Text = boost::json::string_view;
 
   void start(LogRecord& record) {
@@ -258,7 +259,7 @@ class JsonReader final : public RecordReader {
   bool read(std::string_view line, LogRecord& record) override {
     parser_.reset();
     parser_.handler().start(record);
-    boost::json::error_code error;
+    boost::system::error_code error;
     const std::size_t used = parser_.write_some(false, line.data(), line.size(), error);
     return !error && parser_.done() && used == line.size() && parser_.handler().finish();
   }

@@ -31,7 +31,7 @@ std::string text_of(std::chrono::nanoseconds time) {
 }
 
 /// A line of a log for a message that may be printed anywhere: no control characters, and not endless.
-std::string quoted(std::string_view line) {
+std::string printable(std::string_view line) {
   constexpr std::size_t limit = 200;
   std::string text;
   for (const char c : line.substr(0, limit)) {
@@ -83,8 +83,8 @@ std::string lost_message(const WorkerLost::Details& details) {
   add_sentence(message, details.evidence);
   add_sentence(message, mend_for(details.exit_reason, !details.evidence.empty()));
   if (!details.backtrace.empty())
-    add_sentence(message,
-                 "It crashed in " + quoted(details.backtrace.substr(0, details.backtrace.find('\n'))) + '.');
+    add_sentence(message, "It crashed in " +
+                              printable(details.backtrace.substr(0, details.backtrace.find('\n'))) + '.');
   if (running) {
     add_sentence(
         message,
@@ -98,7 +98,7 @@ std::string lost_message(const WorkerLost::Details& details) {
     message += " It logged last:";
     for (auto line = log.end() - static_cast<std::ptrdiff_t>(std::min(log.size(), lines)); line != log.end();
          ++line) {
-      message += "\n  " + quoted(*line);
+      message += "\n  " + printable(*line);
     }
   }
   return message;

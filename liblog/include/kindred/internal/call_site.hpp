@@ -65,6 +65,9 @@ inline constexpr std::size_t shape_longest_format = (std::size_t{1} << shape_lev
   return false;
 }
 
+/// What `fmt::runtime(text)` gives; fmt names the type anew from one major version to the next.
+using RuntimeFormat = decltype(fmt::runtime(fmt::string_view{}));
+
 template <class... Ts>
 struct TypeList {};
 
@@ -93,7 +96,7 @@ class LogFormat : public CallSite {
       : CallSite{std::string_view{text}, where_called, needs_the_caller(std::string_view{text})} {
     [[maybe_unused]] const typename CheckedFormat<TypeList<>, Args...>::type checked{text};
   }
-  LogFormat(fmt::basic_runtime<char> text,
+  LogFormat(RuntimeFormat text,
             std::source_location where_called = std::source_location::current())  // NOLINT
       : CallSite{{text.str.data(), text.str.size()}, where_called, true} {}
 };
