@@ -30,3 +30,9 @@ TEST_CASE("a process that is told what a tick is believes it") {
   kindred::internal::tell_ticks_per_nanosecond(rate);
   CHECK(kindred::internal::ticks_per_nanosecond() == rate);
 }
+
+TEST_CASE("a counter frequency that firmware states wrongly is not believed") {
+  CHECK(kindred::internal::believed_tick_rate(0.024, 0.02401) == 0.024);
+  CHECK(kindred::internal::believed_tick_rate(0.024, 0.0625) == 0.0625);
+  CHECK(kindred::internal::believed_tick_rate(0, 0.0625) == 0.0625);
+}

@@ -1,6 +1,7 @@
 #include "kindred/internal/clock.hpp"
 
 #include <atomic>
+#include <cmath>
 
 namespace kindred::internal {
 namespace {
@@ -40,23 +41,28 @@ constexpr std::chrono::milliseconds shortest_base{2};
 constexpr std::chrono::seconds longest_base{1};
 
 double measure() noexcept {
-#if defined(__aarch64__)
-  std::uint64_t frequency;
-  asm volatile("mrs %0, cntfrq_el0" : "=r"(frequency));
-  return static_cast<double>(frequency) / 1e9;
-#else
   Pair begin = at_load();
   Pair end = read_both();
   if (end.time - begin.time > longest_base) begin = end;
   while (end.time - begin.time < shortest_base) end = read_both();
-  return static_cast<double>(end.tick - begin.tick) /
-         std::chrono::duration<double, std::nano>(end.time - begin.time).count();
+  const double measured = static_cast<double>(end.tick - begin.tick) /
+                          std::chrono::duration<double, std::nano>(end.time - begin.time).count();
+#if defined(__aarch64__)
+  std::uint64_t frequency;
+  asm volatile("mrs %0, cntfrq_el0" : "=r"(frequency));
+  return believed_tick_rate(static_cast<double>(frequency) / 1e9, measured);
+#else
+  return measured;
 #endif
 }
 
 constinit std::atomic<double> told_rate{0};
 
 }  // namespace
+
+double believed_tick_rate(double told, double measured) noexcept {
+  return std::abs(told - measured) <= measured / 100 ? told : measured;
+}
 
 double ticks_per_nanosecond() noexcept {
   if (const double told = told_rate.load(std::memory_order_relaxed); told > 0) [[likely]]

@@ -143,6 +143,10 @@ class LaneWriter {
     lines_->published.exchange(static_cast<Cursor>(head_ | 1U), std::memory_order_seq_cst);
 #if defined(__x86_64__)
     __builtin_ia32_lfence();
+#elif defined(__aarch64__)
+    // The counter is no memory, so the exchange alone does not come before its reading: `dsb` waits until the
+    // store is visible, `isb` keeps the counter from being read ahead of that.
+    asm volatile("dsb ish\n\tisb" ::: "memory");
 #endif
     return read_clock();
   }

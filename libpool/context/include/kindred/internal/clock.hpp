@@ -21,6 +21,9 @@ namespace kindred::internal {
 /// Ticks a nanosecond. Measured once in a process, if nobody told it, which takes what is missing to 2 ms
 /// since the program was loaded (all of it later than a second after that); inherited by fork.
 [[nodiscard]] double ticks_per_nanosecond() noexcept;
+/// Which of two rates is used: `told` by the processor's register (exact, but set by firmware, which has been
+/// wrong), unless it is more than 1 % off what was `measured`.
+[[nodiscard]] double believed_tick_rate(double told, double measured) noexcept;
 /// Another process of this machine has measured it.
 void tell_ticks_per_nanosecond(double rate) noexcept;
 
@@ -43,12 +46,13 @@ class TickTranslator {
   double nanoseconds_per_tick_ = 1.0;
 };
 
-/// One polite step of a spin loop.
+/// One polite step of a spin loop: some 10 to 50 ns on either processor, so that loops which count their
+/// steps spin for about the same time. On arm64 that is `isb`; `yield` does nothing on most cores.
 inline void cpu_relax() noexcept {
 #if defined(__x86_64__)
   __builtin_ia32_pause();
 #elif defined(__aarch64__)
-  asm volatile("yield");
+  asm volatile("isb" ::: "memory");
 #endif
 }
 
