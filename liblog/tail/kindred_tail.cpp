@@ -26,6 +26,7 @@
 #include "kindred/internal/pattern.hpp"
 #include "kindred/internal/record_reader.hpp"
 #include "tail/tail_request.hpp"
+#include "tail/tail_time.hpp"
 
 namespace {
 
@@ -42,19 +43,29 @@ constexpr std::string_view usage =
 kindred-tail PID [OPTION...]      follows the log of the pool of that process until the pool ends
 kindred-tail PID/N [OPTION...]    the same where the process has several pools: N as the list has it
 
+What to show (each filter must be met; --worker and --task may be repeated, or have a list: 0,2)
   -l, --level LEVEL     records of that level and above: trace, debug, info, warn, error, critical
-  -w, --worker INDEX    records of one worker, or of the "parent"
-  -t, --task ID|NAME    records of one task, or of tasks of that name
+  -w, --worker INDEX    records of these workers; "parent" is the program itself
+  -t, --task ID|NAME    records of these tasks, or of tasks of that name
       --logger NAME     records of that logger and those below it
       --text TEXT       records whose message contains the text
-  -n, --last N|all      begins with the last N that are kept (default 10)
+  -S, --since WHEN      records since then: "10 min", 14:03, "2026-11-28 14:03:11", today, yesterday
+  -n, --lines N|all     begins with the last N that are kept (10; with --since: all). --last is the same
+      --no-follow       ends after the records that are kept now
+
+How to show it
       --json            one JSON object a line, as sinks::json writes them
       --pattern P       lines as that pattern makes them
       --color WHEN      auto, always, never
+
+What the pool logs
+      --set-level LEVEL sets the level, in force at each thread's next log call; with --worker for these
+                        workers, with --logger for loggers below that name. Also "off"
   -h, --help
 
 A tail that is slower than the log loses records and says how many; the pool never waits for it.
-Exit status: 0 the pool has ended, 1 there is none, or it refused, or it died, 2 wrong usage.
+Exit status: 0 the pool has ended, or all was shown; 1 there is no pool, or it refused, or it died; 2 wrong
+usage.
 )";
 
 /// Ends the program with words on stderr.
@@ -87,10 +98,105 @@ struct Wishes {
   std::optional<std::uint32_t> pid;
   std::optional<std::string> serial;
   TailRequest request;
+  std::optional<std::uint64_t> last;
   bool json = false;
   std::string pattern;
   Color color = Color::automatic;
 };
+
+/// Calls `take` with each part of "0,2,parent".
+template <class Take>
+void each_of_list(std::string_view list, Take&& take) {
+  for (;;) {
+    const auto comma = list.find(',');
+    take(list.substr(0, comma));
+    if (comma == std::string_view::npos) return;
+    list.remove_prefix(comma + 1);
+  }
+}
+
+void read_workers(Wishes& wishes, const std::string& value) {
+  each_of_list(value, [&](std::string_view part) {
+    const auto worker = part == "parent" ? std::optional{-1} : number_in<int>(part);
+    if (!worker || *worker < -1)
+      throw Stop{
+          exit_usage,
+          fmt::format("--worker is '{}'; it must be an index, or parent, or a list: 0,2,parent", value)};
+    wishes.request.workers.push_back(*worker);
+  });
+}
+
+void read_tasks(Wishes& wishes, const std::string& value) {
+  // A name may have commas: only where all parts are numbers is it a list.
+  std::vector<std::uint64_t> ids;
+  bool all_are_ids = true;
+  each_of_list(value, [&](std::string_view part) {
+    const auto id = number_in<std::uint64_t>(part);
+    all_are_ids = all_are_ids && id;
+    ids.push_back(id.value_or(0));
+  });
+  if (!all_are_ids) return wishes.request.task_names.push_back(value);
+  wishes.request.task_ids.insert(wishes.request.task_ids.end(), ids.begin(), ids.end());
+}
+
+void read_since(Wishes& wishes, const std::string& value) {
+  const auto now = std::chrono::time_point_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now());
+  wishes.request.since = parse_moment(value, now.time_since_epoch().count());
+  if (!wishes.request.since)
+    throw Stop{
+        exit_usage,
+        fmt::format("--since is '{}'; examples: \"10 min\", 14:03, 2026-11-28, \"2026-11-28 14:03:11\", "
+                    "today, yesterday, @1795874591",
+                    value)};
+}
+
+void read_lines(Wishes& wishes, const std::string& value) {
+  wishes.last = value == "all" ? std::optional{TailRequest::all} : number_in<std::uint64_t>(value);
+  if (!wishes.last || *wishes.last > TailRequest::all)
+    throw Stop{exit_usage, fmt::format("--lines is '{}'; it must be a number, or all", value)};
+}
+
+void read_color(Wishes& wishes, const std::string& value) {
+  if (value == "auto")
+    wishes.color = Color::automatic;
+  else if (value == "always")
+    wishes.color = Color::always;
+  else if (value == "never")
+    wishes.color = Color::never;
+  else
+    throw Stop{exit_usage, fmt::format("--color is '{}'; it must be auto, always or never", value)};
+}
+
+/// An option with a value: its names, and what reads the value.
+struct Option {
+  std::string_view brief;
+  std::string_view full;
+  void (*read)(Wishes& wishes, const std::string& value);
+};
+constexpr Option options[] = {
+    {"-l", "--level", [](Wishes& w, const std::string& value) { w.request.level = parse_level(value); }},
+    {"-w", "--worker", read_workers},
+    {"-t", "--task", read_tasks},
+    {"", "--logger", [](Wishes& w, const std::string& value) { w.request.logger = value; }},
+    {"", "--text", [](Wishes& w, const std::string& value) { w.request.text = value; }},
+    {"-S", "--since", read_since},
+    {"-n", "--lines", read_lines},
+    {"", "--last", read_lines},
+    {"", "--pattern", [](Wishes& w, const std::string& value) { w.pattern = value; }},
+    {"", "--color", read_color},
+    {"", "--set-level",
+     [](Wishes& w, const std::string& value) {
+       w.request.ask = TailRequest::set_level;
+       w.request.level = parse_level(value);
+     }},
+};
+
+void read_pool(Wishes& wishes, const std::string& value) {
+  const auto slash = value.find('/');
+  wishes.pid = number_in<std::uint32_t>(std::string_view{value}.substr(0, slash));
+  if (!wishes.pid) throw Stop{exit_usage, fmt::format("'{}' is no process id", value)};
+  if (slash != std::string::npos) wishes.serial = value.substr(slash + 1);
+}
 
 Wishes read_arguments(const std::vector<std::string>& arguments) {
   Wishes wishes;
@@ -101,58 +207,34 @@ Wishes read_arguments(const std::vector<std::string>& arguments) {
       value = name.substr(sign + 1);
       name.resize(sign);
     }
-    const auto is = [&](std::string_view brief, std::string_view full) {
-      if (name != full && (brief.empty() || name != brief)) return false;
-      if (!value) {
-        if (i + 1 == arguments.size()) throw Stop{exit_usage, name + " needs a value"};
-        value = arguments[++i];
-      }
-      return true;
-    };
     if (name == "-h" || name == "--help") {
       static_cast<void>(write_all(standard_output, usage));
       throw Stop{exit_ended, {}};
     }
-    if (name == "--json") {
+    const auto* const option = std::ranges::find_if(options, [&](const Option& one) {
+      return name == one.full || (!one.brief.empty() && name == one.brief);
+    });
+    if (option != std::end(options)) {
+      if (!value) {
+        if (i + 1 == arguments.size()) throw Stop{exit_usage, name + " needs a value"};
+        value = arguments[++i];
+      }
+      option->read(wishes, *value);
+    } else if (name == "--json" && !value) {
       wishes.json = true;
-    } else if (is("-l", "--level")) {
-      wishes.request.level = parse_level(*value);
-    } else if (is("-w", "--worker")) {
-      wishes.request.worker = *value == "parent" ? std::optional{-1} : number_in<int>(*value);
-      if (!wishes.request.worker || *wishes.request.worker < -1)
-        throw Stop{exit_usage, fmt::format("--worker is '{}'; it must be an index, or parent", *value)};
-    } else if (is("-t", "--task")) {
-      wishes.request.task_id = number_in<std::uint64_t>(*value);
-      if (!wishes.request.task_id) wishes.request.task_name = *value;
-    } else if (is({}, "--logger")) {
-      wishes.request.logger = *value;
-    } else if (is({}, "--text")) {
-      wishes.request.text = *value;
-    } else if (is("-n", "--last")) {
-      const auto count =
-          *value == "all" ? std::optional<std::uint64_t>{INT64_MAX} : number_in<std::uint64_t>(*value);
-      if (!count || *count > INT64_MAX)
-        throw Stop{exit_usage, fmt::format("--last is '{}'; it must be a number, or all", *value)};
-      wishes.request.last = *count;
-    } else if (is({}, "--pattern")) {
-      wishes.pattern = *value;
-    } else if (is({}, "--color")) {
-      if (*value == "auto")
-        wishes.color = Color::automatic;
-      else if (*value == "always")
-        wishes.color = Color::always;
-      else if (*value == "never")
-        wishes.color = Color::never;
-      else
-        throw Stop{exit_usage, fmt::format("--color is '{}'; it must be auto, always or never", *value)};
+    } else if ((name == "--follow" || name == "-f" || name == "--no-follow") && !value) {
+      wishes.request.follow = name != "--no-follow";
     } else if (!name.starts_with('-') && !wishes.pid) {
-      const auto slash = name.find('/');
-      wishes.pid = number_in<std::uint32_t>(std::string_view{name}.substr(0, slash));
-      if (!wishes.pid) throw Stop{exit_usage, fmt::format("'{}' is no process id", name)};
-      if (slash != std::string::npos) wishes.serial = name.substr(slash + 1);
+      read_pool(wishes, name);
     } else {
       throw Stop{exit_usage, fmt::format("'{}' is no option; see kindred-tail --help", name)};
     }
+  }
+  wishes.request.last = wishes.last.value_or(wishes.request.since ? TailRequest::all : wishes.request.last);
+  if (wishes.request.ask == TailRequest::set_level) {
+    if (!wishes.pid) throw Stop{exit_usage, "--set-level needs the process id of a pool"};
+    if (!wishes.request.logger.empty() && !wishes.request.workers.empty())
+      throw Stop{exit_usage, "--set-level takes --worker or --logger, not both"};
   }
   return wishes;
 }
@@ -248,7 +330,7 @@ std::map<std::string, std::string> facts_in(std::string_view line) {
 
 int list(std::vector<Pool>& pools) {
   TailRequest request;
-  request.follow = false;
+  request.ask = TailRequest::facts;
   for (const auto& pool : pools) static_cast<void>(send_some(pool.socket.get(), request.to_line()));
   const auto until = std::chrono::steady_clock::now() + 1s;
   TextBuffer out;
@@ -339,7 +421,7 @@ int follow(const Pool& pool, const Wishes& wishes) {
     else if (sent == -EAGAIN)
       static_cast<void>(wait_for_socket(pool.socket.get(), true, -1, {}));
     else
-      break;  // refused: he says why
+      break;  // refused: the pool says why
   }
   Answers answers{pool.socket};
   for (;;) {
@@ -351,6 +433,12 @@ int follow(const Pool& pool, const Wishes& wishes) {
       case '{': output.put_line(*answer); break;
       case tail_answer::lost: output.put_lost(number_in<std::uint64_t>(answer->substr(2)).value_or(0)); break;
       case tail_answer::refused: throw Stop{exit_failed, fmt::format("refused: {}", answer->substr(2))};
+      case tail_answer::done:
+        if (!output.flush()) return exit_ended;
+        if (wishes.request.ask == TailRequest::set_level)
+          throw Stop{exit_ended, fmt::format("the level in the pool of pid {} is set to {}", pool.pid,
+                                             to_string(wishes.request.level))};
+        return exit_ended;
       case tail_answer::end:
         static_cast<void>(output.flush());
         throw Stop{exit_ended, fmt::format("the pool of pid {} has ended", pool.pid)};

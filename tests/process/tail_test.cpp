@@ -18,6 +18,7 @@
 #include "support/tasks.hpp"
 #include "support/test.hpp"
 #include "tail/tail_request.hpp"
+#include "tail/tail_time.hpp"
 
 using namespace kindred;
 using namespace kindred::test;
@@ -36,6 +37,11 @@ void say_all_kinds() {
   log_warn("a warning");
   Logger{"net.http"}.info("named");
   log_info("two\nlines\x1b[31m {}", "\xff\u202e");
+}
+int say_details() {
+  log_debug("detail");
+  Logger{"net"}.debug("detail of net");
+  return 1;
 }
 // Sends from `pid`'s worker: only a task that has begun shows which worker it is.
 int index_of(Worker& worker) {
@@ -121,6 +127,11 @@ TEST_CASE_EACH_START_METHOD(
       {{"-n", "all", "--worker", "parent"}, {all[4], "the last warning"}},
       {{"-n", "all", "-w", std::to_string(worker), "--task", "index"}, {all[5]}},
       {{"-n", "all", "--task", std::to_string(kinds.task_id())}, {all[0], all[1], all[2], all[3]}},
+      {{"-n", "all", "--worker", "parent", "-w", std::to_string(worker) + ",9", "--task", "index", "-t", "0",
+        "--no-follow"},
+       {all[4], all[5]}},
+      {{"--lines=1", "--no-follow"}, {all[5]}},
+      {{"--since", "1 h", "--no-follow"}, {all[0], all[1], all[2], all[3], all[4], all[5]}},
       {{"-n", "all", "--text", "warning"}, {all[1], "the last warning"}},
       {{"-n", "all", "--logger", "net"}, {all[2], "the last warning"}},
       {{"-n", "all", "--pattern", "<%l> %v", "--text", "plain"}, {"<info> plain"}},
@@ -138,13 +149,94 @@ TEST_CASE_EACH_START_METHOD(
     CAPTURE(i);
     const auto outcome = tails[i]->wait();
     CHECK(outcome.code == 0);
-    CHECK(outcome.err == "kindred-tail: the pool of pid " + pid + " has ended\n");
+    const bool follows = cases[i].arguments.back() != "--no-follow";
+    CHECK(outcome.err == (follows ? "kindred-tail: the pool of pid " + pid + " has ended\n" : ""));
     const auto lines = lines_of(outcome.out);
     CAPTURE(outcome.out);
     REQUIRE(lines.size() == cases[i].expected.size());
     for (std::size_t line = 0; line < lines.size(); ++line)
       CHECK_CONTAINS(lines[line], cases[i].expected[line]);
   }
+}
+
+TEST_CASE_EACH_START_METHOD(
+    "a level set from another terminal holds in running workers, for those it is meant for") {
+  ResourceAudit audit;
+  std::mutex mutex;
+  std::vector<std::string> seen;
+  ProcessPoolExecutor pool{entry(), ExecutorOptions{.start_method = method, .max_workers = 1}};
+  pool.logger().add_sink([&](const LogRecord& record) {
+    const std::scoped_lock lock{mutex};
+    seen.push_back((record.origin == Origin::lifecycle ? "says " : "") + record.message);
+  });
+  const auto now = [&] {
+    CHECK(pool.submit(say_details).get() == 1);
+    pool.logger().debug("detail of the parent");
+    CHECK(pool.logger().flush());
+    const std::scoped_lock lock{mutex};
+    return std::exchange(seen, {});
+  };
+  using Lines = std::vector<std::string>;
+  const auto set = [&](std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), me());
+    return tail_until_end(arguments);
+  };
+  CHECK(now() == Lines{});
+  auto outcome = set({"--set-level", "debug"});
+  CHECK(outcome.code == 0);
+  CHECK(outcome.err == "kindred-tail: the level in the pool of pid " + me() + " is set to debug\n");
+  CHECK(now() == Lines{"says kindred-tail set the level of all loggers to debug", "detail", "detail of net",
+                       "detail of the parent"});
+  CHECK(set({"--set-level=info", "--worker", "0,parent"}).code == 0);
+  CHECK(now() == Lines{"says kindred-tail set the level of worker 0, the parent to info"});
+  CHECK(set({"--set-level=trace", "--logger", "net"}).code == 0);
+  CHECK(now() ==
+        Lines{"says kindred-tail set the level of the loggers below 'net' to trace", "detail of net"});
+  CHECK(set({"--set-level=loud"}).code == 2);
+  CHECK(set({"--set-level=info", "--logger", "x", "--worker", "1"}).code == 2);
+  outcome = set({"--set-level=info", "--logger", std::string(100, 'x')});
+  CHECK(outcome.code == 1);
+  CHECK_CONTAINS(outcome.err, "a level can be set for names of up to 62");
+}
+
+TEST_CASE("since says a moment in the words of journalctl") {
+  using kindred::internal::parse_moment;
+  constexpr std::int64_t second = 1'000'000'000;
+  const std::int64_t now = 1'795'874'591 * second + 5;
+  const auto at = [&](std::string_view text) { return parse_moment(text, now); };
+  CHECK(at("now") == now);
+  CHECK(at("10 min") == now - 600 * second);
+  CHECK(at("-10min") == now - 600 * second);
+  CHECK(at("1 h 30 min ago") == now - 5400 * second);
+  CHECK(at("@17") == 17 * second);
+  CHECK(at("2026-11-28T04:03:11.5Z") == 1'795'838'591 * second + second / 2);
+  CHECK(at("2026-11-28T04:03:11+02:00") == 1'795'831'391 * second);
+  // Local time, whatever the zone of this machine.
+  const auto today = at("today");
+  REQUIRE(today);
+  CHECK(*today <= now);
+  CHECK(now - *today <= 25 * 3600 * second);
+  CHECK(at("00:00") == today);
+  CHECK(at("00:01:30.25") == *today + 90 * second + second / 4);
+  CHECK(*at("yesterday") < *today);
+  CHECK(at("2026-11-28 00:00") == at("2026-11-28"));
+  for (const auto* const text : {"", "soon", "25:00", "12", "2026-13-01", "2026-11-28 12", "-", "@", "@x",
+                                 "2026-11-28T04:03:11+02:00 ", "00:00:00.", "999999999999 years"}) {
+    CAPTURE(text);
+    CHECK((std::string_view{text}.ends_with(' ') || !at(text)));
+  }
+}
+
+TEST_CASE("what is asked for at the door beside the log is answered there, and nothing else") {
+  ResourceAudit audit;
+  ProcessPoolExecutor pool{entry(), {.max_workers = 1}};
+  pool.submit(number, 1).get();
+  const auto names =
+      kindred::internal::local_names("kindred/" + std::to_string(::geteuid()) + "/" + me() + "/");
+  REQUIRE(names.size() == 1);
+  CHECK(ask_as(0, names[0], "kindred-tail/2 ask=weather every=5\n") ==
+        "r this pool has no answer to 'weather'\n");
+  CHECK_CONTAINS(ask_as(0, names[0], "kindred-tail/2 ask=records every=5\n"), "makes no sense");
 }
 
 TEST_CASE("what a tail writes as JSON is what the JSON sink writes, byte by byte") {
@@ -324,13 +416,13 @@ TEST_CASE("other users are refused, the log says so once, and who knocks for eve
   const std::string request = kindred::internal::TailRequest{.last = 1000}.to_line();
   CHECK(ask_as(somebody_else, names[0], request) ==
         "r this pool is of user 0; only that user and root may follow it\n");
-  CHECK(ask_as(somebody_else, names[0], kindred::internal::TailRequest{.follow = false}.to_line()) ==
+  CHECK(ask_as(somebody_else, names[0], kindred::internal::TailRequest{.ask = "facts"}.to_line()) ==
         "r this pool is of user 0; only that user and root may follow it\n");
   CHECK(pool.logger().flush());
   auto warnings = warnings_now();
   REQUIRE(warnings.size() == 1);
   CHECK_CONTAINS(warnings[0], "kindred-tail of user 65534 (pid ");
-  CHECK_CONTAINS(ask_as(0, names[0], kindred::internal::TailRequest{.follow = false}.to_line()),
+  CHECK_CONTAINS(ask_as(0, names[0], kindred::internal::TailRequest{.ask = "facts"}.to_line()),
                  "start_method=fork workers=1");
   const auto outcome = run_forked([&] {
     if (::setgroups(0, nullptr) != 0 || ::setgid(somebody_else) != 0 || ::setuid(somebody_else) != 0)
@@ -407,8 +499,8 @@ TEST_CASE("nonsense, silence and haste at the socket harm nobody") {
       kindred::internal::local_names("kindred/" + std::to_string(::geteuid()) + "/" + me() + "/");
   REQUIRE(names.size() == 1);
   CHECK_CONTAINS(ask_as(0, names[0], "GET / HTTP/1.1\r\n"), "makes no sense");
-  CHECK_CONTAINS(ask_as(0, names[0], "kindred-tail/1 level=loud\n"), "makes no sense");
-  CHECK_CONTAINS(ask_as(0, names[0], "kindred-tail/1 worker=99999999999\n"), "makes no sense");
+  CHECK_CONTAINS(ask_as(0, names[0], "kindred-tail/2 level=loud\n"), "makes no sense");
+  CHECK_CONTAINS(ask_as(0, names[0], "kindred-tail/2 worker=99999999999\n"), "makes no sense");
   CHECK_CONTAINS(ask_as(0, names[0], std::string(100'000, 'x')), "");
   {
     std::vector<kindred::internal::Descriptor> silent;
@@ -417,7 +509,7 @@ TEST_CASE("nonsense, silence and haste at the socket harm nobody") {
   }
   // Those went away without a word: their threads end, and there is room again.
   std::string answer;
-  do answer = ask_as(0, names[0], kindred::internal::TailRequest{.follow = false}.to_line());
+  do answer = ask_as(0, names[0], kindred::internal::TailRequest{.ask = "facts"}.to_line());
   while (contains(answer, "as many as may be"));
   CHECK_CONTAINS(answer, "workers=1");
 }
@@ -437,14 +529,17 @@ TEST_CASE("who knocks where many wait waits, too, and is let in") {
 }
 
 TEST_CASE("a request survives its turn through a line, whatever it asks for") {
-  kindred::internal::TailRequest request{.follow = false,
+  kindred::internal::TailRequest request{.ask = "a word",
+                                         .follow = false,
                                          .level = Level::error,
-                                         .worker = -1,
-                                         .task_id = 18'000'000'000,
-                                         .task_name = "a \"b\" = \n\xff",
+                                         .workers = {-1, 3},
+                                         .task_ids = {18'000'000'000, 0},
+                                         .task_names = {"a \"b\" = \n\xff", "12"},
                                          .logger = "true",
                                          .text = "12",
-                                         .last = 0};
+                                         .since = -1,
+                                         .last = 0,
+                                         .others = {{"every", std::int64_t{5}}}};
   const auto line = request.to_line();
   CHECK(count(line, "\n") == 1);
   const auto parsed =
@@ -452,9 +547,13 @@ TEST_CASE("a request survives its turn through a line, whatever it asks for") {
   REQUIRE(parsed);
   CHECK_FALSE(parsed->follow);
   CHECK(parsed->level == Level::error);
-  CHECK(parsed->worker == -1);
-  CHECK(parsed->task_id == 18'000'000'000U);
-  CHECK((parsed->task_name == request.task_name));
+  CHECK(parsed->ask == "a word");
+  CHECK(parsed->workers == request.workers);
+  CHECK(parsed->task_ids == request.task_ids);
+  CHECK((parsed->task_names == request.task_names));
+  CHECK(parsed->since == -1);
+  REQUIRE(parsed->others.size() == 1);
+  CHECK(parsed->others[0].key == "every");
   CHECK(parsed->logger == "true");
   CHECK(parsed->text == "12");
   CHECK(parsed->last == 0);

@@ -40,8 +40,6 @@ LevelSettings settings_of(const LogOptions& options) {
   return settings;
 }
 
-Level lower(Level a, Level b) noexcept { return a < b ? a : b; }
-
 }  // namespace
 
 Collector::State::State(std::shared_ptr<ContextLife> its_life, const LogOptions& its_options)
@@ -50,83 +48,6 @@ Collector::State::State(std::shared_ptr<ContextLife> its_life, const LogOptions&
       shape{its_options},
       history{std::make_shared<History>(its_options.keep_bytes)},
       levels{settings_of(its_options)} {}
-
-// ----------------------------------------------------------------------------------------------------------------------------
-// Levels
-
-void Collector::State::write_levels(const Target& target) const noexcept {
-  LogControl& control = *target.control;
-  Level level = levels.level;
-  if (const auto own = worker_levels.find(target.worker); own != worker_levels.end()) level = own->second;
-  const Level floor = options.flight_recorder.value_or(Level::off);
-  const std::uint32_t word = control.levels.load(std::memory_order_relaxed);
-  const std::uint32_t generation = ((word >> levels_generation_shift) + 1) << levels_generation_shift;
-  const auto value = static_cast<std::uint32_t>(lower(level, floor));
-  // Order: release on each, the table between two generations: a reader that saw anything of it sees that the
-  // word has changed.
-  control.levels.store(generation | levels_busy | value, std::memory_order_release);
-  std::size_t count = 0;
-  for (const auto& [name, its] : levels.named) {
-    char text[sizeof(NamedLevel)] = {};
-    text[0] = static_cast<char>(name.size());
-    text[1] = static_cast<char>(lower(its, floor));
-    std::memcpy(text + 2, name.data(), name.size());
-    for (std::size_t w = 0; w < 8; ++w) {
-      std::uint64_t bits;
-      std::memcpy(&bits, text + w * sizeof bits, sizeof bits);
-      target.named->each[count].words[w].store(bits, std::memory_order_release);
-    }
-    ++count;
-  }
-  target.named->count.store(static_cast<std::uint32_t>(count), std::memory_order_release);
-  control.levels.store(generation | value, std::memory_order_release);
-}
-
-void Collector::State::publish_levels() {
-  for (const Target& target : targets) write_levels(target);
-  if (options.flight_recorder) {
-    command([settings = levels, workers = worker_levels](Drain& its_drain) {
-      its_drain.levels = settings;
-      its_drain.worker_levels = workers;
-    });
-  }
-}
-
-void Collector::set_level(Level level) {
-  const std::lock_guard hold{state_->levels_lock};
-  state_->levels.level = level;
-  state_->publish_levels();
-}
-
-void Collector::set_level(std::string_view logger, Level level) {
-  if (logger.size() > NamedLevel::longest_name) {
-    throw UsageError{fmt::format(
-        "the logger name '{}' has {} bytes; a level can be set for names of up to {}. Set it for a part of the name.",
-        logger, logger.size(), NamedLevel::longest_name)};
-  }
-  const std::lock_guard hold{state_->levels_lock};
-  if (logger.empty()) {
-    state_->levels.level = level;
-  } else if (!state_->levels.set(logger, level) && state_->levels.named.size() > NamedLevels::most) {
-    state_->levels.named.pop_back();
-    throw UsageError{fmt::format(
-        "the level of '{}' would be the {}st that is set by name; there is room for {}. Set levels for parts of "
-        "names that several loggers have in common.",
-        logger, NamedLevels::most + 1, NamedLevels::most)};
-  }
-  state_->publish_levels();
-}
-
-void Collector::set_level(int worker, Level level) {
-  const std::lock_guard hold{state_->levels_lock};
-  state_->worker_levels[worker] = level;
-  state_->publish_levels();
-}
-
-Level Collector::level() const noexcept {
-  const std::lock_guard hold{state_->levels_lock};
-  return state_->levels.level;
-}
 
 // ----------------------------------------------------------------------------------------------------------------------------
 // Tickets
@@ -464,22 +385,23 @@ LogSourceStats Collector::source_stats(SourceId id) const {
 int Collector::bell_fd() const noexcept { return state_->bell.fd(); }
 StartMethod Collector::start_method() const noexcept { return state_->life->id.start_method(); }
 
-void Collector::emit(LogRecord&& record, std::uint64_t at) {
-  State& state = *state_;
-  bool stopped;
+void Collector::emit(LogRecord&& record, std::uint64_t at) { state_->emit(std::move(record), at); }
+
+void Collector::State::emit(LogRecord&& record, std::uint64_t at) {
+  bool is_stopped;
   {
-    const std::lock_guard hold{state.tickets_lock};
-    stopped = state.stopped;
+    const std::lock_guard hold{tickets_lock};
+    is_stopped = stopped;
   }
-  if (stopped) {
+  if (is_stopped) {
     if (record.time.time_since_epoch().count() == 0)
       record.time = std::chrono::time_point_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now());
     if (record.level >= Level::warn) write_to_stderr(record);
     return;
   }
-  state.drain->desk.put(std::move(record), at);
-  state.start();
-  state.ring_if_sleeping();
+  drain->desk.put(std::move(record), at);
+  start();
+  ring_if_sleeping();
 }
 
 const Logger& Collector::logger() const noexcept { return state_->logger; }
@@ -599,6 +521,10 @@ LogStats Collector::stats() const {
   return stats;
 }
 
+void Collector::offer_at_tail(std::string word, TailAnswer answer) {
+  state_->tail_answers.emplace_back(std::move(word), std::move(answer));
+}
+
 int Collector::offer_tail() noexcept {
   State& state = *state_;
   if (state.tail != nullptr) return state.tail->fd();
@@ -608,6 +534,13 @@ int Collector::offer_tail() noexcept {
       const std::lock_guard hold{state.levels_lock};
       return state.targets.size() - 1;  // but for the parent
     });
+    // Weak, because a visitor's thread may outlive the log where a sink hangs.
+    state.tail->offer(std::string{TailRequest::set_level},
+                      [weak = state.weak_from_this()](const TailRequest& request, TailVisit& visit) {
+                        if (const auto its_state = weak.lock()) its_state->answer_set_level(request, visit);
+                      });
+    for (auto& [word, answer] : state.tail_answers) state.tail->offer(word, std::move(answer));
+    state.tail_answers.clear();
     return state.tail->fd();
   } catch (const std::exception& error) {
     // A convenience: what the program is for does not depend on it.

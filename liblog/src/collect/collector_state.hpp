@@ -8,8 +8,10 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "collect/drain.hpp"
@@ -55,6 +57,7 @@ struct Collector::State : std::enable_shared_from_this<Collector::State> {
   LogFront* front = nullptr;
   Logger logger;
   std::unique_ptr<TailServer> tail;  ///< set once, by the owner's thread that waits on its descriptor
+  std::vector<std::pair<std::string, TailAnswer>> tail_answers;  ///< for `tail`, until it is made
 
   // --- levels ---
   struct Target {
@@ -69,6 +72,11 @@ struct Collector::State : std::enable_shared_from_this<Collector::State> {
   LevelSettings levels;
   std::unordered_map<int, Level> worker_levels;
   std::vector<Target> targets;
+  void set_level(Level level);
+  void set_level(std::string_view logger, Level level);
+  void set_level(int worker, Level level);
+  /// Answers `kindred-tail --set-level`.
+  void answer_set_level(const TailRequest& request, TailVisit& visit);
   void write_levels(const Target& target) const noexcept;
   /// Has every process told, and the drain (for the flight recorder).
   void publish_levels();
@@ -95,6 +103,7 @@ struct Collector::State : std::enable_shared_from_this<Collector::State> {
   std::atomic<std::uint64_t> last_id{0};
   std::unique_ptr<Drain> drain;  ///< the thread's alone; its counters are for all
   void start();
+  void emit(LogRecord&& record, std::uint64_t at = 0);
   /// For records that were put on the desk.
   void ring_if_sleeping() const noexcept;
   [[nodiscard]] bool on_own_thread() const noexcept {

@@ -1,5 +1,7 @@
 #include "tail/tail_request.hpp"
 
+#include <algorithm>
+#include <utility>
 #include <variant>
 
 #include <fmt/format.h>
@@ -14,7 +16,8 @@
 namespace kindred::internal {
 namespace {
 
-constexpr std::string_view greeting = "kindred-tail/1";
+constexpr std::size_t most_values = 256;  ///< of one key: who sends them is not trusted
+constexpr std::string_view greeting = "kindred-tail/2";
 
 std::optional<Level> level_named(std::string_view text) {
   try {
@@ -39,14 +42,17 @@ std::string TailRequest::to_line() const {
     line.push_back('=');
     append_field_value(line, value);
   };
+  put("ask", ask);
   put("follow", follow);
   put("level", std::string{to_string(level)});
-  put("last", last);
-  if (worker) put("worker", static_cast<std::int64_t>(*worker));
-  if (task_id) put("task_id", *task_id);
-  if (!task_name.empty()) put("task_name", task_name);
+  put("last", static_cast<std::int64_t>(last));
+  for (const int worker : workers) put("worker", std::int64_t{worker});
+  for (const auto id : task_ids) put("task_id", id);
+  for (const auto& name : task_names) put("task_name", name);
+  if (since) put("since", *since);
   if (!logger.empty()) put("logger", logger);
   if (!text.empty()) put("text", text);
+  for (const auto& [key, value] : others) put(key, value);
   line.push_back('\n');
   return std::string{line.view()};
 }
@@ -60,40 +66,60 @@ std::optional<TailRequest> TailRequest::parse(std::string_view line) {
     line.remove_prefix(1);
     Field field;
     if (!take_field(line, field)) return std::nullopt;
-    const auto* const text = std::get_if<std::string>(&field.value);
-    const auto* const flag = std::get_if<bool>(&field.value);
-    std::optional<std::int64_t> number;
-    if (const auto* const it = std::get_if<std::int64_t>(&field.value)) number = *it;
-    if (field.key == "follow" && flag != nullptr)
-      request.follow = *flag;
-    else if (field.key == "level" && text != nullptr && level_named(*text))
-      request.level = *level_named(*text);
-    else if (field.key == "last" && number && *number >= 0)
-      request.last = static_cast<std::uint64_t>(*number);
-    else if (field.key == "worker" && number && *number >= -1 && *number < 65536)
-      request.worker = static_cast<int>(*number);
-    else if (field.key == "task_id" && number)
-      request.task_id = static_cast<std::uint64_t>(*number);
-    else if (field.key == "task_name" && text != nullptr)
-      request.task_name = *text;
-    else if (field.key == "logger" && text != nullptr)
-      request.logger = *text;
-    else if (field.key == "text" && text != nullptr)
-      request.text = *text;
-    else
-      return std::nullopt;
+    if (request.take(field)) continue;
+    const bool own = request.ask == facts || request.ask == records || request.ask == set_level;
+    if (own || request.others.size() == most_values) return std::nullopt;
+    request.others.push_back(std::move(field));
   }
   return request;
 }
 
+/// Takes one key of ours. False: it is none, or its value makes no sense.
+bool TailRequest::take(const Field& field) {
+  const auto* const words = std::get_if<std::string>(&field.value);
+  const auto* const flag = std::get_if<bool>(&field.value);
+  const auto* const number = std::get_if<std::int64_t>(&field.value);
+  const bool is_number = number != nullptr && *number >= 0;
+  if (field.key == "ask" && words != nullptr)
+    ask = *words;
+  else if (field.key == "follow" && flag != nullptr)
+    follow = *flag;
+  else if (field.key == "level" && words != nullptr && level_named(*words))
+    level = *level_named(*words);
+  else if (field.key == "last" && is_number)
+    last = static_cast<std::uint64_t>(*number);
+  else if (field.key == "worker" && number != nullptr && *number >= -1 && *number < 65536 &&
+           workers.size() < most_values)
+    workers.push_back(static_cast<int>(*number));
+  else if (field.key == "task_id" && is_number && task_ids.size() < most_values)
+    task_ids.push_back(static_cast<std::uint64_t>(*number));
+  else if (field.key == "task_name" && words != nullptr && task_names.size() < most_values)
+    task_names.push_back(*words);
+  else if (field.key == "since" && number != nullptr)
+    since = *number;
+  else if (field.key == "logger" && words != nullptr)
+    logger = *words;
+  else if (field.key == "text" && words != nullptr)
+    text = *words;
+  else
+    return false;
+  return true;
+}
+
 bool TailRequest::may_accept(const KeptRecord& kept) const noexcept {
-  return kept.site->level() >= level && (!worker || kept.worker == *worker) &&
-         (!task_id || kept.task_id == *task_id);
+  if (kept.site->level() < level || (since && kept.time < *since)) return false;
+  if (!workers.empty() && std::ranges::find(workers, kept.worker) == workers.end()) return false;
+  // A name is known only when the record is read.
+  return task_ids.empty() || !task_names.empty() ||
+         std::ranges::find(task_ids, kept.task_id) != task_ids.end();
 }
 
 bool TailRequest::accepts(const LogRecord& record) const {
-  return (task_name.empty() || record.task_name == task_name) &&
-         (logger.empty() || logger_is_below(record.logger, logger)) &&
+  const bool any_task = task_ids.empty() && task_names.empty();
+  if (!any_task && std::ranges::find(task_ids, record.task_id) == task_ids.end() &&
+      std::ranges::find(task_names, record.task_name) == task_names.end())
+    return false;
+  return (logger.empty() || logger_is_below(record.logger, logger)) &&
          (text.empty() || record.message.find(text) != std::string::npos);
 }
 

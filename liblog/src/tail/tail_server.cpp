@@ -54,6 +54,12 @@ TailServer::TailServer(ContextId context, std::shared_ptr<History> history,
   shared_->history = std::move(history);
 }
 
+void TailServer::offer(std::string word, TailAnswer answer) {
+  auto more = std::make_shared<Answers>(*answers_);
+  more->insert_or_assign(std::move(word), std::move(answer));
+  answers_ = std::move(more);  // visitors keep those that were offered when they came
+}
+
 std::string TailServer::facts() const {
   TextBuffer line;
   line.append(
@@ -102,6 +108,7 @@ std::string TailServer::answer() {
   }
   auto tail = std::make_shared<Tail>(std::move(socket), shared_);
   tail->facts = facts();
+  tail->answers = answers_;
   tails_.reserve(tails_.size() + 1);
   std::thread thread{[tail] { tail->run(); }};
   tails_.push_back({std::move(tail), std::move(thread)});
@@ -129,10 +136,7 @@ void TailServer::Tail::run() noexcept {
   try {
     TailRequest request;
     if (read_request(request)) {
-      if (request.follow)
-        follow(request);
-      else
-        static_cast<void>(send(facts));
+      give_answer(request);
     } else {
       static_cast<void>(
           send(fmt::format("{} the request makes no sense; is this kindred-tail of the same version?\n",
@@ -143,6 +147,21 @@ void TailServer::Tail::run() noexcept {
   }
   socket.reset();
   ended.store(true, std::memory_order_release);
+}
+
+void TailServer::Tail::give_answer(const TailRequest& request) {
+  if (request.ask == TailRequest::records) return send_records(request);
+  if (request.ask == TailRequest::facts) {
+    static_cast<void>(send(facts));
+    return;
+  }
+  if (const auto found = answers->find(request.ask); found != answers->end())
+    return found->second(request, *this);
+  TextBuffer line;
+  line.append(fmt::format("{} this pool has no answer to '", tail_answer::refused));
+  append_escaped(line, request.ask);
+  line.append("'\n");
+  static_cast<void>(send(line.view()));
 }
 
 bool TailServer::Tail::read_request(TailRequest& request) const {
@@ -166,7 +185,7 @@ bool TailServer::Tail::read_request(TailRequest& request) const {
 }
 
 /// Sends all of it. False: nobody is there any more, or the time at the end is over.
-bool TailServer::Tail::send(std::string_view text) const noexcept {
+bool TailServer::Tail::send(std::string_view text) noexcept {
   while (!text.empty()) {
     const auto sent = send_some(socket.get(), text);
     if (sent > 0) {
@@ -187,55 +206,88 @@ bool TailServer::Tail::send(std::string_view text) const noexcept {
   return true;
 }
 
-void TailServer::Tail::follow(const TailRequest& request) {
-  History& history = *shared->history;
-  JsonFormatter json{{}, {}};
-  LogRecord record;
-  TextBuffer message;
-  TextBuffer out;
-  std::vector<std::byte> bytes;
-  const auto each_of_bytes = [&](auto&& take) {
+bool TailServer::Tail::pause(Clock::time_point until) noexcept {
+  while (Clock::now() < until) {
+    if (shared->ending.load(std::memory_order_acquire)) return false;
+    const auto news = wait_for_socket(socket.get(), false, bell.fd(), until);
+    if (news.also) static_cast<void>(bell.clear());
+    if (news.gone || news.readable) return false;
+  }
+  return true;
+}
+
+namespace {
+
+/// Calls `take(line)` for each kept record in `bytes` that is asked for, as a JSON line. False: `take` did.
+class WantedRecords {
+ public:
+  explicit WantedRecords(const TailRequest& request) : request_{request} {}
+  template <class Take>
+  bool each(std::vector<std::byte>& bytes, Take&& take) {
     for (std::size_t at = 0; at < bytes.size();) {
       KeptRecord kept;
       std::memcpy(&kept, bytes.data() + at, sizeof kept);
       const std::span<const std::byte> entry{bytes.data() + at, kept.bytes};
       at += kept.bytes;
-      if (!request.may_accept(kept) || !read_kept(entry, record, message) || !request.accepts(record))
+      if (!request_.may_accept(kept) || !read_kept(entry, record_, message_) || !request_.accepts(record_))
         continue;
-      if (!take()) return false;
+      if (!take(json_, record_)) return false;
     }
     bytes.clear();
     return true;
-  };
-
-  auto place = history.newest();
-  if (request.last != 0) {
-    // The last that fit, of what was kept when he came: gone through once, because what a record is asked for
-    // by is not indexed.
-    const auto end = place.position;
-    place = history.oldest();
-    std::deque<std::string> lines;
-    std::size_t lines_bytes = 0;
-    while (place.position < end) {
-      static_cast<void>(history.copy(place, bytes, std::min<std::size_t>(piece_bytes, end - place.position)));
-      each_of_bytes([&] {
-        out.clear();
-        json.append(record, out);
-        out.push_back('\n');
-        lines.emplace_back(out.view());
-        lines_bytes += out.size();
-        while (lines.size() > request.last || (lines_bytes > most_kept_bytes && lines.size() > 1)) {
-          lines_bytes -= lines.front().size();
-          lines.pop_front();
-        }
-        return true;
-      });
-    }
-    for (const auto& line : lines) {
-      if (!send(line)) return;
-    }
-    out.clear();
   }
+
+ private:
+  const TailRequest& request_;
+  JsonFormatter json_{{}, {}};
+  LogRecord record_;
+  TextBuffer message_;
+};
+
+}  // namespace
+
+/// Sends the last that fit, of what was kept when the visitor came: all is gone through once, because records
+/// are not indexed by what they are asked for.
+bool TailServer::Tail::send_last(const TailRequest& request, std::uint64_t end) {
+  const History& history = *shared->history;
+  WantedRecords wanted{request};
+  TextBuffer out;
+  std::vector<std::byte> bytes;
+  auto place = history.oldest();
+  std::deque<std::string> lines;
+  std::size_t lines_bytes = 0;
+  while (place.position < end) {
+    static_cast<void>(history.copy(place, bytes, std::min<std::size_t>(piece_bytes, end - place.position)));
+    wanted.each(bytes, [&](JsonFormatter& json, const LogRecord& record) {
+      out.clear();
+      json.append(record, out);
+      out.push_back('\n');
+      lines.emplace_back(out.view());
+      lines_bytes += out.size();
+      while (lines.size() > request.last || (lines_bytes > most_kept_bytes && lines.size() > 1)) {
+        lines_bytes -= lines.front().size();
+        lines.pop_front();
+      }
+      return true;
+    });
+  }
+  for (const auto& line : lines) {
+    if (!send(line)) return false;
+  }
+  return true;
+}
+
+void TailServer::Tail::send_records(const TailRequest& request) {
+  History& history = *shared->history;
+  WantedRecords wanted{request};
+  TextBuffer out;
+  std::vector<std::byte> bytes;
+  auto place = history.newest();
+  const auto end = place.position;
+  if (request.last == TailRequest::all)
+    place = history.oldest();
+  else if (request.last != 0 && !send_last(request, end))
+    return;
 
   const struct Hearing {
     History& history;
@@ -248,9 +300,15 @@ void TailServer::Tail::follow(const TailRequest& request) {
     ~Hearing() { history.stop_hearing(bell); }
   } hearing{history, bell};
   for (;;) {
-    const auto lost = history.copy(place, bytes, piece_bytes);
+    if (!request.follow && place.position >= end) {
+      static_cast<void>(send(fmt::format("{}\n", tail_answer::done)));
+      return;
+    }
+    const std::size_t most =
+        request.follow ? piece_bytes : std::min<std::size_t>(piece_bytes, end - place.position);
+    const auto lost = history.copy(place, bytes, most);
     if (lost != 0) out.append(fmt::format("{} {}\n", tail_answer::lost, lost));
-    const bool there = each_of_bytes([&] {
+    const bool there = wanted.each(bytes, [&](JsonFormatter& json, const LogRecord& record) {
       json.append(record, out);
       out.push_back('\n');
       if (out.size() < piece_bytes) return true;
@@ -261,12 +319,13 @@ void TailServer::Tail::follow(const TailRequest& request) {
     });
     if (!there || !send(out.view())) return;
     out.clear();
+    if (!request.follow) continue;
     bool gone = false;
     const auto next = history.next(place, [&] {
       if (shared->ending.load(std::memory_order_acquire)) return;
       const auto news = wait_for_socket(socket.get(), false, bell.fd(), {});
       if (news.also) static_cast<void>(bell.clear());
-      // He has nothing more to say: that he is readable means that he has gone, or talks nonsense.
+      // The visitor has nothing more to say: readable means gone, or talking nonsense.
       gone = news.gone || news.readable;
     });
     if (gone) return;

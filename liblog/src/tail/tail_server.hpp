@@ -5,9 +5,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -17,6 +19,22 @@
 #include "tail/tail_request.hpp"
 
 namespace kindred::internal {
+
+/// One who has come, for the answers that are given at this door besides the log's own. Threads: the
+/// visitor's own thread, of nice 19.
+class TailVisit {
+ public:
+  TailVisit() = default;
+  TailVisit(const TailVisit&) = delete;
+  TailVisit& operator=(const TailVisit&) = delete;
+  virtual ~TailVisit() = default;
+  /// Sends whole lines. False: the visitor has gone, or the time at the log's end is over.
+  virtual bool send(std::string_view lines) noexcept = 0;
+  /// Waits until `until`. False: the visitor has gone, or the log has ended.
+  virtual bool pause(std::chrono::steady_clock::time_point until) noexcept = 0;
+};
+/// Answers one request, `ask=<word>`, whose other keys are in `TailRequest::others`.
+using TailAnswer = std::function<void(const TailRequest& request, TailVisit& visit)>;
 
 /// The side of `kindred-tail` that is in the parent: gives the log to who may have it. Each tail has a thread
 /// of nice 19 that reads the history, which forgets the oldest for the newest whoever reads it: a tail that
@@ -34,6 +52,9 @@ class TailServer {
   TailServer& operator=(const TailServer&) = delete;
   ~TailServer() { end(true); }
 
+  /// Has requests for `word` answered so: before the first `answer`, or between two of them.
+  void offer(std::string word, TailAnswer answer);
+
   [[nodiscard]] int fd() const noexcept { return listener_.get(); }
   [[nodiscard]] bool offered() const noexcept {
     return offered_;
@@ -46,24 +67,29 @@ class TailServer {
   void end(bool wait) noexcept;
 
  private:
+  using Answers = std::map<std::string, TailAnswer, std::less<>>;
   struct Shared {
     std::shared_ptr<History> history;
     std::atomic<bool> ending{false};
     std::chrono::steady_clock::time_point end_by{};  ///< set before `ending`
   };
-  struct Tail {
+  struct Tail final : TailVisit {
     Tail(Descriptor its_socket, std::shared_ptr<const Shared> its_shared)
         : socket{std::move(its_socket)}, shared{std::move(its_shared)} {}
     Descriptor socket;
     Doorbell bell;  ///< rings for news of the history, and for the end
     std::shared_ptr<const Shared> shared;
     std::string facts;
+    std::shared_ptr<const Answers> answers;
     std::atomic<bool> ended{false};
 
     void run() noexcept;
     [[nodiscard]] bool read_request(TailRequest& request) const;
-    void follow(const TailRequest& request);
-    bool send(std::string_view text) const noexcept;
+    void give_answer(const TailRequest& request);
+    void send_records(const TailRequest& request);
+    [[nodiscard]] bool send_last(const TailRequest& request, std::uint64_t end);
+    bool send(std::string_view text) noexcept override;
+    bool pause(std::chrono::steady_clock::time_point until) noexcept override;
   };
   struct Running {
     std::shared_ptr<Tail> tail;
@@ -76,6 +102,7 @@ class TailServer {
   std::uint32_t uid_;
   std::function<std::size_t()> workers_;
   std::shared_ptr<Shared> shared_;
+  std::shared_ptr<const Answers> answers_ = std::make_shared<Answers>();
   std::chrono::system_clock::time_point since_ = std::chrono::system_clock::now();
   unsigned refused_ = 0;
   bool offered_ = true;

@@ -72,6 +72,9 @@ struct CollectorHooks {
   std::function<void(SourceId source, std::string_view what)> corrupt{};
 };
 
+struct TailRequest;
+class TailVisit;
+
 /// A range's supply of records. Threads: one at a time.
 class RecordSource {
  public:
@@ -156,6 +159,9 @@ class Collector {
   [[nodiscard]] LogStats stats() const;
 
   // --- kindred-tail ---
+  /// Has requests `ask=<word>` that come to the door of `kindred-tail` answered so (see `tail_server.hpp`).
+  /// Before `offer_tail`.
+  void offer_at_tail(std::string word, std::function<void(const TailRequest&, TailVisit&)> answer);
   /// Offers this log to `kindred-tail` (`LogOptions::tail`). Returns the descriptor that becomes readable
   /// when somebody comes; -1: it is not offered.
   [[nodiscard]] int offer_tail() noexcept;
