@@ -1,15 +1,21 @@
 # What the three libraries have in common, so that their own lists say only what each is made of and rests on.
 include(GNUInstallDirs)
+set(KINDRED_EXPORTS ${PROJECT_BINARY_DIR}/kindred_exports)
+configure_file(${CMAKE_CURRENT_LIST_DIR}/exports.in ${KINDRED_EXPORTS} @ONLY)
 
-# kindred_requires(<package> [<version>] [PC <module>] [LIBS <flags>] [NEEDS <text>])
+# kindred_requires(<package> [<version>] [PC <module>] [LIBS <flags>] [NEEDS <text>] [PRIVATE])
 # Finds a dependency here, and records it for the installed CMake package (find_dependency) and for kindred.pc.
 #   PC: the pkg-config module that gives the same. LIBS: link flags where there is no such module.
 #   NEEDS: what the message calls it where it is not found.
+#   PRIVATE: no public header includes it, so a program that links shared libraries of ours does not need it.
 define_property(GLOBAL PROPERTY KINDRED_PACKAGES BRIEF_DOCS "find_dependency lines of the installed package")
 define_property(GLOBAL PROPERTY KINDRED_PC_REQUIRES BRIEF_DOCS "modules that kindred.pc requires")
 define_property(GLOBAL PROPERTY KINDRED_PC_LIBS BRIEF_DOCS "link flags that kindred.pc adds")
+define_property(GLOBAL PROPERTY KINDRED_PACKAGES_PRIVATE BRIEF_DOCS "the same of dependencies that no public header includes")
+define_property(GLOBAL PROPERTY KINDRED_PC_REQUIRES_PRIVATE BRIEF_DOCS "the same of dependencies that no public header includes")
+define_property(GLOBAL PROPERTY KINDRED_PC_LIBS_PRIVATE BRIEF_DOCS "the same of dependencies that no public header includes")
 macro(kindred_requires package)
-  cmake_parse_arguments(kindred_arg "" "PC;LIBS;NEEDS" "" ${ARGN})
+  cmake_parse_arguments(kindred_arg "PRIVATE" "PC;LIBS;NEEDS" "" ${ARGN})
   find_package(${package} ${kindred_arg_UNPARSED_ARGUMENTS})
   if(NOT ${package}_FOUND)
     execute_process(COMMAND ${PROJECT_SOURCE_DIR}/tests/support/install_packages --list build
@@ -22,15 +28,30 @@ macro(kindred_requires package)
     endif()
     message(FATAL_ERROR "kindred needs ${kindred_arg_NEEDS}, which CMake did not find (find_package(${package})). ${kindred_mend}")
   endif()
+  set(kindred_private)
+  if(kindred_arg_PRIVATE)
+    set(kindred_private _PRIVATE)
+  endif()
   list(JOIN kindred_arg_UNPARSED_ARGUMENTS " " kindred_arg_version)
-  set_property(GLOBAL APPEND PROPERTY KINDRED_PACKAGES "${package} ${kindred_arg_version}")
-  set_property(GLOBAL APPEND PROPERTY KINDRED_PC_REQUIRES ${kindred_arg_PC})
-  set_property(GLOBAL APPEND PROPERTY KINDRED_PC_LIBS ${kindred_arg_LIBS})
+  set_property(GLOBAL APPEND PROPERTY KINDRED_PACKAGES${kindred_private} "${package} ${kindred_arg_version}")
+  set_property(GLOBAL APPEND PROPERTY KINDRED_PC_REQUIRES${kindred_private} ${kindred_arg_PC})
+  set_property(GLOBAL APPEND PROPERTY KINDRED_PC_LIBS${kindred_private} ${kindred_arg_LIBS})
 endmacro()
 
 # Ours is held to every warning; whoever uses us is not.
 function(kindred_own_code target)
   target_compile_options(${target} PRIVATE -Wall -Wextra -Wpedantic -Wconversion -Wshadow)
+  if(KINDRED_HARDENING)
+    # _FORTIFY_SOURCE needs optimisation, and says so by a warning where there is none.
+    target_compile_options(${target} PRIVATE -fstack-protector-strong -fstack-clash-protection
+      $<$<NOT:$<CONFIG:Debug>>:-U_FORTIFY_SOURCE> $<$<NOT:$<CONFIG:Debug>>:-D_FORTIFY_SOURCE=2>)
+    if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+      target_compile_options(${target} PRIVATE -fcf-protection)
+    elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64")
+      target_compile_options(${target} PRIVATE -mbranch-protection=standard)
+    endif()
+    target_link_options(${target} PRIVATE -Wl,-z,relro,-z,now)
+  endif()
   if(KINDRED_SANITIZE)
     target_compile_options(${target} PRIVATE -fsanitize=${KINDRED_SANITIZE} -fno-omit-frame-pointer)
     if(CMAKE_CXX_COMPILER_ID STREQUAL GNU AND KINDRED_SANITIZE MATCHES thread)
@@ -59,8 +80,23 @@ function(kindred_library part)
       $<BUILD_INTERFACE:${CMAKE_CURRENT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
   endif()
   target_include_directories(${target} PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/src)
+  if(KINDRED_UNTRIED_VERSIONS)
+    target_compile_definitions(${target} PRIVATE KINDRED_UNTRIED_VERSIONS)
+  endif()
+  # Of a shared library only what is ours is seen: the Boost that is compiled into it does not meet the program's.
+  target_link_options(${target} PRIVATE -Wl,--as-needed "$<$<STREQUAL:$<TARGET_PROPERTY:${target},TYPE>,SHARED_LIBRARY>:-Wl,--version-script=${KINDRED_EXPORTS}>")
+  set_property(TARGET ${target} APPEND PROPERTY LINK_DEPENDS ${KINDRED_EXPORTS})
   target_link_libraries(${target} PUBLIC ${arg_PUBLIC} PRIVATE ${arg_PRIVATE})
   kindred_own_code(${target})
   set_property(GLOBAL APPEND PROPERTY KINDRED_TARGETS ${target})
   set_property(GLOBAL APPEND PROPERTY KINDRED_INCLUDE_DIRS ${CMAKE_CURRENT_SOURCE_DIR}/include)
+endfunction()
+
+# kindred_manual(<page> <folder>): the manual page of a program, and the folder with its completions (NAME.bash, NAME.fish, _NAME), from the
+# current folder.
+define_property(GLOBAL PROPERTY KINDRED_MANUALS BRIEF_DOCS "manual pages to install")
+define_property(GLOBAL PROPERTY KINDRED_COMPLETIONS BRIEF_DOCS "folders of shell completions to install")
+function(kindred_manual page completions)
+  set_property(GLOBAL APPEND PROPERTY KINDRED_MANUALS ${CMAKE_CURRENT_SOURCE_DIR}/${page})
+  set_property(GLOBAL APPEND PROPERTY KINDRED_COMPLETIONS ${CMAKE_CURRENT_SOURCE_DIR}/${completions})
 endfunction()

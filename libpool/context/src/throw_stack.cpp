@@ -29,6 +29,13 @@ _Unwind_Reason_Code note_frame(_Unwind_Context* context, void*) {
 
 }  // namespace
 
+#if !defined(KINDRED_UNTRIED_VERSIONS)
+static_assert(
+    _GLIBCXX_RELEASE >= 12 && _GLIBCXX_RELEASE <= 16,
+    "kindred notes the stack of a throw by means of libstdc++'s type_info, which was tried with g++ 12 to 16. "
+    "Configure with -DKINDRED_UNTRIED_VERSIONS=ON, run exception_test, and raise the version here.");
+#endif
+
 // The type_info of ThrowWitness. libstdc++ asks it whether it catches an exception, and asks by a virtual
 // function: in the first phase of unwinding, which only searches. (For a forced unwind, pthread_exit's, there
 // is no such phase: the stack is being taken down already.)

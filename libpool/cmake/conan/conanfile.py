@@ -1,0 +1,72 @@
+# conan create libpool/cmake/conan --build=missing
+# Builds the source tree that it stands in.
+import os
+
+from conan import ConanFile
+from conan.errors import ConanInvalidConfiguration
+from conan.tools.build import check_min_cppstd
+from conan.tools.cmake import CMake, CMakeDeps, CMakeToolchain, cmake_layout
+from conan.tools.files import copy
+
+
+class Kindred(ConanFile):
+    name = "kindred"
+    version = "0.1.0"
+    license = "MIT"
+    description = "A process pool for Linux with logging built in"
+    topics = ("process-pool", "logging", "concurrency", "shared-memory")
+    package_type = "library"
+    settings = "os", "arch", "compiler", "build_type"
+    options = {"shared": [True, False], "fPIC": [True, False], "tools": [True, False]}
+    default_options = {"shared": False, "fPIC": True, "tools": True, "boost/*:header_only": False,
+                       "boost/*:without_process": False}
+
+    def export_sources(self):
+        root = os.path.join(self.recipe_folder, "..", "..", "..")
+        for pattern in ("CMakeLists.txt", "LICENSE", "libpool/*", "liblog/*", "tests/support/*"):
+            copy(self, pattern, src=root, dst=self.export_sources_folder)
+
+    def configure(self):
+        if self.options.shared:
+            self.options.rm_safe("fPIC")
+
+    def layout(self):
+        cmake_layout(self, src_folder=".")
+
+    def validate(self):
+        if self.settings.os != "Linux" or self.settings.arch not in ("x86_64", "armv8"):
+            raise ConanInvalidConfiguration("kindred needs Linux on x86-64 or arm64")
+        check_min_cppstd(self, 20)
+
+    # What the public headers include is transitive.
+    def requirements(self):
+        self.requires("boost/[>=1.81]", transitive_headers=True)
+        self.requires("fmt/[>=9.1]", transitive_headers=True)
+        self.requires("spdlog/[>=1.10]", transitive_headers=True)
+        self.requires("cereal/[>=1.3]", transitive_headers=True)
+        self.requires("zlib/[>=1.2.11 <2]")
+        self.requires("zstd/[>=1.5]")
+
+    def generate(self):
+        toolchain = CMakeToolchain(self)
+        toolchain.cache_variables.update(KINDRED_TESTS=False, KINDRED_EXAMPLES=False, KINDRED_INSTALL=True,
+                                         KINDRED_TOOLS=bool(self.options.tools))
+        toolchain.generate()
+        CMakeDeps(self).generate()
+
+    def build(self):
+        cmake = CMake(self)
+        cmake.configure()
+        cmake.build()
+
+    def package(self):
+        CMake(self).install()
+        copy(self, "LICENSE", src=self.source_folder, dst=os.path.join(self.package_folder, "licenses"))
+
+    # The package's own CMake configuration is the one that is used; this describes the same to other build systems.
+    def package_info(self):
+        self.cpp_info.set_property("cmake_find_mode", "none")
+        self.cpp_info.builddirs.append(os.path.join("lib", "cmake", "kindred"))
+        self.cpp_info.set_property("pkg_config_name", "none")
+        self.cpp_info.libs = ["kindred_pool", "kindred_log", "kindred_context"]
+        self.cpp_info.system_libs = ["pthread", "dl"]
