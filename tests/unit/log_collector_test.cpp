@@ -820,7 +820,7 @@ TEST_CASE("an area of random bytes and mutations is drained within its bounds") 
   SharedPages pages{log_area_bytes(options)};
   format_log_area(pages.bytes(), options);
   const Outcome filled = run_forked([&] {
-    attach_log(pages.bytes(), Doorbell{}, {});
+    attach_log(pages.bytes(), SharedBell{}, {});
     enter_task({.task_id = 3, .attempt = 1, .function_reference = 2, .name = "name"});
     const LogScope scope{{"a", 1}, {"b", "text"}};
     Logger{"logger"}.with({{"c", true}}).info("{} {:>5} {}", 1, 2.5, "x", kv("k", 7));
@@ -886,7 +886,7 @@ TEST_CASE("an area that changes while it is drained is drained within its bounds
     std::fill(pages.bytes().begin() + static_cast<std::ptrdiff_t>(shape.room_offset(0)), pages.bytes().end(),
               std::byte{});
     const Outcome filled = run_forked([&] {
-      attach_log(pages.bytes(), Doorbell{}, {});
+      attach_log(pages.bytes(), SharedBell{}, {});
       for (int i = 0; i < 100; ++i) log_info("record {} {}", i, "text", kv("k", "v"));
       ::_exit(0);
     });

@@ -135,7 +135,7 @@ class LogProcess {
     REQUIRE(pid_ >= 0);
     if (pid_ == 0) {
       kindred::internal::attach_log(pages_->bytes(),
-                                    kindred::internal::Doorbell{kindred::internal::Descriptor{bell}},
+                                    kindred::internal::SharedBell{kindred::internal::Descriptor{bell}},
                                     {.context = log.life->id,
                                      .worker = worker,
                                      .incarnation = incarnation,

@@ -382,6 +382,7 @@ LogSourceStats Collector::source_stats(SourceId id) const {
   return {};
 }
 
+void Collector::look_again() noexcept { state_->ring_if_sleeping(); }
 int Collector::bell_fd() const noexcept { return state_->bell.fd(); }
 StartMethod Collector::start_method() const noexcept { return state_->life->id.start_method(); }
 

@@ -51,7 +51,7 @@ struct Collector::State : std::enable_shared_from_this<Collector::State> {
 
   const std::shared_ptr<ContextLife> life;
   const LogOptions options;
-  const Doorbell bell;
+  const SharedBell bell;
   const LogAreaShape shape;
   const std::shared_ptr<History> history;
   LogFront* front = nullptr;

@@ -96,7 +96,7 @@ LogFront::LogFront(std::span<std::byte> area, bool attribute_tasks) noexcept
       attribute_tasks_{attribute_tasks},
       full_fence_{!register_light_side()} {}
 
-void LogFront::open(const ContextLife* life, const Doorbell& bell, CollectorLink link) noexcept {
+void LogFront::open(const ContextLife* life, const SharedBell& bell, CollectorLink link) noexcept {
   {
     const std::lock_guard hold{link_lock_};
     bell_.store(&bell, std::memory_order_release);
@@ -245,7 +245,7 @@ void LogFront::ring() noexcept {
                                     std::memory_order_relaxed)) {
     return;
   }
-  if (const Doorbell* const bell = bell_.load(std::memory_order_relaxed)) bell->ring();
+  if (const SharedBell* const bell = bell_.load(std::memory_order_relaxed)) bell->ring();
 }
 
 void LogFront::write_raw(Level level, std::string_view text) noexcept {
@@ -279,7 +279,7 @@ void LogFront::write_raw(Level level, std::string_view text) noexcept {
   // Without `ring`: its lock is not for signal handlers. More than one ring does no harm.
   if (control().collector.load(std::memory_order_seq_cst) !=
       static_cast<std::uint32_t>(CollectorState::awake)) {
-    if (const Doorbell* const bell = bell_.load(std::memory_order_acquire)) bell->ring();
+    if (const SharedBell* const bell = bell_.load(std::memory_order_acquire)) bell->ring();
   }
 }
 
@@ -288,7 +288,7 @@ bool LogFront::make_raw_lane() noexcept {
   return make_lane(shape_.raw_lane()) != nullptr;
 }
 
-LogFront& open_local_front(const LogOptions& options, const ContextLife* life, const Doorbell& bell,
+LogFront& open_local_front(const LogOptions& options, const ContextLife* life, const SharedBell& bell,
                            CollectorLink link) {
   LocalFronts& fronts = local_fronts();
   const LogAreaShape shape{options};
@@ -339,10 +339,10 @@ void keep_local_front(LogFront& front) noexcept {
   fronts.idle.push_back(&front);  // room was reserved when it was opened
 }
 
-void attach_log(std::span<std::byte> area, Doorbell bell, const LogIdentity&) {
+void attach_log(std::span<std::byte> area, SharedBell bell, const LogIdentity&) {
   forget_fronts();
-  static const Doorbell* bell_of_process;
-  bell_of_process = new Doorbell{std::move(bell)};  // lives as long as the process: static destructors log
+  static const SharedBell* bell_of_process;
+  bell_of_process = new SharedBell{std::move(bell)};  // lives as long as the process: static destructors log
   auto* const front = new LogFront{area, true};
   front->open(nullptr, *bell_of_process, {});
   static_cast<void>(front->make_raw_lane());

@@ -49,7 +49,7 @@ class LogFront {
   LogFront& operator=(const LogFront&) = delete;
 
   /// Begins to take records, for the owner of `life`. `bell` must outlive `close`.
-  void open(const ContextLife* life, const Doorbell& bell, CollectorLink link) noexcept;
+  void open(const ContextLife* life, const SharedBell& bell, CollectorLink link) noexcept;
   /// Takes none any more: from now on calls go to stderr. Returns when no call is within a record, or after
   /// `limit`.
   void close(std::chrono::milliseconds limit) noexcept;
@@ -101,7 +101,7 @@ class LogFront {
   bool full_fence_;
   std::atomic<bool> open_{false};
   std::atomic<const ContextLife*> owner_{nullptr};
-  std::atomic<const Doorbell*> bell_{nullptr};
+  std::atomic<const SharedBell*> bell_{nullptr};
   SmallLock link_lock_;
   CollectorLink link_;
 
@@ -118,7 +118,7 @@ class LogFront {
 /// Opens a front of this process over private memory, for a collector in it: a former one of the same shape,
 /// or a new one. Errors: `std::bad_alloc`.
 [[nodiscard]] LogFront& open_local_front(const LogOptions& options, const ContextLife* life,
-                                         const Doorbell& bell, CollectorLink link);
+                                         const SharedBell& bell, CollectorLink link);
 /// Closes it: `LogFront::close`.
 void close_local_front(LogFront& front, std::chrono::milliseconds limit) noexcept;
 /// Its collector has drained it: it may be opened again.

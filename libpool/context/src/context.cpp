@@ -35,9 +35,9 @@ void Context::tell(std::vector<std::byte> pool_part) {
   setup_memory_.reset();
 }
 
-const Doorbell& Context::bell(std::unique_ptr<Doorbell>& place) {
+const SharedBell& Context::bell(std::unique_ptr<SharedBell>& place) {
   const std::scoped_lock lock{bells_mutex_};
-  if (!place) place = std::make_unique<Doorbell>();
+  if (!place) place = std::make_unique<SharedBell>();
   return *place;
 }
 

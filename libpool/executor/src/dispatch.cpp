@@ -854,7 +854,10 @@ bool PoolCore::pump() {
     if (slot->segment && !slot->in_flight.empty() && slot->state != WorkerSlot::State::starting)
       any = pump_slot(*slot) || any;
   }
-  if (any) refill();
+  if (any) {
+    look_again_.found_something();
+    refill();
+  }
   if (any || (rebalance_due_ != 0 && ticks() >= rebalance_due_)) rebalance();
   return any;
 }

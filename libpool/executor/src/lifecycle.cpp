@@ -223,6 +223,7 @@ void PoolCore::close() {
   if (supervisor_runs_) kick();
   flush_afterwards(lock);
   if (supervisor_.joinable()) supervisor_.join();
+  poll_.reset();
   {
     const std::scoped_lock pins{mutex_};
     timers_ = {};  // their tasks keep the pool, and would for ever
@@ -236,6 +237,7 @@ void PoolCore::close() {
 
 void PoolCore::forsake() {
   if (supervisor_.joinable()) supervisor_.detach();
+  (void)poll_.release();  // its thread is the parent's
   callbacks_.forsake();
   (void)interrupt_.release();
   context_.forsake();

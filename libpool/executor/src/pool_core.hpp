@@ -136,6 +136,11 @@ class PoolCore {
   void look_at_unbegun_later() noexcept;  ///< for a waiter that is about to sleep: a worker that was handed
                                           ///< something may be stopped
   void look_again_soon() noexcept;
+  /// No result came, and no bell rang: the next look is later. The log's bell may have been lost, too.
+  void look_found_nothing() noexcept {
+    look_again_.found_nothing();
+    collector_.look_again();
+  }
   void look_again_at(SteadyTime at) noexcept;
   [[nodiscard]] bool runs_long(WorkerSlot& slot, std::uint64_t now) const noexcept;  ///< the call at hand
   [[nodiscard]] static bool still_silent(
@@ -190,7 +195,7 @@ class PoolCore {
   bool take_cargo(WorkerSlot& slot, const ResultHeader& result, std::span<const std::byte> value,
                   std::span<const std::byte> ids, std::unique_ptr<Cargo>& cargo,
                   std::unique_ptr<Failure>& missing);
-  void take_messages(WorkerSlot& slot);  ///< from its socket
+  bool take_messages(WorkerSlot& slot);  ///< from its socket; false: nothing more will come
   [[nodiscard]] std::shared_ptr<SharedMemory> received_memory(WorkerSlot& slot, std::uint64_t id,
                                                               std::size_t bytes);
   void release_idle_blocks();
@@ -341,6 +346,7 @@ class PoolCore {
   std::priority_queue<Timer> timers_;
   std::uint64_t rebalance_due_ = 0;  // ticks; 0: nothing waits behind a call that may be long
   Deadline rebalance_at_;
+  LookAgain look_again_;                      // where a ring of a worker may have been lost
   std::atomic<bool> blocks_are_free_{false};  // is there a free block that the supervisor is to look after?
   Deadline release_blocks_at_;
   std::size_t wanted_ = 0;  // workers to start

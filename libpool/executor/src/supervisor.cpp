@@ -19,11 +19,13 @@ namespace {
 
 using std::chrono::steady_clock;
 
-// Tokens of the poll: which slot, and which of its descriptors.
-enum : std::uint64_t { token_bell = 0, token_interrupt = 1, token_tail = 2, token_slots = 16 };
+// Tokens of the poll: which incarnation of which slot, and which of its descriptors.
+enum : std::uint64_t { token_interrupt = 1, token_tail = 2, token_slots = 16 };
+constexpr std::uint64_t first_incarnation = std::uint64_t{1} << 32U;
 enum class Watched : std::uint64_t { process = 0, socket = 1, captured_stdout = 2, captured_stderr = 3 };
 std::uint64_t token_of(const WorkerSlot& slot, Watched what) noexcept {
-  return token_slots + static_cast<std::uint64_t>(slot.index) * 4 + static_cast<std::uint64_t>(what);
+  return slot.incarnation * first_incarnation + token_slots + static_cast<std::uint64_t>(slot.index) * 4 +
+         static_cast<std::uint64_t>(what);
 }
 
 // Where starting a worker fails for want of something (processes, descriptors, memory), it may be there again
@@ -34,6 +36,11 @@ constexpr std::chrono::milliseconds hand_retry{2};
 // A silent worker is replaced after this, where tasks wait: one that runs what it says it does not would be
 // silent for ever.
 constexpr std::chrono::seconds silence_limit{2};
+// A worker that ends closes its socket a moment before it is found dead. One that has closed it and lives is
+// none any more: it executes another program.
+constexpr std::chrono::milliseconds mute_limit{100};
+// Shared memories that come for one result: 255 attachments, and the value.
+constexpr std::size_t most_received = 256;
 
 // How long memory for large arguments and results is kept for the next ones.
 constexpr std::chrono::milliseconds blocks_stay{50};
@@ -50,8 +57,7 @@ std::chrono::nanoseconds duration_of(std::uint64_t ticks_count) {
 void PoolCore::start_supervisor() {
   if (supervisor_runs_) return;
   // All of it or nothing: whoever asked learns what is missing, and may ask again.
-  auto poll = std::make_unique<EventPoll>();
-  poll->add(context_.service_bell().fd(), token_bell);
+  auto poll = std::make_unique<EventPoll>(context_.service_bell());
   (void)context_.waiter_bell();  // made now, so that it exists before a thread sleeps on it
   if (interrupt_) poll->add(interrupt_->bell().fd(), token_interrupt);
   tail_fd_ = collector_.offer_tail();
@@ -85,7 +91,7 @@ void PoolCore::supervise() {
 }
 
 bool PoolCore::supervise_once(Lock& lock, std::vector<std::uint64_t>& tokens) {
-  (void)pump();
+  if (!pump() && in_flight_ != 0 && leader_ == nullptr) look_found_nothing();
   check_timers();
   check_slots(lock);
   if (stop_supervisor_) return false;
@@ -107,29 +113,32 @@ bool PoolCore::supervise_once(Lock& lock, std::vector<std::uint64_t>& tokens) {
   // What was killed before is no evidence for what dies from now on. Read where no start waits for it.
   if (!oom_kills_seen_) oom_kills_seen_ = oom_kills();
   poll_->wait(tokens, deadline);
-  if (std::erase(tokens, token_tail) != 0 && !collector_.answer_tail()) {
-    poll_->remove(tail_fd_);
-    collector_.withdraw_tail();
+  if (std::erase(tokens, token_tail) != 0) {
+    if (collector_.answer_tail()) {
+      poll_->again(tail_fd_, token_tail);
+    } else {
+      poll_->remove(tail_fd_);
+      collector_.withdraw_tail();
+    }
   }
   lock.lock();
   ++supervisor_wakeups_;
   supervisor_sleeps_until_ = SteadyTime::min();
   for (const auto token : tokens) {
-    if (token == token_bell) {
-      (void)context_.service_bell().clear();
-      continue;
-    }
     if (token == token_interrupt) {
       (void)interrupt_->bell().clear();
       check_interrupt(lock);
+      poll_->again(interrupt_->bell().fd(), token_interrupt);
       continue;
     }
     if (token < token_slots) continue;
-    WorkerSlot& slot = *slots_[(token - token_slots) / 4];
-    if (!slot.watched) continue;
+    WorkerSlot& slot = *slots_[(token % first_incarnation - token_slots) / 4];
+    if (!slot.watched || token / first_incarnation != slot.incarnation) continue;
     switch (static_cast<Watched>((token - token_slots) % 4)) {
       case Watched::process: slot.found_dead = true; break;
-      case Watched::socket: take_messages(slot); break;
+      case Watched::socket:
+        if (take_messages(slot)) poll_->again(slot.worker.socket.fd(), token);
+        break;
       default: break;
     }
   }
@@ -156,6 +165,11 @@ void PoolCore::check_slots(Lock& lock) {
           slots_, [](const auto& other) { return other->takes_calls() && !other->silent; });
       if (waiting_.size() + in_flight_ > static_cast<std::size_t>(good))
         kill(slot, WorkerSlot::KillReason::silence);
+    }
+    if (slot.mute_since && slot.watched && *slot.mute_since + mute_limit <= now &&
+        slot.kill_reason == WorkerSlot::KillReason::none) {
+      slot.protocol_error = "it closed its socket and went on: a task executes another program in its place";
+      kill(slot, WorkerSlot::KillReason::mute);
     }
     if (options_.idle_timeout && slot.idle() && slot.ready && slot.idle_since + *options_.idle_timeout <= now)
       ask_to_leave(slot);
@@ -381,6 +395,7 @@ bool PoolCore::start_worker(Lock& lock, WorkerSlot& slot) {
   slot.ready = slot.initializer_failed = slot.finalizer_failed = slot.found_dead = slot.silent = slot.full =
       false;
   slot.kill_reason = WorkerSlot::KillReason::none;
+  slot.mute_since.reset();
   slot.bootstrap_error.clear();
   slot.protocol_error.clear();
   slot.failure_bytes.clear();
@@ -430,23 +445,32 @@ void PoolCore::start_failed(Lock& lock, const std::exception_ptr& failure, bool 
   ++wanted_;
 }
 
-void PoolCore::take_messages(WorkerSlot& slot) {
+bool PoolCore::take_messages(WorkerSlot& slot) {
+  const auto refuse = [&](std::string why) {
+    condemn(slot, std::move(why));
+    return false;
+  };
   // Most kinds are taken once, and no more at a time than a socket holds: a worker that writes without end
   // does not keep us here.
   for (int count = 0; count < 512; ++count) {
     bool closed = false;
     auto message = slot.worker.socket.receive(SteadyTime{}, &closed);
     if (!message) {
-      if (closed && slot.watched) poll_->remove(slot.worker.socket.fd());
-      return;
+      if (!closed || !slot.watched) return !closed;
+      poll_->remove(slot.worker.socket.fd());
+      slot.mute_since = steady_clock::now();
+      return false;
     }
     std::uint32_t kind = 0;
-    if (message->bytes.size() < sizeof kind) return condemn(slot, "a message on its socket is malformed");
+    if (message->bytes.size() < sizeof kind || message->cut)
+      return refuse("a message on its socket is malformed");
     std::memcpy(&kind, message->bytes.data(), sizeof kind);
+    if (kind != static_cast<std::uint32_t>(WorkerMessage::attachment) && !message->descriptors.empty())
+      return refuse("a message on its socket carries descriptors that none was to carry");
     const auto rest = std::span<const std::byte>{message->bytes}.subspan(sizeof kind);
     switch (static_cast<WorkerMessage>(kind)) {
       case WorkerMessage::ready:
-        if (slot.ready) return condemn(slot, "it said twice that it is ready");
+        if (slot.ready) return refuse("it said twice that it is ready");
         slot.ready = true;
         slot.idle_since = steady_clock::now();
         refill();
@@ -454,17 +478,17 @@ void PoolCore::take_messages(WorkerSlot& slot) {
         break;
       case WorkerMessage::bootstrap_failed:
         if (slot.ready || !slot.bootstrap_error.empty())
-          return condemn(slot, "its bootstrap failed after it was ready, or twice");
+          return refuse("its bootstrap failed after it was ready, or twice");
         slot.bootstrap_error.assign(reinterpret_cast<const char*>(rest.data()), rest.size());
         break;
       case WorkerMessage::initializer_failed:
         if (slot.ready || slot.initializer_failed)
-          return condemn(slot, "its initializer failed after it was ready, or twice");
+          return refuse("its initializer failed after it was ready, or twice");
         slot.initializer_failed = true;
         slot.failure_bytes.assign(rest.begin(), rest.end());
         break;
       case WorkerMessage::finalizer_failed: {
-        if (slot.finalizer_failed) return condemn(slot, "its finalizer failed twice");
+        if (slot.finalizer_failed) return refuse("its finalizer failed twice");
         slot.finalizer_failed = true;
         TaskFacts who;
         who.task_name = "finalizer";
@@ -483,14 +507,17 @@ void PoolCore::take_messages(WorkerSlot& slot) {
       }
       case WorkerMessage::attachment: {
         AttachmentNotice notice;
-        if (message->bytes.size() != sizeof notice || message->descriptors.size() > 1 ||
-            slot.received.size() >= 256 * (slot.in_flight.size() + 1)) {
-          return condemn(slot, "a notice of shared memory is malformed");
+        if (message->bytes.size() != sizeof notice || message->descriptors.size() > 1 || !slot.ready) {
+          return refuse("a notice of shared memory is malformed");
         }
+        // What it sent belongs to results that are in its ring, but for those of the one that it writes now.
+        if (slot.received.size() >= most_received) (void)pump_slot(slot);
+        if (slot.received.size() >= most_received)
+          return refuse("it sent more shared memories than a result can have");
         std::memcpy(&notice, message->bytes.data(), sizeof notice);
         const bool kept = (notice.memory_id & memory_is_kept) != 0;
         const std::uint64_t id = notice.memory_id & ~memory_is_kept;
-        if (kept && id >= ResultBlocks::most) return condemn(slot, "a notice of shared memory is malformed");
+        if (kept && id >= ResultBlocks::most) return refuse("a notice of shared memory is malformed");
         try {
           if (message->descriptors.empty()) {
             throw SystemError{"recvmsg", EMFILE, "taking in a result's shared memory",
@@ -505,7 +532,7 @@ void PoolCore::take_messages(WorkerSlot& slot) {
             slot.received[id] = std::move(memory);
           }
         } catch (const UsageError& error) {
-          return condemn(slot, error.what());
+          return refuse(error.what());
         } catch (const SystemError& error) {
           slot.missing_memory = error;
         } catch (const std::bad_alloc&) {
@@ -513,9 +540,10 @@ void PoolCore::take_messages(WorkerSlot& slot) {
         }
         break;
       }
-      default: return condemn(slot, "a message on its socket has the unknown kind " + std::to_string(kind));
+      default: return refuse("a message on its socket has the unknown kind " + std::to_string(kind));
     }
   }
+  return true;
 }
 
 void PoolCore::kill_slot_with(WorkerSlot& slot, int signal) noexcept {
@@ -550,6 +578,7 @@ void PoolCore::add_timer(SteadyTime at, TaskState& task) {
 
 Deadline PoolCore::next_deadline() {
   Deadline next = rebalance_at_;
+  if (in_flight_ != 0 && leader_ == nullptr && !next) next = look_again_.next();
   const auto consider = [&](SteadyTime at) {
     if (!next || at < *next) next = at;
   };
@@ -561,6 +590,8 @@ Deadline PoolCore::next_deadline() {
     if (slot->state == WorkerSlot::State::leaving && slot->in_flight.empty() &&
         slot->kill_reason == WorkerSlot::KillReason::none)
       consider(slot->leave_by);
+    if (slot->mute_since && slot->watched && slot->kill_reason == WorkerSlot::KillReason::none)
+      consider(*slot->mute_since + mute_limit);
     if (options_.idle_timeout && slot->idle() && slot->ready)
       consider(slot->idle_since + *options_.idle_timeout);
     if (options_.initializer_timeout && slot->state == WorkerSlot::State::alive && !slot->ready &&
@@ -734,6 +765,8 @@ void PoolCore::bury(Lock& lock, WorkerSlot& slot) {
   if (slot.kill_reason == WorkerSlot::KillReason::protocol) {
     slot.loss_hint = "It wrote nonsense into its shared memory (" + slot.protocol_error +
                      ") and was killed for it: the task overwrites memory that is not its own.";
+  } else if (slot.kill_reason == WorkerSlot::KillReason::mute) {
+    slot.loss_hint = "It was killed because " + slot.protocol_error + ".";
   } else if (reason.kind == ExitReason::Kind::signalled && reason.signal == 9 &&
              slot.kill_reason == WorkerSlot::KillReason::none && kill_all_ == 0) {
     slot.loss_hint =

@@ -130,6 +130,7 @@ bool PoolCore::lead(Lock& lock, const std::function<bool()>& ready, Waiter& wait
     const bool came = pump();
     if (!came && !ready()) {
       auto until = deadline;
+      if (const auto again = look_again_.next(); in_flight_ != 0 && (!until || again < *until)) until = again;
       look_at_unbegun_later();
       if (rebalance_due_ != 0) {
         const auto now = ticks();
@@ -142,9 +143,10 @@ bool PoolCore::lead(Lock& lock, const std::function<bool()>& ready, Waiter& wait
       part_crowded();
       flush_afterwards(lock);
       KINDRED_INJECTION_POINT("parent.wait.before_sleep");
-      context_.waiter_bell().wait(until);
+      const bool rang = context_.waiter_bell().wait(until);
       KINDRED_INJECTION_POINT("parent.wait.woken");
       lock.lock();
+      if (!rang) look_found_nothing();
     }
     leader_sleeps_ = false;
     (void)context_.waiter_bell().clear();

@@ -75,7 +75,16 @@ struct WorkerSlot {
     leaving,   ///< was asked to finish; takes no more calls
     dying      ///< found dead; being buried
   };
-  enum class KillReason : std::uint8_t { none, task, protocol, silence, shutdown, initializer_timeout };
+  enum class KillReason : std::uint8_t {
+    none,
+    task,
+    protocol,
+    silence,
+    mute,
+    stopped,
+    shutdown,
+    initializer_timeout
+  };
 
   int index = 0;
   State state = State::empty;
@@ -114,6 +123,7 @@ struct WorkerSlot {
   std::chrono::steady_clock::time_point started{};
   std::chrono::steady_clock::time_point idle_since{};
   std::chrono::steady_clock::time_point silent_since{};
+  Deadline mute_since;                               ///< when its socket was closed, though it lives
   std::chrono::steady_clock::time_point leave_by{};  ///< leaving: killed when it passes
   std::string protocol_error;
   std::string bootstrap_error;           ///< what it said before it gave up

@@ -117,6 +117,8 @@ class Collector {
   SourceEnd finish_source(SourceId source, Deadline deadline);
   [[nodiscard]] LogSourceStats source_stats(SourceId source) const;
   /// The descriptor that a worker's `attach_log` needs (duplicate it into the worker).
+  /// Has a collector that sleeps look at all lanes: a worker may have destroyed a ring of its bell.
+  void look_again() noexcept;
   [[nodiscard]] int bell_fd() const noexcept;
   [[nodiscard]] StartMethod start_method() const noexcept;
 

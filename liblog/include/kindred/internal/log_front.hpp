@@ -16,6 +16,7 @@
 #include "kindred/internal/lane.hpp"
 #include "kindred/internal/log_area.hpp"
 #include "kindred/internal/record_encoder.hpp"
+#include "kindred/internal/shared_bell.hpp"
 #include "kindred/internal/wakeup.hpp"
 #include "kindred/log_record.hpp"
 
@@ -162,7 +163,7 @@ struct LogIdentity {
 /// been held by threads that do not exist here. So are threads of spdlog's, which would be waited for at
 /// exit. `bell` wakes the collector. Call once, in a worker's bootstrap. Threads: the only one. Fork: worker
 /// only.
-void attach_log(std::span<std::byte> area, Doorbell bell, const LogIdentity& identity);
+void attach_log(std::span<std::byte> area, SharedBell bell, const LogIdentity& identity);
 /// Forgets the log that this process has, or inherited: its calls go to stderr from now on. Called by itself
 /// in the child of any fork that runs the library's fork handlers. Threads: the only one.
 void detach_log() noexcept;

@@ -4,50 +4,90 @@
 #include <signal.h>
 #include <sys/epoll.h>
 
-#include <algorithm>
 #include <array>
 #include <cerrno>
+#include <system_error>
 
 #include "kindred/error.hpp"
 
 namespace kindred::internal {
 
-EventPoll::EventPoll() : fd_{::epoll_create1(EPOLL_CLOEXEC)} {
+namespace {
+constexpr std::uint64_t token_end = ~std::uint64_t{0};
+}
+
+EventPoll::EventPoll(const SharedBell& bell) : bell_{bell}, fd_{::epoll_create1(EPOLL_CLOEXEC)} {
   if (!fd_)
     throw SystemError{"epoll_create1", errno, "starting the supervisor",
                       "Raise the limit on open files (ulimit -n)."};
+  add(end_.fd(), token_end);
+  try {
+    ear_ = std::thread{[this] { listen(); }};
+  } catch (const std::system_error& error) {
+    throw SystemError{"pthread_create", error.code().value(), "starting the executor's supervisor",
+                      "Raise the limit on processes (ulimit -u)."};
+  }
+}
+
+EventPoll::~EventPoll() {
+  end_.ring();
+  ear_.join();
 }
 
 void EventPoll::add(int fd, std::uint64_t token) {
+  {
+    const std::scoped_lock lock{mutex_};
+    heard_.reserve(heard_.size() + ++added_);
+  }
   epoll_event event{};
-  event.events = EPOLLIN;
+  event.events = EPOLLIN | EPOLLONESHOT;
   event.data.u64 = token;
   if (::epoll_ctl(fd_.get(), EPOLL_CTL_ADD, fd, &event) != 0) {
     throw SystemError{"epoll_ctl", errno, "watching a descriptor", "Raise fs.epoll.max_user_watches."};
   }
 }
 
-void EventPoll::remove(int fd) noexcept { ::epoll_ctl(fd_.get(), EPOLL_CTL_DEL, fd, nullptr); }
+void EventPoll::again(int fd, std::uint64_t token) noexcept {
+  epoll_event event{};
+  event.events = EPOLLIN | EPOLLONESHOT;
+  event.data.u64 = token;
+  ::epoll_ctl(fd_.get(), EPOLL_CTL_MOD, fd, &event);
+}
+
+void EventPoll::remove(int fd) noexcept {
+  if (::epoll_ctl(fd_.get(), EPOLL_CTL_DEL, fd, nullptr) != 0) return;
+  const std::scoped_lock lock{mutex_};
+  --added_;
+}
 
 void EventPoll::wait(std::vector<std::uint64_t>& tokens, Deadline deadline) {
   tokens.clear();
-  std::array<epoll_event, 64> events{};
-  timespec left{};
-  if (deadline) {
-    const auto nanoseconds = std::clamp<std::int64_t>(
-        std::chrono::nanoseconds{*deadline - std::chrono::steady_clock::now()}.count(), 0, 3'600'000'000'000);
-    left = {.tv_sec = static_cast<time_t>(nanoseconds / 1'000'000'000),
-            .tv_nsec = static_cast<long>(nanoseconds % 1'000'000'000)};
+  std::unique_lock lock{mutex_};
+  if (heard_.empty()) {  // else memory ended when they were to be handed out
+    lock.unlock();
+    (void)bell_.wait(deadline);
+    lock.lock();
   }
-  int count = ::epoll_pwait2(fd_.get(), events.data(), static_cast<int>(events.size()),
-                             deadline ? &left : nullptr, nullptr);
-  if (count < 0 &&
-      errno == ENOSYS) {  // before Linux 5.11. Rounded up: a timer that fires early would only be set again
-    const auto milliseconds =
-        deadline ? static_cast<int>(left.tv_sec * 1000 + (left.tv_nsec + 999'999) / 1'000'000) : -1;
-    count = ::epoll_wait(fd_.get(), events.data(), static_cast<int>(events.size()), milliseconds);
+  tokens.assign(heard_.begin(), heard_.end());
+  heard_.clear();
+}
+
+void EventPoll::listen() noexcept {
+  settle_thread("kindred-ear");
+  for (;;) {
+    std::array<epoll_event, 64> events{};
+    const int count = ::epoll_wait(fd_.get(), events.data(), static_cast<int>(events.size()), -1);
+    if (count <= 0) continue;  // a debugger, or a stop, interrupted it
+    {
+      const std::scoped_lock lock{mutex_};
+      for (int i = 0; i < count; ++i) {
+        const std::uint64_t token = events[static_cast<std::size_t>(i)].data.u64;
+        if (token == token_end) return;
+        heard_.push_back(token);
+      }
+    }
+    bell_.ring();
   }
-  for (int i = 0; i < count; ++i) tokens.push_back(events[static_cast<std::size_t>(i)].data.u64);
 }
 
 void settle_thread(const char* name) noexcept {

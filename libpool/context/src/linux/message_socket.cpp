@@ -92,8 +92,8 @@ std::optional<Message> MessageSocket::receive(Deadline deadline, bool* closed) c
     message.msg_control = control.data();
     message.msg_controllen = control.size();
     const ssize_t got = ::recvmsg(fd_.get(), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    if (got > 0) {
-      result.bytes.assign(room.data(), room.data() + got);
+    if (got >= 0) {
+      // First what came along, or the descriptors of an empty message would stay open.
       for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr;
            header = CMSG_NXTHDR(&message, header)) {
         if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
@@ -104,6 +104,10 @@ std::optional<Message> MessageSocket::receive(Deadline deadline, bool* closed) c
           result.descriptors.emplace_back(fd);
         }
       }
+    }
+    if (got > 0) {
+      result.cut = (message.msg_flags & MSG_TRUNC) != 0;
+      result.bytes.assign(room.data(), room.data() + got);
       return result;
     }
     // A peer that died with messages of ours unread: said once, before what it had sent is handed out.

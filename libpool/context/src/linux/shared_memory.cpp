@@ -1,9 +1,11 @@
 #include "kindred/internal/shared_memory.hpp"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -106,6 +108,13 @@ SharedMemory SharedMemory::adopt(Descriptor fd, std::size_t at_least_bytes, Acce
   if (seals < 0 || (seals & F_SEAL_SHRINK) == 0) {
     throw UsageError{
         "a descriptor that came as shared memory is not sealed against shrinking, so reading it could crash this process. "
+        "Only memory made by kindred is taken."};
+  }
+  // Huge pages can be taken out of it again, seals or not, and the next look at them would be a SIGBUS here.
+  struct statfs kind{};
+  if (::fstatfs(fd.get(), &kind) != 0 || kind.f_type != TMPFS_MAGIC) {
+    throw UsageError{
+        "a descriptor that came as shared memory is of another kind (huge pages, or a file), so reading it could crash this process. "
         "Only memory made by kindred is taken."};
   }
   struct stat status{};

@@ -129,9 +129,9 @@ int bootstrap_and_work(int socket_fd, bool& inherited) {
       throw UsageError{"the parent greeted a worker in another version's words. Build the program anew."};
     }
     Taker descriptors{message->descriptors};
-    boot.waiter_bell = Doorbell{descriptors.next()};
-    boot.service_bell = Doorbell{descriptors.next()};
-    boot.collector_bell = Doorbell{descriptors.next()};
+    boot.waiter_bell = SharedBell{descriptors.next()};
+    boot.service_bell = SharedBell{descriptors.next()};
+    boot.collector_bell = SharedBell{descriptors.next()};
     if (hello.captures_output != 0) {
       boot.captured_stdout = descriptors.next();
       const Descriptor output = descriptors.next();

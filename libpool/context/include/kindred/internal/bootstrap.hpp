@@ -10,6 +10,7 @@
 #include "kindred/internal/context_id.hpp"
 #include "kindred/internal/message_socket.hpp"
 #include "kindred/internal/segment.hpp"
+#include "kindred/internal/shared_bell.hpp"
 #include "kindred/internal/shared_memory.hpp"
 #include "kindred/worker_options.hpp"
 
@@ -41,7 +42,6 @@ namespace worker_fd {
 inline constexpr int socket = 3;  ///< control socket to the parent
 inline constexpr int lifeline =
     4;  ///< a pipe whose other end only the parent holds: its end is this process's end
-// 5, 6, 7 ...: the bells, in the order of their arrival
 }  // namespace worker_fd
 
 /// What all workers of a context are told, written once: modules of the parent, `WorkerOptions`, and the
@@ -62,10 +62,10 @@ struct WorkerBootstrap {
   Segment segment;
   Setup setup;
   CodeMap code;
-  Doorbell waiter_bell{Descriptor{}};     ///< wakes a thread in get()
-  Doorbell service_bell{Descriptor{}};    ///< wakes the supervisor
-  Doorbell collector_bell{Descriptor{}};  ///< wakes the log's collector
-  Descriptor captured_stdout;             ///< read end of the pipe that stdout is (capture_output)
+  SharedBell waiter_bell{Descriptor{}};     ///< wakes a thread in get()
+  SharedBell service_bell{Descriptor{}};    ///< wakes the supervisor
+  SharedBell collector_bell{Descriptor{}};  ///< wakes the log's collector
+  Descriptor captured_stdout;               ///< read end of the pipe that stdout is (capture_output)
   Descriptor captured_stderr;
 };
 

@@ -11,6 +11,7 @@
 #include "kindred/internal/context_life.hpp"
 #include "kindred/internal/launcher.hpp"
 #include "kindred/internal/passkey.hpp"
+#include "kindred/internal/shared_bell.hpp"
 #include "kindred/internal/wakeup.hpp"
 #include "kindred/start_method.hpp"
 
@@ -49,8 +50,8 @@ class Context {
   }  ///< for errors, which outlive the context
 
   // The bells are made at the first call, so that an executor that never works opens nothing.
-  [[nodiscard]] const Doorbell& waiter_bell() { return bell(waiter_bell_); }
-  [[nodiscard]] const Doorbell& service_bell() { return bell(service_bell_); }
+  [[nodiscard]] const SharedBell& waiter_bell() { return bell(waiter_bell_); }
+  [[nodiscard]] const SharedBell& service_bell() { return bell(service_bell_); }
 
   /// Has a worker process made; `greet_worker`, or the launcher's `give_up`, is to follow. One thread at a
   /// time. Errors: `SystemError`, `UsageError`.
@@ -71,14 +72,14 @@ class Context {
   [[nodiscard]] std::size_t modules_told() const noexcept { return setup_.modules.size(); }
 
  private:
-  const Doorbell& bell(std::unique_ptr<Doorbell>& place);
+  const SharedBell& bell(std::unique_ptr<SharedBell>& place);
   void write_setup_once();
 
   std::shared_ptr<ContextLife> life_;
   std::shared_ptr<CodeBook> code_ = std::make_shared<CodeBook>();
   std::mutex bells_mutex_;
-  std::unique_ptr<Doorbell> waiter_bell_;
-  std::unique_ptr<Doorbell> service_bell_;
+  std::unique_ptr<SharedBell> waiter_bell_;
+  std::unique_ptr<SharedBell> service_bell_;
   Setup setup_;
   std::shared_ptr<SharedMemory> setup_memory_;  // written at the first start
   std::uint64_t setup_bytes_ = 0;

@@ -14,6 +14,7 @@ namespace kindred::internal {
 struct Message {
   std::vector<std::byte> bytes;
   std::vector<Descriptor> descriptors;
+  bool cut = false;  ///< it was longer than `message_limit`
 };
 
 /// One end of a pair of local sockets that keep messages apart (SOCK_SEQPACKET) and carry descriptors.
