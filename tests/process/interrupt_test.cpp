@@ -21,7 +21,7 @@ using namespace std::chrono_literals;
 namespace {
 
 // Nobody but the parent says anything, and that one thing only.
-void check_quiet(const Outcome& outcome) {
+void check_quiet(const test::Outcome& outcome) {
   INFO(to_string(outcome));
   CHECK(outcome.code == 130);
   std::string left = outcome.err;

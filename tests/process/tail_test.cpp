@@ -56,7 +56,7 @@ std::unique_ptr<Program> tail(std::vector<std::string> arguments) {
   arguments.insert(arguments.begin(), me());
   return std::make_unique<Program>(tail_program, arguments);
 }
-Outcome tail_until_end(const std::vector<std::string>& arguments) {
+test::Outcome tail_until_end(const std::vector<std::string>& arguments) {
   return run_program(tail_program, arguments);
 }
 

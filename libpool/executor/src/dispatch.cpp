@@ -9,6 +9,7 @@
 #include "kindred/internal/clock.hpp"
 #include "kindred/internal/injection.hpp"
 #include "kindred/internal/task_entry.hpp"
+#include "lost_items.hpp"
 #include "pool_core.hpp"
 
 // Calls into rings, results out of rings. All under the lock.
@@ -795,8 +796,11 @@ void PoolCore::take_rare_result(WorkerSlot& slot, TaskState& task, const ResultH
                          ? std::span<const std::byte>{cargo->block->bytes().first(cargo->block_bytes)}
                          : value;
   deaths_.clear();
-  finish_with(task, Outcome::failure,
-              [&] { return make_encoded_failure(bytes, context_.id(), facts(task, &slot)); });
+  finish_with(task, Outcome::failure, [&]() -> std::unique_ptr<Failure> {
+    auto failure = make_encoded_failure(bytes, context_.id(), facts(task, &slot));
+    if (!runs_items(task, context_.code())) return failure;
+    return std::make_unique<LostItems>(std::move(failure), ItemsLeft{});
+  });
 }
 
 bool PoolCore::pump_slot(WorkerSlot& slot) {

@@ -80,5 +80,58 @@ PoolReference::~PoolReference() {
   if (pool_ != nullptr) pool_->release();
 }
 
+void check_map_options(const MapOptions& options, bool keeps) {
+  if (options.chunk_size.value() < 0) {
+    throw UsageError{"MapOptions::chunk_size is " + std::to_string(options.chunk_size.value()) +
+                     ". Use 1 or more, or 0 for a size that adapts."};
+  }
+  if (options.buffer_size.value() < 0) {
+    throw UsageError{"MapOptions::buffer_size is " + std::to_string(options.buffer_size.value()) +
+                     ". Use 1 or more, or 0 for one that suits the pool."};
+  }
+  if (options.timeout && options.timeout->count() < 0) {
+    throw UsageError{"MapOptions::timeout is " + std::to_string(options.timeout->count()) +
+                     " ns. Use 0 or more, or none."};
+  }
+  if (options.item_timeout && options.item_timeout->count() <= 0) {
+    throw UsageError{"MapOptions::item_timeout is " + std::to_string(options.item_timeout->count()) +
+                     " ns. Use a time greater than 0, or none."};
+  }
+  if (options.retries < 0 || options.retries > 60000) {
+    throw UsageError{"MapOptions::retries is " + std::to_string(options.retries) + ". Use 0 to 60000."};
+  }
+  if (options.name.size() > 4096) {
+    throw UsageError{"MapOptions::name has " + std::to_string(options.name.size()) +
+                     " bytes. Use 4096 or less."};
+  }
+  if (!keeps && options.on_error == OnItemError::keep) {
+    throw UsageError{
+        "MapOptions::on_error is OnItemError::keep in a variable that was passed to map, whose range has the results "
+        "themselves for elements. Call map_outcomes with these options, or write {.on_error = OnItemError::keep} in the "
+        "call of map: then the elements are Outcomes."};
+  }
+}
+
+bool ends_map(const std::exception_ptr& error) noexcept {
+  try {
+    std::rethrow_exception(error);
+  } catch (const BrokenProcessPool&) {
+    return true;
+  } catch (const Cancelled&) {
+    return true;
+  } catch (...) {
+    return false;
+  }
+}
+
+std::unique_ptr<TaskOptions> options_of_items(const MapOptions& options) {
+  if (options.name.empty() && !options.item_timeout && options.retries == 0) return nullptr;
+  return std::make_unique<TaskOptions>(
+      TaskOptions{.name = options.name, .timeout = options.item_timeout, .retries = options.retries});
+}
+std::unique_ptr<TaskOptions> options_of_chunks(const MapOptions& options) {
+  return options.name.empty() ? nullptr : std::make_unique<TaskOptions>(TaskOptions{.name = options.name});
+}
+
 }  // namespace internal
 }  // namespace kindred

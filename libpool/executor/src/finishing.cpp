@@ -92,8 +92,10 @@ void PoolCore::note_flight(std::uint64_t task_id) noexcept {
 
 void PoolCore::finish(TaskState& task, Outcome outcome, std::unique_ptr<Failure> failure) {
   if (outcome != Outcome::value) {
-    task.drop_bytes();
-    task.cargo.reset();
+    if (!failure || !failure->keeps_call()) {
+      task.drop_bytes();
+      task.cargo.reset();
+    }
     if (outcome == Outcome::failure && options_.log.flight_recorder) note_flight(task.id);
   }
   switch (outcome) {

@@ -10,6 +10,7 @@
 #include "kindred/internal/crash_report.hpp"
 #include "kindred/internal/injection.hpp"
 #include "kindred/internal/task_entry.hpp"
+#include "lost_items.hpp"
 #include "pool_core.hpp"
 #include "worker_process.hpp"
 
@@ -708,9 +709,11 @@ void PoolCore::lose(TaskState& task, const WorkerSlot& slot, const ExitReason& r
           facts(task, &slot), *task.options->timeout, std::max(*task.options->timeout, slot.last_ran)});
     });
   }
-  finish_with(task, Outcome::failure, [&] {
-    return std::make_unique<StoredFailure<WorkerLost>>(
+  finish_with(task, Outcome::failure, [&]() -> std::unique_ptr<Failure> {
+    auto failure = std::make_unique<StoredFailure<WorkerLost>>(
         WorkerLost{{reason, facts(task, &slot), end.last_lines, backtrace, slot.loss_hint}});
+    if (!runs_items(task, context_.code())) return failure;
+    return std::make_unique<LostItems>(std::move(failure), read_items_left(*slot.segment, task.id));
   });
 }
 

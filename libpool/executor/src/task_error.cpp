@@ -130,7 +130,24 @@ std::string to_string(const TaskFacts& facts) {
   std::string text = "task";
   if (!facts.task_name.empty()) text += " '" + facts.task_name + "'";
   if (facts.task_id != 0) text += " #" + std::to_string(facts.task_id);
+  if (facts.item) text += " (item " + std::to_string(*facts.item) + ")";
   return text;
+}
+
+std::exception_ptr name_item(const std::exception_ptr& error, std::uint64_t item) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const WorkerLost& lost) {
+    auto details = lost.shared_->details;
+    details.task.item = item;
+    return std::make_exception_ptr(WorkerLost{std::move(details)});
+  } catch (const TaskTimeout& late) {
+    TaskFacts facts = *late.facts_;
+    facts.item = item;
+    return std::make_exception_ptr(TaskTimeout{facts, late.limit(), late.ran_for()});
+  } catch (...) {
+    return error;
+  }
 }
 
 RemoteStack::RemoteStack(std::vector<std::uint64_t> frames, std::shared_ptr<const CodeBook> code)

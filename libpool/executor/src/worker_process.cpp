@@ -301,6 +301,13 @@ std::span<std::byte> WorkerProcess::grow(void* self, std::span<const std::byte> 
   auto& process = *static_cast<WorkerProcess*>(self);
   const std::size_t wanted = written.size() + more;
   if (wanted <= largest_in_ring) {
+    // The ring again, at the beginning of its next lap: what is written there outlives this process.
+    const auto room = process.results_.reserve(sizeof(ResultHeader) + 2 * wanted);
+    if (!room.empty()) {
+      const auto value = room.subspan(sizeof(ResultHeader));
+      std::memmove(value.data(), written.data(), written.size());
+      return value;
+    }
     // Not in place: `written` may lie in the same buffer.
     std::vector<std::byte> larger(std::max<std::size_t>(2 * wanted, 4096));
     std::memcpy(larger.data(), written.data(), written.size());
@@ -407,7 +414,13 @@ __attribute__((no_sanitize("null"))) void WorkerProcess::run_call(CallHeader& ca
     }
     Decoder in{boot_.hello.context, bytes, &attachments};
     const auto* const entry = static_cast<const EntryInfo*>(resolve(call.entry));
-    TaskFrame frame{in, out, worker_, call.function == 0 ? nullptr : resolve(call.function), phase};
+    TaskFrame frame{in,
+                    out,
+                    worker_,
+                    call.function == 0 ? nullptr : resolve(call.function),
+                    phase,
+                    &header_.items,
+                    boot_.segment.result_room()};
     try {
       entry->run(frame);
     } catch (const ThrowWitness&) {  // never: it notes the stack
@@ -688,6 +701,8 @@ void prepare_fork_server(const Setup& setup, CodeMap& code) {
     static_cast<const EntryInfo*>(code.resolve(call.entry))->run(frame);
   }
 }
+
+std::uint64_t running_task(const Worker& worker) noexcept { return worker.task_id(); }
 
 }  // namespace internal
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <deque>
@@ -17,96 +18,33 @@
 #include <vector>
 
 #include "kindred/codec.hpp"
-#include "kindred/count.hpp"
 #include "kindred/error.hpp"
 #include "kindred/future.hpp"
-#include "kindred/internal/exception_codec.hpp"
+#include "kindred/internal/chunk_entry.hpp"
+#include "kindred/internal/items_left.hpp"
 #include "kindred/internal/submission.hpp"
-#include "kindred/internal/task_entry.hpp"
+#include "kindred/map_options.hpp"
+#include "kindred/outcome.hpp"
+#include "kindred/task_error.hpp"
 
 namespace kindred {
 
-/// How `map` works. An aggregate for designated initialisers.
-struct MapOptions {
-  /// Items per task; 0: adapted while it runs, so that a task takes some 50 microseconds. Negative:
-  /// `UsageError`.
-  Count chunk_size = 0;
-  /// Most items that are fetched from the input and not yet taken from the output; 0: enough to keep all
-  /// workers busy. With n, at most n items are fetched before the first result is taken, and one more for
-  /// each taken.
-  Count buffer_size = 0;
-  /// For the whole map, counted from the call; over it the loop throws `TimeoutError`, and what has not begun
-  /// is cancelled.
-  std::optional<std::chrono::nanoseconds> timeout = {};
-  /// Results in the order of the items; false: as they come.
-  bool ordered = true;
-  /// Called in the iterating thread with (results taken so far, items fetched so far), after each result.
-  std::function<void(std::size_t, std::size_t)> progress = {};
-};
-
 namespace internal {
-
-/// The call that a map's chunk is: items in, results out, and where one throws, the results before it and its
-/// error.
-template <class F, class... Args>
-struct ChunkEntry {
-  using Types = TaskTypes<F, Args...>;
-  using Result = typename Types::result_t;
-
-  static void run(TaskFrame& frame) {
-    if constexpr (Types::function == FunctionKind::pointer) {
-      F function = reinterpret_cast<F>(const_cast<void*>(frame.function));
-      run_items(frame, function);
-    } else {
-      F function = decode_function<F>(frame.arguments);
-      run_items(frame, function);
-    }
-  }
-
-  static void run_items(TaskFrame& frame, F& function) {
-    const auto count = frame.arguments.template read_value<std::uint64_t>();
-    const std::size_t head = frame.result.size();
-    std::uint64_t done = 0;
-    frame.result.write_value(done);
-    frame.result.write_value(std::uint8_t{0});
-    for (; done < count; ++done) {
-      const std::size_t before = frame.result.size();
-      try {
-        frame.phase = TaskPhase::reading_arguments;
-        typename Types::arguments_t arguments{frame.arguments};
-        frame.phase = TaskPhase::running;
-        if constexpr (std::is_void_v<Result>) {
-          Types::call(function, frame.worker, arguments);
-        } else {
-          const Result result = Types::call(function, frame.worker, arguments);
-          frame.phase = TaskPhase::writing_result;
-          encode(frame.result, result);
-        }
-      } catch (abi::__forced_unwind&) {
-        throw;
-      } catch (const ThrowWitness&) {  // never: it notes the stack
-        throw;
-      } catch (...) {
-        frame.result.truncate(before);
-        const std::uint8_t failed = 1;
-        frame.result.patch(head + sizeof done, &failed, sizeof failed);
-        encode_exception(frame.result, std::current_exception(), frame.phase);
-        break;
-      }
-    }
-    frame.result.patch(head, &done, sizeof done);
-  }
-};
-
-template <class F, class... Args>
-inline constexpr EntryInfo chunk_entry_info{&ChunkEntry<F, Args...>::run, type_name<F>(),
-                                            TaskTypes<F, Args...>::takes_worker};
 
 [[nodiscard]] TaskFacts facts_of_task(FutureState& state);
 [[nodiscard]] double run_seconds(
     FutureState& state) noexcept;  ///< how long a finished task ran in its worker
 [[nodiscard]] std::size_t pool_workers(PoolCore& pool) noexcept;
 void require_open(PoolCore& pool);
+
+/// Errors: `UsageError` that names the option, its value and its range.
+void check_map_options(const MapOptions& options, bool keeps);
+/// Does the error end a map whatever its policy, because no further item could be run? A pool that is broken
+/// or shut down, a map that was cancelled.
+[[nodiscard]] bool ends_map(const std::exception_ptr& error) noexcept;
+/// How an item's call, and a chunk's, is submitted; the first is null where all options are the defaults.
+[[nodiscard]] std::unique_ptr<TaskOptions> options_of_items(const MapOptions& options);
+[[nodiscard]] std::unique_ptr<TaskOptions> options_of_chunks(const MapOptions& options);
 
 /// Keeps a pool's core, so that what outlives the executor finds it shut down and not gone.
 class PoolReference {
@@ -139,24 +77,68 @@ struct MappedItem<Iterator> {
 template <class Range>
 using mapped_item_t = typename MappedItem<decltype(std::begin(std::declval<Range&>()))>::type;
 
+template <class Range>
+concept MappableRange = requires(Range& range) {
+  std::begin(range);
+  std::end(range);
+};
+
+/// What `map` returns where it does not compile, so that the loop around it adds no errors of its own.
+struct NoRange {
+  [[nodiscard]] static int* begin() noexcept { return nullptr; }
+  [[nodiscard]] static int* end() noexcept { return nullptr; }
+};
+
+/// Fails to compile, with the reason and the mend, unless `F` can be called with an item of each range.
+template <class F, class... Ranges>
+consteval bool check_map() {
+  constexpr bool ranges = (MappableRange<Ranges> && ...);
+  static_assert(
+      ranges,
+      "kindred: map takes ranges of arguments after the function, one for each of its parameters, and then "
+      "perhaps MapOptions: pass a container, or submit a single call with submit");
+  if constexpr (!ranges) {
+    return false;
+  } else {
+    using Types = TaskTypes<F, mapped_item_t<Ranges>...>;
+    constexpr bool enough = Types::plan::has_enough_arguments();
+    static_assert(
+        enough,
+        "kindred: the function takes more parameters than map was given ranges: pass one range for each "
+        "parameter (kindred::Worker& does not count), or a function object that holds what is the same for all items");
+    if constexpr (!enough)
+      return false;
+    else
+      return Types::check();
+  }
+}
+
 }  // namespace internal
 
-/// What `ProcessPoolExecutor::map` returns: a lazy input range of results. Items are fetched from the inputs
-/// and submitted while results are taken. Destroyed early, it cancels what has not begun. Moves, does not
-/// copy. One thread at a time.
+/// What `ProcessPoolExecutor::map` and `map_outcomes` return: a lazy input range of results, or of
+/// `Outcome`s. Items are fetched from the inputs and submitted while results are taken. Destroyed early, it
+/// cancels what has not begun. Moves, does not copy.
 ///
 /// Which worker runs an item is not promised (in particular not item i by worker i mod n): whoever is free
 /// takes it. What must stay in one process belongs into `Worker::state`, loaded where it is missing, or into
 /// a pool of one worker.
 ///
-/// Errors, from the loop: what an item threw (the results before it were given; the loop ends there and the
-/// rest is cancelled), `TimeoutError`, and what `Future::get` throws.
-template <class F, class... Ranges>
-class [[nodiscard]] MapRange {
+/// Where a worker dies, one item is lost: the one that it ran. The results of the items before it are kept,
+/// and those after it are run, each as a task of its own. An item that had run to its end is not run again,
+/// with the exceptions that libpool/doc/map.md lists.
+///
+/// Errors, from the loop of a `map`: what an item threw, or how its worker ended, after the results before it
+/// were given; the loop ends there and the rest is cancelled. From both loops: `TimeoutError`,
+/// `BrokenProcessPool`, `UsageError` (the pool was shut down), `SystemError`.
+/// Blocks: until the next result is there. Threads: one at a time. Fork: parent only.
+template <bool keeps, class F, class... Ranges>
+class [[nodiscard]] BasicMapRange {
   using Cursor = std::tuple<decltype(std::begin(std::declval<Ranges&>()))...>;
-  using Entry = internal::ChunkEntry<F, internal::mapped_item_t<Ranges>...>;
+  using Entry = internal::ChunkEntry<keeps, F, internal::mapped_item_t<Ranges>...>;
   using Result = typename Entry::Result;
-  using Stored = std::conditional_t<std::is_void_v<Result>, std::monostate, Result>;
+  using Plain = std::conditional_t<std::is_void_v<Result>, std::monostate, Result>;
+  using Stored = std::conditional_t<keeps, Outcome<Result>, Plain>;
+  static constexpr bool takes_at_once = Entry::fixed_size;
 
  public:
   class Iterator {
@@ -176,45 +158,37 @@ class [[nodiscard]] MapRange {
     }
 
    private:
-    explicit Iterator(MapRange* range) noexcept : range_{range} {}
-    MapRange* range_;
-    friend class MapRange;
+    explicit Iterator(BasicMapRange* range) noexcept : range_{range} {}
+    BasicMapRange* range_;
+    friend class BasicMapRange;
   };
 
   template <class... Given>
-  MapRange(internal::PoolCore& pool, F function, MapOptions options, Given&&... ranges)
+  BasicMapRange(internal::PoolCore& pool, F function, MapOptions options, Given&&... ranges)
       : pool_{pool},
         function_{std::move(function)},
         options_{std::move(options)},
         ranges_{std::make_unique<std::tuple<Ranges...>>(std::forward<Given>(ranges)...)} {
-    if (options_.chunk_size.value() < 0) {
-      throw UsageError{"MapOptions::chunk_size is " + std::to_string(options_.chunk_size.value()) +
-                       ". Use 1 or more, or 0 for a size that adapts."};
-    }
-    if (options_.buffer_size.value() < 0) {
-      throw UsageError{"MapOptions::buffer_size is " + std::to_string(options_.buffer_size.value()) +
-                       ". Use 1 or more, or 0 for one that suits the pool."};
-    }
-    if (options_.timeout && options_.timeout->count() < 0) {
-      throw UsageError{"MapOptions::timeout is " + std::to_string(options_.timeout->count()) +
-                       " ns. Use 0 or more, or none."};
-    }
+    internal::check_map_options(options_, keeps);
     internal::require_open(pool);
+    item_options_ = internal::options_of_items(options_);
+    chunk_options_ = internal::options_of_chunks(options_);
     deadline_ = internal::to_deadline(options_.timeout);
+    if (options_.item_timeout) options_.chunk_size = 1;
     chunk_ = options_.chunk_size == 0 ? 1 : static_cast<std::size_t>(options_.chunk_size.value());
     std::apply([&](auto&... each) { cursor_.emplace(std::begin(each)...); }, *ranges_);
     fetch();
   }
-  MapRange(MapRange&&) noexcept = default;
+  BasicMapRange(BasicMapRange&&) noexcept = default;
   /// `std::views` ask for it, of a range that they are to own: `pool.map(...) | std::views::take(3)`.
-  MapRange& operator=(MapRange&& other) noexcept {
+  BasicMapRange& operator=(BasicMapRange&& other) noexcept {
     if (this != &other) {
       std::destroy_at(this);
       std::construct_at(this, std::move(other));
     }
     return *this;
   }
-  ~MapRange() { cancel_rest(); }
+  ~BasicMapRange() { cancel_rest(); }
 
   Iterator begin() {
     if (!begun_) {
@@ -226,17 +200,29 @@ class [[nodiscard]] MapRange {
   [[nodiscard]] std::default_sentinel_t end() const noexcept { return {}; }
 
  private:
+  // Items that were sent together, or one that failed before it was sent, or with its chunk.
   struct Chunk {
-    internal::StateHandle state;
+    internal::StateHandle state;  // none: `error` is how its items ended
     std::size_t items = 0;
+    std::size_t first = 0;  // the place of its first item in the input
+    std::exception_ptr error = {};
+    [[nodiscard]] bool finished() const noexcept { return !state || state->finished(); }
   };
   // The chunk whose results are being given, one after another.
   struct Reading {
     Chunk chunk;
-    std::optional<internal::Decoder> decoder;
-    std::uint64_t left = 0;
-    bool failed = false;
+    std::optional<internal::Decoder> decoder = {};  // none: all its items ended with `chunk.error`
+    std::size_t left = 0;
+    std::size_t end = 0;  // the place in the input of the item behind those that are given
+    bool failed = false;  // behind the results stands that item's error
+    void begin(std::size_t results) noexcept {
+      left = results;
+      end = chunk.first + results;
+    }
+    [[nodiscard]] std::size_t next_index() const noexcept { return end - left; }
   };
+
+  // --- taking items in and sending them
 
   bool at_end() {
     return [&]<std::size_t... I>(std::index_sequence<I...>) {
@@ -263,53 +249,100 @@ class [[nodiscard]] MapRange {
       exhausted_ = true;
       return;
     }
+    const std::size_t first = fetched_;
+    std::exception_ptr unwritten;
+    bool fetching = true;  // false: the item was fetched, and is being written
     internal::Submission submission{*pool_};
     internal::Encoder& encoder = submission.encoder();
     std::uint64_t count = 0;
+    std::size_t written = 0;
+    const std::size_t head = begin_call(encoder);
     try {
-      if constexpr (Entry::Types::function != internal::FunctionKind::pointer)
-        internal::encode_function<F>(encoder, function_);
-      const std::size_t head = encoder.size();
-      encoder.write_value(count);
-      encoder.reserve(std::min<std::size_t>(
-          most * item_bytes_,
-          std::size_t{1} << 20U));  // room as the last chunk took it, instead of growing into it
+      // Room as the last chunk took it, instead of growing into it.
+      encoder.reserve(std::min<std::size_t>(most * item_bytes_, std::size_t{1} << 20U));
+      written = encoder.size();
       while (count < most && !at_end()) {
         [&]<std::size_t... I>(std::index_sequence<I...>) {
-          Entry::Types::encode_arguments(encoder, internal::mapped_item_t<Ranges>(*std::get<I>(*cursor_))...);
+          Entry::encode_item(encoder, fetching, internal::mapped_item_t<Ranges>(*std::get<I>(*cursor_))...);
           (++std::get<I>(*cursor_), ...);
         }(std::index_sequence_for<Ranges...>{});
         ++count;
-        ++fetched_;
+        written = encoder.size();
+        fetching = true;
       }
-      encoder.patch(head, &count, sizeof count);
-      if (count != 0) item_bytes_ = (encoder.size() - head) / count + 1;
+    } catch (const UsageError&) {
+      throw;
+    } catch (const SystemError&) {
+      throw;
     } catch (...) {
-      exhausted_ = true;
-      submission.arguments_failed();
-      count = std::max<std::uint64_t>(count, 1);
+      unwritten = std::current_exception();
+      encoder.truncate(written);
     }
-    auto state = submission.submit(internal::chunk_entry_info<F, internal::mapped_item_t<Ranges>...>,
-                                   internal::function_address(function_), nullptr);
-    chunks_.push_back({std::move(state), static_cast<std::size_t>(count)});
+    fetched_ += static_cast<std::size_t>(count);
+    encoder.patch(head, &count, sizeof count);
+    if (count != 0) {
+      item_bytes_ = (encoder.size() - head) / static_cast<std::size_t>(count) + 1;
+      const TaskOptions* const options = count == 1 ? item_options_.get() : chunk_options_.get();
+      chunks_.push_back(
+          {.state = submit(submission, options), .items = static_cast<std::size_t>(count), .first = first});
+    }
+    if (unwritten) item_unwritten(unwritten, fetching);
   }
+
+  // An input that throws gives no further items. One item that cannot be written is an item that failed.
+  void item_unwritten(const std::exception_ptr& error, bool input_failed) {
+    const std::size_t index = fetched_++;
+    internal::Submission submission{*pool_};  // it fails at once, and gives the error its task
+    try {
+      std::rethrow_exception(error);
+    } catch (...) {
+      submission.arguments_failed();
+    }
+    const auto state = submit(submission, nullptr);
+    auto facts = internal::facts_of_task(*state.get());
+    facts.item = index;
+    chunks_.push_back({.state = {},
+                       .items = 1,
+                       .first = index,
+                       .error = internal::make_task_error(error, TaskPhase::writing_arguments, facts,
+                                                          internal::value_bytes(*state.get()).context)});
+    if (!keeps || input_failed) {
+      exhausted_ = true;
+      return;
+    }
+    std::apply([](auto&... each) { (++each, ...); }, *cursor_);
+  }
+
+  // The function, where it has a state, and room for the count of the items that follow.
+  std::size_t begin_call(internal::Encoder& encoder) {
+    if constexpr (Entry::Types::function != internal::FunctionKind::pointer)
+      internal::encode_function<F>(encoder, function_);
+    const std::size_t head = encoder.size();
+    encoder.write_value(std::uint64_t{1});
+    return head;
+  }
+
+  internal::StateHandle submit(internal::Submission& submission, const TaskOptions* options) {
+    return submission.submit(internal::chunk_entry_info<keeps, F, internal::mapped_item_t<Ranges>...>,
+                             internal::function_address(function_), options);
+  }
+
+  // --- waiting for results
 
   // The chunk whose results are given next: the first, or (unordered) any that is finished.
   std::size_t wait_for_chunk() {
     if (options_.ordered || chunks_.size() == 1) {
-      if (!chunks_.front().state->wait(deadline_)) throw_timeout();
+      if (chunks_.front().state && !chunks_.front().state->wait(deadline_)) throw_timeout();
       return 0;
     }
     for (;;) {
-      for (std::size_t i = 0; i < chunks_.size(); ++i) {
-        if (chunks_[i].state->finished()) return i;
-      }
       std::vector<internal::FutureState*> states;
-      for (auto& chunk : chunks_) states.push_back(chunk.state.get());
+      for (std::size_t i = 0; i < chunks_.size(); ++i) {
+        if (chunks_[i].finished()) return i;
+        states.push_back(chunks_[i].state.get());
+      }
       internal::wait_for_states(states, ReturnWhen::first_completed, deadline_);
-      bool any = false;
-      for (auto* state : states) any = any || state->finished();
-      if (!any) throw_timeout();
+      if (std::ranges::none_of(states, [](const auto* state) { return state->finished(); })) throw_timeout();
     }
   }
 
@@ -320,6 +353,8 @@ class [[nodiscard]] MapRange {
         " s passed after " + std::to_string(given_) +
         " results. What had not begun was cancelled: raise MapOptions::timeout, or give it fewer items."};
   }
+
+  // --- giving results
 
   void advance() {
     if (at_ != nullptr) {
@@ -333,17 +368,58 @@ class [[nodiscard]] MapRange {
       if (options_.progress) options_.progress(given_, fetched_);
       if (options_.buffer_size.value() > 0) fetch();  // one more for each that is taken
     }
-    while (!reading_ || reading_->left == 0) {
-      if (reading_) end_chunk();
-      if (failure_) {
-        cancel_rest();
-        std::rethrow_exception(std::exchange(failure_, nullptr));
+    while (!current_) {
+      while (!reading_ || reading_->left == 0) {
+        if (reading_) end_chunk();
+        if (failure_) {
+          cancel_rest();
+          std::rethrow_exception(std::exchange(failure_, nullptr));
+        }
+        if (!exhausted_) fetch();
+        if (chunks_.empty()) return;
+        begin_chunk(wait_for_chunk());
+        if (at_ != nullptr) return;
       }
-      if (!exhausted_) fetch();
-      if (chunks_.empty()) return;
-      begin_chunk(wait_for_chunk());
-      if (at_ != nullptr) return;
+      if constexpr (keeps)
+        read_outcome();
+      else
+        read_result();
     }
+  }
+
+  void begin_chunk(std::size_t place) {
+    reading_ = std::make_unique<Reading>(Reading{.chunk = std::move(chunks_[place])});
+    chunks_.erase(chunks_.begin() + static_cast<std::ptrdiff_t>(place));
+    Chunk& chunk = reading_->chunk;
+    if (chunk.state && chunk.state->outcome() != internal::Outcome::value) {
+      if (chunk.items > 1 && internal::items_left(*chunk.state.get()) != nullptr) return recover(place);
+      chunk.error = chunk.state->exception();
+      if (chunk.items == 1) chunk.error = internal::name_item(chunk.error, chunk.first);
+    }
+    if (chunk.error) return begin_failed_chunk();
+    try {
+      const internal::ValueBytes value = internal::value_bytes(*chunk.state.get());
+      auto& decoder = reading_->decoder.emplace(value.context, value.bytes, value.attachments);
+      const auto count = decoder.template read_value<std::uint64_t>();
+      reading_->failed = decoder.template read_value<std::uint8_t>() != 0;
+      if (count > chunk.items) throw internal::DecodeError{"a chunk has more results than items"};
+      reading_->begin(count);
+      if (options_.chunk_size == 0 && !reading_->failed) adapt(chunk);
+      take_at_once();
+    } catch (...) {
+      end_with(read_error(chunk.first));
+    }
+  }
+
+  // All its items ended with one error.
+  void begin_failed_chunk() {
+    const Chunk& chunk = reading_->chunk;
+    if (!keeps || internal::ends_map(chunk.error)) return end_with(chunk.error);
+    reading_->begin(chunk.items);
+  }
+
+  void read_result() {
+    const std::size_t index = reading_->next_index();
     --reading_->left;
     try {
       if constexpr (std::is_void_v<Result>)
@@ -351,35 +427,49 @@ class [[nodiscard]] MapRange {
       else
         current_.emplace(internal::decode<Result>(*reading_->decoder));
     } catch (...) {
-      unreadable();
+      end_with(read_error(index));
     }
-    if (!current_) advance();
   }
 
-  void begin_chunk(std::size_t index) {
-    reading_ = std::make_unique<Reading>();
-    reading_->chunk = std::move(chunks_[index]);
-    chunks_.erase(chunks_.begin() + static_cast<std::ptrdiff_t>(index));
-    auto& state = *reading_->chunk.state.get();
+  void read_outcome() {
+    const std::size_t index = reading_->next_index();
+    --reading_->left;
+    if (!reading_->decoder) {
+      current_.emplace(Stored{index, reading_->chunk.error});
+      return;
+    }
+    internal::Decoder& decoder = *reading_->decoder;
     try {
-      state.require_value();
-      const internal::ValueBytes value = internal::value_bytes(state);
-      auto& decoder = reading_->decoder.emplace(value.context, value.bytes, value.attachments);
-      reading_->left = decoder.template read_value<std::uint64_t>();
-      reading_->failed = decoder.template read_value<std::uint8_t>() != 0;
-      if (reading_->left > reading_->chunk.items)
-        throw internal::DecodeError{"a chunk has more results than items"};
-      if (options_.chunk_size == 0 && !reading_->failed) adapt(reading_->chunk);
-      take_at_once();
+      const auto word = decoder.template read_value<std::uint64_t>();
+      const std::size_t left = decoder.left();
+      const std::size_t bytes =
+          decoder.take(static_cast<std::size_t>(word / 2)).size();  // all of it is there
+      decoder.rewind(left);
+      current_.emplace(read_framed(decoder, index, word % 2 != 0));
+      decoder.rewind(left - bytes);
+    } catch (...) {  // the frame itself: what comes after it cannot be found
+      reading_->chunk.error = read_error(index);
+      reading_->decoder.reset();
+      current_.emplace(Stored{index, reading_->chunk.error});
+    }
+  }
+
+  Stored read_framed(internal::Decoder& decoder, std::size_t index, bool failed) {
+    if (failed) return Stored{index, internal::decode_exception(decoder, facts_of(index))};
+    try {
+      if constexpr (std::is_void_v<Result>)
+        return Stored{index, std::monostate{}};
+      else
+        return Stored{index, internal::decode<Result>(decoder)};
     } catch (...) {
-      unreadable();
+      return Stored{index, read_error(index)};
     }
   }
 
   // Numbers are taken out of their chunk together, where nobody is to be told of each: one after another they
   // would cost three times as much.
   void take_at_once() {
-    if constexpr (std::is_arithmetic_v<Result> && !std::is_same_v<Result, bool>) {
+    if constexpr (takes_at_once) {
       if (options_.progress || options_.buffer_size.value() > 0 || reading_->left == 0) return;
       batch_.resize(reading_->left);
       reading_->decoder->read(batch_.data(),
@@ -394,34 +484,110 @@ class [[nodiscard]] MapRange {
 
   // Its results were given; what stands behind them is what ended it early.
   void end_chunk() {
-    if (reading_->failed) {
-      try {
-        failure_ = internal::decode_exception(*reading_->decoder,
-                                              internal::facts_of_task(*reading_->chunk.state.get()));
-      } catch (...) {
-        unreadable();
-      }
-      exhausted_ = true;
-    }
+    if (reading_->failed) end_with(internal::decode_exception(*reading_->decoder, facts_of(reading_->end)));
     reading_.reset();
   }
 
-  // In a handler: the map ends with what was caught, once the results before it were given.
-  void unreadable() {
+  // The map ends with `error`, once the results before it were given.
+  void end_with(const std::exception_ptr& error) {
     reading_->left = 0;
     reading_->failed = false;
     exhausted_ = true;
+    failure_ = error;
+  }
+
+  internal::TaskFacts facts_of(std::size_t item) {
+    auto facts = internal::facts_of_task(*reading_->chunk.state.get());
+    facts.item = item;
+    return facts;
+  }
+
+  // In a handler: the result of the item cannot be read.
+  std::exception_ptr read_error(std::size_t item) {
     try {
       throw;
     } catch (const internal::DecodeError&) {
-      try {
-        internal::throw_unreadable_result(*reading_->chunk.state.get());
-      } catch (...) {
-        failure_ = std::current_exception();
-      }
+      return internal::make_task_error(std::current_exception(), TaskPhase::reading_result, facts_of(item),
+                                       internal::value_bytes(*reading_->chunk.state.get()).context);
     } catch (...) {
-      failure_ = std::current_exception();
+      return std::current_exception();
     }
+  }
+
+  // --- after the death of a chunk's worker
+
+  // Gives the results that the worker had written, and puts in the chunk's place what is left of it: each
+  // item a task of its own, but the one that the worker ran, unless it has retries.
+  void recover(std::size_t place) {
+    Chunk& chunk = reading_->chunk;
+    const internal::ItemsLeft& left = *internal::items_left(*chunk.state.get());
+    const internal::ValueBytes call = internal::value_bytes(*chunk.state.get());
+    const std::size_t running = left.known && left.done < chunk.items ? left.done : chunk.items;
+    const std::size_t kept =
+        left.results.size() < internal::chunk_head_bytes ? 0 : std::min<std::size_t>(left.kept, running);
+
+    std::deque<Chunk> next;
+    internal::Decoder items{call.context, call.bytes, call.attachments};
+    std::size_t item = 0;
+    try {
+      if constexpr (Entry::Types::function == internal::FunctionKind::object)
+        (void)internal::decode_function<F>(items);
+      (void)items.template read_value<std::uint64_t>();
+      for (; item < chunk.items; ++item) {
+        const std::size_t index = chunk.first + item;
+        if (item < kept) {
+          Entry::skip_item(items);
+        } else if (item == running && options_.retries == 0) {
+          next.push_back(
+              {.items = 1, .first = index, .error = internal::name_item(chunk.state->exception(), index)});
+          if (!keeps) break;
+          Entry::skip_item(items);
+        } else {
+          next.push_back({.state = run_again(items, call, item == running), .items = 1, .first = index});
+        }
+      }
+    } catch (const UsageError&) {
+      throw;
+    } catch (const SystemError&) {
+      throw;
+    } catch (...) {  // an item cannot be read here: where the next one begins is not known
+      next.push_back({.items = chunk.items - item,
+                      .first = chunk.first + item,
+                      .error = read_error(chunk.first + item)});
+    }
+    chunks_.insert(chunks_.begin() + static_cast<std::ptrdiff_t>(place),
+                   std::make_move_iterator(next.begin()), std::make_move_iterator(next.end()));
+
+    chunk.items = kept;
+    reading_->begin(kept);
+    if (kept == 0) return;
+    reading_->decoder.emplace(call.context, std::span<const std::byte>{left.results});
+    (void)reading_->decoder->take(internal::chunk_head_bytes);
+    try {
+      take_at_once();
+    } catch (...) {
+      end_with(read_error(chunk.first));
+    }
+  }
+
+  // `ran`: it was running when its worker died, which is one of its attempts.
+  internal::StateHandle run_again(internal::Decoder& items, const internal::ValueBytes& call, bool ran) {
+    internal::Submission submission{*pool_};
+    internal::Encoder& encoder = submission.encoder();
+    (void)begin_call(encoder);
+    if (call.attachments != nullptr && !call.attachments->empty()) {
+      Entry::copy_item(items, encoder);
+    } else {
+      const auto before = call.bytes.last(items.left());
+      Entry::skip_item(items);
+      const auto bytes = before.first(before.size() - items.left());
+      encoder.write(bytes.data(), bytes.size());
+    }
+    if (!ran) return submit(submission, item_options_.get());
+    MapOptions once_less = options_;
+    --once_less.retries;
+    const auto options = internal::options_of_items(once_less);
+    return submit(submission, options.get());
   }
 
   // Towards 50 us of work in a chunk: the cost of a task is lost in it, and no worker waits long for the last
@@ -450,6 +616,8 @@ class [[nodiscard]] MapRange {
   internal::PoolReference pool_;
   F function_;
   MapOptions options_;
+  std::unique_ptr<TaskOptions> item_options_;
+  std::unique_ptr<TaskOptions> chunk_options_;
   std::unique_ptr<std::tuple<Ranges...>>
       ranges_;  // apart, so that the cursors stay valid when the range is moved
   std::optional<Cursor> cursor_;
@@ -459,8 +627,7 @@ class [[nodiscard]] MapRange {
   std::deque<Chunk> chunks_;
   std::unique_ptr<Reading> reading_;
   std::optional<Stored> current_;
-  std::vector<std::conditional_t<std::is_arithmetic_v<Result> && !std::is_same_v<Result, bool>, Stored, char>>
-      batch_;
+  std::vector<std::conditional_t<takes_at_once, Stored, char>> batch_;
   Stored* at_ = nullptr;  // in the batch; null: the result is `current_`
   Stored* batch_end_ = nullptr;
   std::exception_ptr failure_;
@@ -470,5 +637,10 @@ class [[nodiscard]] MapRange {
   bool exhausted_ = false;
   bool begun_ = false;
 };
+
+template <class F, class... Ranges>
+using MapRange = BasicMapRange<false, F, Ranges...>;
+template <class F, class... Ranges>
+using OutcomeRange = BasicMapRange<true, F, Ranges...>;
 
 }  // namespace kindred

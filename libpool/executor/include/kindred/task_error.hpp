@@ -5,6 +5,7 @@
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -53,6 +54,7 @@ struct TaskFacts {
   std::uint32_t attempt = 1;
   std::shared_ptr<const CodeBook> code =
       {};  ///< by which the worker's places in the code have names; null: they have none
+  std::optional<std::uint64_t> item = {};  ///< of a map: its index in the input
 };
 
 /// The stack of a throw as it came from the worker; it gets its names when somebody asks.
@@ -68,8 +70,11 @@ class RemoteStack {
   mutable std::string text_;
 };
 
-/// Returns "task 'area' #41".
+/// Returns "task 'area' #41", for an item of a map "task 'area' #41 (item 7)".
 [[nodiscard]] std::string to_string(const TaskFacts& facts);
+
+/// The same error of a map's item: a WorkerLost or TaskTimeout names it then; any other is returned as it is.
+[[nodiscard]] std::exception_ptr name_item(const std::exception_ptr& error, std::uint64_t item);
 
 /// The unchanging part of an error, shared by its copies: so that copying an exception object cannot throw.
 struct TaskErrorDetails {
@@ -91,11 +96,14 @@ class AboutTask {
   [[nodiscard]] std::uint32_t pid() const noexcept { return facts_->pid; }  ///< of the worker; 0: none
   [[nodiscard]] std::uint32_t incarnation() const noexcept { return facts_->incarnation; }
   [[nodiscard]] std::uint32_t attempt() const noexcept { return facts_->attempt; }  ///< 1, more after a retry
+  /// The index of the item that a `map` ran, counted from 0 in its input; none: the task was no map's.
+  [[nodiscard]] std::optional<std::uint64_t> item() const noexcept { return facts_->item; }
 
  protected:
   explicit AboutTask(std::shared_ptr<const TaskFacts> facts) noexcept : facts_{std::move(facts)} {}
 
  private:
+  friend std::exception_ptr name_item(const std::exception_ptr& error, std::uint64_t item);
   std::shared_ptr<const TaskFacts> facts_;
 };
 
@@ -166,6 +174,7 @@ class WorkerLost : public Error, public std::exception, public internal::AboutTa
     std::string message;
   };
   WorkerLost(std::shared_ptr<const Shared> shared, const internal::TaskFacts& task);
+  friend std::exception_ptr internal::name_item(const std::exception_ptr& error, std::uint64_t item);
   std::shared_ptr<const Shared> shared_;
 };
 

@@ -66,7 +66,13 @@ class Encoder {
   void truncate(std::size_t size) noexcept { cursor_ = begin_ + size; }
 
   /// Sends `memory` along; returns its index in the message, to be written so that the reader finds it.
+  /// Memory that is sent along already, a few attachments ago, is not sent twice: a map passes the same
+  /// handle with each item.
   std::uint32_t attach(std::shared_ptr<SharedMemory> memory) {
+    constexpr std::size_t looked_at = 8;
+    for (std::size_t i = attachments_.size(); i-- > 0 && attachments_.size() - i <= looked_at;) {
+      if (attachments_[i] == memory) return static_cast<std::uint32_t>(i);
+    }
     attachments_.push_back(std::move(memory));
     return static_cast<std::uint32_t>(attachments_.size() - 1);
   }
@@ -134,6 +140,8 @@ class Decoder {
     return static_cast<std::size_t>(count);
   }
   [[nodiscard]] std::size_t left() const noexcept { return static_cast<std::size_t>(end_ - cursor_); }
+  /// Goes back to where `left()` was `left`.
+  void rewind(std::size_t left) noexcept { cursor_ = end_ - left; }
   /// Errors: `DecodeError` where the message carries no such attachment.
   [[nodiscard]] std::shared_ptr<SharedMemory> attachment(std::uint32_t index) const {
     if (attachments_ == nullptr || index >= attachments_->size())

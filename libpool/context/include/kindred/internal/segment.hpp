@@ -27,6 +27,21 @@ namespace kindred::internal {
 ///
 /// The parent never reads back what it wrote here: its own state is in its own memory. What the worker wrote
 /// is read once and checked.
+/// How far a call that runs many items (a map's chunk) has come. The worker writes these words; the parent
+/// reads them once the worker is dead, and checks them.
+///
+/// Results of whole items stay where the worker wrote them: `kept_bytes` bytes, beginning `at` bytes from
+/// this struct, in the part of the result ring that is not published yet.
+struct ItemProgress {
+  std::atomic<std::uint64_t> task;        ///< whose items these are
+  std::atomic<std::uint64_t> done;        ///< items that have run and whose results were written whole
+  std::atomic<std::uint64_t> kept;        ///< of these, whose results are here; `all`: every one
+  std::atomic<std::uint64_t> each;        ///< bytes of each result where all are of one size; else 0
+  std::atomic<std::uint64_t> kept_bytes;  ///< where `each` is not 0: the bytes before the first result
+  std::atomic<std::int64_t> at;
+  static constexpr std::uint64_t all = UINT64_MAX;
+};
+
 struct SegmentHeader {
   static constexpr std::uint64_t magic_value = 0x6b696e6472656431;  // "kindred1"
 
@@ -75,6 +90,7 @@ struct SegmentHeader {
   /// When the task at hand began, in ticks: written after its call was claimed.
   alignas(64) std::atomic<std::uint64_t> begun_ticks;
   std::atomic<std::uint64_t> begun_task;
+  alignas(64) ItemProgress items;
 };
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free &&
               std::atomic<std::uint32_t>::is_always_lock_free);

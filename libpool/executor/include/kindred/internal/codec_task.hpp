@@ -328,6 +328,13 @@ struct TaskPlan<Call, ParameterList<P...>, std::index_sequence<I...>, F, A...> {
     else
       return std::is_invocable_v<F&, Worker&, Sent<I>&...>;
   }
+  /// Can the function be called at all, or are there parameters for which nothing was passed?
+  static consteval bool has_enough_arguments() {
+    if constexpr (!fits || sizeof...(P) == sizeof...(A))
+      return true;
+    else
+      return takes_what_is_handed_over();
+  }
   static consteval bool check_call() {
     if constexpr (takes_what_is_handed_over()) {
       return true;

@@ -40,6 +40,8 @@ class Failure {
   Failure& operator=(const Failure&) = delete;
   virtual ~Failure() = default;
   [[nodiscard]] virtual std::exception_ptr make() const = 0;
+  /// Must the failed task keep its call's arguments, because they are needed again?
+  [[nodiscard]] virtual bool keeps_call() const noexcept { return false; }
 };
 
 template <class E>
@@ -100,6 +102,8 @@ class FutureState {
   void require_value() const;
   [[nodiscard]] bool local() const noexcept { return local_; }  ///< a `LocalState`?
   [[nodiscard]] std::exception_ptr exception() const;           ///< when finished; null for a value
+  /// When finished: why there is no value; null for a value, or where memory had ended.
+  [[nodiscard]] const Failure* failure() const noexcept { return failure_; }
 
   /// Runs `action` once when finished: now and here if it is finished already, else on the pool's callback
   /// thread.

@@ -1,6 +1,9 @@
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <functional>
+#include <span>
 #include <string_view>
 #include <type_traits>
 #include <utility>
@@ -9,6 +12,7 @@
 #include "kindred/internal/codec_task.hpp"
 #include "kindred/internal/codec_type_name.hpp"
 #include "kindred/internal/exception_codec.hpp"
+#include "kindred/internal/segment.hpp"
 
 namespace kindred::internal {
 
@@ -19,13 +23,19 @@ struct TaskFrame {
   Worker& worker;
   const void* function;  ///< the address of the user's function in this process, for FunctionKind::pointer
   TaskPhase phase = TaskPhase::reading_arguments;
+  ItemProgress* items = nullptr;         ///< where a map's chunk says how far it came; null: nobody asks
+  std::span<const std::byte> ring = {};  ///< memory that the parent can read after this process has died
 };
+
+/// The task that the worker runs now.
+[[nodiscard]] std::uint64_t running_task(const Worker& worker) noexcept;
 
 /// The worker's half of one kind of call: made at compile time, named across processes by its own address.
 struct EntryInfo {
   void (*run)(TaskFrame& frame);
   std::string_view name;  ///< of the function's type, for messages where the function has no symbol
   bool takes_worker;
+  bool runs_items = false;  ///< a map's chunk
 };
 
 /// A function that is known at compile time: `submit<fn>(...)`.

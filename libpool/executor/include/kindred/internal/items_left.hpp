@@ -1,0 +1,23 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace kindred::internal {
+
+class FutureState;
+
+/// What is left of a map's chunk whose worker died while it ran.
+struct ItemsLeft {
+  bool known = false;                   ///< did the worker say how far it came?
+  std::uint64_t done = 0;               ///< items that had run to their end; the next one was running
+  std::uint64_t kept = 0;               ///< the first so many of them, whose results are here
+  std::vector<std::byte> results = {};  ///< as the worker encoded them
+};
+
+/// Of a finished state: null unless it is a chunk's and its worker died. Its call's bytes are kept, too
+/// (`value_bytes`).
+[[nodiscard]] const ItemsLeft* items_left(const FutureState& state) noexcept;
+
+}  // namespace kindred::internal
