@@ -2,8 +2,9 @@
 _kindred_tail() {
   local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]}
   case $previous in
-    -l | --level) mapfile -t COMPREPLY < <(compgen -W 'trace debug info warn error critical' -- "$current") ;;
-    -n | --last) mapfile -t COMPREPLY < <(compgen -W 'all 10 100' -- "$current") ;;
+    -l | --level | --set-level) mapfile -t COMPREPLY < <(compgen -W 'trace debug info warn error critical off' -- "$current") ;;
+    -S | --since) mapfile -t COMPREPLY < <(compgen -W 'today yesterday' -- "$current") ;;
+    -n | --lines | --last) mapfile -t COMPREPLY < <(compgen -W 'all 10 100' -- "$current") ;;
     -w | --worker) mapfile -t COMPREPLY < <(compgen -W 'parent 0 1 2 3' -- "$current") ;;
     --color) mapfile -t COMPREPLY < <(compgen -W 'auto always never' -- "$current") ;;
     -t | --task | --logger | --text | --pattern) COMPREPLY=() ;;

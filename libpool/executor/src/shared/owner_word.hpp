@@ -30,10 +30,10 @@ inline constexpr std::uint32_t closed_owner =
 enum class Outcome { locked, timed_out, closed };
 
 [[nodiscard]] inline bool try_lock(Word& word, std::uint32_t owner) noexcept {
-  std::uint32_t seen = word.load(std::memory_order_relaxed);
+  // Order: seq_cst, also where the lock is found held: "repair wanted" relies on the total order of this look
+  // and of `unlock` (see Critical; tests/model/litmus has both). As acquire it pairs with `unlock`.
+  std::uint32_t seen = word.load();
   while ((seen & owner_mask) == 0) {
-    // Order: seq_cst, as acquire it pairs with `unlock`; the total order is what "repair wanted" relies on
-    // (see Critical).
     if (word.compare_exchange_weak(seen, seen | owner)) return true;
   }
   return false;
