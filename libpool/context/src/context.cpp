@@ -18,6 +18,7 @@ Context::~Context() { life_->open.store(false, std::memory_order_relaxed); }
 
 void Context::begin(const WorkerOptions& options, std::vector<std::byte> pool_part, CodeReference prepare,
                     void (*around_fork)(void (*fork)(void*), void* argument)) {
+  if (options.sandbox) setup_.sandbox = plan_sandbox(*options.sandbox);
   std::error_code
       nowhere;  // a deleted working directory is the parent's business: the worker then stays where it is
   setup_.cwd = std::filesystem::current_path(nowhere).string();

@@ -55,6 +55,7 @@ void ExecutorOptions::validate() const {
     require(!name.empty() && name.find('=') == std::string::npos && name.find('\0') == std::string::npos,
             "worker.env", "a variable named '" + name + "'", "names without '=' that are not empty");
   }
+  if (worker.sandbox) worker.sandbox->validate();
   log.validate();
 }
 

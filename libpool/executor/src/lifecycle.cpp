@@ -23,6 +23,8 @@ using std::chrono::steady_clock;
 
 ExecutorOptions checked(ExecutorOptions options) {
   options.validate();
+  // The program's own stdout and stderr are files and terminals of the program's.
+  if (options.worker.sandbox) options.worker.capture_output = true;
   for (auto* const limit : {&options.idle_timeout, &options.initializer_timeout, &options.terminate_grace}) {
     if (*limit) *limit = within_longest_wait(**limit);
   }
@@ -68,6 +70,7 @@ PoolCore::PoolCore(ExecutorOptions options, CollectorKey key)
                      ? 0
                      : context_.code().reference(reinterpret_cast<const void*>(&prepare_fork_server)),
                  with_spdlog_registry_held);
+  if (const auto& sandbox = context_.sandbox()) note(Level::info, describe(*sandbox));
   if (options_.start_method == StartMethod::fork && threads > 1) {
     note(
         Level::warn,

@@ -770,6 +770,8 @@ void PoolCore::bury(Lock& lock, WorkerSlot& slot) {
                      ") and was killed for it: the task overwrites memory that is not its own.";
   } else if (slot.kill_reason == WorkerSlot::KillReason::mute) {
     slot.loss_hint = "It was killed because " + slot.protocol_error + ".";
+  } else if (options_.worker.sandbox && reason.kind == ExitReason::Kind::signalled && reason.signal == 31) {
+    slot.loss_hint = sandbox_violation(crash.system_call);
   } else if (reason.kind == ExitReason::Kind::signalled && reason.signal == 9 &&
              slot.kill_reason == WorkerSlot::KillReason::none && kill_all_ == 0) {
     slot.loss_hint =

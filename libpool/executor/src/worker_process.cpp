@@ -673,6 +673,7 @@ int WorkerProcess::start() {
   set_nesting_depth(part_.depth);
   install_crash_handlers(boot_.segment.crash_page(), header_.begun_task, boot_.setup.modules);
   modules_noted_ = boot_.setup.modules.size();
+  if (!close_sandbox(false)) return 71;
   if (boot_.captured_stdout)
     capture_ = std::make_unique<OutputCapture>(std::move(boot_.captured_stdout),
                                                std::move(boot_.captured_stderr), boot_.segment.crash_page());
@@ -682,11 +683,26 @@ int WorkerProcess::start() {
     if (capture_) capture_->drain(true);
     return 72;
   }
+  if (!close_sandbox(true)) return 71;
   header_.phase.store(2, std::memory_order_relaxed);
   KINDRED_INJECTION_POINT("worker.start.before_ready");
   send(WorkerMessage::ready, {});
   KINDRED_INJECTION_POINT("worker.start.ready");
   return run();
+}
+
+// Before the initializer, or after it. Returns false where that failed, which the parent was told.
+bool WorkerProcess::close_sandbox(bool after_initializer) {
+  const auto& plan = boot_.setup.sandbox;
+  if (!plan || plan->after_initializer != after_initializer) return true;
+  try {
+    enter_sandbox(*plan);
+    return true;
+  } catch (const std::exception& error) {
+    const std::string_view text{error.what()};
+    send(WorkerMessage::bootstrap_failed, std::as_bytes(std::span{text.data(), text.size()}));
+    return false;
+  }
 }
 
 void prepare_fork_server(const Setup& setup, CodeMap& code) {

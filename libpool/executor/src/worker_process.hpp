@@ -48,6 +48,7 @@ class WorkerProcess {
 
  private:
   [[nodiscard]] int run();
+  [[nodiscard]] bool close_sandbox(bool after_initializer);
   [[nodiscard]] bool wait_for_call();
   [[nodiscard]] Deadline say_that_it_sleeps() noexcept;
   [[nodiscard]] bool shares_core() const noexcept;  ///< with the parent, by its latest word

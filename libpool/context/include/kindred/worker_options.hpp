@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "kindred/sandbox.hpp"
+
 namespace kindred {
 
 /// How the worker processes of an executor are set up. Everything holds in the worker only; the parent is
@@ -26,6 +28,9 @@ struct WorkerOptions {
   /// May a worker load a shared library that a task's code is in and that it has not loaded (dlopen in the
   /// parent)? Its build id is checked.
   bool load_libraries = false;
+  /// What the worker may do to the rest of the machine, for code that must not be trusted; nothing: all that
+  /// the program may. See `Sandbox`.
+  std::optional<Sandbox> sandbox = {};
 };
 
 }  // namespace kindred

@@ -12,10 +12,13 @@
 #include <cstring>
 
 #include "kindred/exit_reason.hpp"
+#include "kindred/internal/sandbox_plan.hpp"
 
 namespace kindred::internal {
 namespace {
 
+constexpr std::int64_t most_system_calls = 4096;
+constexpr int system_call_refused = 1;  // SYS_SECCOMP (linux/signal.h)
 constexpr std::array crash_signals{SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS};
 
 // What the handler needs, prepared while there is time. Process-wide, as signal handlers are.
@@ -38,6 +41,7 @@ void on_crash(int number, siginfo_t* info, void*) {
     page->signal = static_cast<std::uint32_t>(number);
     page->address = reinterpret_cast<std::uint64_t>(info->si_addr);
     page->task_id = prepared.task->load(std::memory_order_relaxed);
+    page->system_call = number == SIGSYS && info->si_code == system_call_refused ? info->si_syscall : -1;
     page->thread = static_cast<std::uint32_t>(::syscall(SYS_gettid));
     // Crash: a second fault in here ends the process (the handler is reset): the report then has no frames,
     // but is complete up to here.
@@ -52,7 +56,8 @@ void on_crash(int number, siginfo_t* info, void*) {
   }
   // SA_RESETHAND has put the default action back: it happens when the signal, raised anew, is delivered at
   // our return.
-  if (info->si_code <= 0 || number == SIGABRT) {
+  // A refused system call would only return.
+  if (info->si_code <= 0 || number == SIGABRT || number == SIGSYS) {
     ::syscall(SYS_tgkill, ::getpid(), ::syscall(SYS_gettid), number);
   }
 }
@@ -121,7 +126,15 @@ CrashReport read_crash_report(std::span<const std::byte> bytes, const CodeBook& 
   std::array<char, 64> place{};
   std::snprintf(place.data(), place.size(), "0x%llx", static_cast<unsigned long long>(address));
   report.summary = signal_name(static_cast<int>(number & 0x7fU));
-  if (number != SIGABRT) report.summary += std::string{" at address "} + place.data();
+  if (number == SIGSYS) {
+    const std::int64_t call = page->system_call;
+    if (call >= 0 && call <= most_system_calls) report.system_call = static_cast<int>(call);
+  }
+  if (report.system_call >= 0) {
+    report.summary += ": bad system call `" + system_call_name(report.system_call) + "`";
+  } else if (number != SIGABRT) {
+    report.summary += std::string{" at address "} + place.data();
+  }
   // The first two are our handler, and the kernel's step into it.
   std::vector<CodeReference> frames;
   for (std::size_t i = 2; i < count; ++i) {

@@ -178,6 +178,8 @@ std::shared_ptr<SharedMemory> write_setup(const Setup& setup, std::uint64_t* byt
   write_text(out, setup.cwd);
   out.write_value<std::uint64_t>(setup.pool_part.size());
   out.write(setup.pool_part.data(), setup.pool_part.size());
+  out.write_value<std::uint8_t>(setup.sandbox ? 1 : 0);
+  if (setup.sandbox) write_sandbox_plan(out, *setup.sandbox);
   auto memory = std::make_shared<SharedMemory>(SharedMemory::create("kindred-setup", out.size()));
   std::memcpy(memory->bytes().data(), out.written().data(), out.size());
   memory->seal_writes();
@@ -198,6 +200,7 @@ Setup read_setup(std::span<const std::byte> bytes) {
   setup.cwd = read_text(in);
   const auto part = in.take(in.read_count(1));
   setup.pool_part.assign(part.begin(), part.end());
+  if (in.read_value<std::uint8_t>() != 0) setup.sandbox = read_sandbox_plan(in);
   return setup;
 }
 

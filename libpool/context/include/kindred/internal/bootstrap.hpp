@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -9,6 +10,7 @@
 #include "kindred/internal/code_reference.hpp"
 #include "kindred/internal/context_id.hpp"
 #include "kindred/internal/message_socket.hpp"
+#include "kindred/internal/sandbox_plan.hpp"
 #include "kindred/internal/segment.hpp"
 #include "kindred/internal/shared_bell.hpp"
 #include "kindred/internal/shared_memory.hpp"
@@ -51,6 +53,7 @@ struct Setup {
   WorkerOptions options;
   std::string cwd;
   std::vector<std::byte> pool_part;
+  std::optional<SandboxPlan> sandbox = {};  ///< of `options.sandbox`, which is not sent
 };
 [[nodiscard]] std::shared_ptr<SharedMemory> write_setup(const Setup& setup, std::uint64_t* bytes);
 [[nodiscard]] Setup read_setup(std::span<const std::byte> bytes);

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -33,9 +34,12 @@ class Context {
   Context& operator=(const Context&) = delete;
   ~Context();
 
-  /// Under `fork`, forks the template now, from the calling thread. Errors: `SystemError`.
+  /// Decides on the workers' sandbox, if any, and tries it out; under `fork`, forks the template now, from
+  /// the calling thread. Errors: `SystemError`, `UsageError`.
   void begin(const WorkerOptions& options, std::vector<std::byte> pool_part, CodeReference prepare,
              void (*around_fork)(void (*fork)(void*), void* argument));
+  /// Returns what closes the workers' sandbox; nothing: they have none.
+  [[nodiscard]] const std::optional<SandboxPlan>& sandbox() const noexcept { return setup_.sandbox; }
   /// Replaces what further workers are told. Under `fork` it needs no new template: the setup is sent to each
   /// worker.
   void tell(std::vector<std::byte> pool_part);

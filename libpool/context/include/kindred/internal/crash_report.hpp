@@ -21,6 +21,7 @@ struct CrashPage {
   std::uint64_t task_id;
   std::uint32_t thread;
   std::uint32_t frame_count;
+  std::int64_t system_call;            ///< for SIGSYS: its number; -1: none
   std::uint64_t frames[frames_limit];  ///< code references; the top byte pair is 0 where the place is in no
                                        ///< known module
 };
@@ -45,8 +46,9 @@ void note_modules(const std::vector<Module>& modules);
 /// A report for people; empty where there is none. The page is the worker's word: every value is read once
 /// and checked.
 struct CrashReport {
-  std::string summary;  ///< "SIGSEGV at address 0x10"
-  std::string frames;   ///< a line a frame, innermost first
+  std::string summary;   ///< "SIGSEGV at address 0x10"
+  std::string frames;    ///< a line a frame, innermost first
+  int system_call = -1;  ///< for SIGSYS: which call the sandbox refused; -1: not known
 };
 [[nodiscard]] CrashReport read_crash_report(std::span<const std::byte> page, const CodeBook& code);
 
