@@ -38,7 +38,7 @@ execute_process(COMMAND ${PROJECT_SOURCE_DIR}/tests/support/install_packages --l
   OUTPUT_VARIABLE build_packages OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
 string(REPLACE "\n" ";" build_packages "${build_packages}")
 list(FILTER build_packages INCLUDE REGEX "-dev$")
-list(FILTER build_packages EXCLUDE REGEX "^(zlib1g|libzstd|libboost-process)-dev$")  # no header of ours includes them
+list(FILTER build_packages EXCLUDE REGEX "^(zlib1g|libzstd|libseccomp|libboost-process)-dev$")  # no header of ours includes them
 if(NOT build_packages MATCHES boost)
   list(APPEND build_packages "libboost-dev (>= 1.81)")
 endif()

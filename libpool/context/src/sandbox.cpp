@@ -72,6 +72,18 @@ FilterProgram read_program(Decoder& in) {
   return program;
 }
 
+// Which option allows a call that is refused.
+struct OptionOfCalls {
+  std::array<std::string_view, 5> calls;
+  std::string_view mend;
+};
+constexpr std::array<OptionOfCalls, 3> options_of_calls{
+    {{{"socket", "connect", "bind", "listen", "accept4"},
+      "Sandbox::network allows internet sockets: socket, connect, bind, listen and accept."},
+     {{"fork", "vfork", "clone", "pidfd_open", ""}, "Sandbox::processes allows to start processes."},
+     {{"execve", "execveat", "", "", ""},
+      "Sandbox::exec allows to execute programs that Sandbox::read names."}}};
+
 bool waives(const Sandbox& sandbox, std::string_view layer) {
   return std::ranges::find(sandbox.waive, layer) != sandbox.waive.end();
 }
@@ -181,11 +193,14 @@ std::string describe(const SandboxPlan& plan) {
 
 std::string sandbox_violation(int system_call) {
   if (system_call < 0)
-    return "A bad system call: the sandbox forbids it. Which one it was is not known: it was made in a way that "
-           "lets no handler run (by a 32-bit call, or with SIGSYS blocked).";
-  return "bad system call `" + system_call_name(system_call) + "`: the sandbox forbids it. " +
-         "If the task needs it, see WorkerOptions::sandbox: network allows socket and connect, processes allows "
-         "fork and clone, exec allows execve.";
+    return "It made a bad system call: the sandbox forbids it. Which call is not known: kindred's handler did not run (a "
+           "32-bit call, or SIGSYS was blocked).";
+  const std::string name = system_call_name(system_call);
+  std::string text = "It made the bad system call `" + name + "`: the sandbox forbids it.";
+  for (const OptionOfCalls& option : options_of_calls) {
+    if (std::ranges::find(option.calls, name) != option.calls.end()) text += " " + std::string{option.mend};
+  }
+  return text;
 }
 
 void write_sandbox_plan(Encoder& out, const SandboxPlan& plan) {
