@@ -138,7 +138,8 @@ FailedCall set_limits(const SandboxPlan& plan, bool counted_alone) noexcept {
   // What WorkerOptions::rlimits says, and what the program had, is final.
   for (int resource = 0; resource < static_cast<int>(RLIMIT_NLIMITS); ++resource)
     set(resource, RLIM_INFINITY);
-  set(RLIMIT_CORE, 0);  // the kernel would write it into the working folder
+  set(RLIMIT_RTPRIO, 0);  // real-time scheduling takes a core from everybody
+  set(RLIMIT_CORE, 0);    // the kernel would write it into the working folder
   if (counted_alone) set(RLIMIT_NPROC, most_threads);
   if (plan.memory_bytes == 0 || result) return result;
   const auto in_use = address_space_in_use();
