@@ -449,7 +449,7 @@ std::int64_t now_ns() {
 std::int64_t thrice(std::int64_t x) { return 3 * x; }
 std::int64_t claim_the_next(Event told, Event handed) {
   handed.wait();
-  ++mine().header().begun_task;
+  mine().header().begun_attempt += attempt_id(1, 0);
   told.set();
   for (;;) ::pause();
 }
@@ -496,7 +496,7 @@ TEST_CASE_EACH_START_METHOD(
       FAIL_CHECK("no error");
     } catch (const WorkerLost& error) {
       if (lies[i].found != nullptr) {
-        CHECK_CONTAINS(error.what(), "wrote nonsense");
+        CHECK_CONTAINS(error.what(), "corrupted its shared memory");
         CHECK_CONTAINS(error.what(), lies[i].found);
         CHECK(error.exit_reason().signal == SIGKILL);
       }
@@ -572,10 +572,10 @@ TEST_CASE_EACH_START_METHOD(
     "whatever a worker says of the call that it runs, those behind it run elsewhere (row 25)") {
   ResourceAudit audit;
   static constexpr std::array<void (*)(SegmentHeader&), 4> claims{
-      [](SegmentHeader& header) { header.begun_task = 0; },
-      [](SegmentHeader& header) { ++header.begun_task; },
+      [](SegmentHeader& header) { header.begun_attempt = 0; },
+      [](SegmentHeader& header) { header.begun_attempt += attempt_id(1, 0); },
       [](SegmentHeader& header) { header.begun_ticks = ~std::uint64_t{0}; },
-      [](SegmentHeader& header) { header.begun_task = header.begun_ticks = 0x0bad'0bad'0bad'0bad; },
+      [](SegmentHeader& header) { header.begun_attempt = header.begun_ticks = 0x0bad'0bad'0bad'0bad; },
   };
   const auto claim = [](int which, Event begun, Event handed) {
     begun.set();
@@ -609,7 +609,7 @@ TEST_CASE_EACH_START_METHOD(
     auto& header = mine().header();
     auto* const call = reinterpret_cast<CallHeader*>(
         mine().calls() + (header.calls.consumed.load() & (mine().call_bytes - 1)));
-    header.begun_task = 0;
+    header.begun_attempt = 0;
     call->state = call_state::queued;
     for (;;) ::pause();
   };
@@ -729,8 +729,8 @@ TEST_CASE("random nonsense harms the worker that writes it, and no other (row 25
     } catch (const TaskTimeout&) {
       ++ends["over its limit"];
     } catch (const WorkerLost& error) {
-      ++ends[contains(error.what(), "wrote nonsense") ? "killed for nonsense"
-                                                      : to_string(error.exit_reason())];
+      ++ends[contains(error.what(), "corrupted its shared memory") ? "killed for nonsense"
+                                                                   : to_string(error.exit_reason())];
     } catch (const BrokenProcessPool&) {
       ++ends["with a pool that broke"];
     } catch (const Error&) {

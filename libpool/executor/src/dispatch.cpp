@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <bit>
-#include <cmath>
 #include <cstring>
 #include <new>
 #include <utility>
@@ -16,69 +15,21 @@
 namespace kindred::internal {
 namespace {
 
-// How much work is handed ahead of a worker: enough that it does not run dry while the parent does something
-// else.
-constexpr double work_ahead_nanoseconds = 500'000;
-constexpr std::int64_t calls_ahead_limit = 1024;
-// What it takes to wake a worker that sleeps, and what a call is taken for of which nothing is known.
-constexpr double wake_nanoseconds = 30'000;
-constexpr double unknown_nanoseconds = 1'000'000;
-// So little work is not worth another worker's turn: two that share short tasks take a core from each other
-// and from whoever submits.
-constexpr double pack_nanoseconds = 8'000;
 // For so long the worker that was chosen last is not compared with the others anew.
 constexpr double favourite_nanoseconds = 2'000;
-// A call that has run for so long is worth taking the ones behind it away.
-constexpr double long_run_nanoseconds = 50'000;
-// A worker that gave no result for so long has its calls taken back by our clock alone, whatever it says of
-// what it does: it lies, or is stopped.
-constexpr double silent_nanoseconds = 10'000'000;
-// Then it is looked at again, by whoever submits or waits; and by the supervisor, where nobody does.
+// After this long the calls behind a running call are looked at again, by a thread that submits or waits; and
+// by the supervisor, where no thread does.
 constexpr double rebalance_due_nanoseconds = 60'000;
 constexpr std::chrono::microseconds rebalance_after{500};
 constexpr std::chrono::milliseconds silent_again{10};
-// No task is taken for longer, whatever its worker says.
-constexpr std::uint64_t longest_counted_ticks = std::uint64_t{1} << 50U;
-
-// So much of one task's time counts.
-double most_of_one(double average, double ticks_a_microsecond) noexcept {
-  return 16 * average + ticks_a_microsecond;
-}
-
-// An average moved by tasks that took `mean`; `kept` is the share of it that stays. A task during which the
-// kernel ran something else must not look like a change of what tasks take: that would wake workers which
-// then take the core from others. A real change is followed within some tasks.
-double moved_average(double average, double mean, double kept, double ticks_a_microsecond) noexcept {
-  if (average == 0) return mean;
-  return average * kept + std::min(mean, most_of_one(average, ticks_a_microsecond)) * (1 - kept);
-}
-
 }  // namespace
 
 std::size_t PoolCore::hand_ahead_limit(const WorkerSlot& slot) const noexcept {
-  if (!slot.ready || uses_priorities_) return 1;  // what is handed ahead could not be overtaken
-  const double average = slot.average_ticks > 0 ? slot.average_ticks : average_ticks_;
-  if (average <= 0) return 2;
-  const double ahead = ticks_of(work_ahead_nanoseconds) / average;
-  return 1 + static_cast<std::size_t>(std::clamp(ahead, 1.0, static_cast<double>(calls_ahead_limit)));
-}
-
-// Has the slot as many calls as `hand_ahead_limit` says? Without its division: this is asked with each
-// submit.
-bool PoolCore::has_enough_ahead(const WorkerSlot& slot, std::int64_t calls, double average) const noexcept {
-  if (!slot.ready || uses_priorities_) return calls >= 1;
-  if (average <= 0) return calls >= 2;
-  return calls > 1 && (calls > calls_ahead_limit ||
-                       static_cast<double>(calls) * average > ticks_of(work_ahead_nanoseconds));
+  return prefetch_limit(times_, !slot.ready || uses_priorities_, slot.average.ticks_or(average_));
 }
 
 WorkerSlot* PoolCore::choose_slot(std::uint64_t now) noexcept {
-  // The one that would come to it first. An idle one that sleeps must be woken, which takes as long as many
-  // short tasks.
-  WorkerSlot* best = nullptr;
-  WorkerSlot* spinner = nullptr;
-  WorkerSlot* sleeper = nullptr;
-  double least = 0;
+  Placement<WorkerSlot> placement{times_};
   for (const auto& place : slots_) {
     WorkerSlot& slot = *place;
     if (!slot.takes_calls()) continue;
@@ -88,30 +39,20 @@ WorkerSlot* PoolCore::choose_slot(std::uint64_t now) noexcept {
     }
     if (slot.in_flight.empty() && slot.ready) {
       // Not asleep: it spins, or is about to look.
-      WorkerSlot*& idle = slot.header().sleeps.load(std::memory_order_relaxed) == 0 ? spinner : sleeper;
-      if (idle == nullptr) idle = &slot;
+      placement.consider_idle(slot, slot.header().sleeps.load(std::memory_order_relaxed) != 0);
       continue;
     }
     if (slot.full) continue;
-    const double average = slot.average_ticks > 0 ? slot.average_ticks : average_ticks_;
-    const auto calls = static_cast<std::int64_t>(slot.in_flight.size());
-    double cost =
-        static_cast<double>(calls) * (average > 0 && slot.ready ? average : ticks_of(unknown_nanoseconds));
-    if (has_enough_ahead(slot, calls, average)) continue;
-    if (runs_long(slot, now)) {
-      if (slot.in_flight.size() > 1) continue;
-      cost += ticks_of(unknown_nanoseconds);
-    }
-    if (best == nullptr || cost < least) {
-      best = &slot;
-      least = cost;
-    }
+    placement.consider_busy(slot,
+                            {.starts = !slot.ready,
+                             .one_at_a_time = uses_priorities_,
+                             .calls = static_cast<std::int64_t>(slot.in_flight.size()),
+                             .average = slot.average.ticks_or(average_)},
+                            [&] { return runs_long(slot, now); });
   }
-  if (spinner != nullptr && (best == nullptr || least >= ticks_of(pack_nanoseconds))) return spinner;
-  if (sleeper == nullptr && spinner == nullptr) return best;
-  if (best == nullptr || least >= ticks_of(wake_nanoseconds)) return sleeper;
-  look_again_soon();  // the average may not be what the calls before it take
-  return best;
+  const auto choice = placement.choose();
+  if (choice.look_again) look_again_soon();  // the average may not be what the calls before it take
+  return choice.worker;
 }
 
 // The one chosen a moment ago, if it still has so little to do that no other would be chosen: a burst of
@@ -122,10 +63,8 @@ WorkerSlot* PoolCore::favourite(std::uint64_t now) const noexcept {
       slot->silent || slot->in_flight.empty())
     return nullptr;
   const auto calls = static_cast<double>(slot->in_flight.size());
-  return slot->average_ticks > 0 && !uses_priorities_ &&
-                 calls * slot->average_ticks < ticks_of(pack_nanoseconds)
-             ? slot
-             : nullptr;
+  return slot->average.known() && !uses_priorities_ && calls * slot->average.ticks() < times_.pack ? slot
+                                                                                                   : nullptr;
 }
 
 bool PoolCore::still_silent(WorkerSlot& slot) noexcept {
@@ -134,25 +73,25 @@ bool PoolCore::still_silent(WorkerSlot& slot) noexcept {
 }
 
 bool PoolCore::gives_nothing(const WorkerSlot& slot, std::uint64_t now) const noexcept {
-  return slot.ready && static_cast<std::int64_t>(now - slot.progress_ticks) >=
-                           static_cast<std::int64_t>(ticks_of(silent_nanoseconds));
+  return slot.ready && is_unresponsive(times_, slot.progress_ticks, now);
 }
 
 bool PoolCore::runs_long(WorkerSlot& slot, std::uint64_t now) const noexcept {
-  const auto limit = static_cast<std::int64_t>(ticks_of(long_run_nanoseconds));
-  if (!slot.ready || slot.in_flight.empty() || static_cast<std::int64_t>(now - slot.progress_ticks) < limit)
+  if (!slot.ready || slot.in_flight.empty() ||
+      static_cast<std::int64_t>(now - slot.progress_ticks) < times_.long_run)
     return false;  // no look at what the worker writes
   if (gives_nothing(slot, now)) return true;
   const SegmentHeader& header = slot.header();
-  if (header.begun_task.load(std::memory_order_relaxed) != slot.in_flight.front().task->id) return false;
+  if (header.begun_attempt.load(std::memory_order_relaxed) != slot.in_flight.front().task->attempt())
+    return false;
   const std::uint64_t begun = header.begun_ticks.load(std::memory_order_relaxed);
-  return now > begun && now - begun >= static_cast<std::uint64_t>(limit);
+  return now > begun && now - begun >= static_cast<std::uint64_t>(times_.long_run);
 }
 
 bool PoolCore::front_is_unbegun(WorkerSlot& slot) noexcept {
   const InFlight& front = slot.in_flight.front();
   return front.header->state.load(std::memory_order_relaxed) == call_state::queued &&
-         front.task->deaths_before_it < TaskState::most_deaths_before_it;
+         !front.task->is_suspect();
 }
 
 // A call is passed when its result is published, so a worker that has passed all has no call of ours: one
@@ -169,7 +108,7 @@ void PoolCore::look_at_unbegun_later() noexcept {
         return slot->segment && slot->ready && !slot->in_flight.empty() &&
                ((several && front_is_unbegun(*slot)) || has_lost_a_call(*slot));
       })) {
-    rebalance_due_ = ticks() + static_cast<std::uint64_t>(ticks_of(2 * silent_nanoseconds));
+    rebalance_due_ = ticks() + static_cast<std::uint64_t>(2 * times_.unresponsive);
   }
 }
 
@@ -300,7 +239,7 @@ CallHeader* PoolCore::write_header(std::byte* at, const TaskState& task) noexcep
   header->task_id = task.id;
   header->entry = task.entry;
   header->function = task.function;
-  header->attempt = static_cast<std::uint16_t>(task.attempts + 1);
+  header->attempt = static_cast<std::uint16_t>(task.ended_attempts() + 1);
   return header;
 }
 
@@ -316,7 +255,7 @@ void PoolCore::publish_call(TaskState& task, WorkerSlot& slot, CallHeader& heade
   slot.calls.publish(size);
   KINDRED_INJECTION_POINT("parent.hand.published");
 
-  slot.in_flight.push_back({&task, &header, slot.calls.published()});
+  slot.in_flight.push_back_in_room({.task = &task, .header = &header, .end = slot.calls.published()});
   ++in_flight_;
   ++slot.handed;
   task.place = TaskState::Place::handed;
@@ -486,15 +425,13 @@ bool PoolCore::take_back(WorkerSlot& slot, std::size_t position, bool requeue) {
     return false;  // cancelled by killing, whatever its worker writes over the words
   // A call that runs, and wrote over its own state.
   if ((position == 0 || slot.results.ready()) &&
-      slot.header().begun_task.load(std::memory_order_relaxed) == entry.task->id)
+      slot.header().begun_attempt.load(std::memory_order_relaxed) == entry.task->attempt())
     return false;
   KINDRED_INJECTION_POINT("parent.revoke.before_swap");
   std::uint32_t expected = call_state::queued;
   if (!entry.header->state.compare_exchange_strong(expected, call_state::revoked, std::memory_order_acq_rel))
     return false;
   TaskState& task = *entry.task;
-  if (slot.front_task == task.id)
-    slot.front_task = 0;  // should it come to this worker again, its time begins anew
   slot.in_flight.erase(position);
   --in_flight_;
   --slot.handed;
@@ -516,7 +453,7 @@ void PoolCore::fall_silent(WorkerSlot& slot) {
   TaskState& front = *slot.in_flight.front().task;
   if (!take_back(slot, 0, false)) return;
   ++totals_.taken_back;
-  ++front.deaths_before_it;
+  front.suspect();
   waiting_.push_back(front);  // behind the others: it may be what silenced the worker
   if (slot.in_flight.empty()) begin_silence(slot);
 }
@@ -537,7 +474,7 @@ void PoolCore::rebalance() {
       condemn(*slot, "it passed a call and gave no result");
   }
   if (!waiting_.empty()) return;
-  bool somebody_waits = false;
+  bool calls_wait = false;
   bool somebody_is_silent = false;
   for (const auto& idle : slots_) {
     if (!idle->idle() || !idle->ready) continue;
@@ -545,8 +482,7 @@ void PoolCore::rebalance() {
       somebody_is_silent = true;
       continue;
     }
-    WorkerSlot* victim = nullptr;
-    std::size_t most = 0;
+    RebalancePlan<WorkerSlot> plan;
     for (const auto& place : slots_) {
       WorkerSlot& slot = *place;
       const bool runs = slot.state == WorkerSlot::State::alive ||
@@ -554,16 +490,10 @@ void PoolCore::rebalance() {
       if (!runs || slot.in_flight.empty()) continue;
       const bool begun = slot.ready && !(gives_nothing(slot, now) && front_is_unbegun(slot));
       const std::size_t unbegun = slot.in_flight.size() - (begun ? 1 : 0);
-      if (unbegun == 0) continue;
-      if (slot.ready && !runs_long(slot, now)) {
-        somebody_waits = true;
-        continue;
-      }
-      if (unbegun > most) {
-        most = unbegun;
-        victim = &slot;
-      }
+      if (unbegun != 0) plan.consider(slot, unbegun, !slot.ready || runs_long(slot, now));
     }
+    calls_wait = calls_wait || plan.look_again();
+    WorkerSlot* const victim = plan.victim();
     if (victim == nullptr) break;
     const bool silent = victim->ready && gives_nothing(*victim, now) && front_is_unbegun(*victim);
     take_back_all(*victim, victim->ready ? 1 : 0);  // whoever is free first gets them, this worker included
@@ -572,7 +502,7 @@ void PoolCore::rebalance() {
     if (!waiting_.empty()) break;
   }
   // The work behind a young call is not taken away: it may be done in no time. It is looked at again.
-  if (somebody_waits)
+  if (calls_wait)
     look_again_soon();
   else if (somebody_is_silent)
     look_again_at(std::chrono::steady_clock::now() + silent_again);
@@ -723,16 +653,13 @@ void PoolCore::pass_call(WorkerSlot& slot, TaskState& task, const ResultHeader& 
   // share.
   const std::uint64_t ran =
       result.ended_ticks > result.begun_ticks ? result.ended_ticks - result.begun_ticks : 0;
-  times.queued += result.begun_ticks > task.submitted_ticks ? result.begun_ticks - task.submitted_ticks : 0;
-  times.ran += ran;
-  times.counted += std::min(ran, times.most);
-  ++times.results;
+  times.add(ran, result.begun_ticks > task.submitted_ticks ? result.begun_ticks - task.submitted_ticks : 0);
   task.ran_ticks = ran;
 }
 
 void PoolCore::finish_with_value(WorkerSlot& slot, TaskState& task) {
   ++slot.stats.tasks_done;
-  if (!deaths_.empty()) deaths_.clear();  // it is no crash loop where tasks succeed
+  crashes_.note_success();
   if (task.forgotten || !task.ends_unnoticed() || closed_) return finish(task, Outcome::value);
   // As `finish` does, for most: nobody is to be told but perhaps a leading waiter.
   ++totals_.done;
@@ -788,14 +715,14 @@ void PoolCore::take_rare_result(WorkerSlot& slot, TaskState& task, const ResultH
     return finish_with_value(slot, task);
   }
   ++slot.stats.tasks_failed;
-  task.attempts = static_cast<std::uint16_t>(task.attempts + 1);
+  task.end_attempt();
   const auto ran = std::exchange(task.submitted_ticks, submitted);  // it waits again, and since then
   if (task.options && task.options->retry_exceptions && try_again(task)) return;
   task.ran_ticks = ran;
   const auto bytes = cargo && cargo->block
                          ? std::span<const std::byte>{cargo->block->bytes().first(cargo->block_bytes)}
                          : value;
-  deaths_.clear();
+  crashes_.note_success();
   finish_with(task, Outcome::failure, [&]() -> std::unique_ptr<Failure> {
     auto failure = make_encoded_failure(bytes, context_.id(), facts(task, &slot));
     if (!runs_items(task, context_.code())) return failure;
@@ -804,10 +731,8 @@ void PoolCore::take_rare_result(WorkerSlot& slot, TaskState& task, const ResultH
 }
 
 bool PoolCore::pump_slot(WorkerSlot& slot) {
-  const double average = slot.average_ticks > 0 ? slot.average_ticks : average_ticks_;
   ResultTimes times;
-  times.most =
-      average > 0 ? static_cast<std::uint64_t>(most_of_one(average, ticks_of(1'000))) : longest_counted_ticks;
+  times.max_counted = RunAverage::max_counted(slot.average.ticks_or(average_), ticks_of(1'000));
   bool any = false;
   for (;;) {
     const auto message = slot.results.next();
@@ -841,11 +766,9 @@ bool PoolCore::pump_slot(WorkerSlot& slot) {
 void PoolCore::note_times(WorkerSlot& slot, const ResultTimes& times) noexcept {
   if (times.results == 0) return;
   const double mean = static_cast<double>(times.counted) / static_cast<double>(times.results);
-  constexpr double kept_by_one = 0.875;
-  const double kept =
-      times.results == 1 ? kept_by_one : std::pow(kept_by_one, static_cast<double>(times.results));
-  slot.average_ticks = moved_average(slot.average_ticks, mean, kept, ticks_of(1'000));
-  average_ticks_ = moved_average(average_ticks_, mean, kept, ticks_of(1'000));
+  const double kept = RunAverage::kept_share(times.results);
+  slot.average.move_towards(mean, kept, ticks_of(1'000));
+  average_.move_towards(mean, kept, ticks_of(1'000));
   run_ticks_ += times.ran;
   queue_ticks_ += times.queued;
   slot.run_ticks += times.ran;

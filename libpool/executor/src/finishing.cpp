@@ -73,7 +73,7 @@ TaskFacts PoolCore::facts(const TaskState& task, const WorkerSlot* slot) const {
   TaskFacts facts;
   facts.task_id = task.id;
   facts.task_name = task_name(task);
-  facts.attempt = task.attempts;
+  facts.attempt = task.ended_attempts();
   facts.code = context_.shared_code();
   if (slot != nullptr) {
     facts.worker = slot->index;
@@ -164,10 +164,10 @@ void PoolCore::flush_afterwards(Lock& lock) {
 }
 
 bool PoolCore::try_again(TaskState& task) {
-  if (!task.options || task.attempts > task.options->retries || kill_all_ != 0 || broken_) return false;
+  if (!task.options || task.ended_attempts() > task.options->retries || kill_all_ != 0 || broken_)
+    return false;
   ++totals_.retried;
   task.place = TaskState::Place::nowhere;
-  task.condemned = TaskState::Condemned::no;
   waiting_.push_front(task);
   return true;
 }

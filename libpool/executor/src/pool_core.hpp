@@ -3,7 +3,6 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
-#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -15,6 +14,8 @@
 #include <vector>
 
 #include "callback_runner.hpp"
+#include "dispatch/placement.hpp"
+#include "dispatch/run_average.hpp"
 #include "kindred/executor_options.hpp"
 #include "kindred/internal/clock.hpp"
 #include "kindred/internal/collector.hpp"
@@ -29,6 +30,7 @@
 #include "kindred/task_error.hpp"
 #include "memory_blocks.hpp"
 #include "pool_lock.hpp"
+#include "supervise/restart_policy.hpp"
 #include "task_state.hpp"
 #include "waiting_tasks.hpp"
 #include "worker_slot.hpp"
@@ -127,8 +129,6 @@ class PoolCore {
   [[nodiscard]] double ticks_of(double nanoseconds) const noexcept {
     return nanoseconds * ticks_a_nanosecond_;
   }
-  [[nodiscard]] bool has_enough_ahead(const WorkerSlot& slot, std::int64_t calls,
-                                      double average) const noexcept;
   [[nodiscard]] WorkerSlot* choose_slot(std::uint64_t now) noexcept;
   [[nodiscard]] WorkerSlot* favourite(std::uint64_t now) const noexcept;
   [[nodiscard]] static bool front_is_unbegun(WorkerSlot& slot) noexcept;
@@ -178,14 +178,7 @@ class PoolCore {
   void arm_all() noexcept;
   [[nodiscard]] bool pump();  ///< takes in all results that are there; true: there were some
   bool pump_slot(WorkerSlot& slot);
-  /// What the results that were taken in at once say of their times, in ticks.
-  struct ResultTimes {
-    std::uint64_t most = 0;  ///< so much of each counts for the averages
-    std::uint64_t counted = 0;
-    std::uint64_t ran = 0;
-    std::uint64_t queued = 0;
-    std::size_t results = 0;
-  };
+  using ResultTimes = RunAverage::Batch;
   void take_result(WorkerSlot& slot, std::span<const std::byte> message, ResultTimes& times);
   void take_rare_result(WorkerSlot& slot, TaskState& task, const ResultHeader& result,
                         std::span<const std::byte> value, std::span<const std::byte> ids, ResultTimes& times);
@@ -199,7 +192,7 @@ class PoolCore {
   [[nodiscard]] std::shared_ptr<SharedMemory> received_memory(WorkerSlot& slot, std::uint64_t id,
                                                               std::size_t bytes);
   void release_idle_blocks();
-  void condemn(WorkerSlot& slot, std::string why);  ///< it wrote nonsense
+  void condemn(WorkerSlot& slot, std::string why);  ///< it corrupted its memory or its socket: kills it
 
   // --- finishing tasks; under the lock
   /// No failure where there should be one: memory ended, and its futures say so.
@@ -216,8 +209,6 @@ class PoolCore {
   void end(FutureState& state, Outcome outcome,
            std::unique_ptr<Failure> failure);  ///< it may be gone after this, if nobody holds it
   void flush_afterwards(Lock& lock);           ///< gives the lock back
-  void lose(TaskState& task, const WorkerSlot& slot, const ExitReason& reason, const SourceEnd& log,
-            const std::string& backtrace);
   [[nodiscard]] TaskFacts facts(const TaskState& task, const WorkerSlot* slot) const;
   [[nodiscard]] bool try_again(TaskState& task);
   void cancel_waiting();
@@ -237,21 +228,40 @@ class PoolCore {
   void kick() { context_.service_bell().ring(); }
   bool start_worker(Lock& lock, WorkerSlot& slot);  ///< gives the lock away meanwhile
   void start_failed(Lock& lock, const std::exception_ptr& failure, bool hopeless);
+
+  // --- supervise/burial.cpp
+  struct Obituary;                          ///< what the system and the worker's memory say of its death
   void bury(Lock& lock, WorkerSlot& slot);  ///< gives the lock away meanwhile
+  [[nodiscard]] Obituary take_obituary(Lock& lock, WorkerSlot& slot);  ///< gives the lock away meanwhile
+  [[nodiscard]] DeathVerdict judge_death(WorkerSlot& slot, const Obituary& obituary);
+  [[nodiscard]] std::optional<InFlight> sort_out_calls(WorkerSlot& slot, bool own_doing);
+  void tell_death(Lock& lock, WorkerSlot& slot, const Obituary& obituary, const DeathVerdict& verdict,
+                  const InFlight* lost);  ///< may give the lock away meanwhile
+  struct StartFailure {
+    std::exception_ptr cause;  ///< none: the start has not failed
+    std::string text;
+  };
+  [[nodiscard]] StartFailure start_failure_of(const WorkerSlot& slot, const Obituary& obituary,
+                                              const DeathVerdict& verdict) const;
+  void lose(const InFlight& entry, const WorkerSlot& slot, const Obituary& obituary,
+            const DeathVerdict& verdict);
+  void clear(WorkerSlot& slot);
+  [[nodiscard]] TaskFacts facts_about(const WorkerSlot& slot, std::string what) const;
   void drain_captured(WorkerSlot& slot, const TaskFacts& task);
+
   [[nodiscard]] WorkerSlot* free_slot();
   void check_interrupt(Lock& lock);
   void want_workers_now();
-  [[nodiscard]] std::chrono::nanoseconds left_by_our_clock(WorkerSlot& slot, const TaskState& task,
-                                                           SteadyTime now) noexcept;
+  [[nodiscard]] bool check_queue_timeout(TaskState& task);  ///< true: the task has failed by it
+  void check_attempt(TaskState& task, SteadyTime now);      ///< its time limits, while a worker has it
   void check_timers();
   void check_slots(Lock& lock);
   [[nodiscard]] Deadline next_deadline();
   void add_timer(SteadyTime at, TaskState& task);
   void kill(WorkerSlot& slot, WorkerSlot::KillReason reason) noexcept;
   static void kill_slot_with(WorkerSlot& slot, int signal) noexcept;
-  bool condemn_task(WorkerSlot& slot, InFlight& entry, TaskState::Condemned why, int signal);
-  static void ask_to_stop(WorkerSlot& slot, const TaskState& task) noexcept;
+  bool condemn_task(WorkerSlot& slot, InFlight& entry, InFlight::Condemned why, int signal);
+  static void ask_to_stop(WorkerSlot& slot, InFlight& entry) noexcept;
   [[nodiscard]] bool lead(Lock& lock, const std::function<bool()>& ready, Waiter& waiter, Deadline deadline);
   int tell_cpu() noexcept;  ///< returns where this thread runs, and tells the workers, who yield to it only
                             ///< if they run there
@@ -302,8 +312,7 @@ class PoolCore {
   mutable PoolLock mutex_{light_side_};
   std::atomic<std::size_t> max_workers_;
   std::vector<std::unique_ptr<WorkerSlot>> slots_;  // never shrinks
-  std::size_t next_slot_ = 0;
-  WorkerSlot* favourite_ = nullptr;  // chosen last
+  WorkerSlot* favourite_ = nullptr;                 // chosen last
   std::uint64_t favourite_until_ = 0;
   WaitingTasks waiting_;
   std::uint64_t next_task_id_ = 1;
@@ -315,7 +324,8 @@ class PoolCore {
   bool uses_priorities_ = false;  // has a task ever had one?
   bool bells_stale_ = false;      // what is armed may not be what is wanted
   Afterwards afterwards_;
-  double average_ticks_ = 0;
+  const PlacementTimes times_{ticks_a_nanosecond_};
+  RunAverage average_;
   std::uint64_t bounded_waiting_ = 0;
   std::condition_variable_any room_;     // for max_pending
   std::condition_variable_any changed_;  // tasks finished, workers gone: shutdown waits on it
@@ -350,8 +360,8 @@ class PoolCore {
   std::atomic<bool> blocks_are_free_{false};  // is there a free block that the supervisor is to look after?
   Deadline release_blocks_at_;
   std::size_t wanted_ = 0;  // workers to start
-  std::deque<SteadyTime> deaths_;
-  SteadyTime start_after_{};  // do not start workers before: the machine was short of something
+  RestartLimiter crashes_{options_.restart_limit.count.value(), options_.restart_limit.period};
+  StartBackoff starts_;
   bool closed_ = false;
   bool finishes_chains_ = true;  // closed, but callbacks of what was accepted may still submit
   bool ended_ = false;           // all workers and the supervisor are gone
@@ -363,7 +373,6 @@ class PoolCore {
   std::uint64_t supervisor_wakeups_ = 0;
   int tail_fd_ = -1;                             // where kindred-tail knocks
   std::optional<std::uint64_t> oom_kills_seen_;  // none before the supervisor's first sleep
-  unsigned start_failures_ = 0;
   unsigned usable_cpus_ = 1;
   int kill_all_ = 0;  // the signal that all workers are ended with
 };

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <csignal>
 #include <cstring>
 #include <system_error>
 
@@ -10,8 +11,8 @@
 #include "kindred/internal/crash_report.hpp"
 #include "kindred/internal/injection.hpp"
 #include "kindred/internal/task_entry.hpp"
-#include "lost_items.hpp"
 #include "pool_core.hpp"
+#include "supervise/attempt_limits.hpp"
 #include "worker_process.hpp"
 
 // The supervisor's thread: starts workers, hears their bells and messages, keeps time, buries the dead.
@@ -29,10 +30,6 @@ std::uint64_t token_of(const WorkerSlot& slot, Watched what) noexcept {
          static_cast<std::uint64_t>(what);
 }
 
-// Where starting a worker fails for want of something (processes, descriptors, memory), it may be there again
-// soon.
-constexpr std::chrono::milliseconds start_retry{50};
-constexpr unsigned start_attempts = 4;
 constexpr std::chrono::milliseconds hand_retry{2};
 // A silent worker is replaced after this, where tasks wait: one that runs what it says it does not would be
 // silent for ever.
@@ -195,7 +192,7 @@ void PoolCore::check_slots(Lock& lock) {
       std::ranges::any_of(slots_, [](const auto& slot) { return slot->idle() && slot->ready; })) {
     rebalance_at_ = now + hand_retry;
   }
-  while (wanted_ != 0 && start_after_ <= now) {
+  while (wanted_ != 0 && starts_.may_start(now)) {
     if (ended_ || broken_ || (closed_ && outstanding_ == 0)) {
       wanted_ = 0;
       break;
@@ -221,7 +218,7 @@ void PoolCore::check_slots(Lock& lock) {
       stop_supervisor_ = true;
       changed_.notify_all();
     }
-  } else if (wanted_ == 0 && start_after_ <= now) {
+  } else if (wanted_ == 0 && starts_.may_start(now)) {
     want_workers_now();
   }
 }
@@ -291,7 +288,7 @@ void PoolCore::check_interrupt(Lock& lock) {
   closed_ = true;
   finishes_chains_ = false;
   for (const auto& slot : slots_) {
-    if (slot->segment && !slot->in_flight.empty()) ask_to_stop(*slot, *slot->in_flight.front().task);
+    if (slot->segment && !slot->in_flight.empty()) ask_to_stop(*slot, slot->in_flight.front());
   }
   cancel_waiting();
 }
@@ -377,7 +374,7 @@ bool PoolCore::start_worker(Lock& lock, WorkerSlot& slot) {
     start_failed(lock, failure, hopeless);
     return false;
   }
-  start_failures_ = 0;
+  starts_.note_success();
   slot.segment = std::move(segment);
   slot.log_source = source;
   slot.worker = std::move(worker);
@@ -392,7 +389,7 @@ bool PoolCore::start_worker(Lock& lock, WorkerSlot& slot) {
   slot.memory_known = start_attachments_.size();
   slot.handed = 0;
   slot.armed_bits = slot.armed_epoch = 0;
-  slot.average_ticks = 0;
+  slot.average.forget();
   slot.ready = slot.initializer_failed = slot.finalizer_failed = slot.found_dead = slot.silent = slot.full =
       false;
   slot.kill_reason = WorkerSlot::KillReason::none;
@@ -430,19 +427,17 @@ bool PoolCore::start_worker(Lock& lock, WorkerSlot& slot) {
 }
 
 void PoolCore::start_failed(Lock& lock, const std::exception_ptr& failure, bool hopeless) {
-  ++start_failures_;
   std::string text;
   try {
     std::rethrow_exception(failure);
   } catch (const std::exception& error) {
     text = error.what();
   }
-  if (hopeless || (live_workers() == 0 && start_failures_ >= start_attempts)) {
+  if (!starts_.note_failure(steady_clock::now(), hopeless, live_workers())) {
     break_pool(lock, failure, "no worker could be started");
     return;
   }
   note(Level::warn, "a worker could not be started, and is tried again: " + text);
-  start_after_ = steady_clock::now() + start_retry * start_failures_;
   ++wanted_;
 }
 
@@ -586,7 +581,7 @@ Deadline PoolCore::next_deadline() {
   if (release_blocks_at_) consider(*release_blocks_at_);
   while (!timers_.empty() && timers_.top().pin.task().finished()) timers_.pop();
   if (!timers_.empty()) consider(timers_.top().at);
-  if (wanted_ != 0) consider(start_after_);
+  if (wanted_ != 0) consider(starts_.next_start());
   for (const auto& slot : slots_) {
     if (slot->state == WorkerSlot::State::leaving && slot->in_flight.empty() &&
         slot->kill_reason == WorkerSlot::KillReason::none)
@@ -603,19 +598,6 @@ Deadline PoolCore::next_deadline() {
   return next;
 }
 
-// How long the first call of a worker may still take where the worker's words are not believed: its limit
-// again, and a second for a machine that is busy, since we found it first. A worker that is stopped before it
-// begins, or that lies about what it does, gets no longer than that.
-std::chrono::nanoseconds PoolCore::left_by_our_clock(WorkerSlot& slot, const TaskState& task,
-                                                     SteadyTime now) noexcept {
-  if (slot.front_task != task.id) {
-    slot.front_task = task.id;
-    slot.front_since = now;
-  }
-  const auto grace = options_.terminate_grace.value_or(std::chrono::nanoseconds{0}) + std::chrono::seconds{1};
-  return *task.options->timeout + grace - (now - slot.front_since);
-}
-
 void PoolCore::check_timers() {
   const auto now = steady_clock::now();
   while (!timers_.empty() && timers_.top().at <= now) {
@@ -623,323 +605,73 @@ void PoolCore::check_timers() {
     TaskState& task = pin.task();
     timers_.pop();
     if (task.finished() || !task.options) continue;
-    const TaskOptions& options = *task.options;
+    if (task.options->queue_timeout && check_queue_timeout(task)) continue;
+    if (task.place == TaskState::Place::handed && (task.options->timeout || task.options->soft_timeout))
+      check_attempt(task, now);
+  }
+}
 
-    if (options.queue_timeout && duration_of(ticks() - task.submitted_ticks) >= *options.queue_timeout) {
-      bool removed = false;
-      if (task.place == TaskState::Place::waiting) {
-        waiting_.remove(task);
-        removed = true;
-      } else if (task.place == TaskState::Place::handed) {
-        WorkerSlot& slot = *task.slot;
-        for (std::size_t i = 0; !removed && i < slot.in_flight.size(); ++i) {
-          if (slot.in_flight[i].task == &task) removed = take_back(slot, i, false);
-        }
-      }
-      if (removed) {
-        ++totals_.lost;
-        finish_with(task, Outcome::failure, [&] {
-          return std::make_unique<StoredFailure<TaskTimeout>>(
-              TaskTimeout{facts(task, nullptr), *options.queue_timeout, std::chrono::nanoseconds{0}});
-        });
-        continue;
-      }
-    }
-    if (task.place != TaskState::Place::handed || (!options.timeout && !options.soft_timeout)) continue;
+bool PoolCore::check_queue_timeout(TaskState& task) {
+  const auto limit = *task.options->queue_timeout;
+  if (duration_of(ticks() - task.submitted_ticks) < limit) return false;
+  if (task.place == TaskState::Place::waiting) {
+    waiting_.remove(task);
+  } else if (task.place == TaskState::Place::handed) {
     WorkerSlot& slot = *task.slot;
-    std::size_t position = 0;
-    while (position < slot.in_flight.size() && slot.in_flight[position].task != &task) ++position;
-    if (position == slot.in_flight.size()) continue;
-    InFlight& entry = slot.in_flight[position];
-    const SegmentHeader& header = slot.header();
-    const bool begun = entry.header->state.load(std::memory_order_acquire) != call_state::queued &&
-                       header.begun_task.load(std::memory_order_relaxed) == task.id;
-    // The clock begins with the task. The ticks are the worker's word; one that lies about them only escapes
-    // its own limit for as long again, since a begin in the future counts as now.
-    const auto ran =
-        begun ? std::max(duration_of(ticks() -
-                                     std::min(header.begun_ticks.load(std::memory_order_relaxed), ticks())),
-                         std::chrono::nanoseconds{0})
-              : std::chrono::nanoseconds{0};
-    const auto left = options.timeout && position == 0 && slot.ready ? left_by_our_clock(slot, task, now)
-                                                                     : std::chrono::nanoseconds::max();
-    if (left <= std::chrono::nanoseconds{0}) {
-      slot.last_ran = now - slot.front_since;
-      task.condemned = TaskState::Condemned::timed_out;
-      kill(slot, WorkerSlot::KillReason::task);
-      continue;
-    }
-    if (options.soft_timeout && begun && ran >= *options.soft_timeout &&
-        slot.header().stop_task.load(std::memory_order_relaxed) != task.id)
-      ask_to_stop(slot, task);
-    if (options.timeout && begun && ran >= *options.timeout) {
-      slot.last_ran = ran;
-      if (task.condemned == TaskState::Condemned::timed_out) {
-        kill(slot, WorkerSlot::KillReason::task);  // it had its grace
-      } else if (options_.terminate_grace) {
-        if (condemn_task(slot, entry, TaskState::Condemned::timed_out, 15))
-          add_timer(now + *options_.terminate_grace, task);
-      } else if (!condemn_task(slot, entry, TaskState::Condemned::timed_out, 9)) {
-        add_timer(now + std::min(left, std::max(*options.timeout, std::chrono::nanoseconds{10'000'000})),
-                  task);  // it says that it is done
-      }
-      continue;
-    }
-    auto next = std::chrono::nanoseconds::max();
-    if (options.timeout) next = *options.timeout - ran;
-    if (options.soft_timeout && ran < *options.soft_timeout)
-      next = std::min(next, *options.soft_timeout - ran);
-    next = std::min(next, left);
-    if (next != std::chrono::nanoseconds::max()) add_timer(now + next, task);
-  }
-}
-
-void PoolCore::lose(TaskState& task, const WorkerSlot& slot, const ExitReason& reason, const SourceEnd& end,
-                    const std::string& backtrace) {
-  task.place = TaskState::Place::nowhere;
-  if (task.finished()) return task.unpin();  // cancelled by killing
-  task.attempts = static_cast<std::uint16_t>(task.attempts + 1);
-  const auto condemned = task.condemned;
-  task.condemned = TaskState::Condemned::no;
-  if (try_again(task)) return;
-  ++totals_.lost;
-  if (condemned == TaskState::Condemned::timed_out) {
-    return finish_with(task, Outcome::failure, [&] {
-      return std::make_unique<StoredFailure<TaskTimeout>>(TaskTimeout{
-          facts(task, &slot), *task.options->timeout, std::max(*task.options->timeout, slot.last_ran)});
-    });
-  }
-  finish_with(task, Outcome::failure, [&]() -> std::unique_ptr<Failure> {
-    auto failure = std::make_unique<StoredFailure<WorkerLost>>(
-        WorkerLost{{reason, facts(task, &slot), end.last_lines, backtrace, slot.loss_hint}});
-    if (!runs_items(task, context_.code())) return failure;
-    return std::make_unique<LostItems>(std::move(failure), read_items_left(*slot.segment, task.id));
-  });
-}
-
-void PoolCore::bury(Lock& lock, WorkerSlot& slot) {
-  slot.found_dead = false;
-  KINDRED_INJECTION_POINT("parent.bury.begun");
-  // The last words: what was committed before the death counts, so both are drained before anything fails.
-  take_messages(slot);
-  (void)pump_slot(slot);
-  const bool was_ready = slot.ready;
-  const auto previous_state = slot.state;
-  if (slot.watched) {
-    poll_->remove(slot.worker.process.pidfd());
-    poll_->remove(slot.worker.socket.fd());
-    slot.watched = false;
-  }
-  TaskFacts begun;
-  begun.task_id = 0;
-  if (!slot.in_flight.empty()) {
-    begun = facts(*slot.in_flight.front().task, &slot);
-    ++begun.attempt;
-  }
-  slot.state = WorkerSlot::State::dying;
-  flush_afterwards(lock);
-
-  KINDRED_INJECTION_POINT("parent.bury.drained");
-  ExitReason reason =
-      context_.launcher().exit_reason(slot.worker.process, steady_clock::now() + std::chrono::seconds{2});
-  KINDRED_INJECTION_POINT("parent.bury.reaped");
-  const auto warning = context_.launcher().take_warning();
-  const CrashReport crash = read_crash_report(slot.segment->crash_page(), context_.code());
-  drain_captured(slot, begun);
-  const auto sinks_by =
-      steady_clock::now() + options_.log.flush_limit;  // a sink that hangs holds the burial up once
-  const SourceEnd end = collector_.finish_source(slot.log_source, sinks_by);
-  KINDRED_INJECTION_POINT("parent.bury.log_drained");
-  if (shared_objects_) shared_objects_->owner_died(slot.owner, slot.index, slot.worker.process.pid());
-  const std::uint64_t oom_now =
-      reason.kind == ExitReason::Kind::signalled && reason.signal == 9 ? oom_kills() : 0;
-
-  lock.lock();
-  if (warning) note(Level::warn, *warning);
-  const bool good_order = previous_state == WorkerSlot::State::leaving &&
-                          reason.kind == ExitReason::Kind::exited && reason.code == 0;
-  const bool ours = slot.kill_reason == WorkerSlot::KillReason::shutdown || kill_all_ != 0;
-  const bool for_cancelled = slot.kill_reason == WorkerSlot::KillReason::task && !slot.in_flight.empty() &&
-                             slot.in_flight.front().task->condemned == TaskState::Condemned::cancelled;
-  if (slot.kill_reason == WorkerSlot::KillReason::task && !for_cancelled &&
-      reason.kind == ExitReason::Kind::signalled)
-    reason.kind = ExitReason::Kind::timed_out;
-  slot.loss_hint.clear();
-  if (slot.kill_reason == WorkerSlot::KillReason::protocol) {
-    slot.loss_hint = "It wrote nonsense into its shared memory (" + slot.protocol_error +
-                     ") and was killed for it: the task overwrites memory that is not its own.";
-  } else if (slot.kill_reason == WorkerSlot::KillReason::mute) {
-    slot.loss_hint = "It was killed because " + slot.protocol_error + ".";
-  } else if (options_.worker.sandbox && reason.kind == ExitReason::Kind::signalled && reason.signal == 31) {
-    slot.loss_hint = sandbox_violation(crash.system_call);
-  } else if (reason.kind == ExitReason::Kind::signalled && reason.signal == 9 &&
-             slot.kill_reason == WorkerSlot::KillReason::none && kill_all_ == 0) {
-    slot.loss_hint =
-        oom_now > oom_kills_seen_
-            ? "The kernel killed a process of this cgroup for want of memory just now (oom_kill in its memory.events): use fewer workers, or smaller tasks."
-            : "The kernel may have reclaimed memory: see dmesg.";
-  }
-  if (oom_now > oom_kills_seen_) oom_kills_seen_ = oom_now;
-
-  constexpr std::array crashes{4,  6, 7, 8,
-                               11, 31};  // SIGILL, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGSYS: not from outside
-  const bool own_doing = slot.kill_reason == WorkerSlot::KillReason::protocol ||
-                         reason.kind == ExitReason::Kind::exited ||
-                         (reason.kind == ExitReason::Kind::signalled &&
-                          std::ranges::find(crashes, reason.signal) != crashes.end());
-  KINDRED_INJECTION_POINT("parent.bury.before_hand_back");
-  // The dead worker had begun at most one call; what was only handed to it goes to another.
-  std::vector<InFlight> left;
-  while (!slot.in_flight.empty()) {
-    left.push_back(slot.in_flight.front());
-    slot.in_flight.pop_front();
-    --in_flight_;
-  }
-  TaskState* lost = nullptr;
-  std::vector<TaskState*> unbegun;
-  for (const InFlight& entry : left) {
-    // Calls are run in order, and the results of those that are done were taken in: only the first can have
-    // been begun, whatever the others' words say. Where worker after worker crashes that has it first, it was
-    // begun whatever their words say: one that writes over them must not run for ever.
-    const bool first = entry.task == left.front().task;
-    // Read once: their writer is dead, but not its subprocesses. Either word is enough: a task that wrote
-    // over one of them was begun.
-    const bool begun_here =
-        first && (entry.header->state.load(std::memory_order_acquire) != call_state::queued ||
-                  slot.header().begun_task.load(std::memory_order_acquire) == entry.task->id);
-    const bool suspect =
-        first && was_ready && own_doing && ++entry.task->deaths_before_it >= TaskState::most_deaths_before_it;
-    if (begun_here || suspect || (first && entry.task->condemned != TaskState::Condemned::no)) {
-      lost = entry.task;
-    } else {
-      unbegun.push_back(entry.task);
-    }
-  }
-  for (std::size_t i = unbegun.size(); i-- > 0;) {
-    TaskState& task = *unbegun[i];
-    task.place = TaskState::Place::nowhere;
-    if (task.finished()) {
-      task.unpin();
-    } else {
-      waiting_.push_front(task);
-    }
-  }
-  // Whoever ended the pool could not take them back: the worker claimed, falsely, that it had begun one.
-  if (broken_) fail_waiting([this] { return std::make_unique<SharedFailure>(broken_->make()); });
-  if (lost != nullptr) ++slot.stats.tasks_lost;
-  slot.stats.records += end.records;
-  slot.stats.dropped_records += end.dropped;
-  const auto attempt = lost != nullptr ? static_cast<std::uint32_t>(lost->attempts + 1) : 0;
-  if (!good_order) {
-    ++slot.stats.restarts;
-    ++totals_.restarts;
-    std::string text = "worker " + std::to_string(slot.index) + " (pid " +
-                       std::to_string(slot.worker.process.pid()) + ") " + to_string(reason);
-    if (lost != nullptr) text += " while running '" + task_name(*lost) + "' #" + std::to_string(lost->id);
-    if (for_cancelled) text += ", which was cancelled";
-    if (!was_ready) text += " before it was ready";
-    if (slot.kill_reason == WorkerSlot::KillReason::silence)
-      text +=
-          ": it began nothing of what it was given for 2 s while tasks waited (stopped, or a task has overwritten its memory), and is replaced";
-    if (end.torn + end.dropped != 0)
-      text +=
-          "; " + std::to_string(end.torn) + " log records torn, " + std::to_string(end.dropped) + " dropped";
-    if (!crash.summary.empty()) text += "; " + crash.summary + "\n" + crash.frames;
-    note(ours || for_cancelled ? Level::debug : Level::error, std::move(text), &slot, lost, attempt);
-    if (lost != nullptr && !ours &&
-        !for_cancelled) {  // the line that tells of the death is in the sinks, too, before its future fails
-      flush_afterwards(lock);
-      (void)collector_.flush(sinks_by);
-      lock.lock();
-    }
+    const std::size_t position = slot.position_of(task);
+    if (position == slot.in_flight.size() || !take_back(slot, position, false)) return false;
   } else {
-    ++slot.stats.recycled;
+    return false;
   }
-  std::exception_ptr initializer_failure;
-  std::string why;
-  const bool never_ready = !was_ready && !ours;
-  if (slot.initializer_failed) {
-    TaskFacts who;
-    who.task_name = "initializer";
-    who.worker = slot.index;
-    who.pid = slot.worker.process.pid();
-    who.incarnation = slot.incarnation;
-    who.code = context_.shared_code();
-    Decoder decoder{context_.id(), slot.failure_bytes};
-    initializer_failure = decode_exception(decoder, who);
-    why = "the initializer failed in worker " + std::to_string(slot.index);
-  } else if (!slot.bootstrap_error.empty()) {
-    initializer_failure = std::make_exception_ptr(UsageError{slot.bootstrap_error});
-    why = "worker " + std::to_string(slot.index) + " could not be set up";
-  } else if (never_ready && (initializer_ || context_.start_method() == StartMethod::spawn) &&
-             slot.kill_reason != WorkerSlot::KillReason::task) {
-    TaskFacts who;
-    who.task_name = initializer_ ? "initializer" : "start";
-    who.worker = slot.index;
-    who.pid = slot.worker.process.pid();
-    who.incarnation = slot.incarnation;
-    if (slot.kill_reason == WorkerSlot::KillReason::initializer_timeout) {
-      initializer_failure = std::make_exception_ptr(
-          TaskTimeout{who, *options_.initializer_timeout, steady_clock::now() - slot.started});
-      why = "the initializer of worker " + std::to_string(slot.index) + " ran over initializer_timeout";
-    } else if (initializer_ && slot.header().phase.load(std::memory_order_relaxed) != 0 &&
-               !(reason.kind == ExitReason::Kind::signalled && reason.signal == 9) &&
-               reason.kind != ExitReason::Kind::lost) {
-      // A SIGKILL comes from outside: it is a death like others, and the restart limit judges it.
-      initializer_failure =
-          std::make_exception_ptr(WorkerLost{{reason, who, end.last_lines, crash.frames, slot.loss_hint}});
-      why = "worker " + std::to_string(slot.index) + " " + to_string(reason) + " in its initializer";
-    } else if (reason.kind == ExitReason::Kind::exited &&
-               slot.header().phase.load(std::memory_order_relaxed) == 0) {
-      initializer_failure = std::make_exception_ptr(
-          UsageError{"worker " + std::to_string(slot.index) + " " + to_string(reason) +
-                     " before it reached kindred::Entry. " + mend_before_entry(reason)});
-      why = "a worker ended before it reached kindred::Entry";
-    }
-  }
-  KINDRED_INJECTION_POINT("parent.bury.handed_back");
-  if (lost != nullptr) lose(*lost, slot, reason, end, crash.frames);
+  ++totals_.lost;
+  finish_with(task, Outcome::failure, [&] {
+    return std::make_unique<StoredFailure<TaskTimeout>>(
+        TaskTimeout{facts(task, nullptr), limit, std::chrono::nanoseconds{0}});
+  });
+  return true;
+}
 
-  const std::uint32_t dead_pid = slot.worker.process.pid();
-  slot.state = WorkerSlot::State::empty;
-  slot.worker = StartedWorker{};
-  slot.captured_stdout.reset();
-  slot.captured_stderr.reset();
-  slot.received.clear();
-  slot.result_blocks = {};
-  slot.segment.reset();
-  changed_.notify_all();
-
-  if (initializer_failure) return break_pool(lock, initializer_failure, why);
-  if (!good_order && !ours) {
-    if (options_.on_worker_death == OnWorkerDeath::break_pool) {
-      TaskFacts who;
-      who.worker = slot.index;
-      who.pid = dead_pid;
-      who.incarnation = slot.incarnation;
-      return break_pool(
-          lock,
-          std::make_exception_ptr(WorkerLost{{reason, who, end.last_lines, crash.frames, slot.loss_hint}}),
-          "worker " + std::to_string(slot.index) + " " + to_string(reason));
-    }
-    const auto now = steady_clock::now();
-    if (slot.kill_reason != WorkerSlot::KillReason::task) deaths_.push_back(now);
-    while (!deaths_.empty() && deaths_.front() + options_.restart_limit.period < now) deaths_.pop_front();
-    if (static_cast<std::int64_t>(deaths_.size()) > options_.restart_limit.count.value()) {
-      TaskFacts who;
-      who.worker = slot.index;
-      who.pid = dead_pid;
-      who.incarnation = slot.incarnation;
-      return break_pool(
-          lock,
-          std::make_exception_ptr(WorkerLost{{reason, who, end.last_lines, crash.frames, slot.loss_hint}}),
-          std::to_string(deaths_.size()) + " workers died within " +
-              std::to_string(std::chrono::duration<double>(options_.restart_limit.period).count()) +
-              " s and no task succeeded in between (restart_limit): the last one " + to_string(reason));
+void PoolCore::check_attempt(TaskState& task, SteadyTime now) {
+  WorkerSlot& slot = *task.slot;
+  const std::size_t position = slot.position_of(task);
+  if (position == slot.in_flight.size()) return;
+  InFlight& entry = slot.in_flight[position];
+  const SegmentHeader& header = slot.header();
+  AttemptTimes times;
+  times.timeout = task.options->timeout;
+  times.soft_timeout = task.options->soft_timeout;
+  times.terminate_grace = options_.terminate_grace;
+  times.stop_asked = entry.stop_asked;
+  times.timed_out = entry.condemned == InFlight::Condemned::timed_out;
+  // The clock begins with the task. The ticks are the worker's word; a worker that lies about them only
+  // escapes its own limit for as long again, since a begin in the future counts as now.
+  times.begun = entry.header->state.load(std::memory_order_acquire) != call_state::queued &&
+                header.begun_attempt.load(std::memory_order_relaxed) == task.attempt();
+  if (times.begun)
+    times.ran = duration_of(ticks() - std::min(header.begun_ticks.load(std::memory_order_relaxed), ticks()));
+  if (times.timeout && position == 0 && slot.ready) {
+    if (entry.front_since == SteadyTime{}) entry.front_since = now;
+    times.at_front = now - entry.front_since;
+  }
+  const LimitStep step = check_limits(times);
+  if (step.ask_to_stop) ask_to_stop(slot, entry);
+  switch (step.kill) {
+    case LimitStep::Kill::none: break;
+    case LimitStep::Kill::kill_for_sure:
+      entry.ran = step.ran;
+      entry.condemned = InFlight::Condemned::timed_out;
+      return kill(slot, WorkerSlot::KillReason::task);
+    case LimitStep::Kill::terminate:
+    case LimitStep::Kill::kill: {
+      const bool gently = step.kill == LimitStep::Kill::terminate;
+      entry.ran = step.ran;
+      if (!condemn_task(slot, entry, InFlight::Condemned::timed_out, gently ? SIGTERM : SIGKILL))
+        break;  // it says that it is done
+      if (gently) add_timer(now + *options_.terminate_grace, task);
+      return;
     }
   }
-  refill();
-  want_workers_now();
+  if (step.look_again) add_timer(now + *step.look_again, task);
 }
 
 void PoolCore::want_workers_now() {

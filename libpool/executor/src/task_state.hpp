@@ -44,7 +44,6 @@ class TaskState final : public FutureState {
  public:
   static constexpr std::size_t inline_bytes = 24;
   enum class Place : std::uint8_t { nowhere, waiting, handed };
-  enum class Condemned : std::uint8_t { no, timed_out, cancelled };
 
   /// Made in a room of the pool's `TaskStore`, by which it keeps the pool. Has one reference, the caller's.
   TaskState(PoolCore* pool, std::uint64_t task_id, CodeReference entry_code,
@@ -106,16 +105,35 @@ class TaskState final : public FutureState {
     WorkerSlot* slot = nullptr;  // handed
     TaskState* previous;         // waiting
   };
-  std::uint16_t attempts = 0;  // times handed to a worker that began it
   Place place = Place::nowhere;
-  Condemned condemned : 2 = Condemned::no;
-  bool forgotten : 1 = false;             // nobody but the pool will ask for it
-  std::uint8_t deaths_before_it : 5 = 0;  // of workers that had it first in their ring, and had not begun it
-                                          // by their word; and how often one fell silent
-  // After so many it was begun, whatever the words say: one that writes over them must not run for ever.
-  static constexpr unsigned most_deaths_before_it = 8;
+  bool forgotten : 1 = false;  // nobody but the pool will ask for it
+
+  // What is counted for the attempt at hand ends with it: see end_attempt.
+
+  /// The attempts that have ended in a worker.
+  [[nodiscard]] std::uint16_t ended_attempts() const noexcept { return ended_attempts_; }
+  /// The attempt that a worker has, or gets next.
+  [[nodiscard]] AttemptId attempt() const noexcept {
+    return attempt_id(id, static_cast<std::uint16_t>(ended_attempts_ + 1));
+  }
+  void end_attempt() noexcept {
+    ++ended_attempts_;
+    suspicions_ = 0;
+  }
+  /// After this many suspicions the attempt counts as begun, whatever its workers' words say: a task that
+  /// writes over them must not run for ever.
+  static constexpr unsigned max_suspicions = 8;
+  /// A worker that had this attempt first in its ring died by its own doing, or became unresponsive, and had
+  /// not begun the attempt by its word.
+  void suspect() noexcept {
+    if (suspicions_ < max_suspicions) ++suspicions_;
+  }
+  [[nodiscard]] bool is_suspect() const noexcept { return suspicions_ >= max_suspicions; }
 
  private:
+  std::uint8_t suspicions_ : 4 = 0;
+  std::uint16_t ended_attempts_ = 0;
+
   friend class PoolCore;
   ~TaskState() override;
   void let_go() noexcept override { destroy(); }

@@ -156,14 +156,14 @@ bool PoolCore::lead(Lock& lock, const std::function<bool()>& ready, Waiter& wait
 }
 
 bool PoolCore::saturated() const noexcept {
-  if (average_ticks_ <= 0 || average_ticks_ >= nap_for_tasks_nanoseconds * ticks_per_nanosecond())
+  if (!average_.known() || average_.ticks() >= nap_for_tasks_nanoseconds * ticks_per_nanosecond())
     return false;
   unsigned busy = 0;
   const auto now = ticks();
   const double nap = static_cast<double>(std::chrono::nanoseconds{nap_time}.count());
   for (const auto& slot : slots_) {
     if (!slot->segment || !slot->ready || slot->in_flight.empty() || runs_long(*slot, now)) continue;
-    const double average = slot->average_ticks > 0 ? slot->average_ticks : average_ticks_;
+    const double average = slot->average.ticks_or(average_);
     if (static_cast<double>(slot->in_flight.size()) * average < ticks_of(nap))
       return false;  // it would run dry meanwhile
     ++busy;
@@ -212,9 +212,9 @@ PoolCore::Neighbour PoolCore::neighbour_on(int cpu) const noexcept {
       continue;
     const auto begun = slot.header().begun_ticks.load(std::memory_order_relaxed);
     const auto now = ticks();
-    const double average = slot.average_ticks > 0 ? slot.average_ticks : average_ticks_;
+    const double average = slot.average.ticks_or(average_);
     const bool runs =
-        slot.header().begun_task.load(std::memory_order_relaxed) == slot.in_flight.front().task->id;
+        slot.header().begun_attempt.load(std::memory_order_relaxed) == slot.in_flight.front().task->attempt();
     if (!runs || now <= begun || static_cast<double>(now - begun) < 8 * average + ticks_of(10'000))
       return Neighbour::short_task;
     found = Neighbour::long_task;
@@ -283,9 +283,9 @@ bool PoolCore::cancel(TaskState& task, Running how) {
         finish_cancelled(task, "before it began");
         answer = true;
       } else if (how == Running::ask) {
-        ask_to_stop(slot, task);
+        ask_to_stop(slot, slot.in_flight[position]);
       } else if (how == Running::kill &&
-                 condemn_task(slot, slot.in_flight[position], TaskState::Condemned::cancelled, 9)) {
+                 condemn_task(slot, slot.in_flight[position], InFlight::Condemned::cancelled, 9)) {
         task.retain();  // for the entry in flight: whoever takes that out unpins it
         finish_cancelled(task, "while it ran: its worker was killed");
         answer = true;
@@ -297,7 +297,7 @@ bool PoolCore::cancel(TaskState& task, Running how) {
   return answer;
 }
 
-bool PoolCore::condemn_task(WorkerSlot& slot, InFlight& entry, TaskState::Condemned why, int signal) {
+bool PoolCore::condemn_task(WorkerSlot& slot, InFlight& entry, InFlight::Condemned why, int signal) {
   // Crash: none of ours. The worker moves begun to done before it publishes; one of the two swaps wins. Where
   // the worker's did, its result is on its way and nobody is killed, so a late kill cannot hit the next task.
   KINDRED_INJECTION_POINT("parent.condemn.before_swap");
@@ -305,15 +305,16 @@ bool PoolCore::condemn_task(WorkerSlot& slot, InFlight& entry, TaskState::Condem
   if (!entry.header->state.compare_exchange_strong(expected, call_state::condemned,
                                                    std::memory_order_acq_rel))
     return false;
-  entry.task->condemned = why;
+  entry.condemned = why;
   slot.kill_reason = WorkerSlot::KillReason::task;
   KINDRED_INJECTION_POINT("parent.condemn.before_kill");
   slot.worker.process.signal_group(signal);
   return true;
 }
 
-void PoolCore::ask_to_stop(WorkerSlot& slot, const TaskState& task) noexcept {
-  slot.header().stop_task.store(task.id, std::memory_order_release);
+void PoolCore::ask_to_stop(WorkerSlot& slot, InFlight& entry) noexcept {
+  entry.stop_asked = true;
+  slot.header().stop_attempt.store(entry.task->attempt(), std::memory_order_release);
   slot.header().stop_signal.fetch_add(1, std::memory_order_release);
   futex_wake(slot.header().stop_signal, 1);
 }

@@ -115,7 +115,7 @@ bool WorkerProcess::room_for_result() { return !results_.reserve(first_result_ro
 bool WorkerProcess::wait_for_call() {
   leave_task();
   last_end_ = 0;
-  header_.begun_task.store(0, std::memory_order_relaxed);
+  header_.begun_attempt.store(0, std::memory_order_relaxed);
   ring_if_armed();
   do {
     read_mail();
@@ -372,7 +372,7 @@ __attribute__((no_sanitize("null"))) void WorkerProcess::run_call(CallHeader& ca
   if (begun - cpu_told_at_ > cpu_is_old_after_) [[unlikely]]
     tell_cpu(begun);
   header_.begun_ticks.store(begun, std::memory_order_relaxed);
-  header_.begun_task.store(call.task_id, std::memory_order_release);
+  header_.begun_attempt.store(attempt_id(call.task_id, call.attempt), std::memory_order_release);
   attempt_ = call.attempt;
   const std::byte* at = message.data() + sizeof(CallHeader);
   enter_task({.task_id = call.task_id,
@@ -621,16 +621,16 @@ __attribute__((no_sanitize("null"))) bool WorkerProcess::run_start_call(const Wr
 }
 
 bool WorkerProcess::stop_requested() const noexcept {
-  const auto task = task_id();
-  return task != 0 && header_.stop_task.load(std::memory_order_acquire) == task;
+  const auto attempt = begun_attempt();
+  return attempt != 0 && header_.stop_attempt.load(std::memory_order_acquire) == attempt;
 }
 
 std::stop_token WorkerProcess::stop_token() {
   const std::scoped_lock lock{stop_mutex_};
-  const auto task = task_id();
-  if (stop_task_ != task || !stop_source_) {
+  const auto attempt = begun_attempt();
+  if (stop_attempt_ != attempt || !stop_source_) {
     stop_source_.emplace();
-    stop_task_ = task;
+    stop_attempt_ = attempt;
   }
   if (stop_requested()) stop_source_->request_stop();
   if (!stop_watcher_.joinable()) {
@@ -640,8 +640,8 @@ std::stop_token WorkerProcess::stop_token() {
         const auto seen = header_.stop_signal.load(std::memory_order_acquire);
         {
           const std::scoped_lock watch{stop_mutex_};
-          if (stop_source_ && stop_task_ != 0 &&
-              header_.stop_task.load(std::memory_order_acquire) == stop_task_)
+          if (stop_source_ && stop_attempt_ != 0 &&
+              header_.stop_attempt.load(std::memory_order_acquire) == stop_attempt_)
             stop_source_->request_stop();
         }
         futex_wait(header_.stop_signal, seen);
@@ -671,7 +671,7 @@ int WorkerProcess::start() {
               .pid = process_id()});
   if (part_.bridge_spdlog) bridge_spdlog();
   set_nesting_depth(part_.depth);
-  install_crash_handlers(boot_.segment.crash_page(), header_.begun_task, boot_.setup.modules);
+  install_crash_handlers(boot_.segment.crash_page(), header_.begun_attempt, boot_.setup.modules);
   modules_noted_ = boot_.setup.modules.size();
   if (!close_sandbox(false)) return 71;
   if (boot_.captured_stdout)

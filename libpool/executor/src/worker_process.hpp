@@ -36,8 +36,9 @@ class WorkerProcess {
 
   // What Worker shows.
   [[nodiscard]] const Hello& hello() const noexcept { return boot_.hello; }
-  [[nodiscard]] std::uint64_t task_id() const noexcept {
-    return header_.begun_task.load(std::memory_order_relaxed);
+  [[nodiscard]] std::uint64_t task_id() const noexcept { return task_of(begun_attempt()); }
+  [[nodiscard]] AttemptId begun_attempt() const noexcept {
+    return header_.begun_attempt.load(std::memory_order_relaxed);
   }
   [[nodiscard]] std::uint32_t attempt() const noexcept { return attempt_; }
   [[nodiscard]] bool stop_requested() const noexcept;
@@ -116,7 +117,7 @@ class WorkerProcess {
   std::unique_ptr<OutputCapture> capture_;
   std::mutex stop_mutex_;
   std::optional<std::stop_source> stop_source_;
-  std::uint64_t stop_task_ = 0;  // whose source that is
+  AttemptId stop_attempt_ = 0;  // which attempt that source belongs to
   std::jthread stop_watcher_;
 };
 

@@ -7,12 +7,15 @@
 #include <unordered_map>
 #include <vector>
 
+#include "dispatch/run_average.hpp"
 #include "kindred/error.hpp"
+#include "kindred/internal/assert.hpp"
 #include "kindred/internal/collector.hpp"
 #include "kindred/internal/context.hpp"
 #include "kindred/internal/ring.hpp"
 #include "kindred/stats.hpp"
 #include "memory_blocks.hpp"
+#include "supervise/death_verdict.hpp"
 #include "task_state.hpp"
 
 namespace kindred::internal {
@@ -35,6 +38,11 @@ class CircularQueue {
   }
   void push_back(T value) {
     make_room();
+    push_back_in_room(value);
+  }
+  /// After `make_room`.
+  void push_back_in_room(const T& value) noexcept {
+    KINDRED_ASSERT(size() < places_.size());
     places_[tail_++ & mask_] = value;
   }
   void erase(std::size_t i) noexcept {
@@ -58,11 +66,20 @@ class CircularQueue {
   std::size_t tail_ = 0;
 };
 
-/// A call that a worker has, in the order of its ring. `end`: the ring's cursor behind it.
+/// One attempt at a task in one incarnation of a worker, in the order of its ring. It begins when the call is
+/// published, and ends when its result is taken in, when the call is revoked, or with the worker's burial.
+/// What is known of the attempt lives here and nowhere else, so that nothing of it reaches the next one.
 struct InFlight {
+  enum class Condemned : std::uint8_t { no, timed_out, cancelled };
+
   TaskState* task = nullptr;
   CallHeader* header = nullptr;
-  std::uint64_t end = 0;
+  std::uint64_t end = 0;  ///< the ring's cursor behind the call
+  /// When the parent first saw the call first in its ring, and looked at its limit.
+  std::chrono::steady_clock::time_point front_since{};  ///< the epoch: not yet
+  std::chrono::nanoseconds ran{0};                      ///< until its worker was killed for its limit
+  Condemned condemned = Condemned::no;
+  bool stop_asked = false;
 };
 
 /// One of the pool's places for a worker, and the process that fills it now. All under the pool's lock, but
@@ -75,16 +92,7 @@ struct WorkerSlot {
     leaving,   ///< was asked to finish; takes no more calls
     dying      ///< found dead; being buried
   };
-  enum class KillReason : std::uint8_t {
-    none,
-    task,
-    protocol,
-    silence,
-    mute,
-    stopped,
-    shutdown,
-    initializer_timeout
-  };
+  using KillReason = internal::KillReason;
 
   int index = 0;
   State state = State::empty;
@@ -111,7 +119,7 @@ struct WorkerSlot {
   std::uint64_t armed_epoch = 0;
   std::uint64_t handed = 0;          ///< calls in this incarnation's ring ever, less those taken back
   std::uint64_t progress_ticks = 0;  ///< when its call at hand may have become that at the earliest
-  double average_ticks = 0;          ///< of recent run times; 0: none yet
+  RunAverage average;                ///< of recent run times
   std::size_t modules_known = 0;
   std::uint64_t memory_known = 0;  ///< next attachment number of this incarnation
   std::unordered_map<std::uint64_t, std::shared_ptr<SharedMemory>>
@@ -129,9 +137,6 @@ struct WorkerSlot {
   std::string bootstrap_error;           ///< what it said before it gave up
   std::vector<std::byte> failure_bytes;  ///< its initializer's exception, encoded
   std::string loss_hint;                 ///< what else is known of its death
-  std::chrono::nanoseconds last_ran{0};  ///< of the task that it was killed for
-  std::uint64_t front_task = 0;          ///< the task with a limit that we found first in its ring
-  std::chrono::steady_clock::time_point front_since{};  ///< when we found it there first
   std::uint64_t run_ticks = 0;
   std::uint64_t queue_ticks = 0;
   Descriptor captured_stdout;
@@ -139,6 +144,12 @@ struct WorkerSlot {
 
   WorkerStats stats;
 
+  /// Where the task is in `in_flight`; `in_flight.size()` where it is not.
+  [[nodiscard]] std::size_t position_of(const TaskState& task) noexcept {
+    std::size_t position = 0;
+    while (position < in_flight.size() && in_flight[position].task != &task) ++position;
+    return position;
+  }
   [[nodiscard]] bool takes_calls() const noexcept { return state == State::alive; }
   [[nodiscard]] bool idle() const noexcept { return state == State::alive && in_flight.empty(); }
   [[nodiscard]] SegmentHeader& header() const noexcept { return segment->header(); }

@@ -13,6 +13,7 @@
 
 #include "kindred/exit_reason.hpp"
 #include "kindred/internal/sandbox_plan.hpp"
+#include "kindred/internal/segment.hpp"
 
 namespace kindred::internal {
 namespace {
@@ -24,7 +25,7 @@ constexpr std::array crash_signals{SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIG
 // What the handler needs, prepared while there is time. Process-wide, as signal handlers are.
 struct Prepared {
   CrashPage* page = nullptr;
-  const std::atomic<std::uint64_t>* task = nullptr;
+  const std::atomic<AttemptId>* attempt = nullptr;
   struct Range {
     std::uintptr_t begin, end, base;
     std::uint64_t index;
@@ -40,7 +41,7 @@ void on_crash(int number, siginfo_t* info, void*) {
   if (page != nullptr && page->state.load(std::memory_order_relaxed) == 0) {
     page->signal = static_cast<std::uint32_t>(number);
     page->address = reinterpret_cast<std::uint64_t>(info->si_addr);
-    page->task_id = prepared.task->load(std::memory_order_relaxed);
+    page->task_id = task_of(prepared.attempt->load(std::memory_order_relaxed));
     page->system_call = number == SIGSYS && info->si_code == system_call_refused ? info->si_syscall : -1;
     page->thread = static_cast<std::uint32_t>(::syscall(SYS_gettid));
     // Crash: a second fault in here ends the process (the handler is reset): the report then has no frames,
@@ -93,11 +94,11 @@ void load_unwinder() noexcept {
   (void)::backtrace(frames.data(), static_cast<int>(frames.size()));
 }
 
-void install_crash_handlers(std::span<std::byte> page, const std::atomic<std::uint64_t>& task,
+void install_crash_handlers(std::span<std::byte> page, const std::atomic<std::uint64_t>& attempt,
                             const std::vector<Module>& modules) {
   static_assert(sizeof(CrashPage) <= 4096);
   prepared.page = reinterpret_cast<CrashPage*>(page.data());
-  prepared.task = &task;
+  prepared.attempt = &attempt;
   note_modules(modules);
   load_unwinder();
 

@@ -32,8 +32,8 @@ void load_unwinder() noexcept;
 
 /// Installs handlers for SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT and SIGSYS that write a report, and then
 /// let the signal do what it does. They run on a stack of their own, so a stack overflow is reported too.
-/// `task` is read at the crash. Worker, once; `modules` are the parent's, by index.
-void install_crash_handlers(std::span<std::byte> page, const std::atomic<std::uint64_t>& task,
+/// `attempt` (an `AttemptId`) is read at the crash. Worker, once; `modules` are the parent's, by index.
+void install_crash_handlers(std::span<std::byte> page, const std::atomic<std::uint64_t>& attempt,
                             const std::vector<Module>& modules);
 
 /// Tells of modules that are loaded here now, anew where a library came: places in them get references.

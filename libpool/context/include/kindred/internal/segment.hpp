@@ -10,6 +10,16 @@
 
 namespace kindred::internal {
 
+/// One attempt at a task, as one number: 48 bits of the task's id, 16 of the attempt (1 for the first). What
+/// a worker and the parent say of "the call at hand" names the attempt, never the task alone: a task may be
+/// tried again in the same worker. 0: none.
+using AttemptId = std::uint64_t;
+inline constexpr unsigned attempt_bits = 16;
+[[nodiscard]] constexpr AttemptId attempt_id(std::uint64_t task_id, std::uint16_t attempt) noexcept {
+  return task_id << attempt_bits | attempt;
+}
+[[nodiscard]] constexpr std::uint64_t task_of(AttemptId attempt) noexcept { return attempt >> attempt_bits; }
+
 /// The shared memory of one worker incarnation. Only that worker and the parent map it.
 ///
 ///     +--------------------+ 0
@@ -72,8 +82,8 @@ struct SegmentHeader {
   /// When the worker is to ring: see `Armed`.
   alignas(64) std::atomic<std::uint64_t> armed;
 
-  /// The task that was asked to stop (its id), for `stop_requested()`.
-  alignas(64) std::atomic<std::uint64_t> stop_task;
+  /// The attempt that was asked to stop, for `stop_requested()`.
+  alignas(64) std::atomic<AttemptId> stop_attempt;
   std::atomic<std::uint32_t> stop_signal;  ///< raised with each asking; what a stop token's watcher sleeps on
 
   /// Blocks for large results that no future reads any more, a bit each. Set by the parent; who clears a bit,
@@ -89,7 +99,7 @@ struct SegmentHeader {
       phase;  ///< 0: being set up, 1: in its initializer, 2: works, 3: in its finalizer
   /// When the task at hand began, in ticks: written after its call was claimed.
   alignas(64) std::atomic<std::uint64_t> begun_ticks;
-  std::atomic<std::uint64_t> begun_task;
+  std::atomic<AttemptId> begun_attempt;  ///< the attempt at hand; 0: the worker is idle
   alignas(64) ItemProgress items;
 };
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free &&
