@@ -33,6 +33,18 @@
 #ifndef GETTERS
 #define GETTERS 1    /* threads in get(); 0: nobody waits, each task has a callback */
 #endif
+#ifndef RINGS_LOST
+#define RINGS_LOST 0 /* rings of workers that a task's wild write destroys */
+#endif
+#if RINGS_LOST > 0 && !defined(M_NO_LOOK_AGAIN)
+#if SLOTS > 1
+#define may_look_again (slot[0].flights != 0 || slot[1].flights != 0)
+#else
+#define may_look_again (slot[0].flights != 0)   /* LookAgain: whoever sleeps while calls are in flight looks after a while */
+#endif
+#else
+#define may_look_again false
+#endif
 #ifndef CELLS
 #define CELLS 2      /* room of the call ring, in calls */
 #endif
@@ -108,7 +120,7 @@ typedef Slot {
 Slot slot[SLOTS];
 
 bit mutex;
-bit waiter_bell; bit service_bell;
+bit waiter_bell; bit service_bell; byte lost_rings;
 byte place[TASKS + 1]; byte outcome[TASKS + 1];
 byte leader = NOBODY; bit leader_sleeps; byte target[GETTERS + 1];
 bit follows[GETTERS + 1]; bit signalled[GETTERS + 1];
@@ -133,6 +145,7 @@ inline ring_if_armed(s) {
     if
     :: atomic { bits & WAITER -> bits = 0; waiter_bell = 1 }
     :: atomic { !(bits & WAITER) -> bits = 0; service_bell = 1 }
+    :: atomic { lost_rings < RINGS_LOST -> lost_rings++; bits = 0 }  /* a task writes the bell's old word back */
     fi
   :: atomic { bits == DRY && slot[s].calls_published == position -> slot[s].last_rung = slot[s].seen_epoch; slot[s].seen_epoch = 0; bits = 0 }
     service_bell = 1
@@ -674,8 +687,10 @@ active [CALLERS] proctype Caller() {
            if
            :: !came && outcome[mine] == NONE ->
              unlock();
-             waiter_bell;                                /* sleeps until it rings */
-             waiter_bell = 0;
+             if
+             :: waiter_bell -> waiter_bell = 0           /* sleeps until it rings */
+             :: may_look_again -> skip
+             fi;
              lock()
            :: else -> skip
            fi;
@@ -851,6 +866,7 @@ active proctype Supervisor() {
        unlock();
        if
        :: service_bell -> lock(); service_bell = 0
+       :: may_look_again && leader == NOBODY -> lock()
        :: slot[0].watched && slot[0].dead -> lock(); slot[0].found_dead = 1
 #if SLOTS > 1
        :: slot[1].watched && slot[1].dead -> lock(); slot[1].found_dead = 1

@@ -196,6 +196,38 @@ TEST_CASE("the same site is the same object, and survives a turn through its byt
   CHECK(site->level_name() == "audit");
 }
 
+TEST_CASE(
+    "where the places of a process are too many to be kept, a record has none, and is read all the same") {
+  const auto outcome = kindred::test::run_forked([] {
+    const std::string long_name(1024, 'n');
+    const std::string long_format(60 * 1024, 'f');
+    for (int i = 0; i < 1'200; ++i) {
+      const Site* const site = intern_site(SiteFacts{.format = long_format + std::to_string(i),
+                                                     .file = long_name,
+                                                     .function = long_name,
+                                                     .types = {},
+                                                     .level_name = {},
+                                                     .line = 5,
+                                                     .level = Level::warn});
+      if (site == nullptr) ::_exit(3);
+    }
+    const std::string types(1, static_cast<char>(ArgType::message));
+    for (int i = 0; i < 20'000; ++i) {
+      const Site* const site = intern_site(SiteFacts{.format = {},
+                                                     .file = long_name + std::to_string(i),
+                                                     .function = {},
+                                                     .types = types,
+                                                     .level_name = {},
+                                                     .line = 5,
+                                                     .level = Level::warn});
+      if (site == nullptr || site->level() != Level::warn) ::_exit(4);
+      if (i > 10'000 && site->source().line != 0) ::_exit(5);
+    }
+  });
+  INFO(kindred::test::to_string(outcome));
+  CHECK(outcome.code == 0);
+}
+
 TEST_CASE("a site or a record that lies about itself is refused, and read within its bounds") {
   std::vector<std::byte> good;
   encode_site(good, {.format = "{} {:>5} {}",

@@ -282,7 +282,11 @@ void write_encoded_at(const LogTarget& target, LaneState* lane, LevelCode level,
   try {
     const SiteFacts facts = facts_of(place, types, level);
     if (lane != nullptr) {
-      const SiteKey key{place.address, place.format_address, types.data(),
+      // A caller may write the names of other files into the same buffer: they are known by what they say.
+      const auto names = std::hash<std::string_view>{}(place.file) ^
+                         (std::hash<std::string_view>{}(place.function) + place.line);
+      const auto address = reinterpret_cast<std::uintptr_t>(place.address) ^ names;
+      const SiteKey key{reinterpret_cast<const void*>(address), place.format_address, types.data(),
                         site_shape(place.format.size() & shape_longest_format, level)};
       const std::uint32_t id = find_site_at(*lane, key, facts);
       std::vector<std::byte> with_site;

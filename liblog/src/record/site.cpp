@@ -98,6 +98,30 @@ Sites& sites() {
   return *known;
 }
 constexpr std::size_t most_bytes = 64U * 1024 * 1024;
+constexpr std::size_t most_bytes_without_place = most_bytes + 4U * 1024 * 1024;
+
+// The table is full: the record is kept, but its place in the code is not, nor, where that is not enough, its
+// text. Only a process that lies about the types of its arguments, too, finds no site at all.
+const Site* intern_without_place(SiteFacts facts) {
+  facts.file = {};
+  facts.function = {};
+  facts.line = 0;
+  for (;;) {
+    std::vector<std::byte> bytes;
+    encode_site(bytes, facts);
+    const std::string key{reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+    Sites& known = sites();
+    const std::lock_guard hold{known.lock};
+    if (const auto found = known.all.find(key); found != known.all.end()) return found->second.get();
+    constexpr std::string_view unknown = "(no room is left for the texts of places that log)";
+    if (known.bytes + bytes.size() <= most_bytes_without_place) {
+      known.bytes += bytes.size();
+      return known.all.emplace(key, std::make_unique<const Site>(facts)).first->second.get();
+    }
+    if (facts.format == unknown) return nullptr;
+    facts.format = unknown;
+  }
+}
 
 }  // namespace
 
@@ -106,9 +130,12 @@ const Site* intern_site(std::span<const std::byte> bytes) {
   if (!decode_site(bytes, facts)) return nullptr;
   const std::string key{reinterpret_cast<const char*>(bytes.data()), bytes.size()};
   Sites& known = sites();
-  const std::lock_guard hold{known.lock};
+  std::unique_lock hold{known.lock};
   if (const auto found = known.all.find(key); found != known.all.end()) return found->second.get();
-  if (known.bytes + bytes.size() > most_bytes) return nullptr;
+  if (known.bytes + bytes.size() > most_bytes) {
+    hold.unlock();
+    return intern_without_place(facts);
+  }
   auto site = std::make_unique<const Site>(facts);
   const Site* const result = site.get();
   known.all.emplace(key, std::move(site));

@@ -85,9 +85,9 @@ class Site {
   bool has_fields_ = false;
 };
 
-/// Returns the site that was encoded so, the same object for the same bytes. Null where they make no sense,
-/// or where the sites of this process have come to take 64 MiB. `bytes` is private memory. Threads: any
-/// thread.
+/// Returns the site that was encoded so, the same object for the same bytes. Null where they make no sense.
+/// Where the sites of this process have come to take 64 MiB, a further one has no place in the code. `bytes`
+/// is private memory. Threads: any thread.
 [[nodiscard]] const Site* intern_site(std::span<const std::byte> bytes);
 [[nodiscard]] const Site* intern_site(const SiteFacts& facts);
 

@@ -82,7 +82,11 @@ void TailServer::forget_ended() {
 std::string TailServer::answer() {
   forget_ended();
   Descriptor socket = accept_locally(listener_.get());
-  if (!socket) return {};
+  if (!socket) {
+    if ((errno != EMFILE && errno != ENFILE) || std::exchange(told_shortage_, true)) return {};
+    return "kindred-tail knocks, and this process has no descriptor left to let it in: raise the limit on open files (ulimit -n)";
+  }
+  told_shortage_ = false;
   const auto refuse = [&socket](const std::string& why) {
     static_cast<void>(send_some(socket.get(), fmt::format("{} {}\n", tail_answer::refused, why)));
   };

@@ -22,12 +22,18 @@ void Context::begin(const WorkerOptions& options, std::vector<std::byte> pool_pa
   std::error_code
       nowhere;  // a deleted working directory is the parent's business: the worker then stays where it is
   setup_.cwd = std::filesystem::current_path(nowhere).string();
+  setup_.umask = file_mode_mask();
   setup_.options = options;
+  environment_ = std::make_shared<const std::vector<std::string>>(
+      options.clear_env ? std::vector<std::string>{} : copy_environment());
   setup_.pool_part = std::move(pool_part);
   prepare_ = prepare;
   if (start_method() == StartMethod::fork) {
-    launcher_ = make_fork_launcher(
-        {.context = id(), .setup = nullptr, .options = options, .around_fork = around_fork});
+    launcher_ = make_fork_launcher({.context = id(),
+                                    .setup = nullptr,
+                                    .options = options,
+                                    .environment = environment_,
+                                    .around_fork = around_fork});
   }
 }
 
@@ -50,17 +56,27 @@ void Context::write_setup_once() {
   setup_memory_ = write_setup(setup_, &setup_bytes_);
 }
 
-AskedWorker Context::ask_for_worker() {
+void Context::make_launcher_once() {
   if (!launcher_) {
     write_setup_once();
     const LaunchPlan plan{.context = id(),
                           .setup = setup_memory_,
                           .setup_bytes = setup_bytes_,
                           .prepare = prepare_,
-                          .options = setup_.options};
+                          .options = setup_.options,
+                          .environment = environment_};
     launcher_ =
         start_method() == StartMethod::spawn ? make_spawn_launcher(plan) : make_fork_server_launcher(plan);
   }
+}
+
+bool Context::prepare_launcher() {
+  make_launcher_once();
+  return launcher_->prepare();
+}
+
+AskedWorker Context::ask_for_worker() {
+  make_launcher_once();
   return launcher_->ask();
 }
 

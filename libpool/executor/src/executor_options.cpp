@@ -40,6 +40,8 @@ void ExecutorOptions::validate() const {
   require_positive(idle_timeout, "idle_timeout");
   require_positive(initializer_timeout, "initializer_timeout");
   require_positive(terminate_grace, "terminate_grace");
+  require_positive(preload_timeout, "preload_timeout");
+  require_positive(stopped_limit, "stopped_limit");
   require(on_worker_death <= OnWorkerDeath::break_pool, "on_worker_death",
           std::to_string(static_cast<int>(on_worker_death)), "replace or break_pool");
   require(preload.empty() || start_method == StartMethod::forkserver, "preload",

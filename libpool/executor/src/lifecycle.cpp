@@ -25,7 +25,8 @@ ExecutorOptions checked(ExecutorOptions options) {
   options.validate();
   // The program's own stdout and stderr are files and terminals of the program's.
   if (options.worker.sandbox) options.worker.capture_output = true;
-  for (auto* const limit : {&options.idle_timeout, &options.initializer_timeout, &options.terminate_grace}) {
+  for (auto* const limit : {&options.idle_timeout, &options.initializer_timeout, &options.terminate_grace,
+                            &options.stopped_limit, &options.preload_timeout}) {
     if (*limit) *limit = within_longest_wait(**limit);
   }
   for (auto* const limit : {&options.shutdown_grace, &options.restart_limit.period})

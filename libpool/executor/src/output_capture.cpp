@@ -6,12 +6,16 @@
 
 #include "kindred/internal/capture_pipe.hpp"
 #include "kindred/internal/event_poll.hpp"
+#include "kindred/internal/keeper.hpp"
 
 namespace kindred::internal {
 namespace {
 
 constexpr std::chrono::milliseconds between_rounds{1};
 constexpr unsigned long_line_patience = 100;  ///< rounds
+// What the parent reads of a dead worker's output: as much as the largest pipe holds. A subprocess that lives
+// on and writes without end is not followed.
+constexpr std::size_t most_untold = std::size_t{1} << 20U;
 
 PrintedTexts& printed_in(std::span<std::byte> page) noexcept {
   return *reinterpret_cast<PrintedTexts*>(page.subspan(printed_texts_offset, sizeof(PrintedTexts)).data());
@@ -35,27 +39,51 @@ std::string take_untold(const PrintedText& printed, std::span<const std::byte> l
   } else {
     text.assign(printed.text[state.which], std::min<std::size_t>(state.kept, PrintedText::limit));
   }
-  while (read_available(pipe, text)) {}
+  (void)read_available(pipe, text, most_untold);
   text.erase(0, logged);
   return text;
 }
 
 OutputCapture::OutputCapture(Descriptor captured_stdout, Descriptor captured_stderr,
-                             std::span<std::byte> page)
+                             std::span<std::byte> page, bool own_table)
     : stdout_{std::move(captured_stdout), Origin::stdout, printed_in(page).out},
       stderr_{std::move(captured_stderr), Origin::stderr, printed_in(page).error},
       copies_{make_capture_pipe()} {
-  std::thread{[this] {
+  for (std::size_t i = 0; i < identities_.size(); ++i) identities_[i] = pipe_identity(descriptors()[i]);
+  std::thread{[this, own_table] {
     settle_thread("kindred-output");
+    auto kept = descriptors();
+    std::ranges::sort(kept);
+    own_table_.store(own_table && take_own_descriptors(kept) ? 1 : 2, std::memory_order_release);
+    futex_wake(own_table_, 1);
     while (wait_for_output(stdout_.pipe.get(), stderr_.pipe.get())) {
-      drain(false);
+      if (own_table_.load(std::memory_order_relaxed) != 1 && !intact()) return;
+      read_both(false);
       std::this_thread::sleep_for(
           between_rounds);  // who prints in small pieces is to be woken for once a round, not once a piece
     }
   }}.detach();
+  // Before the first task: what that does to descriptors is not to be copied.
+  while (own_table_.load(std::memory_order_acquire) == 0) futex_wait(own_table_, 0);
+}
+
+std::array<int, 4> OutputCapture::descriptors() const noexcept {
+  return {stdout_.pipe.get(), stderr_.pipe.get(), copies_.first.get(), copies_.second.get()};
+}
+
+bool OutputCapture::intact() const noexcept {
+  const auto now = descriptors();
+  for (std::size_t i = 0; i < now.size(); ++i) {
+    if (pipe_identity(now[i]) != identities_[i]) return false;
+  }
+  return true;
 }
 
 void OutputCapture::drain(bool partial_lines) {
+  if (intact()) read_both(partial_lines);
+}
+
+void OutputCapture::read_both(bool partial_lines) {
   const std::scoped_lock lock{mutex_};
   read_one(stdout_, partial_lines);
   read_one(stderr_, partial_lines);

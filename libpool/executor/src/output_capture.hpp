@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -69,13 +70,18 @@ inline constexpr std::size_t printed_texts_offset = 2048;
 /// is its own task's.
 class OutputCapture {
  public:
-  /// `page` is what outlives this process. Errors: `SystemError` (limit on open files).
-  OutputCapture(Descriptor captured_stdout, Descriptor captured_stderr, std::span<std::byte> page);
+  /// `page` is what outlives this process. `own_table`: the thread takes a table of descriptors of its own.
+  /// Errors: `SystemError` (limit on open files).
+  OutputCapture(Descriptor captured_stdout, Descriptor captured_stderr, std::span<std::byte> page,
+                bool own_table);
   OutputCapture(const OutputCapture&) = delete;
   OutputCapture& operator=(const OutputCapture&) = delete;
   ~OutputCapture() = default;  // never runs: the thread lives as long as the process
 
-  void drain(bool partial_lines);  ///< any thread
+  /// Any thread. Where a task has closed our descriptors, or has others at their numbers, it does nothing:
+  /// the thread of ours, which has its own, goes on reading, and what it leaves is read by the parent.
+  void drain(bool partial_lines);
+  [[nodiscard]] bool intact() const noexcept;  ///< does this thread's table still hold our descriptors?
 
  private:
   struct Stream {
@@ -85,12 +91,16 @@ class OutputCapture {
     unsigned waited = 0;  ///< rounds for the end of a line that is too long to be kept
   };
   void read_one(Stream& stream, bool partial_lines);
+  void read_both(bool partial_lines);
+  [[nodiscard]] std::array<int, 4> descriptors() const noexcept;
 
   std::mutex mutex_;
   Stream stdout_;
   Stream stderr_;
   std::pair<Descriptor, Descriptor> copies_;  ///< a pipe
   std::string text_;
+  std::array<std::uint64_t, 4> identities_{};
+  std::atomic<std::uint32_t> own_table_{0};  ///< has the thread one? 0: not known yet, 1: yes, 2: no
 };
 
 }  // namespace kindred::internal

@@ -226,6 +226,9 @@ class PoolCore {
   void supervise();
   bool supervise_once(Lock& lock, std::vector<std::uint64_t>& tokens);  ///< false: it is over
   void kick() { context_.service_bell().ring(); }
+  /// Gives the lock away meanwhile, but never waits. False: a worker cannot be started yet, or never.
+  [[nodiscard]] bool prepare_launcher(Lock& lock);
+  void listen_to_launcher(bool on);                 ///< Errors: `SystemError`
   bool start_worker(Lock& lock, WorkerSlot& slot);  ///< gives the lock away meanwhile
   void start_failed(Lock& lock, const std::exception_ptr& failure, bool hopeless);
 
@@ -255,6 +258,8 @@ class PoolCore {
   [[nodiscard]] bool check_queue_timeout(TaskState& task);  ///< true: the task has failed by it
   void check_attempt(TaskState& task, SteadyTime now);      ///< its time limits, while a worker has it
   void check_timers();
+  void check_stopped(WorkerSlot& slot, SteadyTime now);
+  void note_forked_child(WorkerSlot& slot, std::uint32_t pid);
   void check_slots(Lock& lock);
   [[nodiscard]] Deadline next_deadline();
   void add_timer(SteadyTime at, TaskState& task);
@@ -344,6 +349,7 @@ class PoolCore {
   bool stop_supervisor_ = false;
   bool watched_by_timer_ = false;  // the supervisor looks again soon, whoever rings
   std::uint64_t submitted_seen_ = 0;
+  std::uint64_t submitted_at_last_look_ = 0;
   SteadyTime supervisor_sleeps_until_ = SteadyTime::min();
   std::unique_ptr<EventPoll> poll_;
   struct Timer {
@@ -359,7 +365,9 @@ class PoolCore {
   LookAgain look_again_;                      // where a ring of a worker may have been lost
   std::atomic<bool> blocks_are_free_{false};  // is there a free block that the supervisor is to look after?
   Deadline release_blocks_at_;
-  std::size_t wanted_ = 0;  // workers to start
+  std::size_t wanted_ = 0;    // workers to start
+  Deadline preparing_since_;  // the fork server preloads
+  int launcher_news_ = -1;    // the descriptor of it that is in the poll
   RestartLimiter crashes_{options_.restart_limit.count.value(), options_.restart_limit.period};
   StartBackoff starts_;
   bool closed_ = false;
@@ -371,6 +379,7 @@ class PoolCore {
   std::uint64_t run_ticks_ = 0;
   std::uint64_t queue_ticks_ = 0;
   std::uint64_t supervisor_wakeups_ = 0;
+  Deadline tail_again_;                          // when its next knock is heard
   int tail_fd_ = -1;                             // where kindred-tail knocks
   std::optional<std::uint64_t> oom_kills_seen_;  // none before the supervisor's first sleep
   unsigned usable_cpus_ = 1;

@@ -206,6 +206,8 @@ std::optional<StateHandle> PoolCore::submit(Submission& submission, const EntryI
     (void)pump();
   }
   if (leader_ == nullptr && !watched_by_timer_) arm_all();
+  if (supervisor_sleeps_until_ == SteadyTime::max()) [[unlikely]]
+    kick();  // from now on it looks after the workers' health, while there is work
   flush_afterwards(lock);
   return reference.hand_over();
 }

@@ -22,7 +22,7 @@ namespace {
 using std::chrono::steady_clock;
 
 // Tokens of the poll: which incarnation of which slot, and which of its descriptors.
-enum : std::uint64_t { token_interrupt = 1, token_tail = 2, token_slots = 16 };
+enum : std::uint64_t { token_interrupt = 1, token_launcher = 3, token_tail = 2, token_slots = 16 };
 constexpr std::uint64_t first_incarnation = std::uint64_t{1} << 32U;
 enum class Watched : std::uint64_t { process = 0, socket = 1, captured_stdout = 2, captured_stderr = 3 };
 std::uint64_t token_of(const WorkerSlot& slot, Watched what) noexcept {
@@ -37,6 +37,9 @@ constexpr std::chrono::seconds silence_limit{2};
 // A worker that ends closes its socket a moment before it is found dead. One that has closed it and lives is
 // none any more: it executes another program.
 constexpr std::chrono::milliseconds mute_limit{100};
+constexpr std::chrono::seconds between_looks_for_stops{1};
+// A guest who cannot be let in, for want of a descriptor, goes on knocking.
+constexpr std::chrono::milliseconds between_guests{20};
 // Shared memories that come for one result: 255 attachments, and the value.
 constexpr std::size_t most_received = 256;
 
@@ -44,6 +47,7 @@ constexpr std::size_t most_received = 256;
 constexpr std::chrono::milliseconds blocks_stay{50};
 // After memory ended while the supervisor did something.
 constexpr std::chrono::milliseconds memory_retry{10};
+constexpr std::chrono::milliseconds call_retry{100};
 
 std::chrono::nanoseconds duration_of(std::uint64_t ticks_count) {
   return std::chrono::nanoseconds{
@@ -83,6 +87,14 @@ void PoolCore::supervise() {
       if (lock.owns_lock()) lock.unlock();
       std::this_thread::sleep_for(memory_retry);
       lock.lock();
+    } catch (const SystemError& error) {
+      // A call failed that none of the steps expects to fail. The program does not end by it: the step is
+      // tried again, and the log says what failed.
+      if (lock.owns_lock()) lock.unlock();
+      std::this_thread::sleep_for(call_retry);
+      lock.lock();
+      note(Level::error,
+           std::string{"the executor's supervisor goes on after a failed call: "} + error.what());
     }
   }
   flush_afterwards(lock);
@@ -113,7 +125,7 @@ bool PoolCore::supervise_once(Lock& lock, std::vector<std::uint64_t>& tokens) {
   poll_->wait(tokens, deadline);
   if (std::erase(tokens, token_tail) != 0) {
     if (collector_.answer_tail()) {
-      poll_->again(tail_fd_, token_tail);
+      tail_again_ = steady_clock::now() + between_guests;
     } else {
       poll_->remove(tail_fd_);
       collector_.withdraw_tail();
@@ -164,6 +176,8 @@ void PoolCore::check_slots(Lock& lock) {
       if (waiting_.size() + in_flight_ > static_cast<std::size_t>(good))
         kill(slot, WorkerSlot::KillReason::silence);
     }
+    if (slot.state == WorkerSlot::State::alive || slot.state == WorkerSlot::State::leaving)
+      check_stopped(slot, now);
     if (slot.mute_since && slot.watched && *slot.mute_since + mute_limit <= now &&
         slot.kill_reason == WorkerSlot::KillReason::none) {
       slot.protocol_error = "it closed its socket and went on: a task executes another program in its place";
@@ -179,6 +193,10 @@ void PoolCore::check_slots(Lock& lock) {
   if (rebalance_at_ && *rebalance_at_ <= now) {
     refill();
     rebalance();
+  }
+  if (tail_again_ && *tail_again_ <= now) {
+    tail_again_.reset();
+    poll_->again(tail_fd_, token_tail);
   }
   if (release_blocks_at_ && *release_blocks_at_ <= now) {
     release_blocks_at_.reset();
@@ -202,6 +220,7 @@ void PoolCore::check_slots(Lock& lock) {
       wanted_ = 0;
       break;
     }
+    if (!prepare_launcher(lock)) break;
     --wanted_;
     if (!start_worker(lock, *slot)) break;
   }
@@ -305,6 +324,57 @@ WorkerSlot* PoolCore::free_slot() {
   return slots_.back().get();
 }
 
+// A fork server may preload for long: nobody waits for that in here. The poll tells when there is news of it.
+bool PoolCore::prepare_launcher(Lock& lock) {
+  std::exception_ptr failure;
+  bool hopeless = false;
+  bool ready = false;
+  if (preparing_since_ && options_.preload_timeout &&
+      *preparing_since_ + *options_.preload_timeout <= steady_clock::now()) {
+    hopeless = true;
+    failure = std::make_exception_ptr(UsageError{
+        "the fork server did not come to an end of ExecutorOptions::preload within preload_timeout, " +
+        std::to_string(std::chrono::duration<double>(*options_.preload_timeout).count()) +
+        " s, and was killed. Preload less, or raise preload_timeout."});
+    listen_to_launcher(false);
+    context_.end_launcher();
+  } else {
+    flush_afterwards(lock);
+    try {
+      ready = context_.prepare_launcher();
+    } catch (const UsageError&) {
+      failure = std::current_exception();
+      hopeless = true;
+    } catch (...) {
+      failure = std::current_exception();
+    }
+    lock.lock();
+    if (!failure && !ready && !preparing_since_) preparing_since_ = steady_clock::now();
+    try {
+      listen_to_launcher(!failure && !ready);
+    } catch (const SystemError&) {
+      if (!failure) failure = std::current_exception();
+    }
+  }
+  if (failure || ready) preparing_since_.reset();
+  if (!failure) return ready && wanted_ != 0;
+  if (wanted_ != 0) --wanted_;
+  start_failed(lock, failure, hopeless);
+  return false;
+}
+
+void PoolCore::listen_to_launcher(bool on) {
+  const int fd = on ? context_.launcher().news() : -1;
+  if (fd == launcher_news_) {
+    if (fd >= 0) poll_->again(fd, token_launcher);
+    return;
+  }
+  if (launcher_news_ >= 0) poll_->remove(std::exchange(launcher_news_, -1));
+  if (fd < 0) return;
+  poll_->add(fd, token_launcher);
+  launcher_news_ = fd;
+}
+
 bool PoolCore::start_worker(Lock& lock, WorkerSlot& slot) {
   slot.state = WorkerSlot::State::starting;
   slot.owner = next_owner_++;
@@ -394,6 +464,9 @@ bool PoolCore::start_worker(Lock& lock, WorkerSlot& slot) {
       false;
   slot.kill_reason = WorkerSlot::KillReason::none;
   slot.mute_since.reset();
+  slot.stopped_since.reset();
+  slot.look_whether_stopped = {};
+  slot.forked_children = 0;
   slot.bootstrap_error.clear();
   slot.protocol_error.clear();
   slot.failure_bytes.clear();
@@ -501,6 +574,13 @@ bool PoolCore::take_messages(WorkerSlot& slot) {
         note(Level::error, std::move(text), &slot);
         break;
       }
+      case WorkerMessage::forked_child: {
+        ForkedChild notice;
+        if (message->bytes.size() != sizeof notice) return refuse("a message on its socket is malformed");
+        std::memcpy(&notice, message->bytes.data(), sizeof notice);
+        note_forked_child(slot, notice.pid);
+        break;
+      }
       case WorkerMessage::attachment: {
         AttachmentNotice notice;
         if (message->bytes.size() != sizeof notice || message->descriptors.size() > 1 || !slot.ready) {
@@ -542,6 +622,47 @@ bool PoolCore::take_messages(WorkerSlot& slot) {
   return true;
 }
 
+void PoolCore::note_forked_child(WorkerSlot& slot, std::uint32_t pid) {
+  constexpr unsigned most_told = 8;  // of one incarnation
+  if (slot.forked_children++ >= most_told) return;
+  const TaskState* const task = slot.in_flight.empty() ? nullptr : slot.in_flight.front().task;
+  std::string text =
+      "a process (pid " + std::to_string(pid) + ") that a task of worker " + std::to_string(slot.index) +
+      " forked came out of the task's function and was ended: " +
+      "only the worker itself gives results. End such a process by _exit(2), also where it fails.";
+  if (slot.forked_children == most_told) text += " Further ones of this worker are not told.";
+  note(Level::warn, std::move(text), &slot, task, task == nullptr ? 0 : task->ended_attempts() + 1U);
+}
+
+// A worker that was stopped (SIGSTOP, SIGTSTP, a terminal) runs nothing until somebody continues it, and its
+// futures would never end.
+void PoolCore::check_stopped(WorkerSlot& slot, SteadyTime now) {
+  if (slot.in_flight.empty() || slot.kill_reason != WorkerSlot::KillReason::none)
+    return slot.stopped_since.reset();
+  if (now < slot.look_whether_stopped) return;
+  slot.look_whether_stopped = now + between_looks_for_stops;
+  const std::uint32_t pid = slot.worker.process.pid();
+  const std::string who = "worker " + std::to_string(slot.index) + " (pid " + std::to_string(pid) + ")";
+  if (!is_stopped(pid)) {
+    if (slot.stopped_since) note(Level::info, who + " goes on: it was continued", &slot);
+    return slot.stopped_since.reset();
+  }
+  const auto& limit = options_.stopped_limit;
+  if (!slot.stopped_since) {
+    slot.stopped_since = now;
+    const TaskState& task = *slot.in_flight.front().task;
+    note(Level::warn,
+         who + " was stopped by a signal (SIGSTOP, or the like) with '" + task_name(task) + "' #" +
+             std::to_string(task.id) + " at hand" +
+             (limit ? "; unless it is continued, it is killed after stopped_limit, " +
+                          std::to_string(std::chrono::duration<double>(*limit).count()) + " s"
+                    : std::string{}),
+         &slot, &task, task.ended_attempts() + 1U);
+  } else if (limit && now - *slot.stopped_since >= *limit) {
+    kill(slot, WorkerSlot::KillReason::stopped);
+  }
+}
+
 void PoolCore::kill_slot_with(WorkerSlot& slot, int signal) noexcept {
   if (slot.state == WorkerSlot::State::alive || slot.state == WorkerSlot::State::leaving)
     slot.worker.process.signal_group(signal);
@@ -574,14 +695,29 @@ void PoolCore::add_timer(SteadyTime at, TaskState& task) {
 
 Deadline PoolCore::next_deadline() {
   Deadline next = rebalance_at_;
-  if (in_flight_ != 0 && leader_ == nullptr && !next) next = look_again_.next();
+  // While there is something to do, the supervisor looks whether a worker was stopped. One more such look
+  // comes after the last task, and then none.
+  if (in_flight_ != 0 || totals_.submitted != submitted_at_last_look_) {
+    const auto at = steady_clock::now() + between_looks_for_stops;
+    if (!next || at < *next) next = at;
+    submitted_at_last_look_ = totals_.submitted;
+  }
+  if (in_flight_ != 0 && leader_ == nullptr) {  // else the leader looks, should a ring be lost
+    const auto at = look_again_.next();
+    if (!next || at < *next) next = at;
+  }
   const auto consider = [&](SteadyTime at) {
     if (!next || at < *next) next = at;
   };
   if (release_blocks_at_) consider(*release_blocks_at_);
+  if (tail_again_) consider(*tail_again_);
   while (!timers_.empty() && timers_.top().pin.task().finished()) timers_.pop();
   if (!timers_.empty()) consider(timers_.top().at);
-  if (wanted_ != 0) consider(starts_.next_start());
+  if (preparing_since_) {
+    if (options_.preload_timeout) consider(*preparing_since_ + *options_.preload_timeout);
+  } else if (wanted_ != 0) {
+    consider(starts_.next_start());
+  }
   for (const auto& slot : slots_) {
     if (slot->state == WorkerSlot::State::leaving && slot->in_flight.empty() &&
         slot->kill_reason == WorkerSlot::KillReason::none)

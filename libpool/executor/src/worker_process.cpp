@@ -14,6 +14,7 @@
 #include "kindred/internal/event_poll.hpp"
 #include "kindred/internal/exception_codec.hpp"
 #include "kindred/internal/injection.hpp"
+#include "kindred/internal/keeper.hpp"
 #include "kindred/internal/log_front.hpp"
 #include "kindred/internal/process.hpp"
 #include "kindred/internal/throw_stack.hpp"
@@ -77,6 +78,7 @@ int WorkerProcess::run() {
       continue;
     }
     auto& call = *reinterpret_cast<CallHeader*>(message.data());
+    if (needs_socket(call) && !has_socket()) break;  // unclaimed, it goes to another worker
     KINDRED_INJECTION_POINT("worker.call.before_claim");
     std::uint32_t expected = call_state::queued;
     // Crash: before this swap the call is not begun, and goes to another worker; after it, it is this
@@ -100,7 +102,17 @@ int WorkerProcess::run() {
   states_.clear();
   if (capture_) capture_->drain(true);
   (void)good;  // it was reported; the worker's end is in good order all the same
-  return 0;
+  return has_lost_descriptors() ? worker_exit::lost_descriptors : 0;
+}
+
+bool WorkerProcess::needs_socket(const CallHeader& call) const noexcept {
+  return call.attachments != 0 || (call.flags & call_is_external) != 0;
+}
+
+void WorkerProcess::end_without_socket() const noexcept { exit_now(worker_exit::lost_descriptors); }
+
+void WorkerProcess::receive_expected() {
+  if (!receive_message(starting_)) end_without_socket();
 }
 
 bool WorkerProcess::call_or_command() {
@@ -117,6 +129,7 @@ bool WorkerProcess::wait_for_call() {
   last_end_ = 0;
   header_.begun_attempt.store(0, std::memory_order_relaxed);
   ring_if_armed();
+  if (has_lost_descriptors()) return false;  // another worker takes its place
   do {
     read_mail();
     (void)sleep_until(&WorkerProcess::call_or_command);
@@ -227,7 +240,7 @@ Deadline WorkerProcess::say_that_it_sleeps() noexcept {
 
 void* WorkerProcess::resolve(CodeReference reference) {
   if (reference == last_reference_) return last_address_;
-  while (!boot_.code.knows(reference)) receive_message(true);
+  while (!boot_.code.knows(reference)) receive_expected();
   void* const address = boot_.code.resolve(reference);
   if (reference >> code_module_shift > modules_noted_) {
     // A library of which we were told after the start: places in it have names from now on.
@@ -240,6 +253,7 @@ void* WorkerProcess::resolve(CodeReference reference) {
 }
 
 bool WorkerProcess::receive_message(bool wait) {
+  if (!has_socket()) end_without_socket();
   bool closed = false;
   auto message =
       boot_.socket.receive(wait ? Deadline{} : Deadline{std::chrono::steady_clock::time_point{}}, &closed);
@@ -293,7 +307,7 @@ std::shared_ptr<SharedMemory> WorkerProcess::memory(std::uint64_t id) {
                     std::next(found));  // in order: what was skipped belonged to calls that were taken back
       return memory;
     }
-    receive_message(true);
+    receive_expected();
   }
 }
 
@@ -430,12 +444,14 @@ __attribute__((no_sanitize("null"))) void WorkerProcess::run_call(CallHeader& ca
       throw;
     }
   } catch (abi::__forced_unwind&) {
+    if (process_id() != boot_pid_) leave_forked_child();
     // The task ends this thread (pthread_exit): it cannot be kept from it. Its failure is sent, and the
     // process ends with it.
     replace_by_failure(out, start, 0, phase, true);
     write_result(call, out, ResultKind::failure, begun);
     exit_now(0);
   } catch (...) {
+    if (process_id() != boot_pid_) leave_forked_child();
     replace_by_failure(out, start, 0, phase, false);
     kind = ResultKind::failure;
   }
@@ -578,6 +594,7 @@ void WorkerProcess::send(WorkerMessage message, std::span<const std::byte> bytes
   const auto kind = static_cast<std::uint32_t>(message);
   std::memcpy(text.data(), &kind, sizeof kind);
   const std::span<const int> fds = fd < 0 ? std::span<const int>{} : std::span<const int>{&fd, 1};
+  if (!has_socket()) end_without_socket();
   for (;;) {
     const auto sent = boot_.socket.send(text, fds);
     if (sent == MessageSocket::Sent::yes) return;
@@ -596,6 +613,7 @@ __attribute__((no_sanitize("null"))) bool WorkerProcess::run_start_call(const Wr
   TaskPhase phase = TaskPhase::reading_arguments;
   try {
     Attachments attachments;
+    if (call.attachments != 0 && !has_socket()) return false;  // of the finalizer: a task closed it
     for (std::size_t i = 0; i < call.attachments; ++i) attachments.push_back(memory(first_attachment + i));
     Decoder in{boot_.hello.context, call.arguments, &attachments};
     const auto* const entry = static_cast<const EntryInfo*>(resolve(call.entry));
@@ -610,14 +628,28 @@ __attribute__((no_sanitize("null"))) bool WorkerProcess::run_start_call(const Wr
     }
     return true;
   } catch (abi::__forced_unwind&) {
+    if (process_id() != boot_pid_) leave_forked_child();
     replace_by_failure(out, 0, 0, phase, true);
     send(failure, out.written());
     exit_now(1);
   } catch (...) {
+    if (process_id() != boot_pid_) leave_forked_child();
     replace_by_failure(out, 0, 0, phase, false);
     send(failure, out.written());
     return false;
   }
+}
+
+// Nothing of the worker's may be touched here: memory is a copy, but for the segment, which is the worker's.
+void WorkerProcess::tell_of_forked_child() const noexcept {
+  const ForkedChild notice{.message = static_cast<std::uint32_t>(WorkerMessage::forked_child),
+                           .pid = process_id()};
+  try {
+    if (has_socket() && boot_.socket.send(std::as_bytes(std::span{&notice, 1})) == MessageSocket::Sent::yes)
+      return;
+  } catch (const std::exception&) {}
+  complain_on_stderr(
+      "kindred: a process that a task forked came out of the task's function instead of ending by _exit: it was ended.\n");
 }
 
 bool WorkerProcess::stop_requested() const noexcept {
@@ -654,6 +686,11 @@ std::stop_token WorkerProcess::stop_token() {
 
 std::shared_ptr<void>& WorkerProcess::state_place(std::type_index type) { return states_[type]; }
 
+void leave_forked_child() noexcept {
+  if (this_process != nullptr) this_process->tell_of_forked_child();
+  exit_now(worker_exit::forked_child);
+}
+
 int worker_main(WorkerBootstrap& boot) {
   // For ever: static destructors of the program may still log and ask.
   auto* const process = new WorkerProcess{boot};
@@ -663,6 +700,7 @@ int worker_main(WorkerBootstrap& boot) {
 
 int WorkerProcess::start() {
   const Hello& hello = boot_.hello;
+  socket_identity_ = boot_.socket.identity();
   cpu_is_old_after_ = static_cast<std::uint64_t>(cpu_is_old_nanoseconds * ticks_per_nanosecond());
   attach_log(boot_.segment.log_area(), std::move(boot_.collector_bell),
              {.context = hello.context,
@@ -674,21 +712,34 @@ int WorkerProcess::start() {
   install_crash_handlers(boot_.segment.crash_page(), header_.begun_attempt, boot_.setup.modules);
   modules_noted_ = boot_.setup.modules.size();
   if (!close_sandbox(false)) return 71;
+  const bool open_yet = boot_.setup.sandbox && boot_.setup.sandbox->after_initializer;
+  if (!open_yet) keep_descriptors_from_tasks();
   if (boot_.captured_stdout)
-    capture_ = std::make_unique<OutputCapture>(std::move(boot_.captured_stdout),
-                                               std::move(boot_.captured_stderr), boot_.segment.crash_page());
+    capture_ =
+        std::make_unique<OutputCapture>(std::move(boot_.captured_stdout), std::move(boot_.captured_stderr),
+                                        boot_.segment.crash_page(), !open_yet);
   KINDRED_INJECTION_POINT("worker.start.before_initializer");
   header_.phase.store(1, std::memory_order_relaxed);
   if (!run_start_call(part_.initializer, 1, WorkerMessage::initializer_failed)) {
     if (capture_) capture_->drain(true);
     return 72;
   }
+  starting_ = false;
   if (!close_sandbox(true)) return 71;
+  if (open_yet) keep_descriptors_from_tasks();
   header_.phase.store(2, std::memory_order_relaxed);
   KINDRED_INJECTION_POINT("worker.start.before_ready");
   send(WorkerMessage::ready, {});
   KINDRED_INJECTION_POINT("worker.start.ready");
   return run();
+}
+
+// Nothing of a task reaches the lifeline any more, and an end of the socket stays open: the parent, who sees
+// it close, knows that this process is no worker any more. Not before the sandbox, whose rules reach a thread
+// by descriptors that it has.
+void WorkerProcess::keep_descriptors_from_tasks() noexcept {
+  if (keep_descriptors(std::array{worker_fd::socket, worker_fd::lifeline}))
+    Descriptor{worker_fd::lifeline}.reset();
 }
 
 // Before the initializer, or after it. Returns false where that failed, which the parent was told.

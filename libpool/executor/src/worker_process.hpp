@@ -46,6 +46,7 @@ class WorkerProcess {
   [[nodiscard]] Logger& logger() noexcept { return logger_; }
   [[nodiscard]] std::shared_ptr<void>& state_place(std::type_index type);
   [[nodiscard]] Worker& worker() noexcept { return worker_; }
+  void tell_of_forked_child() const noexcept;  ///< in a process that a task forked, which is about to end
 
  private:
   [[nodiscard]] int run();
@@ -67,6 +68,15 @@ class WorkerProcess {
                                     WorkerMessage failure);
   void send(WorkerMessage message, std::span<const std::byte> bytes, int fd = -1);
   [[nodiscard]] std::shared_ptr<SharedMemory> memory(std::uint64_t id);
+  [[nodiscard]] bool needs_socket(const CallHeader& call) const noexcept;
+  /// Is the socket still behind its descriptor? A task may have closed it, or put a file of its own there.
+  [[nodiscard]] bool has_socket() const noexcept { return boot_.socket.identity() == socket_identity_; }
+  [[nodiscard]] bool has_lost_descriptors() const noexcept {
+    return !has_socket() || (capture_ && !capture_->intact());
+  }
+  void keep_descriptors_from_tasks() noexcept;
+  void receive_expected();  ///< what the parent sent before it published the call
+  [[noreturn]] void end_without_socket() const noexcept;
   bool receive_message(bool wait);  ///< false: there was none
   void read_mail();
   [[nodiscard]] void* resolve(CodeReference reference);
@@ -76,6 +86,7 @@ class WorkerProcess {
   static std::span<std::byte> grow(void* self, std::span<const std::byte> written, std::size_t more);
 
   WorkerBootstrap& boot_;
+  const std::uint32_t boot_pid_ = process_id();
   SegmentHeader& header_;
   PoolPart part_;
   RingReader<> calls_;
@@ -98,6 +109,8 @@ class WorkerProcess {
   std::size_t block_place_ = 0;
   SharedMemory single_block_;  // where all places are taken, and the one that it grew out of
   SharedMemory spare_block_;
+  std::uint64_t socket_identity_ = 0;
+  bool starting_ = true;  // what the initializer needs may still be on its way
   std::uint32_t mail_seen_ = 0;
   std::uint32_t attempt_ = 0;
   std::uint64_t last_rung_ = 0;         // epoch of the last ringing

@@ -131,7 +131,10 @@ struct WorkerSlot {
   std::chrono::steady_clock::time_point started{};
   std::chrono::steady_clock::time_point idle_since{};
   std::chrono::steady_clock::time_point silent_since{};
-  Deadline mute_since;                               ///< when its socket was closed, though it lives
+  Deadline stopped_since;  ///< when it was found stopped by a signal
+  std::chrono::steady_clock::time_point look_whether_stopped{};
+  unsigned forked_children = 0;  ///< processes that its tasks forked, and that told of themselves
+  Deadline mute_since;           ///< when its socket was closed, though it lives
   std::chrono::steady_clock::time_point leave_by{};  ///< leaving: killed when it passes
   std::string protocol_error;
   std::string bootstrap_error;           ///< what it said before it gave up

@@ -11,10 +11,15 @@
 namespace kindred {
 
 /// How the worker processes of an executor are set up. Everything holds in the worker only; the parent is
-/// unchanged.
+/// unchanged. What is not said here (environment, folder, umask) is as it was in the program when the
+/// executor was constructed, for all workers: also for one that takes the place of another later.
 struct WorkerOptions {
   /// Variables set in the worker's environment (an empty optional removes one).
   std::map<std::string, std::optional<std::string>> env = {};
+  /// The worker's environment is `env` and nothing else: what the program has (passwords, tokens) stays out
+  /// of it. A worker that is executed then also lacks LD_LIBRARY_PATH, PATH, HOME and the like, unless `env`
+  /// names them.
+  bool clear_env = false;
   /// Working directory; empty: the parent's at the executor's construction.
   std::string cwd = {};
   /// Added to the parent's niceness, -20 to 19. Negative values need CAP_SYS_NICE.

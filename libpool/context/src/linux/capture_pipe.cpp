@@ -2,11 +2,14 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstdio>
 
 #include "child.hpp"
 #include "kindred/error.hpp"
@@ -19,15 +22,28 @@ std::pair<Descriptor, Descriptor> make_capture_pipe() {
   return ends;
 }
 
-bool read_available(int fd, std::string& text) {
-  bool any = false;
+bool read_available(int fd, std::string& text, std::size_t most) {
+  // An opening of its own has flags of its own. Where /proc is not there, a look comes first, which only
+  // another reader could make untrue.
+  std::array<char, 40> path{};
+  std::snprintf(path.data(), path.size(), "/proc/self/fd/%d", fd);
+  const Descriptor own{::open(path.data(), O_RDONLY | O_NONBLOCK | O_CLOEXEC)};
   std::array<char, 16 * 1024> buffer;
-  for (ssize_t got = 0; (got = ::read(fd, buffer.data(), buffer.size())) > 0;) {
+  std::size_t all = 0;
+  while (all < most) {
+    pollfd event{.fd = fd, .events = POLLIN, .revents = 0};
+    if (!own && (::poll(&event, 1, 0) <= 0 || (event.revents & POLLIN) == 0)) break;
+    const ssize_t got = ::read(own ? own.get() : fd, buffer.data(), std::min(buffer.size(), most - all));
+    if (got <= 0) break;
     text.append(buffer.data(), static_cast<std::size_t>(got));
-    any = true;
-    if (got < static_cast<ssize_t>(buffer.size())) break;
+    all += static_cast<std::size_t>(got);
   }
-  return any;
+  return all != 0;
+}
+
+std::uint64_t pipe_identity(int fd) noexcept {
+  struct stat status{};
+  return ::fstat(fd, &status) == 0 && S_ISFIFO(status.st_mode) ? status.st_ino : 0;
 }
 
 std::size_t copy_available(int fd, const std::pair<Descriptor, Descriptor>& by_way_of, std::string& text) {

@@ -36,17 +36,50 @@ namespace {
 #define CLOSE_RANGE_CLOEXEC (1U << 2U)
 #endif
 
-// close_range is Linux 5.9, its CLOEXEC flag 5.11: below that each number is asked.
+// Calls `act` for each descriptor from `first` on that /proc lists; false: there is no list.
+// Async-signal-safe.
+template <class Act>
+bool for_each_open(int first, const Act& act) noexcept {
+  struct Entry {  // linux_dirent64
+    std::uint64_t inode;
+    std::int64_t next;
+    std::uint16_t bytes;
+    std::uint8_t kind;
+    char name[1];
+  };
+  const int list = ::open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (list < 0) return false;
+  alignas(Entry) std::array<char, 4096> buffer{};
+  long got = 0;
+  while ((got = ::syscall(SYS_getdents64, list, buffer.data(), buffer.size())) > 0) {
+    for (long at = 0; at < got;) {
+      const auto* const entry = reinterpret_cast<const Entry*>(buffer.data() + at);
+      at += entry->bytes;
+      int fd = 0;
+      const char* digit = entry->name;
+      for (; *digit >= '0' && *digit <= '9'; ++digit) fd = 10 * fd + (*digit - '0');
+      // /proc lists them in the order of their numbers, so closing one skips none.
+      if (digit != entry->name && *digit == 0 && fd >= first && fd != list) act(fd);
+    }
+  }
+  ::close(list);
+  return got == 0;
+}
+
+// close_range is Linux 5.9, its CLOEXEC flag 5.11. Below that, each one that is open is asked: the limit may
+// be a thousand million.
 void close_from(unsigned first, unsigned flags) noexcept {
   if (::syscall(SYS_close_range, first, ~0U, flags) == 0) return;
-  const long limit = ::sysconf(_SC_OPEN_MAX);
-  for (int fd = static_cast<int>(first); fd < (limit > 0 ? limit : 1024); ++fd) {
+  const auto act = [flags](int fd) {
     if (flags == 0) {
       ::close(fd);
     } else {
       ::fcntl(fd, F_SETFD, FD_CLOEXEC);
     }
-  }
+  };
+  if (for_each_open(static_cast<int>(first), act)) return;
+  const long limit = ::sysconf(_SC_OPEN_MAX);
+  for (int fd = static_cast<int>(first); fd < (limit > 0 ? limit : 1024); ++fd) act(fd);
 }
 
 // Moves both out of the way first: either may sit on the other's place.
@@ -137,7 +170,12 @@ void ignore_interrupts(bool also_terminate) noexcept {
   for (const int number : {SIGTERM, SIGHUP, SIGQUIT, SIGTSTP}) ::sigaction(number, &ignored, nullptr);
 }
 
-void lead_own_group() noexcept { ::setpgid(0, 0); }
+void lead_own_session() noexcept { ::setsid(); }
+
+bool die_with_starter(std::uint32_t parent) noexcept {
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  return parent_process_id() == parent;  // Crash: it died before the line above
+}
 
 void prove_linker_is_free() noexcept {
   const itimerval limit{.it_interval = {}, .it_value = {.tv_sec = 0, .tv_usec = 250'000}};
@@ -149,10 +187,14 @@ void prove_linker_is_free() noexcept {
 
 void name_process(const char* name) noexcept { ::prctl(PR_SET_NAME, name); }
 
-bool take_places(int socket, int lifeline) noexcept {
-  if (!to_their_numbers(socket, lifeline)) return false;
+void close_places_at_exec() noexcept {
   ::fcntl(worker_fd::socket, F_SETFD, FD_CLOEXEC);
   ::fcntl(worker_fd::lifeline, F_SETFD, FD_CLOEXEC);
+}
+
+bool take_places(int socket, int lifeline) noexcept {
+  if (!to_their_numbers(socket, lifeline)) return false;
+  close_places_at_exec();
   close_from(worker_fd::lifeline + 1, 0);
   return true;
 }
@@ -215,7 +257,35 @@ void complain(const char* text) noexcept {
   [[maybe_unused]] const auto written = ::write(2, text, std::strlen(text));
 }
 
-void apply_options(const WorkerOptions& options, const std::string& cwd) {
+std::vector<std::string> copy_environment() {
+  std::vector<std::string> variables;
+  for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) variables.emplace_back(*entry);
+  return variables;
+}
+
+std::uint32_t file_mode_mask() noexcept {
+  // umask(2) can only be asked by setting it, which other threads would see.
+  const Descriptor status{::open("/proc/self/status", O_RDONLY | O_CLOEXEC)};
+  std::array<char, 1024> text{};
+  if (status && ::read(status.get(), text.data(), text.size() - 1) > 0) {
+    if (const char* const found = std::strstr(text.data(), "\nUmask:"))
+      return static_cast<std::uint32_t>(std::strtoul(found + 7, nullptr, 8));
+  }
+  const mode_t mask = ::umask(077);
+  ::umask(mask);
+  return mask;
+}
+
+void use_environment(const std::vector<std::string>& environment) {
+  static std::vector<char*> pointers;
+  pointers.clear();
+  for (const auto& variable : environment) pointers.push_back(const_cast<char*>(variable.c_str()));
+  pointers.push_back(nullptr);
+  environ = pointers.data();
+}
+
+void apply_options(const WorkerOptions& options, const std::string& cwd, std::uint32_t umask) {
+  ::umask(umask);
   for (const auto& [name, value] : options.env) {
     if (value) {
       ::setenv(name.c_str(), value->c_str(), 1);

@@ -1,7 +1,9 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "kindred/internal/wakeup.hpp"
 #include "kindred/worker_options.hpp"
@@ -38,7 +40,11 @@ std::uint32_t fork_process();
 void reset_signals() noexcept;  ///< default actions, empty mask
 void ignore_interrupts(
     bool also_terminate) noexcept;  ///< SIGINT (and SIGTERM, SIGHUP) are the parent's affair
-void lead_own_group() noexcept;
+/// Leads a session of its own, and so a group: neither it nor what its tasks start has a controlling
+/// terminal, so that no terminal can stop them, and no system call takes this process out of the group again.
+void lead_own_session() noexcept;
+/// Asks the kernel to kill this process when the thread that started it ends. False: its process has ended.
+bool die_with_starter(std::uint32_t parent) noexcept;
 /// A thread that was in dl_iterate_phdr(3) when the program was forked has left the dynamic linker's lock
 /// taken in the child for ever (glibc renews those of malloc, stdio and dlopen there, not this one). Returns
 /// where it is free; where it is not, SIGALRM ends this process after a quarter of a second.
@@ -47,6 +53,8 @@ void name_process(const char* name) noexcept;
 /// Puts the two descriptors at their numbers, /dev/null at 0 (and at 1 and 2 where they are closed), and
 /// closes all others.
 bool take_places(int socket, int lifeline) noexcept;
+/// Of the two that were inherited by exec: no program that a task executes inherits them again.
+void close_places_at_exec() noexcept;
 /// The same for a child that is about to execute the program: the rest is only marked close-on-exec.
 /// Async-signal-safe.
 bool take_places_for_exec(int socket, int lifeline) noexcept;
@@ -65,8 +73,14 @@ void redirect(int from, int to) noexcept;  ///< dup2
 [[nodiscard]] bool is_message_socket(int fd) noexcept;
 void complain(const char* text) noexcept;  ///< to stderr, raw
 
+/// Of this process, now. The environment must not change meanwhile.
+[[nodiscard]] std::vector<std::string> copy_environment();
+[[nodiscard]] std::uint32_t file_mode_mask() noexcept;  ///< umask, which is not changed by the look
+/// Makes it the environment of this process, which has one thread. It must live as long.
+void use_environment(const std::vector<std::string>& environment);
+
 /// Errors: `UsageError`/`SystemError` that name the option and its value.
-void apply_options(const WorkerOptions& options, const std::string& cwd);
+void apply_options(const WorkerOptions& options, const std::string& cwd, std::uint32_t umask);
 
 /// Waits until one of the descriptors is readable (or closed); the mask of those that are is left in `ready`.
 void wait_readable(const int* fds, bool* ready, std::size_t count, Deadline deadline) noexcept;

@@ -32,13 +32,14 @@ struct Prepared {
   };
   std::array<Range, 128> ranges{};
   std::atomic<std::size_t> count = 0;
+  pid_t pid = 0;  ///< of the worker: what a task forks writes nothing into its page
 };
 Prepared prepared;
 
 // Async-signal-safe. `load_unwinder` was called before, so that it loads nothing now.
 void on_crash(int number, siginfo_t* info, void*) {
   CrashPage* const page = prepared.page;
-  if (page != nullptr && page->state.load(std::memory_order_relaxed) == 0) {
+  if (page != nullptr && prepared.pid == ::getpid() && page->state.load(std::memory_order_relaxed) == 0) {
     page->signal = static_cast<std::uint32_t>(number);
     page->address = reinterpret_cast<std::uint64_t>(info->si_addr);
     page->task_id = task_of(prepared.attempt->load(std::memory_order_relaxed));
@@ -99,6 +100,7 @@ void install_crash_handlers(std::span<std::byte> page, const std::atomic<std::ui
   static_assert(sizeof(CrashPage) <= 4096);
   prepared.page = reinterpret_cast<CrashPage*>(page.data());
   prepared.attempt = &attempt;
+  prepared.pid = ::getpid();
   note_modules(modules);
   load_unwinder();
 

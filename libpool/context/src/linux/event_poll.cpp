@@ -51,7 +51,9 @@ void EventPoll::again(int fd, std::uint64_t token) noexcept {
   epoll_event event{};
   event.events = EPOLLIN | EPOLLONESHOT;
   event.data.u64 = token;
-  ::epoll_ctl(fd_.get(), EPOLL_CTL_MOD, fd, &event);
+  // One that was closed is out of the poll: another one has its number now.
+  if (::epoll_ctl(fd_.get(), EPOLL_CTL_MOD, fd, &event) != 0 && errno == ENOENT)
+    ::epoll_ctl(fd_.get(), EPOLL_CTL_ADD, fd, &event);
 }
 
 void EventPoll::remove(int fd) noexcept {

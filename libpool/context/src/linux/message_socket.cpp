@@ -130,6 +130,12 @@ std::optional<Message> MessageSocket::receive(Deadline deadline, bool* closed) c
   }
 }
 
+std::uint64_t MessageSocket::identity() const noexcept {
+  std::uint64_t cookie = 0;
+  socklen_t size = sizeof cookie;
+  return ::getsockopt(fd_.get(), SOL_SOCKET, SO_COOKIE, &cookie, &size) == 0 ? cookie : 0;
+}
+
 std::uint32_t MessageSocket::peer_pid() const noexcept {
   ucred credentials{};
   socklen_t size = sizeof credentials;

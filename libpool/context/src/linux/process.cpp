@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <charconv>
 #include <cmath>
@@ -147,6 +148,7 @@ void Process::signal_group(int number) const noexcept {
   // Linux 6.9 signals the group through the pidfd itself. Before, its number is safe while the process is not
   // reaped: a zombie keeps it, and a process that can be signalled exists.
   constexpr unsigned int process_group = 1U << 2U;
+  if (number == SIGKILL) signal(number);
   if (::syscall(SYS_pidfd_send_signal, pidfd_.get(), number, nullptr, process_group) == 0) return;
   if (errno == EINVAL && ::syscall(SYS_pidfd_send_signal, pidfd_.get(), 0, nullptr, 0) == 0)
     ::kill(-static_cast<pid_t>(pid_), number);
@@ -176,6 +178,20 @@ Process watch_child(std::uint32_t pid) {
   }
 }
 
+namespace {
+std::atomic<unsigned> harmless_threads{0};
+}
+
+void count_harmless_thread() noexcept { harmless_threads.fetch_add(1, std::memory_order_relaxed); }
+
+bool is_stopped(std::uint32_t pid) noexcept try {
+  const std::string text = read_small_file("/proc/" + std::to_string(pid) + "/stat");
+  const auto name_end = text.rfind(')');
+  return name_end != std::string::npos && text.size() > name_end + 2 && text[name_end + 2] == 'T';
+} catch (...) {
+  return false;
+}
+
 std::uint64_t resident_bytes(std::uint32_t pid) noexcept try {
   const std::string text =
       read_small_file("/proc/" + (pid == 0 ? std::string{"self"} : std::to_string(pid)) + "/statm");
@@ -197,6 +213,7 @@ unsigned thread_count() noexcept try {
   for (int field = 0; field < 18 && at != std::string::npos; ++field) at = text.find(' ', at + 1);
   unsigned count = 1;
   if (at != std::string::npos) std::from_chars(text.data() + at + 1, text.data() + text.size(), count);
+  count -= std::min(count - 1, harmless_threads.load(std::memory_order_relaxed));
 #ifdef __SANITIZE_THREAD__
   if (count > 1) --count;  // ThreadSanitizer has one of its own
 #endif
@@ -226,6 +243,10 @@ std::uint64_t oom_kills() noexcept try {
   return count;
 } catch (...) {
   return 0;
+}
+
+void complain_on_stderr(const char* text) noexcept {
+  [[maybe_unused]] const auto written = ::write(2, text, std::strlen(text));
 }
 
 void exit_now(int code) noexcept { ::_exit(code); }

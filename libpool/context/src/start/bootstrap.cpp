@@ -152,7 +152,7 @@ int bootstrap_and_work(int socket_fd, bool& inherited) {
     if (hello.context.start_method() != StartMethod::fork) compare_builds(boot.setup.modules);
     for (std::size_t i = 0; i < boot.setup.modules.size(); ++i)
       boot.code.add(i, boot.setup.modules[i], boot.setup.options.load_libraries);
-    apply_options(boot.setup.options, boot.setup.cwd);
+    apply_options(boot.setup.options, boot.setup.cwd, boot.setup.umask);
     serve_context(hello.context, hello.owner);
     register_light_side();
     work = reinterpret_cast<WorkerMain>(boot.code.resolve(hello.main));
@@ -176,6 +176,7 @@ std::shared_ptr<SharedMemory> write_setup(const Setup& setup, std::uint64_t* byt
   }
   write_options(out, setup.options);
   write_text(out, setup.cwd);
+  out.write_value(setup.umask);
   out.write_value<std::uint64_t>(setup.pool_part.size());
   out.write(setup.pool_part.data(), setup.pool_part.size());
   out.write_value<std::uint8_t>(setup.sandbox ? 1 : 0);
@@ -198,6 +199,7 @@ Setup read_setup(std::span<const std::byte> bytes) {
   }
   setup.options = read_options(in);
   setup.cwd = read_text(in);
+  setup.umask = in.read_value<std::uint32_t>();
   const auto part = in.take(in.read_count(1));
   setup.pool_part.assign(part.begin(), part.end());
   if (in.read_value<std::uint8_t>() != 0) setup.sandbox = read_sandbox_plan(in);
@@ -206,9 +208,16 @@ Setup read_setup(std::span<const std::byte> bytes) {
 
 void serve_as_worker(int socket, int lifeline, std::uint32_t parent_pid) {
   // Signals are blocked since before the fork: what was pending for the parent's handlers is not for us.
-  lead_own_group();
+  lead_own_session();
   reset_signals();
   ignore_interrupts(false);
+  // A worker that was executed was started by the supervisor's thread, which lives as long as the pool. It
+  // holds also where a task executes another program in the worker's place. (The others have the fork
+  // server.)
+  if (socket == worker_fd::socket) {
+    close_places_at_exec();
+    if (!die_with_starter(parent_pid)) exit_now(0);
+  }
   if (socket != worker_fd::socket && !take_places(socket, lifeline)) exit_now(exit_not_set_up);
   KINDRED_INJECTION_POINT("worker.bootstrap.before_binding");
   if (!bind_to_lifeline(worker_fd::lifeline)) exit_now(0);  // the parent has died already

@@ -12,8 +12,6 @@
 #include "kindred/error.hpp"
 #include "kindred/internal/bootstrap.hpp"
 
-extern char** environ;
-
 namespace kindred::internal {
 namespace {
 
@@ -50,10 +48,10 @@ struct ChildSetup {
   }
 };
 
-std::vector<std::string> make_environment(const WorkerOptions& options) {
+std::vector<std::string> make_environment(const WorkerOptions& options,
+                                          const std::vector<std::string>& environment) {
   std::vector<std::string> variables;
-  for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
-    const std::string variable{*entry};
+  for (const std::string& variable : environment) {
     if (!options.env.contains(variable.substr(0, variable.find('=')))) variables.push_back(variable);
   }
   for (const auto& [name, value] : options.env) {
@@ -65,8 +63,9 @@ std::vector<std::string> make_environment(const WorkerOptions& options) {
 
 }  // namespace
 
-Process execute_program(const char* role, int socket, int lifeline, const WorkerOptions& options) {
-  const auto variables = make_environment(options);
+Process execute_program(const char* role, int socket, int lifeline, const WorkerOptions& options,
+                        const std::vector<std::string>& inherited) {
+  const auto variables = make_environment(options, inherited);
   std::vector<const char*> environment;
   for (const auto& variable : variables) environment.push_back(variable.c_str());
   environment.push_back(nullptr);

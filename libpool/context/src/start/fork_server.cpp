@@ -165,11 +165,12 @@ class ForkServer {
 }  // namespace
 
 void serve_as_fork_server(int socket, int lifeline, std::uint32_t parent_pid, bool prepare) {
-  lead_own_group();
+  lead_own_session();
   reset_signals();
   ignore_interrupts(true);
   if (!prepare) prove_linker_is_free();
   if (socket != worker_fd::socket && !take_places(socket, lifeline)) exit_now(71);
+  close_places_at_exec();
   KINDRED_INJECTION_POINT("server.before_binding");
   if (!bind_to_lifeline(worker_fd::lifeline)) exit_now(0);
   name_process("kindred-server");

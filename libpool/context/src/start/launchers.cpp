@@ -64,7 +64,7 @@ class SpawnLauncher final : public Launcher {
     Ends ends = make_ends();
     KINDRED_INJECTION_POINT("parent.start.before_exec");
     Process process = execute_program(gate_worker_argument, ends.their_socket.fd(), ends.their_lifeline.get(),
-                                      plan_.options);
+                                      plan_.options, *plan_.environment);
     return {.process = std::move(process),
             .socket = std::move(ends.socket),
             .lifeline = std::move(ends.lifeline)};
@@ -170,6 +170,7 @@ class ServedLauncher : public Launcher {
     if (!server_) return;
     const ServerRequest request{.what = ServerRequest::What::quit};
     control_.send(as_bytes_of(request));
+    if (!ready_ && !is_copy_) server_.signal_group(9);  // it does not listen: it preloads
     if (!server_.wait_dead(steady_clock::now() + std::chrono::seconds{1})) server_.signal(9);
     server_.wait_dead({});
     server_.reap();
@@ -234,6 +235,10 @@ class ServedLauncher : public Launcher {
                : to_string(server_end_);
   }
 
+  [[nodiscard]] std::string how_servers_end() const {
+    return "The server " + how_server_ended() + ", each time it is started: see the log and dmesg.";
+  }
+
   Process server_;
   MessageSocket control_;
   Descriptor lifeline_;
@@ -274,10 +279,6 @@ class ServedLauncher : public Launcher {
     }
   }
 
-  [[nodiscard]] std::string how_servers_end() const {
-    return "The server " + how_server_ended() + ", each time it is started: see the log and dmesg.";
-  }
-
   std::uint64_t ticket_ = 0;
   std::optional<std::pair<ServerReport, std::vector<Descriptor>>> started_;
   std::unordered_map<std::uint32_t, int> endings_;
@@ -289,7 +290,33 @@ class ForkServerLauncher final : public ServedLauncher {
   ~ForkServerLauncher() override { dismiss_server(); }
 
  private:
+  bool prepare() override {
+    for (; killed_while_preparing_ < 3; ++killed_while_preparing_) {
+      if (!server_) begin_server();
+      while (server_ && !ready_) {
+        if (!read_report(steady_clock::time_point{}) && server_) return false;
+        judge_report();
+      }
+      if (!server_) continue;
+      killed_while_preparing_ = 0;
+      return true;
+    }
+    killed_while_preparing_ = 0;
+    throw SystemError{"recvmsg", EPIPE, "waiting for the fork server", how_servers_end()};
+  }
+  int news() const noexcept override { return control_ ? control_.fd() : -1; }
+
+  // The server died after it had been ready: here it is waited for, as long as it takes.
   void revive() override {
+    begin_server();
+    while (!ready_) {
+      (void)read_report(std::nullopt);
+      judge_report();
+      if (!server_) return;
+    }
+  }
+
+  void begin_server() {
     const Hello hello{.role = Hello::Role::server,
                       .context = plan_.context,
                       .setup_bytes = plan_.setup_bytes,
@@ -298,31 +325,30 @@ class ForkServerLauncher final : public ServedLauncher {
     Ends ends = make_ends();
     send_hello(ends.socket, hello, along);  // it finds it at once
     Process server = execute_program(gate_server_argument, ends.their_socket.fd(), ends.their_lifeline.get(),
-                                     plan_.options);
+                                     plan_.options, *plan_.environment);
     adopt_server(std::move(server), std::move(ends.socket), std::move(ends.lifeline));
-    ends.their_socket.close();
     ready_ = false;
     failure_.reset();
-    while (!ready_) {
-      const bool heard = read_report(std::nullopt);
-      if (failure_) {
-        dismiss_server();
-        if (failure_number_ != 0)
-          throw SystemError{"pidfd_open", failure_number_, "starting the fork server",
-                            "Raise the limit on open files (ulimit -n)."};
-        throw UsageError{"the fork server could not be prepared: " + *failure_ + " No worker was started."};
-      }
-      if (!heard) {
-        // A SIGKILL comes from outside: its successor may live. All else would happen to it, too.
-        if (server_end_.kind == ExitReason::Kind::signalled && server_end_.signal == 9) return;
-        warning_.reset();  // it is told here
-        throw UsageError{"the fork server " + to_string(server_end_) + " before it reached kindred::Entry. " +
-                         mend_before_entry(server_end_)};
-      }
+  }
+
+  // What the last report, or the server's end before one, means.
+  void judge_report() {
+    if (failure_) {
+      dismiss_server();
+      if (failure_number_ != 0)
+        throw SystemError{"pidfd_open", failure_number_, "starting the fork server",
+                          "Raise the limit on open files (ulimit -n)."};
+      throw UsageError{"the fork server could not be prepared: " + *failure_ + " No worker was started."};
     }
+    // A SIGKILL comes from outside: its successor may live. All else would happen to it, too.
+    if (server_ || (server_end_.kind == ExitReason::Kind::signalled && server_end_.signal == 9)) return;
+    warning_.reset();  // it is told here
+    throw UsageError{"the fork server " + to_string(server_end_) + " before it reached kindred::Entry. " +
+                     mend_before_entry(server_end_)};
   }
 
   LaunchPlan plan_;
+  unsigned killed_while_preparing_ = 0;
 };
 
 class ForkLauncher final : public ServedLauncher {
@@ -362,6 +388,7 @@ class ForkLauncher final : public ServedLauncher {
         fork_now(&forking);
       }
       if (forking.pid == 0 && !forking.failure) {
+        use_environment(*plan_.environment);
         serve_as_fork_server(forking.ends.their_socket.fd(), forking.ends.their_lifeline.get(),
                              forking.parent, false);
       }

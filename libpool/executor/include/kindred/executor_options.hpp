@@ -55,6 +55,10 @@ struct ExecutorOptions {
   /// forkserver only: called once in the fork server before any worker is forked, so that workers share what
   /// it loads, copy-on-write.
   std::vector<Call> preload = {};
+  /// How long all of `preload` may take; then the server is killed, and the pool is broken with that as the
+  /// cause. Nothing: for ever. Meanwhile tasks can be submitted, cancelled, run into their `queue_timeout`,
+  /// and the pool ended.
+  std::optional<std::chrono::nanoseconds> preload_timeout = std::chrono::minutes{5};
   WorkerOptions worker = {};
   LogOptions log = {};
 
@@ -66,6 +70,10 @@ struct ExecutorOptions {
   std::chrono::nanoseconds shutdown_grace = std::chrono::seconds{5};
   /// On `TaskOptions::timeout`, first SIGTERM and this much time, then SIGKILL. Nothing: SIGKILL at once.
   std::optional<std::chrono::nanoseconds> terminate_grace = {};
+  /// A worker that was stopped by a signal (SIGSTOP, SIGTSTP ...) with a task at hand, and is not continued
+  /// for so long, is killed, and its task fails with `WorkerLost`. It is told in the log within a second. A
+  /// debugger's stop does not count. Nothing: it may stay stopped.
+  std::optional<std::chrono::nanoseconds> stopped_limit = std::chrono::seconds{5};
   /// How deep pools may nest: a pool in a worker of a pool is depth 2.
   Count max_depth = 4;
   /// May waiting threads and workers spin for some tens of microseconds before they sleep? Off saves power,

@@ -27,6 +27,12 @@ std::string text_of(DeathVerdict::Hint hint, const std::string& protocol_error, 
       return "It corrupted its shared memory (" + protocol_error +
              ") and was killed for it: the task overwrites memory that is not its own.";
     case DeathVerdict::Hint::mute: return "It was killed because " + protocol_error + ".";
+    case DeathVerdict::Hint::stopped:
+      return "It was stopped by a signal, was not continued within ExecutorOptions::stopped_limit, and was "
+             "killed for it.";
+    case DeathVerdict::Hint::lost_descriptors:
+      return "It ended itself because a task closed its socket to the program (descriptor 3), which was needed. "
+             "A task may close only what it has opened itself.";
     case DeathVerdict::Hint::sandboxed: return sandbox_violation(system_call);
     case DeathVerdict::Hint::out_of_memory:
       return "The kernel killed a process of this cgroup for want of memory just now (oom_kill in its "
@@ -76,7 +82,7 @@ void PoolCore::bury(Lock& lock, WorkerSlot& slot) {
   clear(slot);
 
   if (start_failure.cause) return break_pool(lock, start_failure.cause, start_failure.text);
-  if (!verdict.in_good_order && !verdict.ours) {
+  if (!verdict.in_good_order && !verdict.ours && !verdict.only_replaced) {
     if (options_.on_worker_death == OnWorkerDeath::break_pool)
       return break_pool(lock, worker_lost(), name + to_string(verdict.reason));
     const auto now = steady_clock::now();
@@ -149,7 +155,9 @@ DeathVerdict PoolCore::judge_death(WorkerSlot& slot, const Obituary& obituary) {
              .is_spawned = context_.start_method() == StartMethod::spawn,
              .reached_initializer = slot.header().phase.load(std::memory_order_relaxed) != 0,
              .initializer_failed = slot.initializer_failed,
-             .bootstrap_failed = !slot.bootstrap_error.empty()});
+             .bootstrap_failed = !slot.bootstrap_error.empty(),
+             .lost_descriptors = obituary.reason.kind == ExitReason::Kind::exited &&
+                                 obituary.reason.code == worker_exit::lost_descriptors});
   if (oom_kills_seen_) oom_kills_seen_ = std::max(*oom_kills_seen_, obituary.oom_kills);
   slot.loss_hint = text_of(verdict.hint, slot.protocol_error, obituary.crash.system_call);
   return verdict;
@@ -194,6 +202,10 @@ void PoolCore::tell_death(Lock& lock, WorkerSlot& slot, const Obituary& obituary
   std::string text = "worker " + std::to_string(slot.index) + " (pid " +
                      std::to_string(slot.worker.process.pid()) + ") " + to_string(verdict.reason);
   TaskState* const task = lost != nullptr ? lost->task : nullptr;
+  const bool only_replaced = verdict.only_replaced && task == nullptr;
+  if (only_replaced)
+    text +=
+        " because a task closed its socket to the program, or another descriptor of kindred's, and is replaced";
   if (task != nullptr) text += " while running '" + task_name(*task) + "' #" + std::to_string(task->id);
   if (verdict.for_cancelled) text += ", which was cancelled";
   if (!obituary.was_ready) text += " before it was ready";
@@ -207,7 +219,8 @@ void PoolCore::tell_death(Lock& lock, WorkerSlot& slot, const Obituary& obituary
   if (!obituary.crash.summary.empty()) text += "; " + obituary.crash.summary + "\n" + obituary.crash.frames;
   const bool expected = verdict.ours || verdict.for_cancelled;
   const auto attempt = task != nullptr ? static_cast<std::uint32_t>(task->ended_attempts() + 1) : 0;
-  note(expected ? Level::debug : Level::error, std::move(text), &slot, task, attempt);
+  const Level level = expected ? Level::debug : only_replaced ? Level::warn : Level::error;
+  note(level, std::move(text), &slot, task, attempt);
   if (task == nullptr || expected) return;
   // The line that tells of the death is in the sinks, too, before its future fails.
   flush_afterwards(lock);

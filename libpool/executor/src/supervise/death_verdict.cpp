@@ -19,6 +19,8 @@ bool was_signalled(const Death& death, int signal) noexcept {
 DeathVerdict::Hint hint_of(const Death& death) noexcept {
   if (death.killed_for == KillReason::protocol) return DeathVerdict::Hint::corrupted;
   if (death.killed_for == KillReason::mute) return DeathVerdict::Hint::mute;
+  if (death.killed_for == KillReason::stopped) return DeathVerdict::Hint::stopped;
+  if (death.lost_descriptors) return DeathVerdict::Hint::lost_descriptors;
   if (death.is_sandboxed && was_signalled(death, SIGSYS)) return DeathVerdict::Hint::sandboxed;
   if (!was_signalled(death, SIGKILL) || death.killed_for != KillReason::none || death.pool_ends)
     return DeathVerdict::Hint::none;
@@ -58,11 +60,14 @@ DeathVerdict judge(const Death& death) noexcept {
     return copy;
   }();
   verdict.hint = hint_of(seen);
-  verdict.own_doing = death.killed_for == KillReason::protocol || seen.reason.kind == Kind::exited ||
+  verdict.only_replaced = death.lost_descriptors && death.was_ready;
+  verdict.own_doing = death.killed_for == KillReason::protocol ||
+                      (seen.reason.kind == Kind::exited && !verdict.only_replaced) ||
                       (seen.reason.kind == Kind::signalled &&
                        std::ranges::find(own_signals, seen.reason.signal) != own_signals.end());
   verdict.start_failure = start_failure_of(seen, verdict.ours);
-  verdict.counts_as_crash = !verdict.in_good_order && !verdict.ours && death.killed_for != KillReason::task;
+  verdict.counts_as_crash = !verdict.in_good_order && !verdict.ours && !verdict.only_replaced &&
+                            death.killed_for != KillReason::task;
   return verdict;
 }
 

@@ -31,11 +31,21 @@ struct Death {
   bool reached_initializer = false;  ///< it passed `Entry`, and began its initializer
   bool initializer_failed = false;   ///< it said so
   bool bootstrap_failed = false;     ///< it said so
+  bool lost_descriptors = false;     ///< it ended itself because a task had closed what kindred needs
 };
 
 /// What follows from it.
 struct DeathVerdict {
-  enum class Hint : unsigned char { none, corrupted, mute, sandboxed, out_of_memory, maybe_out_of_memory };
+  enum class Hint : unsigned char {
+    none,
+    corrupted,
+    mute,
+    stopped,
+    lost_descriptors,
+    sandboxed,
+    out_of_memory,
+    maybe_out_of_memory
+  };
   /// A failure of its start that the next start would repeat: it breaks the pool.
   enum class StartFailure : unsigned char {
     none,
@@ -50,6 +60,7 @@ struct DeathVerdict {
   bool in_good_order = false;    ///< it left because it was asked to
   bool ours = false;             ///< the pool ended it
   bool for_cancelled = false;    ///< it was killed for a task that was cancelled
+  bool only_replaced = false;    ///< no crash: it makes room for a worker with all its descriptors
   bool own_doing = false;        ///< it ended by what ran in it, and not by a signal from outside
   bool counts_as_crash = false;  ///< for the restart limit
   Hint hint = Hint::none;

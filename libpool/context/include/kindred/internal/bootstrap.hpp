@@ -43,7 +43,8 @@ struct Hello {
 namespace worker_fd {
 inline constexpr int socket = 3;  ///< control socket to the parent
 inline constexpr int lifeline =
-    4;  ///< a pipe whose other end only the parent holds: its end is this process's end
+    4;  ///< a pipe whose other end only the parent holds: its end is this process's end. Before the first
+        ///< task it goes to a table of descriptors that no task can reach: see `keep_descriptors`
 }  // namespace worker_fd
 
 /// What all workers of a context are told, written once: modules of the parent, `WorkerOptions`, and the
@@ -52,6 +53,7 @@ struct Setup {
   std::vector<Module> modules;
   WorkerOptions options;
   std::string cwd;
+  std::uint32_t umask = 0;
   std::vector<std::byte> pool_part;
   std::optional<SandboxPlan> sandbox = {};  ///< of `options.sandbox`, which is not sent
 };
@@ -83,7 +85,8 @@ enum class WorkerMessage : std::uint32_t {
   bootstrap_failed = 2,    ///< text follows
   initializer_failed = 3,  ///< an encoded exception follows
   attachment = 4,          ///< a shared memory for a result; `AttachmentNotice` and a descriptor follow
-  finalizer_failed = 5     ///< an encoded exception follows
+  finalizer_failed = 5,    ///< an encoded exception follows
+  forked_child = 6         ///< `ForkedChild`: from a process that a task forked, before it is ended
 };
 /// Messages of the parent to a worker.
 enum class ParentMessage : std::uint32_t {
@@ -92,6 +95,15 @@ enum class ParentMessage : std::uint32_t {
   forget = 3,        ///< a kept memory for calls that will not be named again
   forget_result = 4  ///< a block for results, by its place, that the worker no longer owns
 };
+struct ForkedChild {
+  std::uint32_t message;
+  std::uint32_t pid;
+};
+/// The exit codes of a worker that ends by itself without being asked to.
+namespace worker_exit {
+inline constexpr int lost_descriptors = 75;  ///< a task closed what kindred needs; EX_TEMPFAIL
+inline constexpr int forked_child = 70;      ///< of a process that a task forked; EX_SOFTWARE
+}  // namespace worker_exit
 struct AttachmentNotice {
   std::uint32_t message;
   std::uint32_t spare;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <string>
 #include <utility>
@@ -12,8 +13,11 @@ namespace kindred::internal {
 /// A pipe for what a process writes to stdout or stderr: read end (never blocks), write end. Errors:
 /// `SystemError`.
 [[nodiscard]] std::pair<Descriptor, Descriptor> make_capture_pipe();
-/// Appends what there is, without waiting; false: nothing was there.
-bool read_available(int fd, std::string& text);
+/// Appends what there is, without waiting, and no more than `most` bytes; false: nothing was there. The flags
+/// of the descriptor are shared with whoever has the other copies of it, so nothing rests on them.
+bool read_available(int fd, std::string& text, std::size_t most);
+/// Names the pipe behind a descriptor, among all pipes; 0: there is none.
+[[nodiscard]] std::uint64_t pipe_identity(int fd) noexcept;
 /// Appends a copy of what there is, at most as much as a pipe holds; it stays where it is. `by_way_of` is an
 /// empty pipe. Returns the number of bytes.
 std::size_t copy_available(int fd, const std::pair<Descriptor, Descriptor>& by_way_of, std::string& text);

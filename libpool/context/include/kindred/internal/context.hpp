@@ -57,6 +57,10 @@ class Context {
   [[nodiscard]] const SharedBell& waiter_bell() { return bell(waiter_bell_); }
   [[nodiscard]] const SharedBell& service_bell() { return bell(service_bell_); }
 
+  /// Begins what comes before the first worker (the fork server and its preload), and says whether it is
+  /// over. Never waits; `launcher().news()` is readable when it may have come on. Errors: as
+  /// `ask_for_worker`.
+  [[nodiscard]] bool prepare_launcher();
   /// Has a worker process made; `greet_worker`, or the launcher's `give_up`, is to follow. One thread at a
   /// time. Errors: `SystemError`, `UsageError`.
   [[nodiscard]] AskedWorker ask_for_worker();
@@ -78,6 +82,7 @@ class Context {
  private:
   const SharedBell& bell(std::unique_ptr<SharedBell>& place);
   void write_setup_once();
+  void make_launcher_once();
 
   std::shared_ptr<ContextLife> life_;
   std::shared_ptr<CodeBook> code_ = std::make_shared<CodeBook>();
@@ -87,6 +92,7 @@ class Context {
   Setup setup_;
   std::shared_ptr<SharedMemory> setup_memory_;  // written at the first start
   std::uint64_t setup_bytes_ = 0;
+  std::shared_ptr<const std::vector<std::string>> environment_;
   CodeReference prepare_ = 0;
   std::unique_ptr<Launcher> launcher_;
 };

@@ -3,6 +3,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "kindred/error.hpp"
 #include "kindred/exit_reason.hpp"
@@ -43,6 +44,11 @@ class Launcher {
   Launcher& operator=(const Launcher&) = delete;
   virtual ~Launcher() = default;  ///< ends the fork server, if any, and reaps it
 
+  /// Begins what takes long before the first `ask`, and says whether it is over. Never waits. Errors: as
+  /// `ask`.
+  [[nodiscard]] virtual bool prepare() { return true; }
+  /// A descriptor that is readable when `prepare` may say something else than before; -1: none.
+  [[nodiscard]] virtual int news() const noexcept { return -1; }
   /// Has a worker made, which comes up while the parent makes what it is to be greeted with. One at a time.
   /// Errors: `SystemError`, `UsageError` (preload threw, builds differ).
   [[nodiscard]] virtual AskedWorker ask() = 0;
@@ -69,6 +75,8 @@ struct LaunchPlan {
   std::uint64_t setup_bytes = 0;
   CodeReference prepare = 0;  ///< `ServerPrepare`; 0: nothing to preload
   WorkerOptions options;      ///< `env` is given to executed processes at their start
+  /// Of the executor's construction: the program may change its own at any time, also while it is copied.
+  std::shared_ptr<const std::vector<std::string>> environment = {};
   void (*around_fork)(void (*fork)(void*),
                       void* argument) = nullptr;  ///< holds the locks that a forked child will need
 };

@@ -39,6 +39,9 @@ class MessageSocket {
 
   /// Who made the pair, by the kernel's word (SO_PEERCRED).
   [[nodiscard]] std::uint32_t peer_pid() const noexcept;
+  /// A number that the kernel gives to this socket alone (SO_COOKIE); 0: there is none behind the descriptor.
+  /// A task may have closed the descriptor, and its number may be another file's.
+  [[nodiscard]] std::uint64_t identity() const noexcept;
   [[nodiscard]] int fd() const noexcept { return fd_.get(); }
   void close() noexcept { fd_.reset(); }
   void release() noexcept {

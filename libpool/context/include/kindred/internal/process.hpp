@@ -27,8 +27,8 @@ class Process {
   /// asks the kernel's record (PIDFD_GET_INFO, Linux 6.15); nothing where nobody can tell.
   std::optional<ExitReason> reap() noexcept;
   void signal(int number) const noexcept;  ///< the process alone; safe against reuse of its number
-  /// The process and all of its group that is left: subprocesses of tasks. Call before `reap`: the number is
-  /// ours until then.
+  /// The process itself, whatever group it is in, and all that is left of the group that it led at its start:
+  /// subprocesses of tasks. Call before `reap`: the number is ours until then.
   void signal_group(int number) const noexcept;
 
  private:
@@ -44,11 +44,15 @@ class Process {
 void kill_and_reap(std::uint32_t pid) noexcept;  ///< a child that has no pidfd
 [[nodiscard]] std::optional<ExitReason> to_exit_reason(int wait_status);
 [[nodiscard]] std::uint64_t resident_bytes(std::uint32_t pid) noexcept;  ///< RSS; 0 where it cannot be read
-[[nodiscard]] unsigned thread_count() noexcept;                          ///< of this process
-[[nodiscard]] unsigned usable_cpus();  ///< by affinity and cgroup quota, at least 1
+[[nodiscard]] unsigned thread_count() noexcept;  ///< of this process, but for those that hold no lock ever
+/// Says that the calling thread never holds a lock, so that a fork of this process may copy another.
+void count_harmless_thread() noexcept;
+[[nodiscard]] bool is_stopped(std::uint32_t pid) noexcept;  ///< by a stop signal; a debugger's stop is none
+[[nodiscard]] unsigned usable_cpus();                       ///< by affinity and cgroup quota, at least 1
 [[nodiscard]] std::uint64_t
 oom_kills() noexcept;  ///< of this cgroup so far (memory.events; v1: memory.oom_control), 0 where unknown
-[[noreturn]] void exit_now(int code) noexcept;  ///< _exit
-[[nodiscard]] std::string executable_path();    ///< of /proc/self/exe
+void complain_on_stderr(const char* text) noexcept;  ///< raw: async-signal-safe
+[[noreturn]] void exit_now(int code) noexcept;       ///< _exit
+[[nodiscard]] std::string executable_path();         ///< of /proc/self/exe
 
 }  // namespace kindred::internal

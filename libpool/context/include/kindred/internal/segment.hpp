@@ -112,7 +112,7 @@ enum class Command : std::uint32_t {
 };  // finish: run what is in the ring, then the finalizer, then exit
 
 /// The word `armed`: who wants to be rung, and when. The worker rings once per arming (`epoch`), by the
-/// eventfd named.
+/// bell named.
 ///
 ///     63          32 31        3   2       1        0
 ///    +--------------+-----------+------+--------+--------+

@@ -43,7 +43,8 @@ class Descriptor {
 /// A close-on-exec dup. Errors: `SystemError` (EMFILE).
 [[nodiscard]] Descriptor duplicate(int fd);
 
-/// A bell across processes (eventfd, non-blocking): rings are counted until somebody hears them.
+/// A bell within this process (eventfd, non-blocking): rings are counted until a thread hears them. For
+/// workers, see `SharedBell`.
 class Doorbell {
  public:
   Doorbell();                                                        ///< a new one. Errors: `SystemError`

@@ -13,8 +13,12 @@
 #include "kindred/internal/codec_type_name.hpp"
 #include "kindred/internal/exception_codec.hpp"
 #include "kindred/internal/segment.hpp"
+#include "kindred/internal/wakeup.hpp"
 
 namespace kindred::internal {
+
+/// Ends a process that a task forked and that came out of the task's function, with a word in the log.
+[[noreturn]] void leave_forked_child() noexcept;
 
 /// A call as the worker's loop hands it to the typed code that knows its function.
 struct TaskFrame {
@@ -25,6 +29,15 @@ struct TaskFrame {
   TaskPhase phase = TaskPhase::reading_arguments;
   ItemProgress* items = nullptr;         ///< where a map's chunk says how far it came; null: nobody asks
   std::span<const std::byte> ring = {};  ///< memory that the parent can read after this process has died
+  std::uint32_t process = process_id();
+
+  /// The function has returned. It may have forked, and this be the child: that is no worker, and must not
+  /// write a result into what is the worker's.
+  void returned() {
+    if (process != process_id()) [[unlikely]]
+      leave_forked_child();
+    phase = TaskPhase::writing_result;
+  }
 };
 
 /// The task that the worker runs now.
@@ -72,10 +85,10 @@ struct EntryOf {
     frame.phase = TaskPhase::running;
     if constexpr (std::is_void_v<Result>) {
       Types::call(function, frame.worker, arguments);
-      frame.phase = TaskPhase::writing_result;
+      frame.returned();
     } else {
       const Result result = Types::call(function, frame.worker, arguments);
-      frame.phase = TaskPhase::writing_result;
+      frame.returned();
       encode(frame.result, result);
     }
   }
