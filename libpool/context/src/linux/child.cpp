@@ -214,6 +214,13 @@ bool bind_to_lifeline(int lifeline) noexcept {
   return ::poll(&event, 1, 0) == 0;
 }
 
+void be_continued_by_lifeline(int lifeline) noexcept { ::fcntl(lifeline, F_SETSIG, SIGCONT); }
+
+void end_own_group() noexcept {
+  ::kill(0, SIGKILL);
+  ::_exit(0);
+}
+
 void discard_inherited_output() noexcept {
   ::__fpurge(stdout);
   ::__fpurge(stderr);

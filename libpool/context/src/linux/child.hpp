@@ -62,8 +62,11 @@ bool take_places_for_exec(int socket, int lifeline) noexcept;
 /// whatever this process does: stopped, spinning, with all signals blocked. Returns false where it has closed
 /// already.
 bool bind_to_lifeline(int lifeline) noexcept;
-void discard_inherited_output() noexcept;  ///< what the parent had buffered in stdout and stderr is the
-                                           ///< parent's to write
+void be_continued_by_lifeline(
+    int lifeline) noexcept;                  ///< SIGCONT instead, of a process that sees the end itself
+[[noreturn]] void end_own_group() noexcept;  ///< SIGKILL, this process included
+void discard_inherited_output() noexcept;    ///< what the parent had buffered in stdout and stderr is the
+                                             ///< parent's to write
 void flush_output() noexcept;
 void unbuffer_output() noexcept;
 void redirect(int from, int to) noexcept;  ///< dup2

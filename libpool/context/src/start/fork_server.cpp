@@ -59,6 +59,9 @@ class ForkServer {
   void say_ready() const { report({.what = ServerReport::What::ready}); }
 
   [[noreturn]] void serve() {
+    // From here on it sees the parent's end itself, and ends all workers then, also one that executes another
+    // program by now and has no lifeline. The lifeline only has to wake it where it is stopped.
+    be_continued_by_lifeline(lifeline_.get());
     std::vector<int> fds;
     for (;;) {
       fds.assign({control_.fd(), parent_.get()});
@@ -152,7 +155,7 @@ class ForkServer {
 
   [[noreturn]] void end_all() {
     for (const Process& child : children_) child.signal_group(9);
-    exit_now(0);
+    end_own_group();  // what a preload call has started
   }
 
   MessageSocket control_;
