@@ -724,7 +724,7 @@ TEST_CASE("a line that a full disk cut is whole in the file that follows") {
   const std::array<std::string, 2> paths{folder / "one", folder / "two"};
   LineWriter writer{"the file", 4096};
   const Descriptor first = open_to_append(paths[0], 0600);
-  writer.use(first.get(), 0, true);
+  writer.use(first.get(), true);
   {
     const test::FileSizeLimit full{10};
     writer.buffer().append("line 1\nline 2\nline 3\n");
@@ -734,7 +734,7 @@ TEST_CASE("a line that a full disk cut is whole in the file that follows") {
   writer.detach();
   CHECK(test::read_file(paths[0]) == "line 1\n");
   const Descriptor second = open_to_append(paths[1], 0600);
-  writer.use(second.get(), 0, true);
+  writer.use(second.get(), true);
   CHECK(writer.drain());
   CHECK(test::read_file(paths[1]) == "line 2\nline 3\n");
   CHECK(writer.lost() == 0);
@@ -748,7 +748,7 @@ TEST_CASE("what is missing is said where it is missing, before the first line th
                       out.append("missing " + std::to_string(lost) + "\n");
                     }};
   const Descriptor file = open_to_append(path, 0600);
-  writer.use(file.get(), 0, true);
+  writer.use(file.get(), true);
   std::uint64_t lines = 0;
   const auto write = [&] {
     const auto begin = writer.buffer().size();
@@ -824,4 +824,352 @@ TEST_CASE(
   auto strict = read_log(path, {.strict = true});
   CHECK(strict.next() != nullptr);
   CHECK_THROWS_CONTAINS(strict.next(), UsageError, "line 2");
+}
+
+TEST_CASE("what another program appends is never cut: a full disk, and the sink's end on it") {
+  const test::TemporaryFolder folder;
+  const CapturedErrors errors{folder / "errors"};
+  const auto path = folder / "app.log";
+  std::string others;
+  {
+    FileSink sink{path, {.buffer_bytes = 4096}, text_lines()};
+    sink.write(numbered(0));
+    sink.flush();
+    const Descriptor other = open_to_append(path, 0600);
+    const auto append = [&](int line) {
+      const std::string text = "the other's line " + std::to_string(line) + std::string(60, 'o') + "\n";
+      REQUIRE(write_some(other.get(), text) == static_cast<std::ptrdiff_t>(text.size()));
+      others += text;
+    };
+    for (int line = 0; line < 100; ++line) append(line);
+    {
+      const test::FileSizeLimit full{fs::file_size(path) + 5'000};
+      for (std::uint64_t i = 1; i < 300; ++i) sink.write(numbered(i));
+      sink.flush();
+    }
+    // Behind the line that our sink had begun: it is written anew, and not continued in the middle of theirs.
+    for (int line = 100; line < 110; ++line) append(line);
+    const auto until = std::chrono::steady_clock::now() + 5s;
+    while (std::chrono::steady_clock::now() < until) {
+      sink.flush();
+      sink.write(numbered(300));
+      sink.flush();
+      if (test::contains(test::read_file(path), "record 300")) break;
+    }
+    {
+      const test::FileSizeLimit full{fs::file_size(path) + 20};
+      sink.write(numbered(301));
+      sink.flush();
+    }
+  }
+  const std::string all = test::read_file(path);
+  CHECK(std::count(all.begin(), all.end(), '\0') == 0);
+  std::size_t whole = 0;
+  for (int line = 0; line < 110; ++line)
+    whole += test::contains(all, "the other's line " + std::to_string(line) + std::string(60, 'o') + "\n")
+                 ? 1U
+                 : 0U;
+  CHECK(whole == 110);
+  CHECK(test::contains(all, "record 300"));
+}
+
+TEST_CASE("a size limit follows a file that another program cut") {
+  const test::TemporaryFolder folder;
+  const auto path = folder / "app.log";
+  FileSink sink{path, {.rotate = "100 kB"}, text_lines()};
+  const auto line_bytes = [] {
+    TextBuffer line;
+    text_lines()(numbered(5000), line);
+    return line.size() + 1;
+  }();
+  std::uint64_t number = 5000;
+  const auto fill = [&](std::uint64_t bytes) {
+    for (std::uint64_t i = 0; i < bytes / line_bytes; ++i) sink.write(numbered(number++));
+    sink.flush();
+  };
+  fill(90'000);
+  CHECK(rotated_count(path) == 0);
+  fs::resize_file(path, 0);  // logrotate's copytruncate
+  fill(90'000);
+  CHECK(rotated_count(path) == 0);
+  fill(20'000);
+  CHECK(rotated_count(path) == 1);
+  // And one that another program made larger.
+  {
+    const Descriptor other = open_to_append(path, 0600);
+    const std::string much(99'000, 'x');
+    REQUIRE(write_some(other.get(), much + "\n") > 0);
+  }
+  fill(4'000);
+  fill(4'000);
+  CHECK(rotated_count(path) == 2);
+}
+
+TEST_CASE("a relative path stays where it was when the program changes its folder") {
+  const test::TemporaryFolder folder;
+  const auto before = fs::current_path();
+  fs::create_directories(folder / "srv");
+  fs::create_directories(folder / "elsewhere");
+  fs::current_path(folder / "srv");
+  {
+    FileSink sink{"./app.log", {.rotate = "2 kB", .watch = true, .link = "now.log"}, text_lines()};
+    FileSink late{"late.log", {.delay = true}, text_lines()};
+    sink.write(numbered(0));
+    fs::current_path(folder / "elsewhere");
+    for (std::uint64_t i = 1; i < 60; ++i) sink.write(numbered(i));
+    late.write(numbered(0));
+  }
+  CHECK(fs::is_empty(folder / "elsewhere"));
+  CHECK(rotated_count(folder / "srv/app.log") > 0);
+  CHECK(fs::exists(folder / "srv/late.log"));
+  fs::current_path(folder / "srv");
+  auto log = read_log("app.log", {.rotated = true});
+  fs::current_path(before);
+  std::size_t read = 0;
+  while (log.next() != nullptr) ++read;
+  CHECK(read == 60);
+  CHECK(fs::read_symlink(folder / "srv/now.log") == "app.log");
+}
+
+TEST_CASE("a file stamped by a wrong clock upsets neither names nor ages") {
+  const test::TemporaryFolder folder;
+  const auto path = folder / "app.log";
+  test::write_file(folder / "app.20380119T031407.000000Z.log", "of the boot whose clock was wrong\n");
+  test_time = FileSink::system_now();
+  FileSink sink{path, {.rotate = "1 kB", .retention = "1 h"}, text_lines(), &test_clock};
+  for (std::uint64_t i = 0; i < 60; ++i) {
+    sink.write(numbered(i));
+    test_time += 5min;
+  }
+  sink.flush();
+  sink.wait_for_archive();
+  const auto files = Archive::list(path);
+  REQUIRE(!files.empty());
+  for (const auto& file : files) {
+    CHECK(file.rotated <= test_time);
+    CHECK(test_time - file.rotated <= 1h + 6min);
+  }
+  // The clock was a year ahead, and is mended while the log is written.
+  test_time += std::chrono::hours{24 * 365};
+  for (std::uint64_t i = 60; i < 90; ++i) sink.write(numbered(i));
+  test_time -= std::chrono::hours{24 * 365};
+  for (std::uint64_t i = 90; i < 150; ++i) {
+    sink.write(numbered(i));
+    test_time += 1min;
+  }
+  sink.flush();
+  sink.wait_for_archive();
+  const auto now = Archive::list(path);
+  CHECK(std::ranges::count_if(now, [](const ArchivedFile& file) { return file.rotated <= test_time; }) > 3);
+}
+
+TEST_CASE("names with {time}: each file is called after its begin, and a link leads to the newest") {
+  const test::TemporaryFolder folder;
+  const auto path = folder / "app-{time}.log";
+  const auto link = folder / "current.log";
+  const FileOptions options{
+      .rotate = "1 kB", .retention = 100, .compression = Compression::zst, .link = link};
+  std::string latest;
+  for (std::uint64_t run = 0; run < 2; ++run) {
+    FileSink sink{path, options, text_lines()};
+    for (std::uint64_t i = 0; i < 40; ++i) sink.write(numbered(run * 40 + i));
+    sink.flush();
+    sink.wait_for_archive();
+    latest = fs::read_symlink(link).string();
+    CHECK(latest.starts_with("app-2"));
+    CHECK(latest.ends_with("Z.log"));
+    CHECK_CONTAINS(test::read_file(link), "record " + std::to_string(run * 40 + 39));
+  }
+  CHECK(messages_in(path, true) == numbered_messages(0, 80));
+  for (const auto& file : Archive::list(path))
+    CHECK((file.packed == Compression::zst) == !file.path.ends_with(latest));
+  CHECK(fs::remove(folder / latest));
+  CHECK_THROWS_CONTAINS(sinks::file(folder / "{time}/app.log"), UsageError, "{time}");
+  CHECK_THROWS_CONTAINS(sinks::file(folder / "app-{time:YYYY}.log"), UsageError, "write {time}");
+  test::write_file(folder / "taken", "not ours");
+  CHECK_THROWS_CONTAINS(sinks::file(folder / "app.log", {.link = folder / "taken"}).make({}), UsageError,
+                        "a regular file");
+  CHECK(test::read_file(folder / "taken") == "not ours");
+}
+
+TEST_CASE("SIGHUP begins the file anew, and calls the handler that was there before") {
+  const test::TemporaryFolder folder;
+  const auto outcome = test::run_forked([&] {
+    static volatile std::sig_atomic_t called = 0;
+    std::signal(SIGHUP, [](int) { called = called + 1; });
+    const auto path = folder / "app.log";
+    FileSink sink{path, {.rotate = {"SIGHUP", "1 GB"}}, text_lines()};
+    sink.write(numbered(0));
+    std::raise(SIGHUP);
+    sink.write(numbered(1));
+    sink.write(numbered(2));
+    fs::rename(path, folder / "moved");  // as logrotate does it
+    std::raise(SIGHUP);
+    sink.write(numbered(3));
+    sink.flush();
+    if (called != 2) throw std::runtime_error{"the former handler was not called"};
+  });
+  CHECK(outcome.code == 0);
+  CHECK(rotated_count(folder / "app.log") == 1);
+  CHECK(messages_in(Archive::list(folder / "app.log")[0].path) == numbered_messages(0, 1));
+  CHECK(messages_in(folder / "moved") == numbered_messages(1, 3));
+  CHECK(messages_in(folder / "app.log") == numbered_messages(3, 4));
+}
+
+TEST_CASE("a name that has no room for the time of rotation is refused when the sink is made") {
+  const test::TemporaryFolder folder;
+  const std::string name(235, 'n');
+  CHECK_NOTHROW(sinks::file(folder / name).make({}));
+  CHECK_THROWS_CONTAINS(sinks::file(folder / (name + "2"), {.rotate = "1 MB"}).make({}), UsageError,
+                        "their folder allows 255. Give a shorter name.");
+  CHECK_THROWS_CONTAINS(sinks::file(folder / std::string(256, 'n')).make({}), UsageError, "256 bytes");
+  const std::string fits(255 - 24, 'f');
+  {
+    FileSink sink{folder / fits, {.rotate = "1 kB"}, text_lines()};
+    for (std::uint64_t i = 0; i < 30; ++i) sink.write(numbered(i));
+  }
+  CHECK(rotated_count(folder / fits) > 0);
+  CHECK_THROWS_AS(sinks::file(folder / (fits + "f"), {.rotate = "1 MB"}).make({}), UsageError);
+}
+
+TEST_CASE("/dev/stdout and /dev/fd/N are written to, and never rotated") {
+  const test::TemporaryFolder folder;
+  const auto path = folder / "out";
+  const Descriptor out = open_to_append(path, 0600);
+  for (const std::string name : {"/dev/fd/", "/proc/self/fd/"}) {
+    FileSink sink{name + std::to_string(out.get()), {.rotate = "1 kB", .watch = true}, text_lines()};
+    for (std::uint64_t i = 0; i < 30; ++i) sink.write(numbered(i));
+  }
+  CHECK(messages_in(path).size() == 60);
+  const auto outcome = test::run_forked([] {
+    FileSink{"/dev/stdout", {}, text_lines()}.write(numbered(1));
+    FileSink{"/dev/stderr", {}, text_lines()}.write(numbered(2));
+  });
+  CHECK(outcome.code == 0);
+  CHECK_CONTAINS(outcome.out, "record 1");
+  CHECK_CONTAINS(outcome.err, "record 2");
+}
+
+TEST_CASE("each line of a file is read for itself") {
+  const test::TemporaryFolder folder;
+  const auto path = folder / "file";
+  std::string json, text;
+  {
+    const auto json_sink = sinks::json(folder / "j").make({});
+    const auto text_sink = sinks::file(folder / "t").make({});
+    for (std::uint64_t i = 0; i < 5; ++i) {
+      json_sink->write(numbered(i));
+      text_sink->write(numbered(i));
+    }
+  }
+  json = test::read_file(folder / "j");
+  text = test::read_file(folder / "t");
+  const auto with_returns = [](std::string lines) {
+    for (std::size_t at = 0; (at = lines.find('\n', at)) != std::string::npos; at += 2)
+      lines.insert(at, 1, '\r');
+    return lines;
+  };
+  struct Case {
+    const char* what;
+    std::string content;
+    std::size_t records;
+    std::uint64_t bad;
+  };
+  const std::vector<Case> cases{
+      {"comment, then JSON", "# rotated by hand\n" + json, 5, 1},
+      {"JSON without its begin", json.substr(100), 4, 1},
+      {"JSON behind a line of NUL", std::string(40, '\0') + "\n" + json, 5, 0},
+      {"JSON behind NUL in its line", std::string(40, '\0') + json, 5, 0},
+      {"JSON with a byte order mark", "\xef\xbb\xbf" + json, 5, 0},
+      {"text with a byte order mark", "\xef\xbb\xbf" + text, 5, 0},
+      {"text, then JSON", text + json, 10, 0},
+      {"JSON, then text", json + text, 10, 0},
+      {"JSON, indented", " " + json, 5, 0},
+      {"text with carriage returns", with_returns(text), 5, 0},
+      {"JSON with carriage returns", with_returns(json), 5, 0},
+      {"foreign line, then text", "panic: something foreign\n" + text, 5, 1},
+      {"an object that is no record", "{\"a\": 1}\n" + json, 5, 1},
+  };
+  for (const auto& one : cases) {
+    CAPTURE(one.what);
+    test::write_file(path, one.content);
+    auto log = read_log(path);
+    std::size_t records = 0;
+    for (const auto& record : log) {
+      CHECK(record.message.starts_with("record "));
+      ++records;
+    }
+    CHECK(records == one.records);
+    CHECK(log.bad_lines() == one.bad);
+  }
+}
+
+TEST_CASE("a pattern that is given to read_log is believed, whatever the lines look like") {
+  const test::TemporaryFolder folder;
+  const auto path = folder / "app.log";
+  {
+    const auto sink = sinks::file(path).make({.pattern = "%v"});
+    LogRecord record = numbered(0);
+    record.fields.clear();
+    for (const char* const message : {R"({"a": 1})", R"({"text":"x","record":{}})", "{}"}) {
+      record.message = message;
+      sink->write(record);
+    }
+  }
+  std::vector<std::string> messages;
+  for (const auto& record : read_log(path, {.pattern = "%v", .strict = true}))
+    messages.push_back(record.message);
+  CHECK(messages == std::vector<std::string>{R"({"a": 1})", R"({"text":"x","record":{}})", "{}"});
+}
+
+TEST_CASE("JSON with the keys of the Elastic Common Schema, and back") {
+  const test::TemporaryFolder folder;
+  const auto path = folder / "app.json";
+  auto record = test::sample_record();
+  record.time = FileTime{1'785'074'591s + 482'913'742ns};
+  record.level = Level::error;
+  record.logger = "net \"http\"";
+  record.message = "two\nlines";
+  record.source = {.file = "/src/a.cpp", .line = 7, .function = "f"};
+  record.late = true;
+  record.fields = {{"exception", std::string{"std::runtime_error"}},
+                   {"what", std::string{"no file"}},
+                   {"n", std::int64_t{-7}},
+                   {"n", 0.5}};
+  {
+    const auto sink = sinks::json(path, {}, JsonKeys::ecs).make({}, "spawn");
+    sink->write(record);
+    auto plain = record;
+    plain.worker = -1;
+    plain.task_id = 0;
+    plain.task_name.clear();
+    plain.attempt = 0;
+    plain.source = {};
+    plain.logger.clear();
+    plain.fields.clear();
+    plain.late = false;
+    sink->write(plain);
+  }
+  const auto text = test::read_file(path);
+  CHECK(
+      text.substr(0, text.find('\n')) ==
+      R"({"@timestamp":"2026-07-26T14:03:11.482913742Z","log.level":"error","message":"two\nlines",)"
+      R"("ecs.version":"8.11.0","log.logger":"net \"http\"","process.pid":4711,"process.thread.id":4712,)"
+      R"("log.origin":{"file":{"name":"/src/a.cpp","line":7},"function":"f"},"error.type":"std::runtime_error",)"
+      R"("error.message":"no file","labels":{"exception":"std::runtime_error","what":"no file","n":0.5},)"
+      R"("kindred":{"worker":0,"incarnation":0,"task":{"id":41,"name":"area","attempt":1},"sequence":9,)"
+      R"("origin":"log","late":true,"start_method":"spawn"}})");
+  std::vector<LogRecord> read;
+  for (const auto& one : read_log(path, {.strict = true})) read.push_back(one);
+  REQUIRE(read.size() == 2);
+  CHECK(read[0].time == record.time);
+  CHECK(read[0].message == record.message);
+  CHECK(read[0].logger == record.logger);
+  CHECK(read[0].source.line == 7);
+  CHECK(read[0].task_name == "area");
+  CHECK(read[0].late);
+  REQUIRE(read[0].fields.size() == 3);
+  CHECK((read[0].fields[2].value == FieldValue{0.5}));
+  CHECK(read[1].worker == -1);
+  CHECK(read[1].fields.empty());
 }

@@ -30,6 +30,10 @@ struct FileState {
 /// "hourly", "daily", "weekly" (monday
 ///   00:00), "monthly", "yearly", which mean the turn of the calendar unit,
 /// * an interval since the file was begun: "1 week", "10 days", "1 h 30 min", or any `std::chrono` duration,
+/// * a signal: "SIGHUP", as `logrotate` and admins send it. The file is begun anew before the record that
+/// follows
+///   the signal. The signal's handler is set when the file is opened, and calls the one that was there; where
+///   the default was in force, the signal does not end the program any more,
 /// * a predicate `bool(const LogRecord&, const FileState&)`, asked before each record.
 ///
 /// A file that a former run left is continued, and its own age counts. Errors: `UsageError` that quotes the
@@ -37,7 +41,17 @@ struct FileState {
 class RotateWhen {
  public:
   using Predicate = std::function<bool(const LogRecord&, const FileState&)>;
-  enum class Kind : unsigned char { size, time_of_day, weekday, month, year, hour, interval, predicate };
+  enum class Kind : unsigned char {
+    size,
+    time_of_day,
+    weekday,
+    month,
+    year,
+    hour,
+    interval,
+    hangup,
+    predicate
+  };
 
   RotateWhen(std::string_view text);                                    // NOLINT(google-explicit-constructor)
   RotateWhen(const char* text) : RotateWhen{std::string_view{text}} {}  // NOLINT(google-explicit-constructor)
@@ -145,7 +159,12 @@ enum class Compression : unsigned char { none, gz, zst };
 ///                                                             .compression = kindred::Compression::zst}));
 ///
 /// A rotated file is called after the moment of its rotation, in UTC: `app.20260726T140311.482913Z.log`
-/// (`.gz`, `.zst`). Only files so named are ever compressed or removed.
+/// (`.gz`, `.zst`). Only files so named are ever compressed or removed. Where the path has `{time}` in its
+/// last part, `app.{time}.log`, each file is so named from its begin, and rotation begins the next one; so
+/// does each start of the program. `link` keeps one name for the file that is written now.
+///
+/// The path is made absolute when the file is opened first: the program may change its directory.
+/// "/dev/stdout", "/dev/stderr" and "/dev/fd/N" mean what is open there; that is never rotated.
 ///
 /// Opening refuses, with a clear error, a symbolic link, a file with further hard links, a FIFO, a socket and
 /// a directory in the file's place: nobody who may write to the directory can lead the log elsewhere. The
@@ -153,7 +172,12 @@ enum class Compression : unsigned char { none, gz, zst };
 /// missing are made (0777 less the umask). A character device
 /// (/dev/null) is taken as it is, and never rotated.
 ///
-/// Nothing is locked: two processes that rotate one file disturb each other. Give each its own.
+/// Nothing is locked: two processes that rotate one file disturb each other. Give each its own. Other
+/// programs may append to the file (O_APPEND) or cut it (logrotate's copytruncate): its size is asked of the
+/// kernel, and nothing is cut that is not ours.
+///
+/// A clock that is wrong for a while does not upset names and ages: a stamp that is more than a day ahead of
+/// the clock is not continued, and such a file's age goes by its last write.
 ///
 /// On a full disk the sink keeps what its buffer holds, counts each record that it cannot keep, tells stderr
 /// once a second, and goes on by itself when there is room, with a record in the log that says how many are
@@ -169,6 +193,7 @@ struct FileOptions {
   bool delay = false;     ///< open (and make) the file at the first record only
   bool watch =
       false;  ///< look once a second whether the file was moved away or removed (logrotate), and make it anew
+  std::string link{};  ///< a symbolic link that is kept leading to the file that is written now; none: empty
   unsigned mode = 0640;                   ///< permissions of a new file, less the umask
   std::size_t buffer_bytes = 128 * 1024;  ///< written out when full, and at every `flush()`; 4 KiB ... 64 MiB
 };

@@ -14,8 +14,8 @@ namespace kindred {
 
 /// How `read_log` reads.
 struct ReadLogOptions {
-  std::string pattern{};  ///< of the text sink that wrote the file; empty: the default one. JSON lines are
-                          ///< recognised as such
+  std::string pattern{};  ///< of the text sink that wrote the file, which goes before what a line looks like;
+                          ///< empty: the default one, and lines that look like JSON are read as JSON
   bool rotated =
       false;  ///< first the rotated files beside it, packed ones too, oldest first, then the file itself
   bool strict = false;  ///< a line that is no record is an error, not skipped
@@ -77,6 +77,9 @@ class LogFile {
 /// everything. Two things are not told apart: whether an integer was signed (what fits is `std::int64_t`),
 /// and in text the level beneath a custom one that this process has not defined (it reads as `info`).
 /// Loguru's own JSON files are read too.
+///
+/// Each line is read for itself, so a file may begin with a comment or half a line, or hold text and JSON. A
+/// byte order mark, carriage returns and NUL bytes (a power cut) around a line are passed over.
 ///
 /// File and function names of the records are kept as long as the program lives, each once.
 ///

@@ -21,6 +21,18 @@ namespace internal {
 class Sink;
 }
 
+/// The names of the keys that `sinks::json` writes.
+enum class JsonKeys : unsigned char {
+  loguru,  ///< as Loguru's `serialize=True` has them
+  ecs      ///< Elastic Common Schema
+};
+
+/// How `sinks::journald` sends.
+struct JournaldOptions {
+  std::string identifier{};  ///< SYSLOG_IDENTIFIER; empty: the name of the program's file
+  std::string socket = "/run/systemd/journal/socket";
+};
+
 /// Anything that `add_sink` takes: what the functions of `kindred::sinks` return, any `spdlog::sink_ptr`, a
 /// path (a text file), or a callable that takes `const LogRecord&`. A value: it says what to make, and the
 /// sink itself is made (its file opened) by `add_sink`. Fork: parent only.
@@ -105,6 +117,12 @@ class AnySink {
 /// "Infinity") and repeated exactly, escaped as in lines, in a member `exact` beside `record`: so `read_log`
 /// gives back what was logged. Loguru's `elapsed`, `exception` and `module` are not written.
 ///
+/// With `JsonKeys::ecs` the keys are those of the Elastic Common Schema: `@timestamp` (UTC), `log.level`,
+/// `message`, `ecs.version`, `log.logger`, `process.pid`, `process.thread.id`, `log.origin`, `error.type` and
+/// `error.message` (from `log_exception`), `labels` (the fields, typed), and `kindred` {`worker`,
+/// `incarnation`, `task`, `sequence`, `origin`, `late`, `start_method`}. `read_log` reads them too, but for
+/// bytes that JSON cannot carry.
+///
 /// **spdlog sinks** are used as they are. They see the record's time, level, logger name, thread and place,
 /// and as payload the escaped message with its fields; their own formatter and level stay in force (a `%P` in
 /// it is spdlog's own: the parent's pid). With `SinkOptions::pattern`, our formatter is set on the sink: then
@@ -120,7 +138,18 @@ namespace sinks {
 /// see `FileOptions`.
 [[nodiscard]] AnySink file(std::string path, FileOptions options = {});
 /// Writes one JSON object a line. Errors: as `file`.
-[[nodiscard]] AnySink json(std::string path, FileOptions options = {});
+[[nodiscard]] AnySink json(std::string path, FileOptions options = {}, JsonKeys keys = JsonKeys::loguru);
+/// Sends records to systemd-journald, each with its fields, so that `journalctl -t PROGRAM KINDRED_WORKER=2
+/// -p warning` finds them: MESSAGE (the pattern's line, where one is given), PRIORITY, SYSLOG_IDENTIFIER,
+/// CODE_FILE, CODE_LINE, CODE_FUNC, TID, KINDRED_LEVEL, KINDRED_LOGGER, KINDRED_WORKER, KINDRED_PID,
+/// KINDRED_TASK_ID, KINDRED_TASK, KINDRED_ATTEMPT, KINDRED_ORIGIN, KINDRED_SEQUENCE, KINDRED_TIME_NS, and the
+/// record's own fields in capitals (`user` is USER; what journald does not allow in a name is `_`, and a name
+/// that is taken gets FIELD_ before it). Speaks journald's native protocol: no library is needed. What cannot
+/// be sent is counted as lost and told on stderr; a journald that is restarted is found again.
+///
+/// Errors (at `add_sink`): `SystemError` where no journald listens. Blocks: the collector, while journald's
+/// queue is full, at most a second a record; never a task.
+[[nodiscard]] AnySink journald(JournaldOptions options = {});
 template <class Path>
   requires requires(const Path& path) {
     { path.native() } -> std::convertible_to<std::string>;
@@ -132,8 +161,8 @@ template <class Path>
   requires requires(const Path& path) {
     { path.native() } -> std::convertible_to<std::string>;
   }
-[[nodiscard]] AnySink json(const Path& path, FileOptions options = {}) {
-  return json(std::string{path.native()}, std::move(options));
+[[nodiscard]] AnySink json(const Path& path, FileOptions options = {}, JsonKeys keys = JsonKeys::loguru) {
+  return json(std::string{path.native()}, std::move(options), keys);
 }
 /// Calls `fn` with each record, on the collector's thread, one at a time. What it throws is reported, and
 /// never reaches a task.

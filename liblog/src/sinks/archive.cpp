@@ -13,22 +13,10 @@
 namespace kindred::internal {
 namespace {
 
-/// "logs/app.log" is "logs/", "app", ".log". A leading dot belongs to the name.
-struct SplitPath {
-  std::string_view directory;
-  std::string_view stem;
-  std::string_view extension;
-};
+/// A stamp that is so far ahead of the clock was made by a clock that was wrong (or the clock is wrong now).
+constexpr auto believable = std::chrono::hours{24};
 
-SplitPath split(std::string_view path) noexcept {
-  const auto slash = path.rfind('/');
-  const std::size_t name = slash == std::string_view::npos ? 0 : slash + 1;
-  const auto dot = path.rfind('.');
-  const std::size_t extension = dot == std::string_view::npos || dot <= name ? path.size() : dot;
-  return {path.substr(0, name), path.substr(name, extension - name), path.substr(extension)};
-}
-
-constexpr std::size_t stamp_size = std::string_view{"20260726T140311.482913Z"}.size();
+constexpr std::size_t stamp_size = stamp_bytes - 1;
 
 std::string to_stamp(FileTime time) {
   const auto day = std::chrono::floor<std::chrono::days>(time);
@@ -63,18 +51,38 @@ std::optional<FileTime> from_stamp(std::string_view text) {
 
 }  // namespace
 
+FileNames::FileNames(std::string_view path) noexcept {
+  const auto slash = path.rfind('/');
+  const std::size_t name = slash == std::string_view::npos ? 0 : slash + 1;
+  directory = path.substr(0, name);
+  if (const auto time = path.find(time_in_name, name); time != std::string_view::npos) {
+    is_timed = true;
+    before = path.substr(name, time - name);
+    after = path.substr(time + time_in_name.size());
+    return;
+  }
+  const auto dot = path.rfind('.');
+  const std::size_t extension = dot == std::string_view::npos || dot <= name ? path.size() : dot;
+  before = path.substr(name, extension - name);
+  after = path.substr(extension);
+  dotted = true;
+}
+
 std::vector<ArchivedFile> Archive::list(const std::string& path) {
-  const auto [directory, stem, extension] = split(path);
+  const FileNames names{path};
+  const auto directory = names.directory;
   std::vector<ArchivedFile> found;
   for (const auto& name : names_in_directory(directory.empty() ? "." : std::string{directory})) {
     std::string_view rest = name;
-    if (!rest.starts_with(stem) || rest.size() < stem.size() + 1 + stamp_size || rest[stem.size()] != '.')
+    const std::size_t stamp_at = names.before.size() + (names.dotted ? 1 : 0);
+    if (!rest.starts_with(names.before) || rest.size() < stamp_at + stamp_size ||
+        (names.dotted && rest[names.before.size()] != '.'))
       continue;
-    rest.remove_prefix(stem.size() + 1);
+    rest.remove_prefix(stamp_at);
     const auto rotated = from_stamp(rest.substr(0, stamp_size));
     rest.remove_prefix(stamp_size);
-    if (!rotated || !rest.starts_with(extension)) continue;
-    rest.remove_prefix(extension.size());
+    if (!rotated || !rest.starts_with(names.after)) continue;
+    rest.remove_prefix(names.after.size());
     ArchivedFile file;
     file.rotated = *rotated;
     file.unfinished = rest.ends_with(unfinished_suffix);
@@ -91,6 +99,7 @@ std::vector<ArchivedFile> Archive::list(const std::string& path) {
     if (!status || status->kind != FileKind::regular) continue;
     file.bytes = status->bytes;
     file.inode = status->inode;
+    file.modified = status->modified;
     found.push_back(std::move(file));
   }
   std::ranges::sort(found, [](const ArchivedFile& a, const ArchivedFile& b) {
@@ -115,15 +124,42 @@ Archive::~Archive() {
 }
 
 std::string Archive::next_name() {
+  const auto now = std::chrono::floor<std::chrono::microseconds>(now_()) + std::chrono::nanoseconds{0};
   if (!looked_) {
-    const auto there = list(path_);
-    if (!there.empty()) last_name_ = std::max(last_name_, there.back().rotated);
+    for (const auto& file : list(path_)) {
+      if (file.rotated <= now + believable) last_name_ = std::max(last_name_, file.rotated);
+    }
     looked_ = true;
   }
-  last_name_ = std::max(std::chrono::floor<std::chrono::microseconds>(now_()) + std::chrono::nanoseconds{0},
-                        last_name_ + std::chrono::microseconds{1});
-  const auto [directory, stem, extension] = split(path_);
-  return fmt::format("{}{}.{}{}", directory, stem, to_stamp(last_name_), extension);
+  // The clock was set back by much: it was wrong before.
+  if (last_name_ > now + believable) last_name_ = {};
+  last_name_ = std::max(now, last_name_ + std::chrono::microseconds{1});
+  const FileNames names{path_};
+  return fmt::format("{}{}{}{}{}", names.directory, names.before, names.dotted ? "." : "",
+                     to_stamp(last_name_), names.after);
+}
+
+void Archive::set_current(const std::string& path) {
+  const std::lock_guard lock{mutex_};
+  current_ = path;
+}
+
+/// The files that are rotated: not the one that is written now.
+std::vector<ArchivedFile> Archive::aside() {
+  std::string current;
+  {
+    const std::lock_guard lock{mutex_};
+    current = current_;
+  }
+  auto files = list(path_);
+  std::erase_if(files, [&](const ArchivedFile& file) { return file.path == current; });
+  // Where the stamp cannot be right, the file is as old as its last write.
+  const auto now = now_();
+  for (auto& file : files) {
+    if (file.rotated > now + believable) file.rotated = std::min(file.rotated, file.modified);
+  }
+  std::ranges::stable_sort(files, {}, &ArchivedFile::rotated);
+  return files;
 }
 
 void Archive::tidy() {
@@ -137,8 +173,7 @@ void Archive::tidy() {
 }
 
 void Archive::tidy_leftovers() {
-  if ((options_.compression != Compression::none || !options_.retention.empty()) && !list(path_).empty())
-    tidy();
+  if ((options_.compression != Compression::none || !options_.retention.empty()) && !aside().empty()) tidy();
 }
 
 void Archive::wait_idle() {
@@ -171,7 +206,7 @@ void Archive::run() {
 
 void Archive::finish_interrupted() {
   std::map<FileTime, const ArchivedFile*> packed;
-  const auto files = list(path_);
+  const auto files = aside();
   for (const auto& file : files) {
     if (file.unfinished)
       remove_file(file.path);
@@ -192,7 +227,7 @@ void Archive::finish_interrupted() {
 void Archive::tidy_once() {
   finish_interrupted();
   if (options_.compression != Compression::none) {
-    const auto files = list(path_);
+    const auto files = aside();
     for (const auto& file : files) {
       if (cancel_) return;
       const bool has_twin = std::ranges::any_of(files, [&](const ArchivedFile& other) {
@@ -213,7 +248,7 @@ void Archive::tidy_once() {
 void Archive::remove_excess() {
   if (options_.retention.empty()) return;
   std::vector<RotatedFile> kept;
-  for (auto& file : list(path_))
+  for (auto& file : aside())
     if (!file.unfinished) kept.push_back({std::move(file.path), file.bytes, file.rotated});
   const auto remove = [&](const std::string& path) {
     if (const int error = remove_file(path); error != 0 && error != ENOENT)

@@ -13,7 +13,7 @@ PatternFormatter make_formatter(int fd, const SinkOptions& options) {
 // A standard error that fails has nobody to be told to.
 ConsoleSink::ConsoleSink(int fd, const SinkOptions& options)
     : formatter_{make_formatter(fd, options)}, writer_{fd == 2 ? "" : "standard output", 64 * 1024} {
-  writer_.use(fd, 0, false);
+  writer_.use(fd, false);
 }
 
 ConsoleSink::~ConsoleSink() {

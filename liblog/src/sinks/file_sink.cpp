@@ -5,12 +5,22 @@
 #include <system_error>
 
 #include "kindred/error.hpp"
+#include "kindred/internal/packed_file.hpp"
 
 namespace kindred::internal {
 
 void validate(const std::string& path, const FileOptions& options) {
   if (path.empty() || path.back() == '/' || path.find('\0') != std::string::npos)
     throw UsageError{"'" + path + "' names no file. Give the path of the log file."};
+  const FileNames names{path};
+  if (names.directory.find(time_in_name) != std::string_view::npos ||
+      names.after.find(time_in_name) != std::string_view::npos)
+    throw UsageError{"'" + path +
+                     "' has {time} in a folder's name, or twice. Give it once, in the file's own name."};
+  if (path.find("{time:") != std::string::npos)
+    throw UsageError{
+        "'" + path +
+        "' gives {time} a form of its own. Its form is fixed, so that names sort by time: write {time}."};
   if (options.mode > 0777)
     throw UsageError{"FileOptions::mode is " + std::to_string(options.mode) +
                      ", which is no permission. Give 0 ... 0777 (octal), as 0640."};
@@ -21,14 +31,23 @@ void validate(const std::string& path, const FileOptions& options) {
                      std::to_string(least) + " ... " + std::to_string(most) + "."};
 }
 
-FileSink::FileSink(std::string path, FileOptions options, LineFormat format, Clock now)
-    : options_{std::move(options)},
+namespace {
+FileOptions with_absolute_link(FileOptions options) {
+  if (!options.link.empty()) options.link = absolute_path(options.link);
+  return options;
+}
+}  // namespace
+
+FileSink::FileSink(const std::string& path, FileOptions options, LineFormat format, Clock now)
+    : options_{with_absolute_link(std::move(options))},
       now_{now},
       format_{std::move(format)},
-      state_{.path = std::move(path)},
+      path_{absolute_path(path)},
+      state_{.path = path_},
       schedule_{options_.rotate},
-      archive_{state_.path, options_, now},
-      writer_{"the log file '" + state_.path + "'", options_.buffer_bytes,
+      archive_{path_, options_, now},
+      descriptor_{descriptor_of_path(path_)},
+      writer_{"the log file '" + path_ + "'", options_.buffer_bytes,
               [this](std::uint64_t lost, int error, TextBuffer& out) {
                 LogRecord notice;
                 notice.time = now_();
@@ -44,8 +63,44 @@ FileSink::FileSink(std::string path, FileOptions options, LineFormat format, Clo
                 format_(notice, out);
                 out.push_back('\n');
               }} {
-  validate(state_.path, options_);
+  validate(path_, options_);
+  check_names();
   if (!options_.delay) open();
+}
+
+/// What would fail at each rotation, or at the first record, is told at once.
+void FileSink::check_names() const {
+  if (descriptor_) return;
+  const FileNames names{path_};
+  const std::size_t most = longest_name_beside(path_);
+  std::size_t longest = names.before.size() + names.after.size();
+  if (!options_.rotate.empty() || names.is_timed)
+    longest += stamp_bytes + suffix_of(options_.compression).size() +
+               (options_.compression == Compression::none ? 0 : unfinished_suffix.size());
+  if (longest > most)
+    throw UsageError{"the files of '" + path_ + "' would have names of " + std::to_string(longest) +
+                     " bytes, with the time of rotation in them; their folder allows " +
+                     std::to_string(most) + ". Give a shorter name."};
+  if (options_.link.empty()) return;
+  const std::string link = absolute_path(options_.link);
+  if (link == path_)
+    throw UsageError{"FileOptions::link is '" + options_.link + "', the log file itself. Give another name."};
+  if (const auto there = file_status(link); there && there->kind != FileKind::symlink)
+    throw UsageError{"FileOptions::link is '" + options_.link + "', where there is " +
+                     std::string{to_string(there->kind)} + ". Remove it, or give another name."};
+}
+
+/// Leads `link` to the file that was opened. What fails is told, and costs the log nothing.
+void FileSink::keep_link() {
+  if (options_.link.empty() || descriptor_) return;
+  const FileNames link{options_.link};
+  const FileNames file{state_.path};
+  const bool beside = link.directory == file.directory;
+  const int error =
+      replace_link(beside ? state_.path.substr(file.directory.size()) : state_.path, options_.link);
+  if (error != 0)
+    complain("the link '" + options_.link + "' to the log file '" + state_.path +
+             "' could not be made: " + std::generic_category().message(error));
 }
 
 FileSink::~FileSink() {
@@ -57,13 +112,30 @@ FileSink::~FileSink() {
 }
 
 void FileSink::open() {
+  if (descriptor_) {
+    fd_ = duplicate_file(*descriptor_, path_);
+    writer_.use(fd_.get(), false);
+    return;
+  }
+  if (FileNames{path_}.is_timed) {
+    // Each file has a name of its own, and no other process's is continued.
+    do {
+      state_.path = archive_.next_name();
+    } while (file_status(state_.path));
+    archive_.set_current(state_.path);
+  }
+  open_file();
+  keep_link();
+}
+
+void FileSink::open_file() {
   if (const int error = make_directories_above(state_.path); error != 0)
     throw SystemError{"mkdir", error, "making the directories of the log file '" + state_.path + "'"};
   if (const auto there = file_status(state_.path);
       there && there->kind == FileKind::regular && there->links == 2) {
     // Crash: a rotation on a file system without RENAME_NOREPLACE stopped between its two steps, and the file
     // has both names.
-    const auto rotated = Archive::list(state_.path);
+    const auto rotated = Archive::list(path_);
     if (std::ranges::find(rotated, there->inode, &ArchivedFile::inode) != rotated.end())
       remove_file(state_.path);
   }
@@ -72,7 +144,7 @@ void FileSink::open() {
   opened_ = file_status(fd_.get()).value_or(FileStatus{});
   const bool regular = opened_.kind == FileKind::regular;
   rotates_ = regular && !schedule_.empty();
-  writer_.use(fd_.get(), opened_.bytes, regular);
+  writer_.use(fd_.get(), regular);
   state_.bytes = opened_.bytes;
   state_.records = 0;
   // A file that a former run began keeps its age.
@@ -101,7 +173,7 @@ void FileSink::look_after_file() {
     if (!writer_.buffer().empty()) try_open();
     return;
   }
-  if (!options_.watch) return;
+  if (!options_.watch || descriptor_) return;
   const auto now = std::chrono::steady_clock::now();
   if (now < next_look_) return;
   next_look_ = now + std::chrono::seconds{1};
@@ -125,9 +197,8 @@ void FileSink::rotate(std::size_t begin) {
       schedule_.begin(state_.opened);
       return;
     }
-    do {
-      error = rename_to_free_name(state_.path, archive_.next_name());
-    } while (error == EEXIST);
+    while (!FileNames{path_}.is_timed &&
+           (error = rename_to_free_name(state_.path, archive_.next_name())) == EEXIST) {}
   }
   if (error != 0) {
     next_rotation_ = now + std::chrono::seconds{1};
@@ -144,8 +215,14 @@ void FileSink::rotate(std::size_t begin) {
 bool FileSink::rotation_is_due(const LogRecord& record, std::size_t begin) {
   if (!rotates_ || writer_.failing()) return false;
   state_.bytes = writer_.file_bytes() + begin;
+  const std::size_t line = writer_.buffer().size() - begin;
   try {
-    return schedule_.due(record, writer_.buffer().size() - begin, state_, now_);
+    if (schedule_.too_large(line, state_)) {
+      // Before the file goes: is it as large as it was? Somebody may have cut it.
+      writer_.look_at_size();
+      state_.bytes = writer_.file_bytes() + begin;
+    }
+    return schedule_.due(record, line, state_, now_);
   } catch (const std::exception& error) {
     complain_of_function(error.what());
   } catch (...) {

@@ -141,7 +141,11 @@ class Handler {
       record_->fields.push_back({std::string{key()}, std::move(value)});
       return true;
     }
-    if (sizes_.size() < 2 || !path_.starts_with("record.")) return true;
+    if (is_label()) {
+      record_->fields.push_back({std::string{key()}, std::move(value)});
+      return true;
+    }
+    if (sizes_.size() < 2 || !path_.starts_with("record.")) return put_ecs_number(value);
     const std::string_view where = std::string_view{path_}.substr(7);
     if (where == "level.no")
       level_number_ = static_cast<std::int64_t>(to_uint64(value));
@@ -173,7 +177,50 @@ class Handler {
       put_record_string(std::string_view{path_}.substr(7));
     } else if (path_.starts_with("exact.")) {
       put_exact(std::string_view{path_}.substr(6));
+    } else if (is_label()) {
+      record_->fields.push_back({std::string{key()}, text_});
+    } else {
+      put_ecs_string();
     }
+  }
+
+  // --- the keys of the Elastic Common Schema ---
+  [[nodiscard]] bool is_label() const noexcept {
+    return sizes_.size() == 2 && key_at_ == 7 && path_.starts_with("labels.");
+  }
+
+  bool put_ecs_number(const FieldValue& value) {
+    if (path_ == "process.pid")
+      record_->pid = to_uint32(value);
+    else if (path_ == "process.thread.id")
+      record_->tid = to_uint32(value);
+    else if (path_ == "log.origin.file.line")
+      record_->source.line = to_uint32(value);
+    else if (path_ == "kindred.worker")
+      record_->worker = static_cast<int>(to_uint32(value));
+    else if (path_ == "kindred.incarnation")
+      record_->incarnation = to_uint32(value);
+    else if (path_ == "kindred.task.id")
+      record_->task_id = to_uint64(value);
+    else if (path_ == "kindred.task.attempt")
+      record_->attempt = to_uint32(value);
+    else if (path_ == "kindred.sequence")
+      record_->sequence = to_uint64(value);
+    else if (path_ == "kindred.late")
+      record_->late = value == FieldValue{true};
+    return true;
+  }
+
+  void put_ecs_string() {
+    const std::string_view where = path_;
+    if (where == "@timestamp")
+      put_record_string("time.repr");
+    else if (where == "message" || where == "log.level" || where == "log.logger")
+      put_record_string(where == "message" ? "message" : where == "log.level" ? "level.name" : "name");
+    else if (where == "log.origin.file.name" || where == "log.origin.function")
+      put_record_string(where == "log.origin.function" ? "function" : "file.path");
+    else if (where == "kindred.task.name" || where == "kindred.origin")
+      put_record_string(where.substr(8));
   }
 
   void put_record_string(std::string_view where) {

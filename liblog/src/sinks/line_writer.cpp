@@ -22,10 +22,11 @@ void complain(const std::string& what) noexcept {
   }
 }
 
-void LineWriter::use(int fd, std::uint64_t bytes, bool may_cut) noexcept {
+void LineWriter::use(int fd, bool is_file) noexcept {
   fd_ = fd;
-  file_bytes_ = bytes;
-  may_cut_ = may_cut;
+  is_file_ = is_file;
+  begun_whole_ = true;
+  look_at_size();
 }
 
 void LineWriter::use_none(int error) {
@@ -34,12 +35,40 @@ void LineWriter::use_none(int error) {
   fail(error);
 }
 
+void LineWriter::look_at_size() noexcept {
+  if (fd_ < 0 || !is_file_) return;
+  if (const auto there = file_status(fd_)) file_bytes_ = there->bytes;
+}
+
+/// After a write of ours: where did it go?
+void LineWriter::note_written(std::size_t bytes) noexcept {
+  offset_ += bytes;
+  if (!is_file_) return;
+  const std::uint64_t end = file_position(fd_);
+  // Another program's bytes between two of our pieces: then what is begun does not stand in one piece.
+  if (offset_ > bytes && end != begun_end_ + bytes) begun_whole_ = false;
+  begun_end_ = end;
+}
+
+/// Does what is begun stand in one piece at the file's end?
+bool LineWriter::begin_is_last() const noexcept {
+  if (!is_file_ || !begun_whole_) return false;
+  const auto there = file_status(fd_);
+  return there && there->bytes == begun_end_;
+}
+
+/// Takes the line that is begun from the file's end, where that is surely ours alone.
+bool LineWriter::cut_begun_line() noexcept {
+  if (fd_ < 0 || !is_file_ || !begun_whole_ || begun_end_ < offset_) return false;
+  return cut_file_if_alone(fd_, begun_end_, begun_end_ - offset_) == 0;
+}
+
 void LineWriter::detach() noexcept {
-  if (offset_ != 0 && fd_ >= 0 && may_cut_ && truncate_file(fd_, file_bytes_ - offset_) == 0)
-    file_bytes_ -= offset_;
   // Where it cannot be cut, the line is there in part and once more whole: better than half of it in each
   // file.
+  if (offset_ != 0) static_cast<void>(cut_begun_line());
   offset_ = 0;
+  begun_whole_ = true;
   fd_ = -1;
 }
 
@@ -90,17 +119,23 @@ bool LineWriter::drain(std::size_t bytes) {
     if (error_ != 0 && std::chrono::steady_clock::now() >= next_report_) report(false);
     return bytes == 0;
   }
+  // Another program has written behind the line that was begun: the rest of it would stand behind that.
+  if (offset_ != 0 && is_file_ && !begin_is_last()) {
+    offset_ = 0;
+    begun_whole_ = true;
+  }
   while (offset_ < bytes) {
     const auto written = write_some(fd_, buffer_.view().substr(offset_, bytes - offset_));
     if (written <= 0) {
       fail(written == 0 ? EIO : static_cast<int>(-written));
       return false;
     }
-    offset_ += static_cast<std::size_t>(written);
-    file_bytes_ += static_cast<std::uint64_t>(written);
+    note_written(static_cast<std::size_t>(written));
   }
+  if (bytes != 0) look_at_size();
   buffer_.erase_front(bytes);
   offset_ = 0;
+  begun_whole_ = true;
   buffer_.shrink(limit_ * 4);
   if (error_ != 0 && bytes != 0) {
     const int error = std::exchange(error_, 0);
@@ -136,8 +171,7 @@ void LineWriter::end_line(std::size_t begin) {
 
 void LineWriter::abandon() noexcept {
   lose(static_cast<std::uint64_t>(std::ranges::count(buffer_.view(), '\n')));
-  const bool partial = offset_ != 0;
-  if (partial && fd_ >= 0 && may_cut_) truncate_file(fd_, file_bytes_ - offset_);
+  if (offset_ != 0) static_cast<void>(cut_begun_line());
   buffer_.clear();
   offset_ = 0;
   try {

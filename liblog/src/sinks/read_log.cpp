@@ -1,9 +1,11 @@
 #include "kindred/read_log.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <deque>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "kindred/error.hpp"
@@ -20,7 +22,7 @@ struct LogFile::State {
   std::optional<internal::PackedFileReader> file;
   std::unique_ptr<internal::RecordReader> text;
   std::unique_ptr<internal::RecordReader> json;
-  internal::RecordReader* reader = nullptr;  ///< of this file; decided by its first line
+  bool at_begin = false;  ///< of the file: a byte order mark may stand there
   std::vector<char> block = std::vector<char>(256 * 1024);
   std::size_t begin = 0;
   std::size_t end = 0;
@@ -42,7 +44,7 @@ struct LogFile::State {
       path = *packed;
       file.emplace(path);
     }
-    reader = nullptr;
+    at_begin = true;
     line_number = 0;
     return true;
   }
@@ -86,6 +88,32 @@ struct LogFile::State {
     }
   }
 
+  /// The line without what editors, other systems and power cuts put around it.
+  std::string_view without_wrapping(std::string_view line) {
+    constexpr std::string_view mark = "\xef\xbb\xbf";
+    if (std::exchange(at_begin, false) && line.starts_with(mark)) line.remove_prefix(mark.size());
+    line.remove_prefix(std::min(line.find_first_not_of('\0'), line.size()));
+    if (line.ends_with('\r')) line.remove_suffix(1);
+    return line;
+  }
+
+  /// Each line is read for itself: files are put together, cut, and written to by sinks that were changed. A
+  /// pattern that was given goes before what the line looks like.
+  bool read(std::string_view line) {
+    const auto inside = line.substr(std::min(line.find_first_not_of(" \t"), line.size()));
+    const bool like_json = inside.starts_with('{');
+    if (!like_json || !options.pattern.empty()) {
+      record = LogRecord{};
+      if (text->read(line, record)) return true;
+    }
+    if (!like_json) return false;
+    if (!json) json = internal::make_json_reader();
+    record = LogRecord{};
+    if (json->read(inside, record)) return true;
+    record = LogRecord{};
+    return options.pattern.empty() && text->read(line, record);
+  }
+
   void bad(const char* why) {
     ++bad_lines;
     if (options.strict)
@@ -105,20 +133,16 @@ std::uint64_t LogFile::bad_lines() const noexcept { return state_->bad_lines; }
 LogRecord* LogFile::next() {
   auto& state = *state_;
   while (const auto line = state.next_line()) {
-    if (line->empty()) continue;
-    if (state.reader == nullptr) {
-      auto& reader = line->starts_with("{\"") ? state.json : state.text;
-      if (!reader) reader = internal::make_json_reader();
-      state.reader = reader.get();
-    }
-    state.record = LogRecord{};
-    if (state.reader->read(*line, state.record)) return &state.record;
+    const auto text = state.without_wrapping(*line);
+    if (text.empty()) continue;
+    if (state.read(text)) return &state.record;
     state.bad("is no record of this form");
   }
   return nullptr;
 }
 
 LogFile read_log(std::string path, ReadLogOptions options) {
+  path = internal::absolute_path(path);  // files are opened one after the other
   auto state = std::make_unique<LogFile::State>();
   // Made at once, so that a pattern that cannot be read is told here.
   state->text = internal::make_text_reader(options.pattern);

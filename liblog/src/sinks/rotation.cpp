@@ -169,20 +169,34 @@ FileTime next_turn(const RotateWhen& trigger, FileTime from) {
 }
 
 void RotationSchedule::begin(FileTime opened) {
+  if (hangups_ != nullptr) hangups_seen_ = hangups_->load(std::memory_order_relaxed);
   next_ = FileTime::max();
   for (const auto& trigger : triggers_) next_ = std::min(next_, next_turn(trigger, opened));
+}
+
+RotationSchedule::RotationSchedule(AnyOf<RotateWhen> triggers) : triggers_{std::move(triggers)} {
+  for (const auto& trigger : triggers_) {
+    if (trigger.kind() == RotateWhen::Kind::hangup) hangups_ = &watch_hangups();
+  }
+}
+
+bool RotationSchedule::too_large(std::uint64_t line_bytes, const FileState& file) const noexcept {
+  for (const auto& trigger : triggers_) {
+    if (trigger.kind() == RotateWhen::Kind::size && file.bytes != 0 &&
+        file.bytes + line_bytes > trigger.bytes())
+      return true;
+  }
+  return false;
 }
 
 bool RotationSchedule::due(const LogRecord& record, std::uint64_t line_bytes, const FileState& file,
                            FileTime (*now)()) const {
   if (record.time >= next_ && now() >= next_) return true;
+  if (hangups_ != nullptr && hangups_->load(std::memory_order_relaxed) != hangups_seen_) return true;
   for (const auto& trigger : triggers_) {
-    if (trigger.kind() == RotateWhen::Kind::size && file.bytes != 0 &&
-        file.bytes + line_bytes > trigger.bytes())
-      return true;
     if (trigger.kind() == RotateWhen::Kind::predicate && trigger.predicate()(record, file)) return true;
   }
-  return false;
+  return too_large(line_bytes, file);
 }
 
 }  // namespace internal
@@ -224,6 +238,10 @@ RotateWhen::RotateWhen(std::string_view text) : kind_{Kind::size} {
     kind_ = Kind::year;
     return;
   }
+  if (word == "sighup") {
+    kind_ = Kind::hangup;
+    return;
+  }
   const auto at = word.find(" at ");
   const auto day = parse_weekday(trim(std::string_view{word}.substr(0, at)));
   const auto time = at == std::string::npos ? std::optional<std::int64_t>{0}
@@ -237,7 +255,7 @@ RotateWhen::RotateWhen(std::string_view text) : kind_{Kind::size} {
   throw UsageError{
       "FileOptions::rotate does not understand '" + std::string{text} +
       "'. Examples: \"100 MB\", \"0.5 GiB\" (a size), \"00:00\", \"18:30\" (a time of day), \"monday\", \"sunday at 12:00\", "
-      "\"hourly\", \"daily\", \"weekly\", \"monthly\", \"1 week\", \"1 h 30 min\" (an interval of at least a second), or a function."};
+      "\"hourly\", \"daily\", \"weekly\", \"monthly\", \"1 week\", \"1 h 30 min\" (an interval of at least a second), \"SIGHUP\", or a function."};
 }
 
 std::int64_t RotateWhen::checked_interval(std::int64_t seconds) {

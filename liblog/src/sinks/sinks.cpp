@@ -1,7 +1,9 @@
 #include "kindred/sinks.hpp"
 
 #include "kindred/internal/console_sink.hpp"
+#include "kindred/internal/ecs_formatter.hpp"
 #include "kindred/internal/file_sink.hpp"
+#include "kindred/internal/journal_sink.hpp"
 #include "kindred/internal/json_formatter.hpp"
 #include "kindred/internal/pattern.hpp"
 #include "kindred/internal/spdlog_sink.hpp"
@@ -26,7 +28,12 @@ internal::LineFormat text_lines(const SinkOptions& options) {
   return [formatter](const LogRecord& record, internal::TextBuffer& out) { formatter->append(record, out); };
 }
 
-internal::LineFormat json_lines(const SinkOptions& options, std::string_view start_method) {
+internal::LineFormat json_lines(const SinkOptions& options, std::string_view start_method, JsonKeys keys) {
+  if (keys == JsonKeys::ecs) {
+    auto formatter = std::make_shared<internal::EcsFormatter>(options.pattern, start_method);
+    return
+        [formatter](const LogRecord& record, internal::TextBuffer& out) { formatter->append(record, out); };
+  }
   auto formatter = std::make_shared<internal::JsonFormatter>(options.pattern, start_method);
   return [formatter](const LogRecord& record, internal::TextBuffer& out) { formatter->append(record, out); };
 }
@@ -78,13 +85,20 @@ AnySink file(std::string path, FileOptions options) {
   });
 }
 
-AnySink json(std::string path, FileOptions options) {
+AnySink json(std::string path, FileOptions options, JsonKeys keys) {
   internal::validate(path, options);
   return AnySink::of_maker(
-      [path = std::move(path), file = std::move(options)](
+      [path = std::move(path), file = std::move(options), keys](
           const SinkOptions& sink, std::string_view start_method) -> std::unique_ptr<internal::Sink> {
-        return std::make_unique<internal::FileSink>(path, file, json_lines(sink, start_method));
+        return std::make_unique<internal::FileSink>(path, file, json_lines(sink, start_method, keys));
       });
+}
+
+AnySink journald(JournaldOptions options) {
+  return AnySink::of_maker([options = std::move(options)](
+                               const SinkOptions& sink, std::string_view) -> std::unique_ptr<internal::Sink> {
+    return std::make_unique<internal::JournalSink>(options, sink);
+  });
 }
 
 }  // namespace sinks

@@ -15,11 +15,26 @@
 
 namespace kindred::internal {
 
+/// A log's path taken apart: its files are `directory` + `before` + a stamp + `after`, and (unless it is
+/// timed) the one that is written now is the path itself. "logs/app.log" is "logs/", "app.", ".log";
+/// "logs/{time}-app.log" is "logs/", "", "-app.log". A leading dot belongs to the name. Views into the path.
+inline constexpr std::string_view time_in_name = "{time}";
+struct FileNames {
+  explicit FileNames(std::string_view path) noexcept;
+  std::string_view directory;
+  std::string_view before;
+  std::string_view after;
+  bool is_timed = false;  ///< `{time}` is in the path
+  bool dotted = false;    ///< a dot stands between `before` and the stamp
+};
+inline constexpr std::size_t stamp_bytes = std::string_view{".20260726T140311.482913Z"}.size();
+
 /// One file beside the log that rotation has put aside: `app.20260726T140311.482913Z.log`, `.gz` or `.zst`
 /// after it.
 struct ArchivedFile {
   std::string path;
   FileTime rotated{};
+  FileTime modified{};
   Compression packed = Compression::none;
   bool unfinished = false;  ///< a ".part"
   std::uint64_t bytes = 0;
@@ -40,9 +55,11 @@ class Archive {
   Archive(const Archive&) = delete;
   Archive& operator=(const Archive&) = delete;
 
-  /// Returns a name for the file that is put aside now: later than all that are there, whatever the clock
-  /// says.
+  /// Returns a name for the file that is put aside (or, where names are timed, begun) now: later than all
+  /// that are there, but for those whose stamps are more than a day ahead of the clock.
   [[nodiscard]] std::string next_name();
+  /// The file that is written now, which has a rotated one's name where names are timed: it is left alone.
+  void set_current(const std::string& path);
   /// Asks the thread to pack and to remove what is due.
   void tidy();
   /// Asks for it only where something is left to do from a former run.
@@ -50,10 +67,12 @@ class Archive {
   /// Waits until the thread has nothing to do (for tests).
   void wait_idle();
 
-  /// The rotated files of the log at `path`, oldest first.
+  /// The rotated files of the log at `path`, oldest first; where names are timed, the one that is written now
+  /// is among them.
   [[nodiscard]] static std::vector<ArchivedFile> list(const std::string& path);
 
  private:
+  [[nodiscard]] std::vector<ArchivedFile> aside();
   void run();
   void tidy_once();
   void finish_interrupted();
@@ -66,6 +85,7 @@ class Archive {
   bool looked_ = false;
 
   std::mutex mutex_;
+  std::string current_;  ///< under it
   std::condition_variable changed_;
   bool wanted_ = false;
   bool busy_ = false;

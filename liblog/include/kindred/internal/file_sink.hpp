@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "kindred/file_options.hpp"
@@ -20,7 +21,7 @@ class FileSink final : public Sink {
  public:
   using Clock = FileTime (*)();
   /// Opens the file, unless it is to be delayed. Errors: see `open_to_append`.
-  FileSink(std::string path, FileOptions options, LineFormat format, Clock now = &system_now);
+  FileSink(const std::string& path, FileOptions options, LineFormat format, Clock now = &system_now);
   /// Writes what it holds.
   ~FileSink() override;
   void write(const LogRecord& record) override;
@@ -33,6 +34,9 @@ class FileSink final : public Sink {
 
  private:
   void open();
+  void open_file();
+  void keep_link();
+  void check_names() const;
   /// As `open`, but what fails is a failed write: tried again while the log goes on.
   bool try_open();
   void look_after_file();
@@ -43,11 +47,13 @@ class FileSink final : public Sink {
   const FileOptions options_;
   const Clock now_;
   LineFormat format_;
+  const std::string path_;  ///< absolute; it may have `{time}` in it
   FileState state_;
   RotationSchedule schedule_;
   Archive archive_;
   Descriptor fd_;
   FileStatus opened_;
+  std::optional<int> descriptor_;  ///< the path names what is open there
   bool first_open_ = true;
   bool rotates_ = false;
   std::chrono::steady_clock::time_point next_look_{};

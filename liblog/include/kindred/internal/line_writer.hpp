@@ -18,7 +18,9 @@ namespace kindred::internal {
 ///
 /// While writes fail (full disk), lines are kept as far as the limit goes, further ones are dropped and
 /// counted, a write is tried at most ten times a second, and stderr is told at most once a second. The line
-/// that the failure cut is completed first of all. One thread at a time, but `lost`.
+/// that the failure cut is completed first of all; where another program has appended behind its begin, it is
+/// written once more, whole. Nothing is ever cut off a file that another program has open, or behind what it
+/// wrote. One thread at a time, but `lost`.
 class LineWriter {
  public:
   /// Given the account when writing works again, appends a line about it.
@@ -30,9 +32,9 @@ class LineWriter {
   LineWriter(const LineWriter&) = delete;
   LineWriter& operator=(const LineWriter&) = delete;
 
-  /// Goes on with another descriptor, which stays its owner's. `bytes`: of the file so far. `may_cut`: a line
-  /// that remains incomplete may be cut off from the file's end.
-  void use(int fd, std::uint64_t bytes, bool may_cut) noexcept;
+  /// Goes on with another descriptor, which stays its owner's. `is_file`: a regular file, whose size counts,
+  /// and from whose end a line that remains incomplete may be cut, if it is ours and the last.
+  void use(int fd, bool is_file) noexcept;
   /// There is none to write to, for this errno. As a failed write.
   void use_none(int error);
   /// Before the descriptor goes: takes the incomplete line from the file's end, to be written whole to the
@@ -51,12 +53,18 @@ class LineWriter {
 
   [[nodiscard]] bool failing() const noexcept { return error_ != 0; }
   [[nodiscard]] bool may_try_again() const { return std::chrono::steady_clock::now() >= next_try_; }
+  /// The size of the file, as it was when lines were last written to it, or `look_at_size` was called: other
+  /// programs may append to it, or cut it.
   [[nodiscard]] std::uint64_t file_bytes() const noexcept { return file_bytes_; }
+  void look_at_size() noexcept;
   [[nodiscard]] std::size_t limit() const noexcept { return limit_; }
   [[nodiscard]] std::uint64_t lost() const noexcept { return lost_.load(std::memory_order_relaxed); }
 
  private:
   void fail(int error);
+  void note_written(std::size_t bytes) noexcept;
+  [[nodiscard]] bool begin_is_last() const noexcept;
+  bool cut_begun_line() noexcept;
   void report(bool at_last);
   void lose(std::uint64_t lines) noexcept;
 
@@ -66,9 +74,13 @@ class LineWriter {
   TextBuffer buffer_;
   std::size_t offset_ = 0;
   int fd_ = -1;
-  bool may_cut_ = false;
+  bool is_file_ = false;
   bool gone_ = false;  ///< the reader went away, for ever
   std::uint64_t file_bytes_ = 0;
+  /// Where the bytes that `offset_` counts end in the file, and whether they stand there in one piece: the
+  /// kernel says where each append went.
+  std::uint64_t begun_end_ = 0;
+  bool begun_whole_ = true;
   int error_ = 0;
   std::uint64_t lost_now_ = 0;  ///< since it began to fail
   std::atomic<std::uint64_t> lost_{0};

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -7,6 +8,7 @@
 
 #include "kindred/file_options.hpp"
 #include "kindred/internal/files.hpp"
+#include "kindred/internal/last_words.hpp"
 
 namespace kindred::internal {
 
@@ -14,18 +16,22 @@ namespace kindred::internal {
 /// clock. One thread at a time.
 class RotationSchedule {
  public:
-  explicit RotationSchedule(AnyOf<RotateWhen> triggers) : triggers_{std::move(triggers)} {}
+  explicit RotationSchedule(AnyOf<RotateWhen> triggers);
   [[nodiscard]] bool empty() const noexcept { return triggers_.empty(); }
   /// A file was begun at that time.
   void begin(FileTime opened);
   /// Is another file due before `record`, whose line takes `line_bytes`? A time trigger goes by the record's
   /// time, but never before the clock agrees: one record with a wrong time must not upset the schedule.
+  /// Would the line make the file larger than a trigger allows?
+  [[nodiscard]] bool too_large(std::uint64_t line_bytes, const FileState& file) const noexcept;
   [[nodiscard]] bool due(const LogRecord& record, std::uint64_t line_bytes, const FileState& file,
                          FileTime (*now)()) const;
 
  private:
   AnyOf<RotateWhen> triggers_;
   FileTime next_ = FileTime::max();
+  const std::atomic<std::uint64_t>* hangups_ = nullptr;  ///< counted, where SIGHUP is a trigger
+  std::uint64_t hangups_seen_ = 0;
 };
 
 /// The next turn of a time trigger strictly after `from`; `FileTime::max()` for other triggers. Local time,

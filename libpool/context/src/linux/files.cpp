@@ -12,8 +12,10 @@
 
 #include <array>
 #include <cerrno>
+#include <charconv>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <memory>
 
 #include "kindred/error.hpp"
@@ -187,6 +189,111 @@ std::ptrdiff_t read_some(int fd, char* target, std::size_t bytes) noexcept {
 int truncate_file(int fd, std::uint64_t bytes) noexcept {
   return ::ftruncate(fd, static_cast<off_t>(bytes)) == 0 ? 0 : errno;
 }
+
+namespace {
+
+/// Keeps the signal that tells of a broken lease from this thread, and forgets it at the end.
+class LeaseSignal {
+ public:
+  LeaseSignal() noexcept {
+    ::sigemptyset(&one_);
+    ::sigaddset(&one_, SIGIO);
+    ::pthread_sigmask(SIG_BLOCK, &one_, &before_);
+  }
+  LeaseSignal(const LeaseSignal&) = delete;
+  LeaseSignal& operator=(const LeaseSignal&) = delete;
+  ~LeaseSignal() {
+    // Where the caller blocks it, it may have been pending before.
+    const timespec at_once{};
+    while (::sigismember(&before_, SIGIO) == 0 && ::sigtimedwait(&one_, nullptr, &at_once) < 0 &&
+           errno == EINTR) {}
+    ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+  }
+
+ private:
+  sigset_t one_{};
+  sigset_t before_{};
+};
+
+}  // namespace
+
+int cut_file_if_alone(int fd, std::uint64_t from, std::uint64_t to) noexcept {
+  // A write lease is granted only where nobody else has the file open, and while it is held, whoever opens it
+  // waits (fcntl(2), "Leases"). The signal for that case is sent to this thread, which holds it back.
+  const LeaseSignal held_back;
+  const f_owner_ex owner{.type = F_OWNER_TID, .pid = static_cast<pid_t>(::syscall(SYS_gettid))};
+  if (::fcntl(fd, F_SETOWN_EX, &owner) != 0) return errno;
+  if (::fcntl(fd, F_SETLEASE, F_WRLCK) != 0) return errno;
+  const auto there = file_status(fd);
+  int error = there && there->bytes == from ? 0 : EBUSY;
+  if (error == 0) error = truncate_file(fd, to);
+  ::fcntl(fd, F_SETLEASE, F_UNLCK);
+  return error;
+}
+
+std::uint64_t file_position(int fd) noexcept {
+  const off_t at = ::lseek(fd, 0, SEEK_CUR);
+  return at < 0 ? 0 : static_cast<std::uint64_t>(at);
+}
+
+std::optional<int> descriptor_of_path(std::string_view path) noexcept {
+  if (path == "/dev/stdout") return 1;
+  if (path == "/dev/stderr") return 2;
+  for (const std::string_view folder : {"/dev/fd/", "/proc/self/fd/"}) {
+    if (!path.starts_with(folder)) continue;
+    const std::string_view number = path.substr(folder.size());
+    int fd = 0;
+    const auto read = std::from_chars(number.data(), number.data() + number.size(), fd);
+    if (read.ec == std::errc{} && read.ptr == number.data() + number.size() && fd >= 0) return fd;
+  }
+  return std::nullopt;
+}
+
+Descriptor duplicate_file(int fd, const std::string& path) {
+  Descriptor copy{::fcntl(fd, F_DUPFD_CLOEXEC, 3)};
+  if (!copy) throw SystemError{"fcntl", errno, "opening the log file '" + path + "'"};
+  return copy;
+}
+
+std::string absolute_path(const std::string& path) {
+  if (path.starts_with('/')) return path;
+  const std::unique_ptr<char, void (*)(void*)> folder{::getcwd(nullptr, 0), std::free};
+  if (folder == nullptr)
+    throw SystemError{"getcwd", errno, "finding the folder that '" + path + "' is in",
+                      "Give the path of the log file from the root, or change to a folder that exists."};
+  std::string_view rest = path;
+  while (rest.starts_with("./")) rest.remove_prefix(2);
+  std::string whole{folder.get()};
+  if (!whole.ends_with('/')) whole += '/';
+  return whole += rest;
+}
+
+std::size_t longest_name_beside(const std::string& path) noexcept {
+  constexpr std::size_t usual = 255;
+  try {
+    const long limit = ::pathconf(directory_of(path).c_str(), _PC_NAME_MAX);
+    return limit > 0 ? static_cast<std::size_t>(limit) : usual;
+  } catch (...) {
+    return usual;
+  }
+}
+
+int replace_link(const std::string& target, const std::string& link) noexcept {
+  try {
+    if (const auto there = file_status(link); there && there->kind != FileKind::symlink) return EEXIST;
+    // Made aside and moved into place, so that a reader finds the old one or the new one.
+    const std::string aside = link + ".part";
+    if (::unlink(aside.c_str()) != 0 && errno != ENOENT) return errno;
+    if (::symlink(target.c_str(), aside.c_str()) != 0) return errno;
+    if (::rename(aside.c_str(), link.c_str()) == 0) return 0;
+    const int error = errno;
+    ::unlink(aside.c_str());
+    return error;
+  } catch (...) {
+    return ENOMEM;
+  }
+}
+
 int sync_file(int fd) noexcept { return ::fsync(fd) == 0 ? 0 : errno; }
 
 int sync_directory_of(const std::string& path) noexcept {

@@ -55,6 +55,20 @@ struct FileStatus {
 /// but a regular file.
 [[nodiscard]] Descriptor open_to_read(const std::string& path, bool follow);
 
+/// Where the latest write through this descriptor ended; 0 where that is not known.
+[[nodiscard]] std::uint64_t file_position(int fd) noexcept;
+/// The descriptor that a path such as "/dev/stdout" or "/dev/fd/3" names.
+[[nodiscard]] std::optional<int> descriptor_of_path(std::string_view path) noexcept;
+/// A descriptor of the same open file. Errors: `SystemError`.
+[[nodiscard]] Descriptor duplicate_file(int fd, const std::string& path);
+/// The path as one from the root, whatever the working directory is later. Errors: `SystemError`.
+[[nodiscard]] std::string absolute_path(const std::string& path);
+/// How long a name in the folder of `path` may be.
+[[nodiscard]] std::size_t longest_name_beside(const std::string& path) noexcept;
+/// Makes `link` a symbolic link to `target`, in place of one that is there. Returns 0 or the errno; EEXIST:
+/// something else than a symbolic link is there.
+int replace_link(const std::string& target, const std::string& link) noexcept;
+
 /// Writes what the kernel takes at once. Returns the number of bytes, or the negative errno. A reader that is
 /// gone is -EPIPE, never SIGPIPE; a non-blocking descriptor is waited for.
 [[nodiscard]] std::ptrdiff_t write_some(int fd, std::string_view bytes) noexcept;
@@ -63,6 +77,10 @@ struct FileStatus {
 
 // Each of these returns 0 or the errno.
 int truncate_file(int fd, std::uint64_t bytes) noexcept;
+/// Cuts a file that has exactly `from` bytes down to `to`, where no other program has it open (and none can
+/// open it meanwhile): so nothing is cut that another one has appended. EAGAIN: somebody has; EBUSY: it has
+/// another size.
+int cut_file_if_alone(int fd, std::uint64_t from, std::uint64_t to) noexcept;
 int sync_file(int fd) noexcept;
 int sync_directory_of(const std::string& path) noexcept;  ///< so that a rename in it is on the disk
 int rename_to_free_name(const std::string& from,
