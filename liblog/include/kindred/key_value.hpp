@@ -2,6 +2,7 @@
 
 #include <concepts>
 #include <cstdint>
+#include <cstring>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -47,8 +48,14 @@ template <class T>
     return static_cast<std::uint64_t>(value);
   else if constexpr (std::same_as<T, float> || std::same_as<T, double>)
     return static_cast<double>(value);
+  else if constexpr (std::is_array_v<T> && std::same_as<std::remove_cv_t<std::remove_extent_t<T>>, char>)
+    return std::string{value, ::strnlen(value, std::extent_v<T>)};  // it may have no NUL
   else if constexpr (std::convertible_to<const T&, std::string_view>)
     return std::string{std::string_view{value}};
+  else if constexpr (requires {
+                       { value.native() } -> std::convertible_to<std::string_view>;
+                     })
+    return std::string{std::string_view{value.native()}};  // a path: as it is, not quoted as fmt writes it
   else
     return fmt::format("{}", value);
 }

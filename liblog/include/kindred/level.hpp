@@ -61,8 +61,9 @@ class CustomLevel {
 
 /// What the logging calls take: one of the seven, or a custom level. One byte.
 struct LevelCode {
-  constexpr LevelCode(Level level) noexcept
-      : value{static_cast<std::uint8_t>(level)} {}               // NOLINT(google-explicit-constructor)
+  /// A value that is no level, from a cast, counts as `off`: nothing is logged at it.
+  constexpr LevelCode(Level level) noexcept  // NOLINT(google-explicit-constructor)
+      : value{static_cast<std::uint8_t>(level < Level::off ? level : Level::off)} {}
   LevelCode(CustomLevel level) noexcept : value{level.code_} {}  // NOLINT(google-explicit-constructor)
   [[nodiscard]] Level base() const noexcept {
     return value < first_custom ? static_cast<Level>(value) : custom_base(value);

@@ -40,7 +40,7 @@ void Desk::take(std::vector<EmittedRecord>& out) {
 }
 
 Drain::Drain(const LogOptions& options, CollectorHooks hooks, std::shared_ptr<History> history)
-    : sinks{options.sink_failures},
+    : sinks{options.sink_failures, options.flush_on.value_or(Level::off)},
       shape_{options},
       hold_limit_{options.hold_limit},
       hooks_{std::move(hooks)},
@@ -136,6 +136,31 @@ void Drain::set_corrupt(Source& source, const char* what) {
       source, Level::critical,
       fmt::format("{} wrote nonsense into its log ({}); what follows of it is not read", source.name(), what),
       ticks());
+}
+
+Drain::Taken Drain::lose(Source& source, const char* what) {
+  if (!source.is_trusted()) {
+    set_corrupt(source, what);
+    return Taken::corrupt;
+  }
+  add(counters.unreadable, 1);
+  ++source.unreadable;
+  source.unreadable_why = what;
+  // At once, then once in a tenth of a second: a call in a loop must not make a second flood.
+  const std::uint64_t now = ticks();
+  if (source.unreadable_told_at == 0 || now - source.unreadable_told_at > refresh_ticks_)
+    note_unreadable(source, now);
+  return Taken::gone;
+}
+
+void Drain::note_unreadable(Source& source, std::uint64_t tick) {
+  const auto count = source.unreadable - source.unreadable_told;
+  source.unreadable_told = source.unreadable;
+  source.unreadable_told_at = tick;
+  note(source, Level::error,
+       fmt::format("{} record{} of {} could not be read ({}), and {} lost here", count, count == 1 ? "" : "s",
+                   source.name(), source.unreadable_why, count == 1 ? "is" : "are"),
+       tick);
 }
 
 // ----------------------------------------------------------------------------------------------------------------------------
@@ -257,15 +282,15 @@ bool Drain::take_piece(LaneInput& lane) {
 bool Drain::load_head(Source& source, LaneInput& lane, std::uint64_t now) {
   while (!lane.has_head) {
     if (!lane.reader.peek(lane.head)) {
-      if (lane.reader.corrupt()) set_corrupt(source, "a record's size or a lane's cursor is impossible");
+      if (lane.reader.corrupt() &&
+          lose(source, "a record's size or a lane's cursor is impossible") == Taken::gone)
+        lane.reader.skip_unreadable();
       return false;
     }
     const auto site = lane.head.site;
     if (lane.head.ticks == 0 && site >= record_site::first_control && site < record_site::first_timed) {
-      if (!apply_control(source, lane)) {
-        set_corrupt(source, "a control is none that exists");
+      if (!apply_control(source, lane) && lose(source, "a control is none that exists") == Taken::corrupt)
         return false;
-      }
       continue;
     }
     // A lane's own order goes before its clock: a tick that runs back is bent to fit, and so is one that is
@@ -278,10 +303,8 @@ bool Drain::load_head(Source& source, LaneInput& lane, std::uint64_t now) {
         lane.large_open = false;  // the one before was broken off
         lane.large.clear();
       }
-      if (!take_piece(lane)) {
-        set_corrupt(source, "a piece of a large record makes no sense");
+      if (!take_piece(lane) && lose(source, "a piece of a large record makes no sense") == Taken::corrupt)
         return false;
-      }
       continue;
     }
     if (lane.large_open && site != record_site::gap) {
@@ -328,8 +351,8 @@ std::uint64_t Drain::look_at_lanes(std::uint64_t now, bool force) {
       }
       const bool entering = lane->reader.look();
       if (lane->reader.corrupt()) {
-        set_corrupt(*source, "a lane's cursor is impossible");
-        break;
+        if (lose(*source, "a lane's cursor is impossible") == Taken::corrupt) break;
+        lane->reader.skip_unreadable();
       }
       // The record that was to come next may have been given up by now.
       if (lane->has_head && !lane->head_is_large && lane->reader.position() != lane->head_position)
@@ -478,6 +501,19 @@ bool Drain::is_for_flight(const LaneInput& lane) const noexcept {
   return record.level < (record.logger.empty() ? level : levels.level_of(record.logger, level));
 }
 
+/// As `lose`, for a record that is still in its lane: the parent's is passed over.
+Drain::Taken Drain::lose_head(Source& source, LaneInput& lane, bool large, const char* what) {
+  if (lose(source, what) == Taken::corrupt) return Taken::corrupt;
+  add(counters.committed, 1);
+  if (large) {
+    lane.large.clear();
+  } else {
+    scratch_.resize(lane.head.size);
+    static_cast<void>(lane.reader.take(lane.head, scratch_.data()));
+  }
+  return Taken::gone;
+}
+
 Drain::Taken Drain::deliver_head(Source& source, LaneInput& lane) {
   lane.has_head = false;
   lane.last_tick = lane.tick;
@@ -486,8 +522,7 @@ Drain::Taken Drain::deliver_head(Source& source, LaneInput& lane) {
   if (!large && head.site >= record_site::first_timed && head.site != record_site::inlined)
     return deliver_special(source, lane);
   if (head.slot >= lane.slots.size() || (head.slot != 0 && !lane.slots[head.slot].known)) {
-    set_corrupt(source, "a record names a logger that was never sent");
-    return Taken::corrupt;
+    return lose_head(source, lane, large, "a record names a logger that was never sent");
   }
 
   // Copied once, to where it is kept: what is read of it from there on is private memory.
@@ -525,8 +560,8 @@ Drain::Taken Drain::deliver_head(Source& source, LaneInput& lane) {
     site = source.site(head.site);
   }
   if (site == nullptr) {
-    set_corrupt(source, "a record's site is none that was written");
-    return Taken::corrupt;
+    add(counters.committed, 1);
+    return lose(source, "a record's site is none that was written");
   }
   add(source.counters->bytes, payload + record_head_bytes);
   add(counters.bytes, payload + record_head_bytes);
@@ -608,8 +643,8 @@ Drain::Taken Drain::deliver(Source& source, LaneInput& lane, const Site* site, s
   message_.clear();
   sense = site->format({entry + sizeof kept + offset, arguments}, message_, record.fields) && sense;
   if (!sense) {
-    set_corrupt(source, "a record's arguments are not what its site says");
-    return Taken::corrupt;
+    lane.fields_are_base = false;
+    return lose(source, "a record's arguments are not what its site says");
   }
   if (site->has_fields()) lane.fields_are_base = false;
   record.message.assign(message_.view());
@@ -640,7 +675,7 @@ Drain::Taken Drain::deliver_special(Source& source, LaneInput& lane) {
   if (head.site == record_site::gap) {
     const auto dropped = reader.value<std::uint64_t>();
     const auto sequence = reader.value<std::uint64_t>();
-    if (!reader.ok()) return set_corrupt(source, "a note on drops ends early"), Taken::corrupt;
+    if (!reader.ok()) return lose(source, "a note on drops ends early");
     if (dropped > lane.dropped_told) note_drops(source, lane, dropped, lane.tick);
     lane.next_sequence = sequence;
     return Taken::gone;
@@ -651,7 +686,8 @@ Drain::Taken Drain::deliver_special(Source& source, LaneInput& lane) {
     const auto level = static_cast<Level>(level_and_padding & 0xffU);
     const std::size_t padding = level_and_padding >> 8U;
     if (!reader.ok() || level > Level::critical || padding > reader.left()) {
-      return set_corrupt(source, "a record of a signal handler makes no sense"), Taken::corrupt;
+      add(counters.committed, 1);
+      return lose(source, "a record of a signal handler makes no sense");
     }
     LogRecord record;
     record.time = time_of(lane.tick);
@@ -676,8 +712,8 @@ Drain::Taken Drain::deliver_special(Source& source, LaneInput& lane) {
     add(counters.delivered, 1);
     return Taken::delivered;
   }
-  set_corrupt(source, "a record is of a kind that does not exist");
-  return Taken::corrupt;
+  add(counters.committed, 1);
+  return lose(source, "a record is of a kind that does not exist");
 }
 
 void Drain::keep_emitted(const LogRecord& record) {
@@ -776,6 +812,7 @@ void Drain::note_drops(Source& source, LaneInput& lane, std::uint64_t dropped_in
 void Drain::report_quiet_drops() {
   for (const auto& source : sources_) {
     if (source->corrupt) continue;
+    if (source->unreadable != source->unreadable_told) note_unreadable(*source, ticks());
     for (const auto& lane : source->lanes) {
       if (lane == nullptr || lane->has_head || lane->reader.stirred()) continue;
       if (const auto dropped = lane->reader.dropped(); dropped > lane->dropped_told)

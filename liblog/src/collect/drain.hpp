@@ -45,6 +45,7 @@ struct DrainCounters {
   std::atomic<std::uint64_t> torn{0};
   std::atomic<std::uint64_t> late{0};
   std::atomic<std::uint64_t> corrupt_sources{0};
+  std::atomic<std::uint64_t> unreadable{0};
   std::atomic<std::uint64_t> bytes{0};
 };
 
@@ -130,6 +131,11 @@ class Drain {
   void to_sinks(LogRecord& record);
   bool mark_late(std::uint64_t tick) noexcept;
   void set_corrupt(Source& source, const char* what);
+  /// A record, or whatever stands in its place, makes no sense. A worker may have written anything anywhere:
+  /// its log ends here. The parent is trusted: what is lost is this record; it is counted, and told.
+  Taken lose(Source& source, const char* what);
+  Taken lose_head(Source& source, LaneInput& lane, bool large, const char* what);
+  void note_unreadable(Source& source, std::uint64_t tick);
   std::chrono::time_point<std::chrono::system_clock, std::chrono::nanoseconds> time_of(
       std::uint64_t tick) noexcept;
   const std::string& task_name(std::uint64_t function);

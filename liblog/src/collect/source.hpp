@@ -62,6 +62,12 @@ class Source {
   bool corrupt = false;
   std::uint64_t added_at = 0;  ///< ticks
   std::uint64_t raw_lost_told = 0;
+  /// Is it this process? Then nothing that it wrote ends its log.
+  [[nodiscard]] bool is_trusted() const noexcept { return identity.worker < 0; }
+  std::uint64_t unreadable = 0;          ///< of a trusted source
+  std::uint64_t unreadable_told = 0;     ///< of these, reported
+  std::uint64_t unreadable_told_at = 0;  ///< ticks
+  const char* unreadable_why = "";
   std::array<std::uint64_t, 10> recent{};  ///< positions in the history, +1
   std::uint64_t recent_count = 0;
 

@@ -84,6 +84,6 @@ void write_raw_to_stderr(std::string_view text) noexcept {
   } while (!text.empty());
 }
 
-bool stderr_enabled(Level level) noexcept { return level != Level::off && level >= stderr_levels().level; }
+bool stderr_enabled(Level level) noexcept { return level < Level::off && level >= stderr_levels().level; }
 
 }  // namespace kindred::internal

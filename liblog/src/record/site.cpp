@@ -10,17 +10,23 @@
 #include <fmt/format.h>
 
 #include "front/small_lock.hpp"
+#include "kindred/internal/call_site.hpp"
 #include "record/short_double.hpp"
 
 namespace kindred::internal {
 namespace {
 
-constexpr std::size_t longest_format = 64 * 1024;
+constexpr std::size_t longest_format = kindred::internal::longest_kept_format;
 constexpr std::size_t longest_name = 1024;
 constexpr std::size_t most_types = 1024;
 constexpr std::size_t widest =
     65535;  ///< of a width or precision: a format from elsewhere must not make a message of a gigabyte
 constexpr std::size_t longest_number = 32;
+
+/// Does an argument of this type take no part in the message?
+bool is_field(char type) noexcept {
+  return (static_cast<std::uint8_t>(type) & arg_is_field) != 0 || type == static_cast<char>(ArgType::fields);
+}
 
 std::string_view tail(std::string_view text, std::size_t bytes) noexcept {
   return text.size() <= bytes ? text : text.substr(text.size() - bytes);
@@ -158,11 +164,7 @@ Site::Site(const SiteFacts& facts)
       types_{facts.types},
       source_{.file = file_, .line = facts.line, .function = function_} {
   is_message_ = !types_.empty() && types_.front() == static_cast<char>(ArgType::message);
-  while (plain_arguments_ < types_.size() &&
-         (static_cast<std::uint8_t>(types_[plain_arguments_]) & arg_is_field) == 0 &&
-         types_[plain_arguments_] != static_cast<char>(ArgType::fields)) {
-    ++plain_arguments_;
-  }
+  plain_arguments_ = types_.size() - static_cast<std::size_t>(std::ranges::count_if(types_, is_field));
   has_fields_ = plain_arguments_ < types_.size();
   if (!is_message_) take_apart();
 }
@@ -223,7 +225,8 @@ void Site::take_apart() {
     piece = Piece{.literal = static_cast<std::uint32_t>(literals_.size()), .spec = {}};
     i = close + 1;
   }
-  in_order_ = plain && pieces_.size() == plain_arguments_;
+  const auto* const first_field = std::find_if(types_.data(), types_.data() + types_.size(), is_field);
+  in_order_ = plain && pieces_.size() == plain_arguments_ && first_field == types_.data() + plain_arguments_;
   piece.argument = static_cast<std::uint32_t>(plain_arguments_);  // none: the text at the end
   pieces_.push_back(std::move(piece));
 }
@@ -314,7 +317,7 @@ bool Site::format_in_order(ByteReader& reader, TextBuffer& message) const {
   return true;
 }
 
-bool Site::format_any_order(ByteReader& reader, TextBuffer& message) const {
+bool Site::format_any_order(ByteReader& reader, TextBuffer& message, std::vector<Field>& fields) const {
   constexpr std::size_t usual = 16;
   Value few[usual];
   std::vector<Value> many;
@@ -323,8 +326,14 @@ bool Site::format_any_order(ByteReader& reader, TextBuffer& message) const {
     many.resize(plain_arguments_);
     values = many.data();
   }
-  for (std::size_t i = 0; i < plain_arguments_; ++i) {
-    if (!read(reader, static_cast<ArgType>(types_[i]), values[i])) return false;
+  std::size_t next = 0;
+  for (std::size_t i = 0; i < types_.size(); ++i) {
+    if (is_field(types_[i])) {
+      if (!read_fields(reader, i, fields)) return false;
+      if (types_[i] == static_cast<char>(ArgType::fields)) break;
+    } else if (!read(reader, static_cast<ArgType>(types_[i]), values[next++])) {
+      return false;
+    }
   }
   if (broken_) {
     message.append(format_);
@@ -341,24 +350,28 @@ bool Site::format_any_order(ByteReader& reader, TextBuffer& message) const {
   return true;
 }
 
+/// Reads the key-value whose type is at `at`.
+bool Site::read_fields(ByteReader& reader, std::size_t at, std::vector<Field>& fields) const {
+  const auto type = static_cast<std::uint8_t>(types_[at]);
+  if (type == static_cast<std::uint8_t>(ArgType::fields)) return decode_fields(reader.rest(), fields);
+  return (type & arg_is_field) != 0 &&
+         decode_field(reader, type & static_cast<std::uint8_t>(~arg_is_field), fields);
+}
+
 bool Site::format(std::span<const std::byte> arguments, TextBuffer& message,
                   std::vector<Field>& fields) const {
   ByteReader reader{arguments};
+  if (!in_order_ && !is_message_) return format_any_order(reader, message, fields);
   if (in_order_) {
     if (!format_in_order(reader, message)) return false;
-  } else if (is_message_) {
+  } else {
     Value text;
     if (!read(reader, ArgType::message, text)) return false;
     message.append(text.text);
-  } else if (!format_any_order(reader, message)) {
-    return false;
   }
-  for (std::size_t i = plain_arguments_; i < types_.size(); ++i) {
-    const auto type = static_cast<std::uint8_t>(types_[i]);
-    if (type == static_cast<std::uint8_t>(ArgType::fields)) return decode_fields(reader.rest(), fields);
-    if ((type & arg_is_field) == 0 ||
-        !decode_field(reader, type & static_cast<std::uint8_t>(~arg_is_field), fields))
-      return false;
+  for (std::size_t i = in_order_ ? plain_arguments_ : 1; i < types_.size(); ++i) {
+    if (!read_fields(reader, i, fields)) return false;
+    if (types_[i] == static_cast<char>(ArgType::fields)) break;
   }
   return true;
 }

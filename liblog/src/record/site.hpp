@@ -64,7 +64,9 @@ class Site {
 
   void take_apart();
   [[nodiscard]] bool format_in_order(ByteReader& reader, TextBuffer& message) const;
-  [[nodiscard]] bool format_any_order(ByteReader& reader, TextBuffer& message) const;
+  [[nodiscard]] bool format_any_order(ByteReader& reader, TextBuffer& message,
+                                      std::vector<Field>& fields) const;
+  [[nodiscard]] bool read_fields(ByteReader& reader, std::size_t first, std::vector<Field>& fields) const;
   static bool read(ByteReader& reader, ArgType type, Value& value) noexcept;
   static void append(TextBuffer& message, const Value& value);
   static void append(TextBuffer& message, const Value& value, const std::string& spec);
@@ -78,10 +80,10 @@ class Site {
   SourceLocation source_;
   std::string literals_;
   std::vector<Piece> pieces_;
-  std::size_t plain_arguments_ = 0;  ///< those of the format, which come first
+  std::size_t plain_arguments_ = 0;  ///< those of the format; key-values may stand anywhere among them
   bool is_message_ = false;          ///< the first argument is the message
-  bool in_order_ = false;            ///< `{}` each, every argument once, in order
-  bool broken_ = false;              ///< the format makes no sense
+  bool in_order_ = false;  ///< `{}` each, every argument once, in order, and all key-values behind them
+  bool broken_ = false;    ///< the format makes no sense
   bool has_fields_ = false;
 };
 

@@ -4,6 +4,7 @@
 #include <concepts>
 #include <cstdint>
 #include <source_location>
+#include <string>
 #include <string_view>
 #include <type_traits>
 
@@ -44,10 +45,14 @@ inline constexpr unsigned shape_level_shift = 24;
 }
 inline constexpr std::size_t shape_longest_format = (std::size_t{1} << shape_level_shift) - 1;
 
+/// A longer format is made into a message by the caller: the collector would cut it.
+inline constexpr std::size_t longest_kept_format = 64 * 1024;
+static_assert(longest_kept_format <= shape_longest_format);
+
 /// Does `format` need its arguments as they are at the call: a field within a field, as in `{:{}}`, or the
 /// address of a text, `{:p}`?
 [[nodiscard]] constexpr bool needs_the_caller(std::string_view format) noexcept {
-  if (format.size() > shape_longest_format) return true;
+  if (format.size() > longest_kept_format) return true;
   bool inside = false;
   for (std::size_t i = 0; i < format.size(); ++i) {
     if (format[i] == '{') {
@@ -89,8 +94,14 @@ struct CheckedFormat<TypeList<Done...>, Next, Rest...>
 template <class... Args>
 class LogFormat : public CallSite {
  public:
+  /// A text that is no constant is no format: braces in it would be taken for fields.
+  LogFormat(const std::string&) {  // NOLINT(google-explicit-constructor)
+    static_assert(sizeof...(Args) == ~std::size_t{0},
+                  "the format of a log call is known when it is compiled: log a text as an argument, "
+                  "log_info(\"{}\", text), or say fmt::runtime(text) if it is a format");
+  }
   template <class S>
-    requires std::convertible_to<const S&, std::string_view>
+    requires(std::convertible_to<const S&, std::string_view> && !std::same_as<S, std::string>)
   consteval LogFormat(const S& text,
                       std::source_location where_called = std::source_location::current())  // NOLINT
       : CallSite{std::string_view{text}, where_called, needs_the_caller(std::string_view{text})} {

@@ -212,7 +212,9 @@ class LaneWriter {
   [[nodiscard]] bool is_stale() const noexcept { return (care_ & (stale | block_begun)) != 0; }
   void make_stale() noexcept { care_ |= stale; }
   /// It is being told.
-  void clear_stale() noexcept { care_ &= full_fence_needed; }
+  void clear_stale() noexcept { care_ &= full_fence_needed | never_plain; }
+  /// Each record is written the careful way, because something may be to be done after it.
+  void make_careful() noexcept { care_ |= never_plain; }
   /// Is more than half of the lane unread, by the latest look?
   [[nodiscard]] bool half_full() const noexcept {
     return static_cast<Cursor>(head_ - consumed_) > capacity() / 2;
@@ -243,6 +245,7 @@ class LaneWriter {
   static constexpr std::uint8_t full_fence_needed = 1;  ///< for good: the collector's barrier is none of ours
   static constexpr std::uint8_t block_begun = 2;
   static constexpr std::uint8_t stale = 4;
+  static constexpr std::uint8_t never_plain = 8;  ///< for good
 
   static std::uint64_t read_clock() noexcept {
     KINDRED_INJECTION_POINT("log.entered");
@@ -364,6 +367,17 @@ class LaneReader {
   /// trusted.
   void begin_at_consumed() noexcept {
     position_ = known_ = released_ = lines_->consumed.load(std::memory_order_acquire);
+  }
+  /// Passes over all that was published by the latest look, because it cannot be read, and is not `corrupt()`
+  /// any more. Only for lanes of the own process, whose producer is trusted to write sense again.
+  void skip_unreadable() noexcept {
+    corrupt_ = false;
+    position_ = known_;
+    if (!overwrite_) return;
+    Cursor consumed = lines_->consumed.load(std::memory_order_acquire);
+    // Order: as in `take`: where the producer gives up records meanwhile, its cursor counts, not ours.
+    if (!lines_->consumed.compare_exchange_strong(consumed, position_, std::memory_order_acq_rel))
+      position_ = known_ = static_cast<Cursor>(consumed & ~Cursor{7});
   }
   [[nodiscard]] Cursor known() const noexcept { return known_; }
   [[nodiscard]] Cursor position() const noexcept { return position_; }

@@ -31,7 +31,7 @@ enum class ArgType : std::uint8_t {
 /// Added to the code of a key-value argument: its key (u16 length, bytes) stands before the value.
 inline constexpr std::uint8_t arg_is_field = 0x80;
 
-/// Strings longer than this are cut in a record, with a note at their end.
+/// A record's texts are cut to this, all together.
 inline constexpr std::size_t longest_text = 64U * 1024 * 1024;
 
 // What a call's argument is turned into before it is stored: few types, so that few functions are
@@ -53,6 +53,16 @@ auto as_stored(T value) noexcept {
 inline std::string_view as_stored(std::string_view value) noexcept { return value; }
 inline std::string_view as_stored(const char* value) noexcept {
   return value == nullptr ? std::string_view{"(null)"} : as_stored(std::string_view{value});
+}
+/// The text in an array: up to its NUL, or all of it where there is none.
+template <std::size_t N>
+[[nodiscard]] constexpr std::string_view text_in(const char (&value)[N]) noexcept {
+  const std::string_view whole{value, N};
+  return whole.substr(0, whole.find('\0'));
+}
+template <std::size_t N>
+std::string_view as_stored(const char (&value)[N]) noexcept {
+  return {value, ::strnlen(value, N)};
 }
 inline const void* as_stored(const void* value) noexcept { return value; }
 inline const void* as_stored(std::nullptr_t) noexcept { return nullptr; }
@@ -136,14 +146,25 @@ template <class S>
     return sizeof(S);
 }
 
-/// What `as_stored` returned, with no text longer than a record may have.
+/// What `as_stored` returned, with no text longer than `most`.
 template <class S>
-[[nodiscard]] constexpr S shortened(S stored) noexcept {
+[[nodiscard]] constexpr S shortened(S stored, std::size_t most) noexcept {
   if constexpr (StoredField<S>)
-    stored.value = shortened(stored.value);
+    stored.value = shortened(stored.value, most);
   else if constexpr (std::same_as<S, std::string_view>)
-    stored = stored.substr(0, longest_text);
+    stored = stored.substr(0, most);
   return stored;
+}
+/// Cuts the arguments of one record to what the collector takes: `longest_text`, all together.
+template <class... S>
+constexpr void shorten_all(S&... stored) noexcept {
+  ((stored = shortened(stored, longest_text)), ...);
+  if ((stored_bytes(stored) + ... + std::size_t{0}) <= longest_text) [[likely]]
+    return;
+  constexpr std::size_t share = longest_text / (sizeof...(S) + 1);
+  constexpr std::size_t longest_head = 0xffff + 8;  // a key, and the counts
+  [[maybe_unused]] constexpr std::size_t each = share > longest_head ? share - longest_head : 0;
+  ((stored = shortened(stored, each)), ...);
 }
 
 /// Is no function called where it is stored? Then `shortened` changes nothing, either.
