@@ -1,6 +1,10 @@
 // Futures can be awaited. A coroutine that waits holds no thread: it goes on, on the pool's callback thread,
 // when the task has ended. `then` and `on_done` say the same in callbacks.
 //
+// A `LogScope` in a coroutine goes with it: its records have the field on whatever thread it goes on, and
+// nobody else's have.
+//
+// expect: counted {report=7}
 // expect: 3 pages, 1234 words, by 4 tasks that nobody blocked for
 // expect: coroutine caught: no page 99
 // expect: then: 84
@@ -36,11 +40,13 @@ int count_words(int page) {
 }
 
 Job<std::string> report(kindred::ProcessPoolExecutor& pool) {
+  kindred::LogScope scope{{"report", 7}};
   const std::vector<int> pages = co_await pool.submit(list_pages);
   std::vector<kindred::Future<int>> counts;
   for (const int page : pages) counts.push_back(pool.submit(count_words, page));  // all at once
   int words = 0;
   for (auto& count : counts) words += co_await count;
+  kindred::log_info("counted");
   co_return std::to_string(pages.size()) + " pages, " + std::to_string(words) + " words, by " +
       std::to_string(pages.size() + 1) + " tasks that nobody blocked for";
 }

@@ -35,6 +35,18 @@ struct LogOptions {
   std::chrono::milliseconds hold_limit{100};
   /// How long `flush`, `shutdown` and the destructor wait for a sink that takes nothing any more.
   std::chrono::milliseconds flush_limit{5000};
+  /// Log calls of the parent at this level and above return when their records, and all before them in any
+  /// process, are in every sink, flushed (at most `flush_limit`): what they say is there whatever happens
+  /// next, SIGKILL included. Costs each such call a turn of the collector's thread, some 20 to 100 us and as
+  /// long as the sinks take, and every other log call of the parent some nanoseconds. Records of workers need
+  /// no such wait: they are in memory that outlives the worker; for them, all sinks are flushed at once.
+  /// Nothing: off. `SinkOptions::flush_on` is the same for one sink, without waiting.
+  std::optional<Level> flush_on{};
+  /// When a fatal signal (SIGSEGV, SIGABRT, SIGTERM, SIGINT ...) or an exception that nobody catches ends
+  /// this program, say so in the log, flush it (at most `flush_limit`), and let the program end as it would
+  /// have. Sets handlers for these signals, for good, which call those that were there; SIGTERM, SIGINT,
+  /// SIGHUP and SIGQUIT are left alone where the program handles or ignores them. See doc/program_end.md.
+  bool last_words = false;
   /// Memory for the latest records, encoded, for `records()`, `Future::log()` and the last lines in
   /// `WorkerLost`. At least 64 KiB.
   std::size_t keep_bytes = 4 * 1024 * 1024;
@@ -53,8 +65,8 @@ struct LogOptions {
   /// A sink that has thrown so many times in a row is taken out of service.
   unsigned sink_failures = 100;
   /// Flight recorder: records from this level up, although below the logger's level, are kept encoded, and
-  /// reach the sinks only if their task fails or their worker dies. Nothing: off. They cost lane room and
-  /// `flight_bytes`, never formatting.
+  /// reach the sinks only if their task fails or dies (and, of a worker that dies, those that it logged
+  /// outside of tasks). Nothing: off. They cost lane room and `flight_bytes`, never formatting.
   std::optional<Level> flight_recorder{};
   /// Memory for the flight recorder; the oldest records are forgotten first.
   std::size_t flight_bytes = 1024 * 1024;

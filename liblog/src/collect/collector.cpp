@@ -105,6 +105,7 @@ void Collector::State::start() {
                       "Raise the limit on processes and threads (ulimit -u, the cgroup's pids.max)."};
   }
   started.store(true, std::memory_order_release);
+  front->collector_started();
 }
 
 void Collector::State::ring_if_sleeping() const noexcept {
@@ -141,6 +142,15 @@ void Collector::State::take_tickets() {
   }
 }
 
+/// Notes that log calls, or the program's end, wait for all that was committed until now.
+void Collector::State::take_flushes() noexcept {
+  if (flush_wanted_at != 0) return;
+  const auto asked = front->flushes_asked();
+  if (asked == flush_number) return;
+  flush_number = asked;
+  flush_wanted_at = ordered_ticks();
+}
+
 bool Collector::State::must_force() const noexcept {
   static const auto patience = static_cast<std::uint64_t>(
       ticks_per_nanosecond() * std::chrono::duration<double, std::nano>(finish_patience).count());
@@ -154,6 +164,13 @@ bool Collector::State::must_force() const noexcept {
 bool Collector::State::settle(const Drain::Round& round) {
   bool flushed = false;
   bool ended = false;
+  if (flush_wanted_at != 0 && round.watermark >= flush_wanted_at) {
+    drain->report_quiet_drops();
+    drain->sinks.flush_all();
+    flushed = true;
+    flush_wanted_at = 0;
+    front->flushed(flush_number);
+  }
   for (auto ticket = waiting.begin(); ticket != waiting.end();) {
     if (round.watermark < (*ticket)->accepted) {
       ++ticket;
@@ -162,12 +179,13 @@ bool Collector::State::settle(const Drain::Round& round) {
     const std::shared_ptr<Ticket> fulfilled = std::move(*ticket);
     ticket = waiting.erase(ticket);
     if (fulfilled->kind == Ticket::Kind::finish) {
-      if (options.flight_recorder) {
-        if (const Source* const source = drain->find_source(fulfilled->source)) {
-          drain->release_flight([identity = source->identity](const KeptRecord& kept) {
-            return kept.worker == identity.worker && kept.incarnation == identity.incarnation;
-          });
-        }
+      const Source* const source = drain->find_source(fulfilled->source);
+      if (options.flight_recorder && fulfilled->death.died && source != nullptr) {
+        drain->release_flight(
+            [identity = source->identity, task = fulfilled->death.task_id](const KeptRecord& kept) {
+              return kept.worker == identity.worker && kept.incarnation == identity.incarnation &&
+                     (kept.task_id == task || kept.task_id == 0);
+            });
       }
       fulfilled->end = drain->end_source(fulfilled->source);
       const std::lock_guard hold{levels_lock};
@@ -176,7 +194,7 @@ bool Collector::State::settle(const Drain::Round& round) {
     if (fulfilled->kind == Ticket::Kind::drain && fulfilled->run) fulfilled->run(*drain);
     if (fulfilled->kind != Ticket::Kind::drain && !flushed) {
       drain->report_quiet_drops();
-      drain->sinks.flush();
+      drain->sinks.flush_all();
       flushed = true;
     }
     if (fulfilled->kind == Ticket::Kind::stop) ended = true;
@@ -191,7 +209,7 @@ void Collector::State::sleep_until_something(Clock::time_point quiet_since, std:
   const auto now = Clock::now();
   if (pending || !waiting.empty() || now - quiet_since < quiet_before_sleep) {
     drain->set_state(CollectorState::napping);
-    if (tickets_there.load(std::memory_order_seq_cst) == 0)
+    if (tickets_there.load(std::memory_order_seq_cst) == 0 && front->flushes_asked() == flush_number)
       bell.wait(now + (pending || !waiting.empty() ? first_nap : nap));
     nap = std::min(nap * 2, longest_nap);
   } else {
@@ -201,7 +219,9 @@ void Collector::State::sleep_until_something(Clock::time_point quiet_since, std:
     // Order: whoever commits after this barrier sees `sleeping`, and rings; what was committed before is seen
     // here.
     heavy_barrier();
-    if (!drain->stirred() && tickets_there.load(std::memory_order_seq_cst) == 0) bell.wait();
+    if (!drain->stirred() && tickets_there.load(std::memory_order_seq_cst) == 0 &&
+        front->flushes_asked() == flush_number)
+      bell.wait(drain->sinks.told_by());
   }
   wakeups.fetch_add(1, std::memory_order_relaxed);
 }
@@ -215,14 +235,18 @@ void Collector::State::run() {
   auto nap = first_nap;
   unsigned held = 0;  // rounds that ended with records waiting for a thread in the middle of its own
   drain->begin();
+  flush_number = front->flushes_done();
   for (;;) {
     // Who naps looks round and naps on, if it finds little: producers need not be told twice in between.
     if (drain->state() != CollectorState::napping) drain->set_state(CollectorState::awake);
-    const Drain::Round round = drain->round(must_force(), [this] { take_tickets(); });
+    const Drain::Round round = drain->round(must_force(), [this] {
+      take_tickets();
+      take_flushes();
+    });
     if (settle(round)) break;
     // Who asked for something, and records younger than the round, are served by the next one at once; if a
     // lane is within a record, its thread is let run first.
-    if (!waiting.empty() || round.pending) {
+    if (!waiting.empty() || round.pending || flush_wanted_at != 0) {
       held = round.watermark < round.began ? held + 1 : 0;
       if (held < 16) {
         if (held != 0) yield_cpu();
@@ -253,6 +277,7 @@ void Collector::State::run() {
   }
   drain->sinks.remove_all();
   history->close();
+  front->flushed(front->flushes_asked());
   thread_tid.store(0, std::memory_order_relaxed);
   std::vector<std::shared_ptr<Ticket>> left;
   {
@@ -296,6 +321,8 @@ Collector::Collector(CollectorKey, std::shared_ptr<ContextLife> life, LogOptions
   const std::lock_guard hold{state.levels_lock};
   state.front =
       &open_local_front(options, state.life.get(), state.bell, {.start = start, .collector = &state});
+  flush_at_exit();
+  if (options.last_words) speak_last_words();
   state.logger = LoggerAccess::bound(*state.front, state.life);
   state.targets.push_back(
       {parent, -1, &state.front->control(), &state.front->named_levels(), nullptr, counters});
@@ -346,7 +373,7 @@ void Collector::set_source_pid(SourceId id, std::uint32_t pid) {
   });
 }
 
-SourceEnd Collector::finish_source(SourceId id, Deadline deadline) {
+SourceEnd Collector::finish_source(SourceId id, Deadline deadline, Death death) {
   State& state = *state_;
   if (state.on_own_thread()) {
     throw UsageError{
@@ -355,6 +382,7 @@ SourceEnd Collector::finish_source(SourceId id, Deadline deadline) {
   auto ticket = std::make_shared<Ticket>();
   ticket->kind = Ticket::Kind::finish;
   ticket->source = id;
+  ticket->death = death;
   if (!state.send(ticket)) return {};
   if (ticket->wait(deadline)) return std::move(ticket->end);
   SourceEnd end;
@@ -516,6 +544,7 @@ LogStats Collector::stats() const {
   stats.torn = counters.torn.load(std::memory_order_relaxed);
   stats.late = counters.late.load(std::memory_order_relaxed);
   stats.corrupt_sources = counters.corrupt_sources.load(std::memory_order_relaxed);
+  stats.unreadable = counters.unreadable.load(std::memory_order_relaxed);
   stats.bytes = counters.bytes.load(std::memory_order_relaxed);
   stats.wakeups = state.wakeups.load(std::memory_order_relaxed);
   state.drain->sinks.append_stats(stats.sinks);

@@ -29,6 +29,7 @@ struct Ticket {
   Kind kind = Kind::command;
   std::function<void(Drain&)> run{};  ///< `command`: done at once; `drain`: when all is drained
   SourceId source{};                  ///< `finish`
+  Collector::Death death{};           ///< `finish`
   SourceEnd end{};
   std::uint64_t accepted = 0;  ///< ticks: what is older has been asked for
   std::atomic<std::uint32_t> done{0};
@@ -117,6 +118,9 @@ struct Collector::State : std::enable_shared_from_this<Collector::State> {
   std::vector<std::shared_ptr<Ticket>> waiting;  ///< accepted, and not done
   void run();
   void take_tickets();
+  std::uint32_t flush_number = 0;     ///< of `LogFront::flushes_asked`: seen
+  std::uint64_t flush_wanted_at = 0;  ///< ticks; 0: no such flush is wanted
+  void take_flushes() noexcept;
   [[nodiscard]] bool must_force() const noexcept;
   bool settle(const Drain::Round& round);
   void sleep_until_something(std::chrono::steady_clock::time_point quiet_since,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -46,6 +47,7 @@ void SinkSet::add(SinkId id, std::unique_ptr<Sink> sink, SinkOptions options) {
   slot->id = id;
   slot->sink = std::move(sink);
   slot->options = std::move(options);
+  slot->plain = slot->options.fold.count() == 0 && slot->options.flush_on == Level::off;
   ever_added_ = true;
   const std::lock_guard hold{lock_};
   slots_.push_back(std::move(slot));
@@ -62,7 +64,7 @@ bool SinkSet::remove(SinkId id) {
     slots_.erase(found);
   }
   if (!gone->disabled.load(std::memory_order_relaxed))
-    guard(*gone, "to flush", [&] { return gone->sink->flush(), true; });
+    guard(*gone, "to flush", [&] { return gone->tell_repeated(), gone->sink->flush(), true; });
   guard(*gone, "to close", [&] { return gone->sink.reset(), true; });
   return true;
 }
@@ -91,18 +93,82 @@ void SinkSet::write(const LogRecord& record) {
     if (slot->disabled.load(std::memory_order_relaxed) || slot->retired) continue;
     guard(*slot, "to write", [&] {
       if (!slot->options.accepts(record)) return false;
-      slot->sink->write(record);
-      slot->written.store(slot->written.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+      if (slot->plain) [[likely]]
+        slot->write(record);
+      else
+        write_special(*slot, record);
       return true;
     });
   }
+  if (record.level >= flush_on_ && flush_on_ != Level::off) flush();
 }
 
-void SinkSet::flush() {
-  dirty_ = false;
+namespace {
+
+bool same_words(const LogRecord& a, const LogRecord& b) {
+  const auto same = [](const Field& one, const Field& other) {
+    return one.key == other.key && one.value == other.value;
+  };
+  return a.level == b.level && a.message == b.message && a.logger == b.logger &&
+         a.level_name == b.level_name && a.origin == b.origin && std::ranges::equal(a.fields, b.fields, same);
+}
+
+}  // namespace
+
+/// Is the record one more of the same? Then it is counted, and not written.
+bool SinkSet::Slot::folds(const LogRecord& record) {
+  const auto now = std::chrono::steady_clock::now();
+  if (first_at != std::chrono::steady_clock::time_point{} && now - first_at < options.fold &&
+      same_words(record, latest)) {
+    latest = record;  // whose, and when: as of the last one
+    ++repeated;
+    return true;
+  }
+  tell_repeated();
+  latest = record;
+  first_at = now;
+  return false;
+}
+
+void SinkSet::Slot::tell_repeated() {
+  if (repeated == 0) return;
+  LogRecord told = latest;
+  told.fields.push_back({"repeated", std::exchange(repeated, 0)});
+  write(told);
+}
+
+void SinkSet::write_special(Slot& slot, const LogRecord& record) {
+  if (slot.options.fold.count() != 0 && slot.folds(record)) return;
+  slot.write(record);
+  if (record.level >= slot.options.flush_on && slot.options.flush_on != Level::off) slot.sink->flush();
+}
+
+bool SinkSet::dirty() const noexcept {
+  if (dirty_) return true;
+  const auto due = told_by();
+  return due && *due <= std::chrono::steady_clock::now();
+}
+
+Deadline SinkSet::told_by() const noexcept {
+  Deadline first;
   for (const auto& slot : slots_) {
-    if (!slot->disabled.load(std::memory_order_relaxed))
-      guard(*slot, "to flush", [&] { return slot->sink->flush(), true; });
+    if (slot->repeated == 0) continue;
+    const auto due = slot->first_at + slot->options.fold;
+    if (!first || due < *first) first = due;
+  }
+  return first;
+}
+
+void SinkSet::flush(bool all) {
+  dirty_ = false;
+  const auto now = std::chrono::steady_clock::now();
+  for (const auto& slot : slots_) {
+    if (slot->disabled.load(std::memory_order_relaxed)) continue;
+    guard(*slot, "to flush", [&] {
+      if (slot->repeated != 0 && (all || now - slot->first_at >= slot->options.fold)) slot->tell_repeated();
+      slot->sink->flush();
+      return true;
+    });
   }
 }
 

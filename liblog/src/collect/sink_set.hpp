@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "kindred/internal/deadline.hpp"
 #include "kindred/internal/sink.hpp"
 #include "kindred/log_stats.hpp"
 #include "kindred/sink_options.hpp"
@@ -21,7 +22,8 @@ namespace kindred::internal {
 /// Threads: the collector's, but for `stats`.
 class SinkSet {
  public:
-  explicit SinkSet(unsigned failures) noexcept : most_failures_{failures} {}
+  /// All sinks are flushed after a record of `flush_on` or above; `off`: none is.
+  SinkSet(unsigned failures, Level flush_on) noexcept : most_failures_{failures}, flush_on_{flush_on} {}
 
   void add(SinkId id, std::unique_ptr<Sink> sink, SinkOptions options);
   /// Flushes and destroys it. Returns whether it was there.
@@ -31,8 +33,14 @@ class SinkSet {
   void retire(SinkId id) noexcept;
   void retire_all() noexcept;
   void write(const LogRecord& record);
-  void flush();
-  [[nodiscard]] bool dirty() const noexcept { return dirty_; }  ///< written to since the last flush
+  /// Also tells of the repetitions that were held back for as long as they may be.
+  void flush() { flush(false); }
+  /// As `flush`, and tells of all that was held back.
+  void flush_all() { flush(true); }
+  /// Is there something to flush: written since the last flush, or a repetition that is due to be told?
+  [[nodiscard]] bool dirty() const noexcept;
+  /// When the first of the repetitions that are held back is due.
+  [[nodiscard]] Deadline told_by() const noexcept;
   /// Messages about sinks that were taken out of service since the last call.
   [[nodiscard]] std::vector<std::string> take_notes() { return std::exchange(notes_, {}); }
   void append_stats(std::vector<LogStats::Sink>& out) const;
@@ -48,12 +56,27 @@ class SinkSet {
     bool retired = false;
     unsigned failures = 0;  ///< in a row
     std::chrono::steady_clock::time_point reported{};
+
+    bool plain = true;  ///< no repetitions are folded, and no record flushes
+    // With `SinkOptions::fold`: the record before, and how often it came again.
+    LogRecord latest;
+    std::uint64_t repeated = 0;
+    std::chrono::steady_clock::time_point first_at{};
+    [[nodiscard]] bool folds(const LogRecord& record);
+    void tell_repeated();
+    void write(const LogRecord& record) {
+      sink->write(record);
+      written.store(written.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    }
   };
+  void write_special(Slot& slot, const LogRecord& record);
+  void flush(bool all);
   /// `call` returns whether the sink was really used: then its row of failures ends.
   template <class F>
   void guard(Slot& slot, const char* doing, F&& call) noexcept;
 
   unsigned most_failures_;
+  Level flush_on_;
   bool ever_added_ = false;
   bool dirty_ = false;
   std::vector<std::string> notes_;

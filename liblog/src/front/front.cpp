@@ -1,9 +1,12 @@
 #include "front/front.hpp"
 
 #include <algorithm>
+#include <array>
+#include <atomic>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <new>
@@ -11,6 +14,9 @@
 
 #include "kindred/error.hpp"
 #include "kindred/internal/injection.hpp"
+#include "kindred/internal/lane.hpp"
+#include "kindred/internal/last_words.hpp"
+#include "kindred/log.hpp"
 #include "kindred/sink_options.hpp"
 #include "record/level_table.hpp"
 
@@ -41,7 +47,13 @@ struct LocalFronts {
   SmallLock lock;
   std::vector<LogFront*> idle;
   std::vector<LogFront*> open;
+  /// Those that are open, for signal handlers, which take no lock; those beyond do without last words.
+  std::array<std::atomic<LogFront*>, 32> for_signals{};
 
+  void show_to_signals() noexcept {
+    for (std::size_t i = 0; i < for_signals.size(); ++i)
+      for_signals[i].store(i < open.size() ? open[i] : nullptr, std::memory_order_release);
+  }
   /// The free calls go to the only executor there is.
   void choose() noexcept {
     if (attached.load(std::memory_order_relaxed)) return;
@@ -67,6 +79,7 @@ void forget_fronts() noexcept {
   if (local_fronts_of_process != nullptr) {
     local_fronts_of_process->lock.reset();
     local_fronts_of_process->open.clear();
+    local_fronts_of_process->show_to_signals();
     local_fronts_of_process->idle.clear();  // threads of the parent own their lanes
   }
 }
@@ -106,6 +119,7 @@ void LogFront::open(const ContextLife* life, const SharedBell& bell, CollectorLi
   for (LaneState* const lane : lanes_) {
     if (lane != nullptr) lane->closed.store(lane_reopened, std::memory_order_release);
   }
+  collector_started_.store(false, std::memory_order_relaxed);
   owner_.store(life, std::memory_order_release);
   open_.store(true, std::memory_order_release);
 }
@@ -153,6 +167,39 @@ LaneState* LogFront::make_lane(std::uint32_t index) noexcept {
   return lanes_[index];
 }
 
+void LogFront::set_flush(Level level, std::chrono::milliseconds limit) noexcept {
+  flush_level_.store(level, std::memory_order_relaxed);
+  flush_limit_ms_.store(limit.count(), std::memory_order_relaxed);
+}
+
+bool LogFront::flush_now() noexcept {
+  using Clock = std::chrono::steady_clock;
+  if (!collector_started_.load(std::memory_order_acquire)) return true;  // nothing was logged
+  const auto number = flushes_asked_.fetch_add(1, std::memory_order_seq_cst) + 1;
+  if (const SharedBell* const bell = bell_.load(std::memory_order_acquire)) bell->ring();
+  const auto until =
+      Clock::now() + std::chrono::milliseconds{flush_limit_ms_.load(std::memory_order_relaxed)};
+  for (;;) {
+    const auto done = flushes_done_.load(std::memory_order_acquire);
+    // Numbers go round: what is not behind is done.
+    if (static_cast<std::int32_t>(done - number) >= 0 || !is_open()) return true;
+    const auto now = Clock::now();
+    if (now >= until) return false;
+    static_cast<void>(futex_wait(flushes_done_, done, std::min(until, now + std::chrono::milliseconds{100})));
+  }
+}
+
+void LogFront::flushed(std::uint32_t number) noexcept {
+  flushes_done_.store(number, std::memory_order_release);
+  futex_wake(flushes_done_, 1 << 20);
+}
+
+/// The lane's own thread: are its records to be followed by a flush?
+void LogFront::watch_flushes(LaneState& lane) const noexcept {
+  lane.flushes = !is_of_worker() && flush_level() != Level::off;
+  if (lane.flushes) lane.ring.make_careful();
+}
+
 LaneState* LogFront::take_lane() noexcept {
   const std::lock_guard hold{lock_};
   if (!is_open()) return nullptr;
@@ -162,6 +209,7 @@ LaneState* LogFront::take_lane() noexcept {
     if (lane == nullptr) return nullptr;
     taken_[index] = true;
     lane->ring.make_stale();
+    watch_flushes(*lane);
     lane->sequence = 0;
     lane->thread = thread_id();
     return lane;
@@ -185,8 +233,10 @@ LaneState* LogFront::lock_shared_lane() noexcept {
   }
   if (lane == nullptr)
     shared_lock_.unlock();
-  else
+  else {
     lane->shared = true;
+    watch_flushes(*lane);
+  }
   return lane;
 }
 
@@ -196,6 +246,7 @@ bool LogFront::reopened(LaneState& lane) noexcept {
   std::uint8_t seen = lane_reopened;
   if (!lane.closed.compare_exchange_strong(seen, 0, std::memory_order_acq_rel)) return false;
   lane.ring.make_stale();
+  watch_flushes(lane);
   lane.task_announced = LaneState::nothing_announced;
   lane.scope_announced = LaneState::nothing_announced;
   for (auto& binding : lane.bindings) binding = 0;
@@ -318,7 +369,9 @@ LogFront& open_local_front(const LogOptions& options, const ContextLife* life, c
   front->control().collector.store(static_cast<std::uint32_t>(CollectorState::absent),
                                    std::memory_order_relaxed);
   front->open(life, bell, link);
+  front->set_flush(options.flush_on.value_or(Level::off), options.flush_limit);
   fronts.open.push_back(front);
+  fronts.show_to_signals();
   fronts.choose();
   return *front;
 }
@@ -328,6 +381,7 @@ void close_local_front(LogFront& front, std::chrono::milliseconds limit) noexcep
   {
     const std::lock_guard hold{fronts.lock};
     std::erase(fronts.open, &front);
+    fronts.show_to_signals();
     fronts.choose();
   }
   front.close(limit);
@@ -353,10 +407,77 @@ void attach_log(std::span<std::byte> area, SharedBell bell, const LogIdentity&) 
   if (fork_generation() != first_generation) forget_spdlog_threads();
 }
 
+void flush_local_fronts(bool for_good) noexcept {
+  LocalFronts* const fronts = local_fronts_of_process;
+  if (fronts == nullptr) return;
+  for (const auto& shown : fronts->for_signals) {
+    LogFront* const front = shown.load(std::memory_order_acquire);
+    if (front == nullptr || front->inherited()) continue;
+    static_cast<void>(front->flush_now());
+    if (!for_good) continue;
+    // What destructors of static objects log from here on has nobody behind it to flush it.
+    front->set_flush(Level::trace, front->flush_limit());
+    if (thread_lane.front == front && thread_lane.lane != nullptr) {
+      thread_lane.lane->flushes = true;
+      thread_lane.lane->ring.make_careful();
+    }
+  }
+}
+
+void flush_at_exit() {
+  static const bool registered = [] {
+    const auto flush = [] { flush_local_fronts(true); };
+    return std::atexit(flush) == 0 && std::at_quick_exit(flush) == 0;
+  }();
+  static_cast<void>(registered);  // where there is no room for it, the program ends as it did without
+}
+
+namespace {
+
+std::terminate_handler terminate_before = nullptr;
+constinit std::atomic<bool> said{false};
+
+void on_terminate() noexcept {
+  if (!said.exchange(true)) {
+    if (const auto exception = std::current_exception(); exception != nullptr)
+      log_exception(Level::critical, exception, "the program ends by an exception that nobody catches");
+    else
+      log_critical("the program ends by std::terminate");
+    flush_local_fronts(false);
+  }
+  if (terminate_before != nullptr) terminate_before();
+  std::abort();
+}
+
+void on_fatal_signal(int signal) noexcept {
+  if (!said.exchange(true)) {
+    char words[64] = "the program is ended by ";
+    std::strcat(words, fatal_signal_name(signal));
+    // Into each log of this process: which of them is read, nobody knows here.
+    LocalFronts* const fronts = local_fronts_of_process;
+    for (std::size_t i = 0; fronts != nullptr && i < fronts->for_signals.size(); ++i) {
+      LogFront* const front = fronts->for_signals[i].load(std::memory_order_acquire);
+      if (front != nullptr) front->write_raw(Level::critical, words);
+    }
+  }
+  flush_local_fronts(false);
+}
+
+}  // namespace
+
+void speak_last_words() {
+  static const bool set = [] {
+    terminate_before = std::set_terminate(on_terminate);
+    call_before_fatal_signals(on_fatal_signal);
+    return true;
+  }();
+  static_cast<void>(set);
+}
+
 void detach_log() noexcept { forget_fronts(); }
 
 bool binding_enabled(LogFront* front, const Binding& binding, Level level) noexcept {
-  if (level == Level::off) return false;
+  if (level >= Level::off) return false;
   if (front == nullptr) return level >= stderr_levels().level_of(binding.name);
   const LogControl& control = front->control();
   const NamedLevels& named = front->named_levels();

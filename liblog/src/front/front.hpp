@@ -86,12 +86,35 @@ class LogFront {
   bool make_raw_lane() noexcept;
   void write_raw(Level level, std::string_view text) noexcept;
 
+  // --- the parent's: records that are to be in the sinks at once ---
+  /// Log calls of this level and above return when their records are in the sinks (`LogOptions::flush_on`).
+  [[nodiscard]] Level flush_level() const noexcept { return flush_level_.load(std::memory_order_relaxed); }
+  [[nodiscard]] std::chrono::milliseconds flush_limit() const noexcept {
+    return std::chrono::milliseconds{flush_limit_ms_.load(std::memory_order_relaxed)};
+  }
+  /// `limit`: for each wait.
+  void set_flush(Level level, std::chrono::milliseconds limit) noexcept;
+  /// Waits until all that was committed before, in any process, is in every sink, flushed. False: the limit
+  /// of `set_flush` passed. Async-signal-safe.
+  bool flush_now() noexcept;
+  /// The collector has a thread, which may just be starting.
+  void collector_started() noexcept { collector_started_.store(true, std::memory_order_release); }
+  /// For the collector: the number of the latest wish to flush, and the one that was fulfilled.
+  [[nodiscard]] std::uint32_t flushes_asked() const noexcept {
+    return flushes_asked_.load(std::memory_order_seq_cst);
+  }
+  [[nodiscard]] std::uint32_t flushes_done() const noexcept {
+    return flushes_done_.load(std::memory_order_acquire);
+  }
+  void flushed(std::uint32_t number) noexcept;
+
   [[nodiscard]] std::chrono::milliseconds block_limit() const noexcept {
     return std::chrono::milliseconds{control().block_limit_ms};
   }
 
  private:
   [[nodiscard]] LaneState* make_lane(std::uint32_t index) noexcept;
+  void watch_flushes(LaneState& lane) const noexcept;
 
   std::span<std::byte> area_;
   LogAreaShape shape_;
@@ -102,6 +125,11 @@ class LogFront {
   std::atomic<bool> open_{false};
   std::atomic<const ContextLife*> owner_{nullptr};
   std::atomic<const SharedBell*> bell_{nullptr};
+  std::atomic<Level> flush_level_{Level::off};
+  std::atomic<std::int64_t> flush_limit_ms_{0};
+  std::atomic<bool> collector_started_{false};
+  std::atomic<std::uint32_t> flushes_asked_{0};
+  std::atomic<std::uint32_t> flushes_done_{0};  ///< a futex word
   SmallLock link_lock_;
   CollectorLink link_;
 
@@ -123,6 +151,15 @@ class LogFront {
 void close_local_front(LogFront& front, std::chrono::milliseconds limit) noexcept;
 /// Its collector has drained it: it may be opened again.
 void keep_local_front(LogFront& front) noexcept;
+
+/// Flushes all logs of this process, each for at most its limit; from then on each log call of this thread is
+/// flushed, because the program is about to end. Called at exit. Async-signal-safe where `for_good` is false.
+void flush_local_fronts(bool for_good) noexcept;
+/// Has the logs of this process flushed at `exit` and `quick_exit`. Idempotent.
+void flush_at_exit();
+/// Has the logs say why the program ends, and flushed, before an uncaught exception or a fatal signal ends it
+/// (`LogOptions::last_words`). Idempotent, for good.
+void speak_last_words();
 
 /// While one lives on a thread, it is a collector's, and its log calls go to stderr: it would wait for
 /// itself, or two logs for each other. But in a worker they go to the worker's log, which is another

@@ -106,19 +106,17 @@ Put put_gap(LaneState& lane) noexcept {
 
 Put put_scope(LaneState& lane) noexcept {
   std::vector<std::byte> bytes;
+  // Read before the fields: where another thread ends a scope meanwhile, the next record looks again.
+  const std::uint64_t serial = thread_lane.scope();
   try {
-    if (innermost_scope != nullptr)
-      encode_fields(bytes, innermost_scope->fields, lane.ring.largest() - control_head_bytes - 64);
-    else
-      encode_fields(bytes, {}, 64);
+    encode_fields(bytes, fields_of_scopes(), lane.ring.largest() - control_head_bytes - 64);
   } catch (const std::bad_alloc&) {
-    lane.scope_announced =
-        thread_lane.scope_serial;  // the records keep the fields they had: better than none of them
+    lane.scope_announced = serial;  // the records keep the fields they had: better than none of them
     return Put::done;
   }
   const Put put = put_control(lane, record_site::scope, 0, bytes.size(),
                               [&bytes](std::byte* to) { std::memcpy(to, bytes.data(), bytes.size()); });
-  if (put == Put::done) lane.scope_announced = thread_lane.scope_serial;
+  if (put == Put::done) lane.scope_announced = serial;
   return put;
 }
 
@@ -174,7 +172,7 @@ bool reserve_for(LaneState& lane, const Binding* binding, std::size_t bytes, std
       if (!wait_for_room(lane, bytes)) return false;
       continue;
     }
-    if (lane.ring.is_stale() || lane.scope_announced != thread_lane.scope_serial ||
+    if (lane.ring.is_stale() || lane.scope_announced != thread_lane.scope() ||
         lane.task_announced != lane.task_serial->load(std::memory_order_relaxed)) {
       if (!announce(lane)) return false;
       continue;
@@ -295,7 +293,10 @@ void write_encoded_at(const LogTarget& target, LaneState* lane, LevelCode level,
         with_site.insert(with_site.end(), arguments.begin(), arguments.end());
         arguments = with_site;
       }
-      if (put_encoded(*lane, target.binding, id, arguments)) return;
+      if (put_encoded(*lane, target.binding, id, arguments)) {
+        if (lane->flushes) flush_if_wanted(*lane, level);
+        return;
+      }
     }
     const Site here{facts};
     TextBuffer message;
@@ -306,7 +307,7 @@ void write_encoded_at(const LogTarget& target, LaneState* lane, LevelCode level,
     record.source = here.source();
     record.pid = process_id();
     record.tid = thread_id();
-    if (innermost_scope != nullptr) record.fields = innermost_scope->fields;
+    record.fields = fields_of_scopes();
     if (target.binding != nullptr) {
       record.logger = target.binding->name;
       record.fields.insert(record.fields.end(), target.binding->fields.begin(), target.binding->fields.end());
@@ -388,7 +389,7 @@ bool announce(LaneState& lane) noexcept {
       put = put_thread(lane);
     else if (lane.gap_announced != lane.ring.dropped())
       put = put_gap(lane);
-    else if (lane.scope_announced != thread_lane.scope_serial)
+    else if (lane.scope_announced != thread_lane.scope())
       put = put_scope(lane);
     else if (lane.task_announced != lane.task_serial->load(std::memory_order_relaxed))
       put = put_task(lane);
@@ -447,6 +448,9 @@ bool wait_for_room(LaneState& lane, std::size_t bytes, std::chrono::milliseconds
 
 bool wait_for_room(LaneState& lane, std::size_t bytes) noexcept {
   return wait_for_room(lane, bytes, std::chrono::milliseconds{0});
+}
+void flush_if_wanted(LaneState& lane, LevelCode level) noexcept {
+  if (level.base() >= lane.front->flush_level()) static_cast<void>(lane.front->flush_now());
 }
 void ring_collector(LaneState& lane) noexcept { lane.front->ring(); }
 bool lane_was_reopened(LaneState& lane) noexcept { return lane.front->reopened(lane); }

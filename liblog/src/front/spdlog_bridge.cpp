@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <memory>
 #include <string>
@@ -23,6 +24,19 @@ Level level_of(spdlog::level::level_enum level) noexcept {
   static_assert(static_cast<int>(spdlog::level::trace) == static_cast<int>(Level::trace) &&
                 static_cast<int>(spdlog::level::off) == static_cast<int>(Level::off));
   return static_cast<Level>(std::clamp(static_cast<int>(level), 0, static_cast<int>(Level::critical)));
+}
+
+/// How often a formatter that bridges a logger has gone: the logger has got another one, or is gone itself.
+constinit std::atomic<std::uint64_t> bridges_lost{0};
+
+/// A logger with several sinks brings each message once for each of them. Is it a new one?
+bool is_new(const spdlog::details::log_msg& msg) noexcept {
+  thread_local const void* latest = nullptr;
+  thread_local spdlog::log_clock::time_point latest_time;
+  if (latest == &msg && latest_time == msg.time) return false;
+  latest = &msg;
+  latest_time = msg.time;
+  return true;
 }
 
 /// Logs a message of spdlog's as a record of this process.
@@ -56,6 +70,7 @@ class LaneSink final : public spdlog::sinks::sink {
       : binding_{logger, {}}, asynchronous_{asynchronous} {}
 
   void log(const spdlog::details::log_msg& msg) override {
+    if (!is_new(msg)) return;
     const auto tid = asynchronous_ ? static_cast<std::uint32_t>(msg.thread_id) : 0;
     const std::string_view name{msg.logger_name.data(), msg.logger_name.size()};
     if (name == binding_.name) return write_bridged(msg, name.empty() ? nullptr : &binding_, tid);
@@ -76,13 +91,12 @@ class LaneSink final : public spdlog::sinks::sink {
 /// another thread may be using them.
 class BridgeFormatter final : public spdlog::formatter {
  public:
+  BridgeFormatter() = default;
+  BridgeFormatter(const BridgeFormatter&) = delete;
+  BridgeFormatter& operator=(const BridgeFormatter&) = delete;
+  ~BridgeFormatter() override { bridges_lost.fetch_add(1, std::memory_order_relaxed); }
   void format(const spdlog::details::log_msg& msg, spdlog::memory_buf_t&) override {
-    // A logger with several sinks comes here once for each.
-    thread_local const void* latest = nullptr;
-    thread_local spdlog::log_clock::time_point latest_time;
-    if (latest == &msg && latest_time == msg.time) return;
-    latest = &msg;
-    latest_time = msg.time;
+    if (!is_new(msg)) return;
     const std::string_view name{msg.logger_name.data(), msg.logger_name.size()};
     if (name.empty()) return write_bridged(msg, nullptr, 0);
     if (binding_ == nullptr || binding_->name != name)
@@ -120,6 +134,29 @@ struct PoolTag {
 };
 auto& reach(PoolTag, spdlog::async_logger&) noexcept;
 template struct Reach<PoolTag, &spdlog::async_logger::thread_pool_>;
+
+struct LoggersTag {
+  using Class = spdlog::details::registry;
+};
+auto& reach(LoggersTag, spdlog::details::registry&) noexcept;
+template struct Reach<LoggersTag, &spdlog::details::registry::loggers_>;
+
+/// What of the registry shows that loggers came: those that are registered by hand get no formatter of ours.
+struct RegistrySeen {
+  std::size_t loggers = 0;
+  const void* usual = nullptr;
+  std::uint64_t lost = 0;
+  friend bool operator==(const RegistrySeen&, const RegistrySeen&) = default;
+};
+constinit RegistrySeen registry_seen;
+
+/// Looked at without the registry's lock: what another thread is just changing is seen at the next look.
+__attribute__((no_sanitize("thread"))) RegistrySeen look_at_registry() noexcept {
+  auto& registry = spdlog::details::registry::instance();
+  return {.loggers = reach(LoggersTag{}, registry).size(),
+          .usual = spdlog::default_logger_raw(),
+          .lost = bridges_lost.load(std::memory_order_relaxed)};
+}
 
 /// The sinks of the parent: never called and never destroyed here. Within reach, so that LeakSanitizer does
 /// not call it a leak.
@@ -180,6 +217,25 @@ void bridge_spdlog() {
     reach(PoolTag{}, *asynchronous) = pool;
   }
   registry.set_formatter(std::make_unique<BridgeFormatter>());
+  spdlog_is_bridged = true;
+  registry_seen = look_at_registry();
+}
+
+constinit bool spdlog_is_bridged = false;
+
+void keep_spdlog_bridged() noexcept {
+  if (look_at_registry() == registry_seen) [[likely]]
+    return;
+  try {
+    // Under the registry's lock and the sinks' own: other threads may be logging. Sinks are kept, so that no
+    // thread loses one that it is in.
+    spdlog::details::registry::instance().set_formatter(std::make_unique<BridgeFormatter>());
+    if (const auto usual = spdlog::default_logger(); usual != nullptr)
+      usual->set_formatter(std::make_unique<BridgeFormatter>());
+  } catch (const std::exception&) {
+    return;  // no memory: tried again before the next task
+  }
+  registry_seen = look_at_registry();
 }
 
 }  // namespace kindred::internal

@@ -33,6 +33,7 @@ void check_level(const char* option, const std::optional<Level>& level) {
 void LogOptions::validate() const {
   check_level("level", level);
   check_level("flight_recorder", flight_recorder);
+  check_level("flush_on", flush_on);
   if (when_full > WhenFull::drop_oldest)
     refuse("when_full", std::to_string(static_cast<int>(when_full)), "block, drop_newest or drop_oldest");
   check_time("block_limit", block_limit);

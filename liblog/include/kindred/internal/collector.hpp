@@ -114,7 +114,14 @@ class Collector {
   /// The source's process is dead (reaped, or never born): delivers all that it has committed, to every sink,
   /// flushed, and forgets it. Blocks: until done, at most until the deadline. Errors: `UsageError` on the
   /// collector's own thread.
-  SourceEnd finish_source(SourceId source, Deadline deadline);
+  /// `died`: not in good order. Then what the flight recorder has of the task that it was running (0: none),
+  /// and of what it logged outside of tasks, goes to the sinks.
+  struct Death {
+    bool died = false;
+    std::uint64_t task_id = 0;
+  };
+  SourceEnd finish_source(SourceId source, Deadline deadline, Death death);
+  SourceEnd finish_source(SourceId source, Deadline deadline) { return finish_source(source, deadline, {}); }
   [[nodiscard]] LogSourceStats source_stats(SourceId source) const;
   /// The descriptor that a worker's `attach_log` needs (duplicate it into the worker).
   /// Has a collector that sleeps look at all lanes: a worker may have destroyed a ring of its bell.

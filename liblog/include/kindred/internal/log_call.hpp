@@ -55,7 +55,7 @@ template <class Target, class... S>
   const LogTarget target = calls_target;
   const CallSite site = words_of_site.site(shape);
   const LevelCode level = level_of(shape);
-  ((stored = shortened(stored)), ...);
+  shorten_all(stored...);
   if (target.front == nullptr) [[unlikely]]
     return write_slowly(target, nullptr, level, site, stored...);
   const LaneUse use{*target.front};
@@ -84,7 +84,7 @@ template <class Target, class... S>
       if (!wait_for_room(*lane, bytes)) return;
       continue;
     }
-    if (lane->ring.is_stale() || lane->scope_announced != thread_lane.scope_serial ||
+    if (lane->ring.is_stale() || lane->scope_announced != thread_lane.scope() ||
         lane->task_announced != lane->task_serial->load(std::memory_order_relaxed)) [[unlikely]] {
       if (!announce(*lane)) return;
       continue;
@@ -115,6 +115,8 @@ template <class Target, class... S>
   lane->ring.commit(bytes);
   ++lane->sequence;
   wake_collector(*lane);
+  if (lane->flushes) [[unlikely]]
+    flush_if_wanted(*lane, level);
 }
 
 /// Writes one record where nothing is to be done before, as mostly; else `write_with_care` does. What a log
@@ -135,7 +137,7 @@ template <class Target, class... S>
     return write_with_care(calls_target, site, shape, stored...);
   const std::size_t bytes =
       round_to_record(record_head_bytes + (stored_bytes(stored) + ... + std::size_t{0}));
-  if (!lane->ring.is_plain(bytes) || lane->scope_announced != thread_lane.scope_serial ||
+  if (!lane->ring.is_plain(bytes) || lane->scope_announced != thread_lane.scope() ||
       lane->task_announced != lane->task_serial->load(std::memory_order_relaxed)) [[unlikely]] {
     return write_with_care(calls_target, site, shape, stored...);
   }
@@ -178,6 +180,8 @@ template <class T>
 [[nodiscard]] auto format_argument(T& argument) noexcept {
   if constexpr (is_key_value<std::remove_cvref_t<T>>)
     return std::tuple<>{};
+  else if constexpr (is_character_array<T>)
+    return std::tuple<std::string_view>{as_stored(argument)};  // it may have no NUL
   else
     return std::tuple<T&>{argument};
 }
@@ -186,18 +190,19 @@ template <class... Args>
 [[gnu::noinline, gnu::cold]] void write_text(LogTarget target, LevelCode level, CallSite site,
                                              Args&... args) noexcept {
   constexpr std::size_t count = (std::size_t{is_key_value<std::remove_cvref_t<Args>>} + ... + 0);
-  if constexpr (count == 0) {
+  if constexpr (count == 0 && !(is_character_array<Args> || ...)) {
     write_formatted(target, level, site, fmt::make_format_args(args...), {});
   } else {
     try {
       std::array<Field, count> fields;
-      Field* next = fields.data();
+      [[maybe_unused]] Field* next = fields.data();
       (append_field(next, args), ...);
+      auto for_the_format = std::tuple_cat(format_argument(args)...);
       std::apply(
           [&](auto&... plain) {
             write_formatted(target, level, site, fmt::make_format_args(plain...), fields);
           },
-          std::tuple_cat(format_argument(args)...));
+          for_the_format);
     } catch (...) {
       write_message(target, level, site,
                     "(a key-value argument of this log call threw when it was formatted)", {});

@@ -89,6 +89,7 @@ struct alignas(128) LaneState {
   bool gave_up = false;  ///< a wait for room has timed out, when the collector was at `gave_up_at`
   std::uint64_t gave_up_at = 0;
   std::uint32_t thread = 0;         ///< tid as announced
+  bool flushes = false;             ///< `flush_if_wanted` may have something to do
   std::uint64_t gap_announced = 0;  ///< drops that the collector has been told of
   LogFront* front = nullptr;
 
@@ -131,9 +132,13 @@ struct alignas(4096) ProcessLog {
 static_assert(sizeof(ProcessLog) == 4096);
 extern constinit ProcessLog process_log;
 
+extern constinit bool spdlog_is_bridged;
+void keep_spdlog_bridged() noexcept;
+
 /// All log records of this process belong to `task` until `leave_task`. Costs some stores to this process's
 /// memory; nothing is sent unless something is logged. Threads: the one that runs tasks. Fork: worker only.
 inline void enter_task(const TaskIdentity& task) noexcept {
+  if (spdlog_is_bridged && task.task_id != 0) keep_spdlog_bridged();
   CurrentTask& now = process_log.task;
   const auto serial = now.serial.load(std::memory_order_relaxed);
   now.serial.store(serial + 1, std::memory_order_relaxed);
@@ -200,6 +205,10 @@ void with_spdlog_registry_held(void (*fork_it)(void*), void* argument);
 /// when they are registered. Asynchronous loggers become synchronous where they are got from the registry.
 /// Call after `attach_log`. Threads: the only one. Fork: worker only.
 void bridge_spdlog();
+/// Between two tasks of a worker: has the program made loggers, or given them patterns, since the last look,
+/// so that some are not bridged? Then they are from now on. A dozen instructions where nothing has changed.
+/// Threads: the one that runs tasks; others may log meanwhile.
+void keep_spdlog_bridged() noexcept;
 
 /// A thread's latest lane, so that finding it costs two loads. Trivial, so that it lives as long as the
 /// thread, static destructors included.
@@ -208,12 +217,15 @@ struct alignas(32) ThreadLane {  // in one cache line
   const void* front =
       &no_front;  ///< of `lane`; where there is none, nothing that `ProcessLog::front` can be, null included
   LaneState* lane = nullptr;
-  std::uint64_t scope_serial = 0;
+  std::atomic<std::uint64_t> scope_serial{
+      0};  ///< written by other threads, too, where a scope ends elsewhere
+  [[nodiscard]] std::uint64_t scope() const noexcept { return scope_serial.load(std::memory_order_relaxed); }
 };
 extern constinit thread_local ThreadLane thread_lane;
 
 [[nodiscard]] inline bool level_passes(std::uint32_t levels, Level level) noexcept {
-  return static_cast<std::uint8_t>(level) >= static_cast<std::uint8_t>(levels) && level != Level::off;
+  // `off`, and whatever a cast made beyond it, passes nowhere.
+  return static_cast<std::uint8_t>(level) >= static_cast<std::uint8_t>(levels) && level < Level::off;
 }
 [[nodiscard]] bool binding_enabled(LogFront* front, const Binding& binding, Level level) noexcept;
 
@@ -234,6 +246,8 @@ void unlock_shared_lane(LaneState& lane) noexcept;
 [[nodiscard]] bool wait_for_room(LaneState& lane, std::size_t bytes,
                                  std::chrono::milliseconds at_least) noexcept;
 void ring_collector(LaneState& lane) noexcept;
+/// After a record of that level: waits until it is in the sinks, where the log's options ask for it.
+void flush_if_wanted(LaneState& lane, LevelCode level) noexcept;
 /// After a commit: rings where the collector sleeps, or naps while the lane fills.
 ///
 /// Order: the load is after the commit by a compiler barrier here and the collector's heavy barrier there (or

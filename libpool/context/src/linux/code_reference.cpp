@@ -318,6 +318,12 @@ class SymbolTable {
 // "ns::area(double)" -> "ns::area"; the parameters are the last bracketed group, which templates and
 // operator() may precede.
 std::string without_parameters(std::string name) {
+  // What the demangler says of the library's string type, "[abi:cxx11]", is no part of a function's name.
+  for (auto tag = name.find("[abi:"); tag != std::string::npos; tag = name.find("[abi:", tag)) {
+    const auto end = name.find(']', tag);
+    if (end == std::string::npos) break;
+    name.erase(tag, end - tag + 1);
+  }
   if (const auto clone = name.find(" [clone"); clone != std::string::npos) name.resize(clone);
   while (name.ends_with(" const") || name.ends_with("&"))
     name.resize(name.size() - (name.ends_with("&") ? 1 : 6));

@@ -18,6 +18,7 @@
 #include "kindred/error.hpp"
 #include "kindred/internal/deadline.hpp"
 #include "kindred/internal/future_state.hpp"
+#include "kindred/log_scope.hpp"
 #include "kindred/task_error.hpp"
 
 namespace kindred {
@@ -197,11 +198,21 @@ void call_when_done(FutureState& state, F callback) {
 template <class T>
 struct Awaiter {
   FutureState* state;
+  CarriedScopes scopes{};  // a `LogScope` of the coroutine goes with it
   [[nodiscard]] bool await_ready() const { return state->wait(std::chrono::steady_clock::time_point{}); }
-  void await_suspend(std::coroutine_handle<> coroutine) const {
-    state->on_finished([coroutine] { coroutine.resume(); });
+  void await_suspend(std::coroutine_handle<> coroutine) {
+    scopes.take();  // before another thread can resume the coroutine
+    state->on_finished([coroutine] {
+      const void* const before = CarriedScopes::innermost();
+      coroutine.resume();
+      // Where it was suspended again by another awaitable, its scopes are no matter of this thread.
+      CarriedScopes{}.take(before);
+    });
   }
-  T await_resume() const { return take_value<T>(*state); }
+  T await_resume() {
+    scopes.put();
+    return take_value<T>(*state);
+  }
 };
 
 [[nodiscard]] PoolCore* pool_of(const FutureState& state) noexcept;

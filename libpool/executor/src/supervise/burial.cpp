@@ -129,7 +129,10 @@ PoolCore::Obituary PoolCore::take_obituary(Lock& lock, WorkerSlot& slot) {
   obituary.crash = read_crash_report(slot.segment->crash_page(), context_.code());
   drain_captured(slot, begun);
   obituary.sinks_by = steady_clock::now() + options_.log.flush_limit;
-  obituary.log = collector_.finish_source(slot.log_source, obituary.sinks_by);
+  const bool left =
+      obituary.was_leaving && obituary.reason.kind == ExitReason::Kind::exited && obituary.reason.code == 0;
+  obituary.log =
+      collector_.finish_source(slot.log_source, obituary.sinks_by, {.died = !left, .task_id = begun.task_id});
   KINDRED_INJECTION_POINT("parent.bury.log_drained");
   if (shared_objects_) shared_objects_->owner_died(slot.owner, slot.index, slot.worker.process.pid());
   if (obituary.reason.kind == ExitReason::Kind::signalled && obituary.reason.signal == SIGKILL)
