@@ -102,14 +102,19 @@ int WorkerProcess::run() {
   states_.clear();
   if (capture_) capture_->drain(true);
   (void)good;  // it was reported; the worker's end is in good order all the same
-  return has_lost_descriptors() ? worker_exit::lost_descriptors : 0;
+  if (!has_lost_descriptors()) return 0;
+  header_.phase.store(worker_phase_lost, std::memory_order_relaxed);
+  return worker_exit::lost_descriptors;
 }
 
 bool WorkerProcess::needs_socket(const CallHeader& call) const noexcept {
   return call.attachments != 0 || (call.flags & call_is_external) != 0;
 }
 
-void WorkerProcess::end_without_socket() const noexcept { exit_now(worker_exit::lost_descriptors); }
+void WorkerProcess::end_without_socket() const noexcept {
+  header_.phase.store(worker_phase_lost, std::memory_order_relaxed);
+  exit_now(worker_exit::lost_descriptors);
+}
 
 void WorkerProcess::receive_expected() {
   if (!receive_message(starting_)) end_without_socket();

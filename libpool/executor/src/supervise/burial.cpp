@@ -9,6 +9,7 @@
 #include "kindred/internal/injection.hpp"
 #include "lost_items.hpp"
 #include "pool_core.hpp"
+#include "pool_part.hpp"
 
 // A dead worker's burial: its last words are taken in, its obituary is gathered, a verdict is reached, and
 // what follows from the verdict is done. All under the lock, except where the comments in pool_core.hpp say
@@ -160,7 +161,8 @@ DeathVerdict PoolCore::judge_death(WorkerSlot& slot, const Obituary& obituary) {
              .initializer_failed = slot.initializer_failed,
              .bootstrap_failed = !slot.bootstrap_error.empty(),
              .lost_descriptors = obituary.reason.kind == ExitReason::Kind::exited &&
-                                 obituary.reason.code == worker_exit::lost_descriptors});
+                                 obituary.reason.code == worker_exit::lost_descriptors &&
+                                 slot.header().phase.load(std::memory_order_relaxed) == worker_phase_lost});
   if (oom_kills_seen_) oom_kills_seen_ = std::max(*oom_kills_seen_, obituary.oom_kills);
   slot.loss_hint = text_of(verdict.hint, slot.protocol_error, obituary.crash.system_call);
   return verdict;
