@@ -10,7 +10,6 @@
 // expect: stop words loaded
 // expect: 170 words in 1 file; the commonest
 #include <fmt/core.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -21,6 +20,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <iostream>
 #include <iterator>
 #include <sstream>
 #include <stdexcept>
@@ -199,16 +199,6 @@ std::vector<std::string> files_below(std::vector<std::string> to_visit, const ki
   return files;
 }
 
-// The cursor is left where the bar begins, so that the next line of the log is written over it.
-void show_progress(std::size_t done, std::size_t all) {
-  constexpr std::size_t width = 24;
-  static std::size_t shown = width + 1;
-  const std::size_t filled = done * width / all;
-  if (std::exchange(shown, filled) == filled) return;
-  fmt::print(stderr, "[{:.<{}}] {} of {} files\r", std::string(filled, '#'), width, done, all);
-  if (done == all) fmt::print(stderr, "\x1b[K");
-}
-
 void print_commonest(const Tally& tally) {
   std::vector<std::pair<std::string, std::uint64_t>> words{tally.begin(), tally.end()};
   const std::size_t count = std::min<std::size_t>(20, words.size());
@@ -239,10 +229,8 @@ void count_all(kindred::Entry& entry, const Arguments& arguments) {
   const std::vector<std::string> files = files_below(arguments.paths, pool.logger());
   std::uint64_t words = 0, readable = 0;
   Tally tally;
-  kindred::MapOptions options{.ordered = false};
-  if (isatty(STDERR_FILENO) == 1)
-    options.progress = [&](std::size_t done, std::size_t) { show_progress(done, files.size()); };
-  for (const FileWords& file : pool.map(count_words, files, options)) {
+  kindred::ProgressBar bar{std::cerr, files.size(), "files"};
+  for (const FileWords& file : pool.map(count_words, files, {.ordered = false, .progress = bar})) {
     readable += file.readable;
     words += file.words;
     for (const auto& [word, count] : file.commonest) tally[word] += count;

@@ -6,6 +6,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <functional>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -118,6 +119,25 @@ void crash_with_a_handler(int signal) {
   ::sigaction(signal, &action, nullptr);
   log_info("before");
   ::raise(signal);
+}
+
+// What of the system tells, by itself, what was wrong.
+void write_to_array(SharedArray<int> values) {
+  // As code does that has only the address: the class itself refuses.
+  const_cast<volatile int&>(values.data()[3]) = 1;
+}
+int overflow_the_stack(int depth) { return overflow(depth); }
+// Plumbing of the library that a program may use, too, stands between it and what crashed.
+int crash_behind_a_function(int value) {
+  const std::function<int(int)> inner = [](int each) {
+    std::raise(SIGSEGV);
+    return each;
+  };
+  return std::invoke(inner, value) + 1;
+}
+void log_then_crash(int number, bool dies) {
+  for (int i = 0; i < 3; ++i) log_info("task {} says {}", number, i);
+  if (dies) std::raise(SIGSEGV);
 }
 
 void check_lost(Future<int>& future, const Expected& expected, const std::string& name) {
@@ -467,4 +487,73 @@ TEST_CASE_EACH_START_METHOD("a death is told soon, and a kill and the pool's end
   CHECK(told < 500 * slowness());  // some hundred microseconds on a quiet machine (figures_test): this one
                                    // may be busy with other tests
   CHECK(ended < 5000 * slowness());
+}
+
+TEST_CASE_EACH_START_METHOD(
+    "a crash says what it was: a write to a read-only array, or a stack that overflowed") {
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  auto values = pool.make_array<int>(1000);
+  CHECK_THROWS_CONTAINS(pool.submit(write_to_array, values).get(), WorkerLost, "ArrayAccess::all_write");
+  CHECK_THROWS_CONTAINS(pool.submit(overflow_the_stack, 0).get(), WorkerLost, "Its stack overflowed");
+  try {
+    pool.submit(die_as_asked, Death::segfaults).get();
+    FAIL("no error");
+  } catch (const WorkerLost& error) {
+    CHECK(!contains(error.what(), "ArrayAccess"));
+    CHECK(!contains(error.what(), "stack overflowed"));
+  }
+}
+
+TEST_CASE_EACH_START_METHOD(
+    "a crash's stack is the program's: nothing of kindred's plumbing, and the task named in the message") {
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  std::vector<LogRecord> told;
+  pool.logger().add_sink([&](const LogRecord& record) {
+    if (record.origin == Origin::lifecycle && record.level == Level::error) told.push_back(record);
+  });
+  try {
+    pool.submit(crash_behind_a_function, 1).get();
+    FAIL("no error");
+  } catch (const WorkerLost& error) {
+    const std::string stack = error.backtrace();
+    CAPTURE(stack);
+    for (const char* const plumbing : {"std::__invoke", "std::_Function", "std::invoke", "kindred::internal",
+                                       "EntryOf", "start_thread", "__libc_start", "pthread_kill"})
+      CHECK(!contains(stack, plumbing));
+    CHECK_CONTAINS(stack, "crash_behind_a_function");
+    CHECK_CONTAINS(error.what(), "It crashed in ");
+    CHECK_CONTAINS(error.what(), "crash_behind_a_function");
+    CHECK(pool.logger().flush());
+    REQUIRE(told.size() == 1);
+    CHECK(!contains(told[0].message, "\n"));
+    CHECK_CONTAINS(told[0].message, "SIGSEGV");
+    REQUIRE(!told[0].fields.empty());
+    CHECK(told[0].fields.back().key == "backtrace");
+    CHECK(std::get<std::string>(told[0].fields.back().value) == stack);
+  }
+}
+
+TEST_CASE("also without optimisation a crash's stack is the program's") {
+  const auto said = run_program(victim("unoptimized"));
+  CAPTURE(said.err);
+  CHECK(said.code == 0);
+  CHECK_CONTAINS(said.out, "stack:\n(anonymous namespace)::inner\n(anonymous namespace)::outer\nend\n");
+  CHECK_CONTAINS(said.out,
+                 "stack:\n(anonymous namespace)::inner\n(anonymous namespace)::outer\nmain::{lambda(int)#1}");
+  CHECK_CONTAINS(said.out, "It crashed in (anonymous namespace)::inner.");
+  CHECK(!contains(said.out, "std::"));
+  CHECK(!contains(said.out, "kindred::internal"));
+}
+
+TEST_CASE_EACH_START_METHOD("the last lines of a lost task are its own") {
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  pool.submit(log_then_crash, 1, false).get();
+  try {
+    pool.submit(log_then_crash, 2, true).get();
+    FAIL("no error");
+  } catch (const WorkerLost& error) {
+    CHECK(error.last_log_lines() ==
+          std::vector<std::string>{"[info] task 2 says 0", "[info] task 2 says 1", "[info] task 2 says 2"});
+    CHECK(!contains(error.what(), "task 1 says"));
+  }
 }

@@ -101,8 +101,7 @@ void Collector::State::start() {
   try {
     thread = std::thread{[self = shared_from_this()] { self->run(); }};
   } catch (const std::system_error& error) {
-    throw SystemError{"pthread_create", error.code().value(), "starting the log's collector",
-                      "Raise the limit on processes and threads (ulimit -u, the cgroup's pids.max)."};
+    throw SystemError{"pthread_create", error.code().value(), "starting the log's collector"};
   }
   started.store(true, std::memory_order_release);
   front->collector_started();

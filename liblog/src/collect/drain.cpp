@@ -871,6 +871,7 @@ SourceEnd Drain::end_source(SourceId id) {
     line.append("] ");
     append_escaped(line, std::string_view{record.message}.substr(0, 1024));
     end.last_lines.emplace_back(line.view());
+    end.last_tasks.push_back(record.task_id);
   }
   history_->publish();
   sources_.erase(found);

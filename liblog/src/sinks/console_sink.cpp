@@ -1,5 +1,14 @@
 #include "kindred/internal/console_sink.hpp"
 
+#include <algorithm>
+#include <string>
+#include <string_view>
+#include <variant>
+
+#include "kindred/internal/console_foot.hpp"
+#include "kindred/internal/escape.hpp"
+#include "kindred/internal/files.hpp"
+
 namespace kindred::internal {
 namespace {
 
@@ -8,11 +17,22 @@ PatternFormatter make_formatter(int fd, const SinkOptions& options) {
   return PatternFormatter{options.pattern, use_color(options.color, fd) ? &colors : nullptr};
 }
 
+constexpr std::string_view stack_field = "backtrace";
+
+// The stack of a crash that the pool tells of; null for any other record.
+const std::string* stack_of(const LogRecord& record) noexcept {
+  if (record.origin != Origin::lifecycle) return nullptr;
+  const auto found = std::ranges::find(record.fields, stack_field, &Field::key);
+  return found == record.fields.end() ? nullptr : std::get_if<std::string>(&found->value);
+}
+
 }  // namespace
 
 // A standard error that fails has nobody to be told to.
 ConsoleSink::ConsoleSink(int fd, const SinkOptions& options)
-    : formatter_{make_formatter(fd, options)}, writer_{fd == 2 ? "" : "standard output", 64 * 1024} {
+    : formatter_{make_formatter(fd, options)},
+      writer_{fd == 2 ? "" : "standard output", 64 * 1024},
+      terminal_{is_terminal(fd)} {
   writer_.use(fd, false);
 }
 
@@ -28,13 +48,39 @@ void ConsoleSink::write(const LogRecord& record) {
   auto& buffer = writer_.buffer();
   const std::size_t begin = buffer.size();
   try {
-    formatter_.append(record, buffer);
+    const std::string* const stack = stack_of(record);
+    if (stack == nullptr)
+      formatter_.append(record, buffer);
+    else
+      append_with_stack(record, *stack);
     buffer.push_back('\n');
   } catch (...) {
     buffer.truncate(begin);  // no half line
     throw;
   }
+  if (buffer.size() < writer_.limit() && !writer_.failing()) return;
+  const ConsoleLines lines{terminal_};
   writer_.end_line(begin);
+}
+
+// For people: the crash first, then a row a frame.
+void ConsoleSink::append_with_stack(const LogRecord& record, std::string_view stack) {
+  LogRecord crash = record;
+  std::erase_if(crash.fields, [](const Field& field) { return field.key == stack_field; });
+  auto& buffer = writer_.buffer();
+  formatter_.append(crash, buffer);
+  for (std::string_view rest = stack; !rest.empty();) {
+    const auto end = rest.find('\n');
+    buffer.append("\n    at ");
+    append_escaped(buffer, rest.substr(0, end));
+    rest = end == std::string_view::npos ? std::string_view{} : rest.substr(end + 1);
+  }
+}
+
+void ConsoleSink::flush() {
+  if (writer_.buffer().size() == 0) return;
+  const ConsoleLines lines{terminal_};
+  writer_.drain();
 }
 
 }  // namespace kindred::internal

@@ -1,5 +1,7 @@
 #include "kindred/error.hpp"
 
+#include "kindred/internal/system_mend.hpp"
+
 namespace kindred {
 
 std::string_view to_string(ErrorKind kind) noexcept {
@@ -31,9 +33,10 @@ SystemError::SystemError(std::string call, int error_number, std::string_view wh
   message_ += " (errno ";
   message_ += std::to_string(error_number);
   message_ += ").";
-  if (mend.empty()) return;
+  const std::string by_errno = mend.empty() ? internal::mend_for(call_, error_number) : std::string{mend};
+  if (by_errno.empty()) return;
   message_ += ' ';
-  message_ += mend;
+  message_ += by_errno;
 }
 
 }  // namespace kindred

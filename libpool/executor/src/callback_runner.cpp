@@ -28,8 +28,7 @@ void CallbackRunner::start() {
   try {
     thread_ = std::thread{[this] { loop(); }};
   } catch (const std::system_error& error) {
-    throw SystemError{"pthread_create", error.code().value(), "starting the thread for callbacks of futures",
-                      "Raise the limit on processes (ulimit -u)."};
+    throw SystemError{"pthread_create", error.code().value(), "starting the thread for callbacks of futures"};
   }
 }
 

@@ -278,7 +278,7 @@ class PoolCore {
                                  ///< workers with calls
   void ask_to_leave(WorkerSlot& slot);
   void note(Level level, std::string message, const WorkerSlot* slot = nullptr,
-            const TaskState* task = nullptr, std::uint32_t attempt = 0);
+            const TaskState* task = nullptr, std::uint32_t attempt = 0, const std::string& backtrace = {});
   [[nodiscard]] std::size_t live_workers() const noexcept;
   /// No task, and no callback that might submit one.
   [[nodiscard]] bool nothing_left() const {

@@ -68,8 +68,7 @@ void PoolCore::start_supervisor() {
   try {
     supervisor_ = std::thread{[this] { supervise(); }};
   } catch (const std::system_error& error) {
-    throw SystemError{"pthread_create", error.code().value(), "starting the executor's supervisor",
-                      "Raise the limit on processes (ulimit -u)."};
+    throw SystemError{"pthread_create", error.code().value(), "starting the executor's supervisor"};
   }
   supervisor_runs_ = true;
 }
@@ -596,8 +595,7 @@ bool PoolCore::take_messages(WorkerSlot& slot) {
         if (kept && id >= ResultBlocks::most) return refuse("a notice of shared memory is malformed");
         try {
           if (message->descriptors.empty()) {
-            throw SystemError{"recvmsg", EMFILE, "taking in a result's shared memory",
-                              "Raise the limit on open files (ulimit -n)."};
+            throw SystemError{"recvmsg", EMFILE, "taking in a result's shared memory"};
           }
           auto memory = std::make_shared<SharedMemory>(
               SharedMemory::adopt(std::move(message->descriptors[0]), notice.bytes));
@@ -868,7 +866,7 @@ std::string PoolCore::name_of_reported_code(CodeReference reference) const {
 }
 
 void PoolCore::note(Level level, std::string message, const WorkerSlot* slot, const TaskState* task,
-                    std::uint32_t attempt) {
+                    std::uint32_t attempt, const std::string& backtrace) {
   if (level < collector_.level()) return;
   LogRecord record;
   record.level = level;
@@ -886,6 +884,7 @@ void PoolCore::note(Level level, std::string message, const WorkerSlot* slot, co
     record.task_name = task_name(*task);
     record.attempt = attempt;
   }
+  if (!backtrace.empty()) record.fields.push_back({"backtrace", backtrace});
   collector_.emit(std::move(record));
 }
 

@@ -83,13 +83,13 @@ std::string lost_message(const WorkerLost::Details& details) {
   add_sentence(message, details.evidence);
   add_sentence(message, mend_for(details.exit_reason, !details.evidence.empty()));
   if (!details.backtrace.empty())
-    add_sentence(message, "It crashed in " +
-                              printable(details.backtrace.substr(0, details.backtrace.find('\n'))) + '.');
+    add_sentence(message, "It crashed in " + printable(internal::first_of_program(details.backtrace)) + '.');
   if (running) {
     add_sentence(
         message,
-        task.attempt > 1
-            ? "All its attempts were used; mend what kills its worker."
+        task.attempt > 1 ? "All its attempts were used; mend what kills its worker."
+        : task.item
+            ? "The item was not tried again: if it may run twice, set MapOptions::retries."
             : "The task was not retried; resubmit it if it is idempotent, or set TaskOptions::retries.");
   }
   constexpr std::size_t lines = 3;

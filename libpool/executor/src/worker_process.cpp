@@ -319,14 +319,16 @@ std::shared_ptr<SharedMemory> WorkerProcess::memory(std::uint64_t id) {
 std::span<std::byte> WorkerProcess::grow(void* self, std::span<const std::byte> written, std::size_t more) {
   auto& process = *static_cast<WorkerProcess*>(self);
   const std::size_t wanted = written.size() + more;
-  if (wanted <= largest_in_ring) {
+  if (wanted <= process.results_.capacity() / 2) {
     // The ring again, at the beginning of its next lap: what is written there outlives this process.
-    const auto room = process.results_.reserve(sizeof(ResultHeader) + 2 * wanted);
+    const auto room = process.results_.reserve(sizeof(ResultHeader) + wanted + wanted / 4);
     if (!room.empty()) {
       const auto value = room.subspan(sizeof(ResultHeader));
       std::memmove(value.data(), written.data(), written.size());
       return value;
     }
+  }
+  if (wanted <= largest_in_ring) {
     // Not in place: `written` may lie in the same buffer.
     std::vector<std::byte> larger(std::max<std::size_t>(2 * wanted, 4096));
     std::memcpy(larger.data(), written.data(), written.size());

@@ -54,13 +54,23 @@ struct SourceIdentity {
 /// What a dead worker left.
 struct SourceEnd {
   std::vector<std::string>
-      last_lines;             ///< of the latest ten records, oldest first: "[warn] message", escaped
-  std::uint64_t records = 0;  ///< committed and collected in all
-  std::uint64_t torn = 0;     ///< begun and never committed
-  std::uint64_t dropped = 0;  ///< for want of room
-  bool corrupt = false;       ///< it wrote nonsense, and was read only up to there
+      last_lines;  ///< of the latest ten records, oldest first: "[warn] message", escaped
+  std::vector<std::uint64_t> last_tasks;  ///< whose they are, line for line
+  std::uint64_t records = 0;              ///< committed and collected in all
+  std::uint64_t torn = 0;                 ///< begun and never committed
+  std::uint64_t dropped = 0;              ///< for want of room
+  bool corrupt = false;                   ///< it wrote nonsense, and was read only up to there
   bool complete =
       true;  ///< false: the deadline passed (a sink hangs); the rest is delivered when the sink goes on
+
+  /// Those of the last lines that one task logged.
+  [[nodiscard]] std::vector<std::string> lines_of(std::uint64_t task) const {
+    std::vector<std::string> lines;
+    for (std::size_t i = 0; i < last_lines.size() && i < last_tasks.size(); ++i) {
+      if (last_tasks[i] == task) lines.push_back(last_lines[i]);
+    }
+    return lines;
+  }
 };
 
 /// What the collector asks of its owner. Called on the collector's thread, without a lock; must not call

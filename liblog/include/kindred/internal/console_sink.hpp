@@ -1,5 +1,7 @@
 #pragma once
 
+#include <string_view>
+
 #include "kindred/internal/line_writer.hpp"
 #include "kindred/internal/pattern.hpp"
 #include "kindred/internal/sink.hpp"
@@ -15,12 +17,15 @@ class ConsoleSink final : public Sink {
   ConsoleSink(int fd, const SinkOptions& options);
   ~ConsoleSink() override;
   void write(const LogRecord& record) override;
-  void flush() override { writer_.drain(); }
+  void flush() override;
   [[nodiscard]] std::uint64_t lost() const noexcept override { return writer_.lost(); }
 
  private:
+  void append_with_stack(const LogRecord& record, std::string_view stack);
+
   PatternFormatter formatter_;
   LineWriter writer_;
+  bool terminal_;
 };
 
 }  // namespace kindred::internal

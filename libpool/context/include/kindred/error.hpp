@@ -64,10 +64,11 @@ class TimeoutError : public Error, public std::exception {
   std::string message_;
 };
 
-/// A system call failed. `call()` names it, `code()` is its errno, the message names the limit to raise where
-/// there is one.
+/// A system call failed. `call()` names it, `code()` is its errno, and the message says what can be done
+/// about that errno of that call: which limit to raise, what to allow, what to free.
 class SystemError : public Error, public std::system_error {
  public:
+  /// `mend`: where the place that throws knows more than the call and its errno say.
   SystemError(std::string call, int error_number, std::string_view while_doing, std::string_view mend = {});
   [[nodiscard]] const char* what() const noexcept override { return message_.c_str(); }
   [[nodiscard]] const std::string& call() const noexcept { return call_; }

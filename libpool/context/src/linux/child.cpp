@@ -122,14 +122,12 @@ SignalsBlocked::~SignalsBlocked() {
 std::pair<Descriptor, Descriptor> make_pipe() {
   std::array<int, 2> ends{};
   if (KINDRED_INJECTION_FAILS("fail.pipe") || ::pipe2(ends.data(), O_CLOEXEC) != 0)
-    throw SystemError{"pipe2", errno, "starting a worker", "Raise the limit on open files (ulimit -n)."};
+    throw SystemError{"pipe2", errno, "starting a worker"};
   std::pair<Descriptor, Descriptor> result{Descriptor{ends[0]}, Descriptor{ends[1]}};
   for (Descriptor* const end : {&result.first, &result.second}) {
     if (end->get() > 2) continue;
     const int copy = ::fcntl(end->get(), F_DUPFD_CLOEXEC, 3);
-    if (copy < 0)
-      throw SystemError{"fcntl(F_DUPFD_CLOEXEC)", errno, "starting a worker",
-                        "Raise the limit on open files (ulimit -n)."};
+    if (copy < 0) throw SystemError{"fcntl(F_DUPFD_CLOEXEC)", errno, "starting a worker"};
     *end = Descriptor{copy};
   }
   return result;
@@ -145,10 +143,7 @@ void keep_standard_places() noexcept {
 
 std::uint32_t fork_process() {
   const pid_t pid = KINDRED_INJECTION_FAILS("fail.fork") ? -1 : ::fork();
-  if (pid < 0)
-    throw SystemError{
-        "fork", errno, "starting a process",
-        "Raise the limit on processes (ulimit -u, the cgroup's pids.max), or use fewer workers."};
+  if (pid < 0) throw SystemError{"fork", errno, "starting a process"};
   return static_cast<std::uint32_t>(pid);
 }
 
@@ -302,14 +297,12 @@ void apply_options(const WorkerOptions& options, const std::string& cwd, std::ui
   }
   const std::string& directory = options.cwd.empty() ? cwd : options.cwd;
   if (!directory.empty() && ::chdir(directory.c_str()) != 0 && !options.cwd.empty()) {
-    throw SystemError{"chdir", errno, "entering WorkerOptions::cwd '" + directory + "'",
-                      "Name a directory that the worker may enter."};
+    throw SystemError{"chdir", errno, "entering WorkerOptions::cwd '" + directory + "'"};
   }
   if (options.nice != 0) {
     errno = 0;
     if (::nice(options.nice) == -1 && errno != 0) {
-      throw SystemError{"nice", errno, "setting WorkerOptions::nice " + std::to_string(options.nice),
-                        "Negative values need CAP_SYS_NICE."};
+      throw SystemError{"nice", errno, "setting WorkerOptions::nice " + std::to_string(options.nice)};
     }
   }
   if (!options.cpu_affinity.empty()) {
@@ -321,8 +314,7 @@ void apply_options(const WorkerOptions& options, const std::string& cwd, std::ui
       list += (list.empty() ? "" : ", ") + std::to_string(cpu);
     }
     if (::sched_setaffinity(0, sizeof set, &set) != 0) {
-      throw SystemError{"sched_setaffinity", errno, "setting WorkerOptions::cpu_affinity {" + list + "}",
-                        "Name CPUs that this process may use."};
+      throw SystemError{"sched_setaffinity", errno, "setting WorkerOptions::cpu_affinity {" + list + "}"};
     }
   }
   for (const auto& [resource, value] : options.rlimits) {
@@ -335,8 +327,7 @@ void apply_options(const WorkerOptions& options, const std::string& cwd, std::ui
     }
     throw SystemError{
         "setrlimit", errno,
-        "setting WorkerOptions::rlimits[" + std::to_string(resource) + "] to " + std::to_string(value),
-        "Use a RLIMIT_ number, and a value up to the hard limit."};
+        "setting WorkerOptions::rlimits[" + std::to_string(resource) + "] to " + std::to_string(value)};
   }
 }
 

@@ -1,15 +1,18 @@
 #include "kindred/internal/crash_report.hpp"
 
 #include <execinfo.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cstdio>
 #include <cstring>
+#include <string_view>
 
 #include "kindred/exit_reason.hpp"
 #include "kindred/internal/sandbox_plan.hpp"
@@ -36,8 +39,71 @@ struct Prepared {
 };
 Prepared prepared;
 
+std::uintptr_t stack_pointer(const void* context) noexcept {
+  const auto& machine = static_cast<const ucontext_t*>(context)->uc_mcontext;
+#if defined(__x86_64__)
+  return static_cast<std::uintptr_t>(machine.gregs[REG_RSP]);
+#elif defined(__aarch64__)
+  return static_cast<std::uintptr_t>(machine.sp);
+#else
+  return 0;
+#endif
+}
+
+// One row of /proc/self/maps: "begin-end perms offset device inode   name".
+bool is_read_only_array(std::string_view row, std::uintptr_t address) noexcept {
+  std::uintptr_t bounds[2]{};
+  std::size_t at = 0;
+  for (std::uintptr_t& bound : bounds) {
+    for (; at < row.size() && row[at] != '-' && row[at] != ' '; ++at) {
+      const char digit = row[at];
+      bound = bound * 16 + static_cast<std::uintptr_t>(digit <= '9' ? digit - '0' : digit - 'a' + 10);
+    }
+    ++at;
+  }
+  return address >= bounds[0] && address < bounds[1] && at + 1 < row.size() && row[at] == 'r' &&
+         row[at + 1] == '-' && row.find("memfd:kindred-array") != std::string_view::npos;
+}
+
+// Async-signal-safe, and in little memory: the alternative stack is small.
+bool lies_in_read_only_array(std::uintptr_t address) noexcept {
+  const int fd = ::open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return false;
+  std::array<char, 2048> buffer;
+  std::size_t filled = 0;
+  bool found = false;
+  for (;;) {
+    const auto got = ::read(fd, buffer.data() + filled, buffer.size() - filled);
+    if (got <= 0) break;
+    filled += static_cast<std::size_t>(got);
+    std::string_view rest{buffer.data(), filled};
+    for (auto end = rest.find('\n'); end != std::string_view::npos && !found; end = rest.find('\n')) {
+      found = is_read_only_array(rest.substr(0, end), address);
+      rest.remove_prefix(end + 1);
+    }
+    if (found || rest.size() == buffer.size()) break;  // a row longer than that is no array's
+    std::memmove(buffer.data(), rest.data(), rest.size());
+    filled = rest.size();
+  }
+  ::close(fd);
+  return found;
+}
+
+CrashCause cause_of(int number, const siginfo_t& info, const void* context) noexcept {
+  if (number != SIGSEGV) return CrashCause::unknown;
+  const auto address = reinterpret_cast<std::uintptr_t>(info.si_addr);
+  const auto stack = stack_pointer(context);
+  // A frame is written from the stack pointer on, or (by a call, or a probe of a large frame) below it.
+  constexpr std::uintptr_t frame_below = std::uintptr_t{1} << 18U;
+  constexpr std::uintptr_t frame_above = std::uintptr_t{1} << 16U;
+  if (info.si_code > 0 && stack != 0 && address >= stack - frame_below && address < stack + frame_above)
+    return CrashCause::stack_overflow;
+  if (info.si_code == SEGV_ACCERR && lies_in_read_only_array(address)) return CrashCause::read_only_array;
+  return CrashCause::unknown;
+}
+
 // Async-signal-safe. `load_unwinder` was called before, so that it loads nothing now.
-void on_crash(int number, siginfo_t* info, void*) {
+void on_crash(int number, siginfo_t* info, void* context) {
   CrashPage* const page = prepared.page;
   if (page != nullptr && prepared.pid == ::getpid() && page->state.load(std::memory_order_relaxed) == 0) {
     page->signal = static_cast<std::uint32_t>(number);
@@ -48,6 +114,7 @@ void on_crash(int number, siginfo_t* info, void*) {
     // Crash: a second fault in here ends the process (the handler is reset): the report then has no frames,
     // but is complete up to here.
     page->frame_count = 0;
+    page->cause = 0;
     page->state.store(CrashPage::complete, std::memory_order_release);
     std::array<void*, CrashPage::frames_limit> frames{};
     const int count = ::backtrace(frames.data(), static_cast<int>(frames.size()));
@@ -55,6 +122,7 @@ void on_crash(int number, siginfo_t* info, void*) {
       page->frames[i] =
           reference_in_parent(reinterpret_cast<std::uintptr_t>(frames[static_cast<std::size_t>(i)]));
     page->frame_count = static_cast<std::uint32_t>(count);
+    page->cause = static_cast<std::uint32_t>(cause_of(number, *info, context));
   }
   // SA_RESETHAND has put the default action back: it happens when the signal, raised anew, is delivered at
   // our return.
@@ -138,6 +206,23 @@ CrashReport read_crash_report(std::span<const std::byte> bytes, const CodeBook& 
   } else if (number != SIGABRT) {
     report.summary += std::string{" at address "} + place.data();
   }
+  switch (static_cast<CrashCause>(page->cause)) {
+    case CrashCause::stack_overflow:
+      report.summary += " (stack overflow)";
+      report.explanation =
+          "Its stack overflowed: end the recursion, keep large objects on the heap, or raise the limit (ulimit -s).";
+      break;
+    case CrashCause::read_only_array:
+      report.summary += " (a write to a read-only SharedArray)";
+      report.explanation =
+          "It wrote to a SharedArray that only the process which made it may write: make it with ArrayAccess::all_write "
+          "(make_array<T>(size, kindred::ArrayAccess::all_write)), or return the new values.";
+      break;
+    default: break;  // the page is the worker's word
+  }
+  if (number == SIGBUS)
+    report.explanation =
+        "Memory behind the address is gone: a mapped file was cut short, or the file system or huge pages ran out.";
   // The first two are our handler, and the kernel's step into it.
   std::vector<CodeReference> frames;
   for (std::size_t i = 2; i < count; ++i) {

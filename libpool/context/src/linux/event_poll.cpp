@@ -17,15 +17,12 @@ constexpr std::uint64_t token_end = ~std::uint64_t{0};
 }
 
 EventPoll::EventPoll(const SharedBell& bell) : bell_{bell}, fd_{::epoll_create1(EPOLL_CLOEXEC)} {
-  if (!fd_)
-    throw SystemError{"epoll_create1", errno, "starting the supervisor",
-                      "Raise the limit on open files (ulimit -n)."};
+  if (!fd_) throw SystemError{"epoll_create1", errno, "starting the supervisor"};
   add(end_.fd(), token_end);
   try {
     ear_ = std::thread{[this] { listen(); }};
   } catch (const std::system_error& error) {
-    throw SystemError{"pthread_create", error.code().value(), "starting the executor's supervisor",
-                      "Raise the limit on processes (ulimit -u)."};
+    throw SystemError{"pthread_create", error.code().value(), "starting the executor's supervisor"};
   }
 }
 
@@ -43,7 +40,7 @@ void EventPoll::add(int fd, std::uint64_t token) {
   event.events = EPOLLIN | EPOLLONESHOT;
   event.data.u64 = token;
   if (::epoll_ctl(fd_.get(), EPOLL_CTL_ADD, fd, &event) != 0) {
-    throw SystemError{"epoll_ctl", errno, "watching a descriptor", "Raise fs.epoll.max_user_watches."};
+    throw SystemError{"epoll_ctl", errno, "watching a descriptor"};
   }
 }
 

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -355,6 +356,11 @@ std::vector<std::string> names_in_directory(const std::string& path) {
 }
 
 bool is_terminal(int fd) noexcept { return ::isatty(fd) == 1; }
+
+unsigned terminal_columns(int fd) noexcept {
+  winsize size{};
+  return ::ioctl(fd, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
+}
 
 void begin_background_thread(const char* name) noexcept {
   begin_service_thread(name);

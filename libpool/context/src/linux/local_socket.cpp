@@ -46,9 +46,7 @@ Descriptor stream_socket() noexcept {
 
 Descriptor listen_locally(const std::string& name) {
   Descriptor fd = stream_socket();
-  if (!fd)
-    throw SystemError{"socket", errno, "making a socket for kindred-tail",
-                      "Raise the limit on open files (ulimit -n)."};
+  if (!fd) throw SystemError{"socket", errno, "making a socket for kindred-tail"};
   const Address address{name};
   if (::bind(fd.get(), address.get(), address.size) != 0)
     throw SystemError{"bind", errno, "offering @" + name};

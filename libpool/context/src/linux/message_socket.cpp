@@ -23,9 +23,7 @@ Descriptor above_stdio(int fd) {
   if (fd > 2) return Descriptor{fd};
   const Descriptor low{fd};
   const int copy = ::fcntl(fd, F_DUPFD_CLOEXEC, 3);
-  if (copy < 0)
-    throw SystemError{"fcntl(F_DUPFD_CLOEXEC)", errno, "making a socket pair",
-                      "Raise the limit on open files (ulimit -n)."};
+  if (copy < 0) throw SystemError{"fcntl(F_DUPFD_CLOEXEC)", errno, "making a socket pair"};
   return Descriptor{copy};
 }
 
@@ -35,8 +33,7 @@ std::pair<MessageSocket, MessageSocket> MessageSocket::pair() {
   std::array<int, 2> ends{};
   if (KINDRED_INJECTION_FAILS("fail.socketpair") ||
       ::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0) {
-    throw SystemError{"socketpair", errno, "making the control socket of a worker",
-                      "Raise the limit on open files (ulimit -n)."};
+    throw SystemError{"socketpair", errno, "making the control socket of a worker"};
   }
   Descriptor second{ends[1]};
   Descriptor first = above_stdio(ends[0]);

@@ -158,9 +158,7 @@ void Process::signal_group(int number) const noexcept {
 Descriptor open_pidfd(std::uint32_t pid) {
   const long fd =
       KINDRED_INJECTION_FAILS("fail.pidfd_open") ? -1 : ::syscall(SYS_pidfd_open, static_cast<pid_t>(pid), 0);
-  if (fd < 0)
-    throw SystemError{"pidfd_open", errno, "watching pid " + std::to_string(pid),
-                      "Raise the limit on open files (ulimit -n)."};
+  if (fd < 0) throw SystemError{"pidfd_open", errno, "watching pid " + std::to_string(pid)};
   return Descriptor{static_cast<int>(fd)};
 }
 

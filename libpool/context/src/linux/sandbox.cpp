@@ -278,8 +278,7 @@ SandboxPlatform sandbox_platform(bool ask_for_namespaces) {
 void try_sandbox_plan(const SandboxPlan& plan) {
   Trial trial{.plan = &plan, .ids = {}, .refusal = {}};
   if (const int error = run_in_process(trial, plan.own_namespaces ? own_namespaces : 0); error != 0)
-    throw SystemError{"clone", error, "trying WorkerOptions::sandbox out",
-                      "Raise the limit on processes (ulimit -u, the cgroup's pids.max)."};
+    throw SystemError{"clone", error, "trying WorkerOptions::sandbox out"};
   if (!trial.ended)
     throw SystemError{
         "seccomp", EPERM, "trying WorkerOptions::sandbox out",

@@ -191,9 +191,7 @@ class Filter {
 
   [[nodiscard]] FilterProgram program() const {
     const Descriptor memory{::memfd_create("kindred-filter", MFD_CLOEXEC)};
-    if (!memory)
-      throw SystemError{"memfd_create", errno, "making the filter of WorkerOptions::sandbox",
-                        "Raise the limit on open files (ulimit -n)."};
+    if (!memory) throw SystemError{"memfd_create", errno, "making the filter of WorkerOptions::sandbox"};
     check(::seccomp_export_bpf(context_.get(), memory.get()));
     const off_t bytes = ::lseek(memory.get(), 0, SEEK_END);
     FilterProgram program(static_cast<std::size_t>(bytes) / sizeof(std::uint64_t));

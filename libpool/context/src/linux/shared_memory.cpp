@@ -42,9 +42,8 @@ ipc::mapped_region map(int fd, std::size_t bytes, ipc::mode_t mode) {
   try {
     return ipc::mapped_region{Mappable{fd}, mode, 0, bytes};
   } catch (const ipc::interprocess_exception& error) {
-    throw SystemError{
-        "mmap", error.get_native_error(), "mapping " + std::to_string(bytes) + " bytes of shared memory",
-        "Raise the limit on address space (ulimit -v), or use fewer workers or smaller arguments."};
+    throw SystemError{"mmap", error.get_native_error(),
+                      "mapping " + std::to_string(bytes) + " bytes of shared memory"};
   }
 }
 
@@ -52,15 +51,12 @@ ipc::mapped_region map(int fd, std::size_t bytes, ipc::mode_t mode) {
 // memfd has no file system whose size would limit it, so the kernel would sooner kill processes than refuse.
 // Piece by piece, because others take memory meanwhile.
 void allocate(int fd, std::size_t size, const std::string& doing) {
-  constexpr const char* mend =
-      "Shared memory is short: free some, raise the cgroup's memory limit, or use fewer workers or smaller arguments.";
   // The limit on file sizes holds for memory too, and would be told by a signal that ends the program.
   rlimit file_size{};
   if (::getrlimit(RLIMIT_FSIZE, &file_size) == 0 && file_size.rlim_cur != RLIM_INFINITY &&
       size > file_size.rlim_cur) {
     throw SystemError{"fallocate", EFBIG,
-                      doing + ", where RLIMIT_FSIZE allows " + std::to_string(file_size.rlim_cur),
-                      "Raise the limit on file sizes (ulimit -f)."};
+                      doing + ", where RLIMIT_FSIZE allows " + std::to_string(file_size.rlim_cur)};
   }
   constexpr std::size_t too_small_to_ask = std::size_t{4} << 20U;
   constexpr std::size_t piece = std::size_t{256} << 20U;
@@ -71,8 +67,7 @@ void allocate(int fd, std::size_t size, const std::string& doing) {
       if (left > available - available / 16) {  // the last of it belongs to who keeps the machine alive
         throw SystemError{"fallocate", ENOMEM,
                           doing + ", of which " + std::to_string(left) + " were missing and " +
-                              std::to_string(available) + " to be had",
-                          mend};
+                              std::to_string(available) + " to be had"};
       }
     }
     const std::size_t now = left < piece ? left : piece;
@@ -80,7 +75,7 @@ void allocate(int fd, std::size_t size, const std::string& doing) {
     if (result == 0) {
       done += now;
     } else if (errno != EINTR) {
-      throw SystemError{"fallocate", errno, doing, mend};
+      throw SystemError{"fallocate", errno, doing};
     }
   }
 }
@@ -93,8 +88,7 @@ SharedMemory SharedMemory::create(const char* name, std::size_t bytes) {
   SharedMemory memory;
   memory.fd_ = Descriptor{
       KINDRED_INJECTION_FAILS("fail.memfd") ? -1 : ::memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING)};
-  if (!memory.fd_)
-    throw SystemError{"memfd_create", errno, doing, "Raise the limit on open files (ulimit -n)."};
+  if (!memory.fd_) throw SystemError{"memfd_create", errno, doing};
   allocate(memory.fd_.get(), size, doing);
   if (::fcntl(memory.fd_.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0) {
     throw SystemError{"fcntl(F_ADD_SEALS)", errno, doing};

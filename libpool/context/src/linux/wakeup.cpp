@@ -101,17 +101,13 @@ void Descriptor::reset() noexcept {
 
 Descriptor duplicate(int fd) {
   const int copy = ::fcntl(fd, F_DUPFD_CLOEXEC, 0);
-  if (copy < 0)
-    throw SystemError{"fcntl(F_DUPFD_CLOEXEC)", errno, "copying a descriptor",
-                      "Raise the limit on open files (ulimit -n)."};
+  if (copy < 0) throw SystemError{"fcntl(F_DUPFD_CLOEXEC)", errno, "copying a descriptor"};
   return Descriptor{copy};
 }
 
 Doorbell::Doorbell()
     : fd_{KINDRED_INJECTION_FAILS("fail.eventfd") ? -1 : ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)} {
-  if (!fd_)
-    throw SystemError{"eventfd", errno, "making a bell for sleeping threads",
-                      "Raise the limit on open files (ulimit -n)."};
+  if (!fd_) throw SystemError{"eventfd", errno, "making a bell for sleeping threads"};
 }
 
 void Doorbell::ring() const noexcept {

@@ -88,19 +88,16 @@ Process execute_program(const char* role, int socket, int lifeline, const Worker
   } catch (const boost::system::system_error& error) {
     if (launcher.pid > 0) kill_and_reap(static_cast<std::uint32_t>(launcher.pid));
     throw SystemError{launcher.pid > 0 ? "epoll_create1, eventfd, timerfd_create or pidfd_open" : "vfork",
-                      error.code().value(), "starting this program anew as a worker",
-                      "Raise the limit on open files (ulimit -n)."};
+                      error.code().value(), "starting this program anew as a worker"};
   }
   if (problem) {
     if (launcher.pid > 0) kill_and_reap(static_cast<std::uint32_t>(launcher.pid));
     throw SystemError{launcher.pid > 0 ? "execve" : "vfork", problem.value(),
-                      "starting this program anew as a worker",
-                      "Raise the limit on processes or open files (ulimit -u, -n), or use fewer workers."};
+                      "starting this program anew as a worker"};
   }
   if (failure != 0) {
     kill_and_reap(static_cast<std::uint32_t>(launcher.pid));
-    throw SystemError{"fcntl(F_DUPFD_CLOEXEC)", failure, "starting this program anew as a worker",
-                      "Raise the limit on open files (ulimit -n)."};
+    throw SystemError{"fcntl(F_DUPFD_CLOEXEC)", failure, "starting this program anew as a worker"};
   }
   return watch_child(static_cast<std::uint32_t>(launcher.pid));
 }

@@ -41,8 +41,7 @@ Ends make_ends() {
 // A process that has died meanwhile is found dead later.
 void send_hello(const MessageSocket& socket, const Hello& hello, std::span<const int> descriptors) {
   if (socket.send(as_bytes_of(hello), descriptors) != MessageSocket::Sent::full) return;
-  throw SystemError{"sendmsg", ENOBUFS, "greeting a worker",
-                    "Raise net.core.wmem_default, or the limit on descriptors in flight (ulimit -n)."};
+  throw SystemError{"sendmsg", ENOBUFS, "greeting a worker"};
 }
 
 void greet_or_give_up(Launcher& launcher, AskedWorker& worker, const Hello& hello,
@@ -262,13 +261,10 @@ class ServedLauncher : public Launcher {
           const bool ours = report.error_number ==
                             0;  // the kernel could not hand us its pidfd; the worker goes with its lifeline
           throw SystemError{ours ? "recvmsg" : "pidfd_open", ours ? EMFILE : report.error_number,
-                            ours ? "starting a worker" : "starting a worker in the fork server",
-                            "Raise the limit on open files (ulimit -n)."};
+                            ours ? "starting a worker" : "starting a worker in the fork server"};
         }
         if (report.error_number != 0) {
-          throw SystemError{
-              "fork", report.error_number, "starting a worker in the fork server",
-              "Raise the limit on processes (ulimit -u, the cgroup's pids.max), or use fewer workers."};
+          throw SystemError{"fork", report.error_number, "starting a worker in the fork server"};
         }
         return Process{report.pid, std::move(descriptors[0]), false};
       }
@@ -335,9 +331,7 @@ class ForkServerLauncher final : public ServedLauncher {
   void judge_report() {
     if (failure_) {
       dismiss_server();
-      if (failure_number_ != 0)
-        throw SystemError{"pidfd_open", failure_number_, "starting the fork server",
-                          "Raise the limit on open files (ulimit -n)."};
+      if (failure_number_ != 0) throw SystemError{"pidfd_open", failure_number_, "starting the fork server"};
       throw UsageError{"the fork server could not be prepared: " + *failure_ + " No worker was started."};
     }
     // A SIGKILL comes from outside: its successor may live. All else would happen to it, too.

@@ -11,6 +11,9 @@
 // Tasks: how one is run, its future, what comes of it.
 #include "kindred/future.hpp"
 #include "kindred/map.hpp"
+#include "kindred/map_options.hpp"
+#include "kindred/outcome.hpp"
+#include "kindred/progress_bar.hpp"
 #include "kindred/task_options.hpp"
 // In the worker.
 #include "kindred/worker.hpp"

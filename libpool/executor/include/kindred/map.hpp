@@ -25,6 +25,7 @@
 #include "kindred/internal/submission.hpp"
 #include "kindred/map_options.hpp"
 #include "kindred/outcome.hpp"
+#include "kindred/progress_bar.hpp"
 #include "kindred/task_error.hpp"
 
 namespace kindred {
@@ -174,6 +175,7 @@ class [[nodiscard]] BasicMapRange {
     item_options_ = internal::options_of_items(options_);
     chunk_options_ = internal::options_of_chunks(options_);
     deadline_ = internal::to_deadline(options_.timeout);
+    bar_ = ProgressBar::in(options_.progress);
     if (options_.item_timeout) options_.chunk_size = 1;
     chunk_ = options_.chunk_size == 0 ? 1 : static_cast<std::size_t>(options_.chunk_size.value());
     std::apply([&](auto&... each) { cursor_.emplace(std::begin(each)...); }, *ranges_);
@@ -362,10 +364,11 @@ class [[nodiscard]] BasicMapRange {
       at_ = nullptr;
     }
     if (current_) {
+      if constexpr (keeps) failed_ += current_->has_value() ? 0 : 1;
       current_.reset();
       ++given_;
       ++taken_;
-      if (options_.progress) options_.progress(given_, fetched_);
+      if (options_.progress) report();
       if (options_.buffer_size.value() > 0) fetch();  // one more for each that is taken
     }
     while (!current_) {
@@ -385,6 +388,13 @@ class [[nodiscard]] BasicMapRange {
       else
         read_result();
     }
+  }
+
+  void report() {
+    if (bar_)
+      bar_->update(given_, failed_, *pool_);
+    else
+      options_.progress(given_, fetched_);
   }
 
   void begin_chunk(std::size_t place) {
@@ -540,7 +550,10 @@ class [[nodiscard]] BasicMapRange {
         } else if (item == running && options_.retries == 0) {
           next.push_back(
               {.items = 1, .first = index, .error = internal::name_item(chunk.state->exception(), index)});
-          if (!keeps) break;
+          if (!keeps) {
+            exhausted_ = true;
+            break;
+          }
           Entry::skip_item(items);
         } else {
           next.push_back({.state = run_again(items, call, item == running), .items = 1, .first = index});
@@ -634,6 +647,8 @@ class [[nodiscard]] BasicMapRange {
   std::size_t fetched_ = 0;
   std::size_t taken_ = 0;
   std::size_t given_ = 0;
+  std::size_t failed_ = 0;
+  std::optional<ProgressBar> bar_;  // what `options_.progress` is, where it is one
   bool exhausted_ = false;
   bool begun_ = false;
 };

@@ -165,6 +165,7 @@ DeathVerdict PoolCore::judge_death(WorkerSlot& slot, const Obituary& obituary) {
                                  slot.header().phase.load(std::memory_order_relaxed) == worker_phase_lost});
   if (oom_kills_seen_) oom_kills_seen_ = std::max(*oom_kills_seen_, obituary.oom_kills);
   slot.loss_hint = text_of(verdict.hint, slot.protocol_error, obituary.crash.system_call);
+  if (slot.loss_hint.empty()) slot.loss_hint = obituary.crash.explanation;
   return verdict;
 }
 
@@ -221,11 +222,12 @@ void PoolCore::tell_death(Lock& lock, WorkerSlot& slot, const Obituary& obituary
   if (log.torn + log.dropped != 0)
     text +=
         "; " + std::to_string(log.torn) + " log records torn, " + std::to_string(log.dropped) + " dropped";
-  if (!obituary.crash.summary.empty()) text += "; " + obituary.crash.summary + "\n" + obituary.crash.frames;
+  if (!obituary.crash.summary.empty()) text += "; " + obituary.crash.summary;
+  if (!obituary.crash.frames.empty()) text += " in " + first_of_program(obituary.crash.frames);
   const bool expected = verdict.ours || verdict.for_cancelled;
   const auto attempt = task != nullptr ? static_cast<std::uint32_t>(task->ended_attempts() + 1) : 0;
   const Level level = expected ? Level::debug : only_replaced ? Level::warn : Level::error;
-  note(level, std::move(text), &slot, task, attempt);
+  note(level, std::move(text), &slot, task, attempt, obituary.crash.frames);
   if (task == nullptr || expected) return;
   // The line that tells of the death is in the sinks, too, before its future fails.
   flush_afterwards(lock);
@@ -291,7 +293,7 @@ void PoolCore::lose(const InFlight& entry, const WorkerSlot& slot, const Obituar
   }
   finish_with(task, Outcome::failure, [&]() -> std::unique_ptr<Failure> {
     auto failure = std::make_unique<StoredFailure<WorkerLost>>(
-        WorkerLost{{verdict.reason, facts(task, &slot), obituary.log.last_lines, obituary.crash.frames,
+        WorkerLost{{verdict.reason, facts(task, &slot), obituary.log.lines_of(task.id), obituary.crash.frames,
                     slot.loss_hint}});
     if (!runs_items(task, context_.code())) return failure;
     return std::make_unique<LostItems>(std::move(failure), read_items_left(*slot.segment, task.id));

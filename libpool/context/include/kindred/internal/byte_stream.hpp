@@ -58,6 +58,11 @@ class Encoder {
     if (bytes > static_cast<std::size_t>(end_ - cursor_)) [[unlikely]]
       move_to_larger(bytes);
   }
+  /// The same, where `reserve` has made room for it.
+  void write_reserved(const void* source, std::size_t bytes) noexcept {
+    std::memcpy(cursor_, source, bytes);
+    cursor_ += bytes;
+  }
   /// Returns the position for `patch`, for a length that is known later.
   [[nodiscard]] std::size_t size() const noexcept { return static_cast<std::size_t>(cursor_ - begin_); }
   void patch(std::size_t at, const void* source, std::size_t bytes) noexcept {

@@ -91,9 +91,13 @@ void compare_builds(const std::vector<Module>& parents);
 /// The name of the function at the address, demangled, without parameters; empty where no symbol table tells.
 [[nodiscard]] std::string function_name(const void* address);
 /// A stack for people, a line a frame, up to where the task was called: "parse in /usr/lib/libfilters.so".
-/// Somebody else's word: all is checked.
+/// Frames that only lead to the program's code (std::invoke, kindred's own, the system's start of a thread)
+/// are left out. Somebody else's word: all is checked.
 [[nodiscard]] std::string name_frames(std::span<const CodeReference> frames, const CodeBook& code);
-/// The same as file and offset, which addr2line takes: `libfilters.so+0x1a30`; empty where nothing is loaded
+/// Where such a stack begins, for a sentence: its first frame, and the first of the program where that is
+/// another: "memcpy in /lib/libc.so.6, called by parse".
+[[nodiscard]] std::string first_of_program(std::string_view stack);
+/// A place as file and offset, which addr2line takes: `libfilters.so+0x1a30`; empty where nothing is loaded
 /// there.
 [[nodiscard]] std::string place_name(const void* address);
 

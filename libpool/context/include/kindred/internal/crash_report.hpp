@@ -11,6 +11,9 @@
 
 namespace kindred::internal {
 
+/// What a crash is by its circumstances, where more is known than its signal.
+enum class CrashCause : std::uint32_t { unknown, stack_overflow, read_only_array };
+
 /// What a dying worker writes into the crash page of its segment, from its signal handler.
 struct CrashPage {
   static constexpr std::uint32_t complete = 0x6372617a;
@@ -22,6 +25,7 @@ struct CrashPage {
   std::uint32_t thread;
   std::uint32_t frame_count;
   std::int64_t system_call;            ///< for SIGSYS: its number; -1: none
+  std::uint32_t cause;                 ///< a `CrashCause`
   std::uint64_t frames[frames_limit];  ///< code references; the top byte pair is 0 where the place is in no
                                        ///< known module
 };
@@ -46,9 +50,10 @@ void note_modules(const std::vector<Module>& modules);
 /// A report for people; empty where there is none. The page is the worker's word: every value is read once
 /// and checked.
 struct CrashReport {
-  std::string summary;   ///< "SIGSEGV at address 0x10"
-  std::string frames;    ///< a line a frame, innermost first
-  int system_call = -1;  ///< for SIGSYS: which call the sandbox refused; -1: not known
+  std::string summary;      ///< "SIGSEGV at address 0x10"
+  std::string explanation;  ///< a sentence about what it is and how to mend it; may be empty
+  std::string frames;       ///< a line a frame, innermost first
+  int system_call = -1;     ///< for SIGSYS: which call the sandbox refused; -1: not known
 };
 [[nodiscard]] CrashReport read_crash_report(std::span<const std::byte> page, const CodeBook& code);
 

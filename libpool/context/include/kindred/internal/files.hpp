@@ -92,6 +92,8 @@ int copy_mode_and_time(int from, int to) noexcept;             ///< the owner as
 /// Returns the names in a directory, in no order; none where it cannot be read.
 [[nodiscard]] std::vector<std::string> names_in_directory(const std::string& path);
 [[nodiscard]] bool is_terminal(int fd) noexcept;
+/// How many columns a terminal has; 0: it does not say.
+[[nodiscard]] unsigned terminal_columns(int fd) noexcept;
 /// As `begin_service_thread`, and the thread yields to all others (nice 19).
 void begin_background_thread(const char* name) noexcept;
 

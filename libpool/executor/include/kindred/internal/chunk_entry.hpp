@@ -28,12 +28,15 @@ namespace kindred::internal {
 inline constexpr std::size_t chunk_head_bytes = sizeof(std::uint64_t) + sizeof(std::uint8_t);
 
 /// Says, in memory that outlives the worker, how many items are done and where their results are: see
-/// `ItemProgress`. Costs a store an item, two where results differ in size.
+/// `ItemProgress`. Costs a store an item, two and a look where results differ in size.
+///
+/// `fixed`: all results have `each` bytes, and the encoder has room for all of them: they stay where they
+/// are.
+template <bool fixed>
 class ItemTracker {
  public:
-  /// `each`: the bytes of each result; 0: they differ.
   ItemTracker(TaskFrame& frame, std::uint64_t task, std::size_t each) noexcept
-      : words_{*frame.items}, out_{frame.result}, ring_{frame.ring}, each_{each} {
+      : words_{*frame.items}, out_{frame.result}, ring_{frame.ring} {
     words_.done.store(0, std::memory_order_relaxed);
     words_.kept.store(ItemProgress::all, std::memory_order_relaxed);
     words_.each.store(each, std::memory_order_relaxed);
@@ -45,9 +48,11 @@ class ItemTracker {
 
   /// Call when the result of the item number `done - 1` is written whole.
   void item_done(std::uint64_t done) noexcept {
-    if (out_.written().data() != begin_ || !out_.attachments().empty()) [[unlikely]]
-      moved(done - 1);
-    if (each_ == 0 && kept_) words_.kept_bytes.store(out_.size(), std::memory_order_relaxed);
+    if constexpr (!fixed) {
+      if (out_.written().data() != begin_ || !out_.attachments().empty()) [[unlikely]]
+        moved(done - 1);
+      if (kept_) words_.kept_bytes.store(out_.size(), std::memory_order_relaxed);
+    }
     // Order: release, pairs with the acquire in read_items_left: the results are there before the count.
     words_.done.store(done, std::memory_order_release);
   }
@@ -64,15 +69,12 @@ class ItemTracker {
       return;
     }
     kept_ = false;
-    if (each_ != 0) words_.kept_bytes.store(chunk_head_bytes + done * each_, std::memory_order_relaxed);
     words_.kept.store(done, std::memory_order_relaxed);
-    words_.each.store(0, std::memory_order_release);
   }
 
   ItemProgress& words_;
   Encoder& out_;
   std::span<const std::byte> ring_;
-  const std::size_t each_;
   const std::byte* begin_ = nullptr;
   bool kept_ = true;
 };
@@ -135,14 +137,15 @@ struct ChunkEntry {
   static void run_items(TaskFrame& frame, F& function) {
     const auto count = frame.arguments.template read_value<std::uint64_t>();
     const std::size_t head = frame.result.size();
-    std::uint64_t done = 0;
-    frame.result.write_value(done);
+    frame.result.write_value(std::uint64_t{0});
     frame.result.write_value(std::uint8_t{0});
-    ItemTracker tracker{frame, running_task(frame.worker), fixed_size ? sizeof(Result) : 0};
+    if constexpr (fixed_size) frame.result.reserve(static_cast<std::size_t>(count) * sizeof(Result));
+    ItemTracker<fixed_size> tracker{frame, running_task(frame.worker), fixed_size ? sizeof(Result) : 0};
     if constexpr (plain_items) frame.phase = TaskPhase::running;
+    std::uint64_t done = 0;
     for (; done < count; tracker.item_done(++done)) {
-      const std::size_t before = frame.result.size();
-      const std::size_t left = frame.arguments.left();
+      [[maybe_unused]] const std::size_t before = fixed_size ? 0 : frame.result.size();
+      [[maybe_unused]] const std::size_t left = keeps ? frame.arguments.left() : 0;
       try {
         if constexpr (keeps)
           run_framed(frame, function);
@@ -153,7 +156,8 @@ struct ChunkEntry {
       } catch (const ThrowWitness&) {  // never: it notes the stack
         throw;
       } catch (...) {
-        frame.result.truncate(before);
+        frame.result.truncate(
+            fixed_size ? head + chunk_head_bytes + static_cast<std::size_t>(done) * sizeof(Result) : before);
         if constexpr (keeps) {
           write_failed_item(frame, left);
         } else {
@@ -164,7 +168,8 @@ struct ChunkEntry {
         }
       }
     }
-    frame.result.patch(head, &done, sizeof done);
+    const std::uint64_t results = done;  // a copy: the counter itself stays in a register
+    frame.result.patch(head, &results, sizeof results);
   }
 
  private:
@@ -188,7 +193,8 @@ struct ChunkEntry {
     }
   };
 
-  static void run_item(TaskFrame& frame, F& function) {
+  // In the loop itself: a call of its own would cost as much as the rest of a small item.
+  [[gnu::always_inline]] static void run_item(TaskFrame& frame, F& function) {
     if constexpr (!plain_items) frame.phase = TaskPhase::reading_arguments;
     arguments_t arguments{frame.arguments};
     if constexpr (!plain_items) frame.phase = TaskPhase::running;
@@ -197,7 +203,10 @@ struct ChunkEntry {
     } else {
       const Result result = Types::call(function, frame.worker, arguments);
       if constexpr (!plain_items) frame.phase = TaskPhase::writing_result;
-      encode(frame.result, result);
+      if constexpr (fixed_size)
+        frame.result.write_reserved(&result, sizeof result);  // as the codec writes numbers
+      else
+        encode(frame.result, result);
     }
   }
 

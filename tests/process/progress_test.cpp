@@ -1,0 +1,118 @@
+// The progress bar: what a person sees on a terminal, and what a file gets.
+#include <algorithm>
+#include <functional>
+#include <iostream>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "kindred/kindred.hpp"
+#include "progress_row.hpp"
+#include "support/tasks.hpp"
+#include "support/terminal.hpp"
+#include "support/test.hpp"
+
+using namespace kindred;
+using namespace kindred::test;
+
+namespace {
+
+std::vector<std::string> screen_of(const std::string& mode, unsigned columns = 80) {
+  return rows_on_screen(run_on_terminal({victim("progress"), mode}, columns), columns);
+}
+const kindred::internal::Progress half_way{
+    .unit = "words", .done = 1260, .total = 3000, .failed = 3, .busy = 2, .seconds = 12.6, .over = false};
+
+}  // namespace
+
+TEST_CASE("a bar by hand: a line of the log appears above it, and it stays as a line at its end") {
+  const auto written = run_on_terminal({victim("progress"), "hand"}, 80);
+  const auto rows = rows_on_screen(written, 80);
+  REQUIRE(rows.size() == 2);
+  CHECK(rows[0] == "a line in the middle");
+  CHECK_CONTAINS(rows[1], "words 100% [########################] 4/4");
+  CHECK_CONTAINS(rows[1], "1 failed");
+  // It was drawn before the line, erased for it, and drawn again after it.
+  const auto first = written.find("words  25%");
+  const auto line = written.find("a line in the middle");
+  CHECK(first < line);
+  CHECK(written.find("words  25%", line) != std::string::npos);
+  CHECK(written.substr(line - 4, 4) == "\r\x1b[K");
+}
+
+TEST_CASE("a map that shows its progress: the workers' lines are whole, and the failures are counted") {
+  for (const unsigned columns : {80U, 40U}) {
+    CAPTURE(columns);
+    const auto rows = screen_of("map", columns);
+    REQUIRE(rows.size() == 21);
+    for (int item = 0; item < 20; ++item)
+      CHECK(std::ranges::count(rows, "item " + std::to_string(item)) == 1);
+    CHECK_CONTAINS(rows.back(), "items 100%");
+    CHECK_CONTAINS(rows.back(), "20/20");
+    CHECK_CONTAINS(rows.back(), "1 failed");
+    CHECK(rows.back().size() < columns);
+  }
+}
+
+TEST_CASE("of two bars the newer is seen, and the other comes back after it") {
+  const auto rows = screen_of("two");
+  REQUIRE(rows.size() == 3);
+  CHECK(rows[0] == "a line below both");
+  CHECK_CONTAINS(rows[1], "files 100%");
+  CHECK_CONTAINS(rows[2], "folders 100%");
+}
+
+TEST_CASE("a terminal that cannot draw, and a file, get plain lines") {
+  const auto written = run_on_terminal({victim("progress"), "hand"}, 80, {"TERM=dumb"});
+  CHECK(!contains(written, "\x1b"));
+  CHECK_CONTAINS(written, "words: 4 of 4, 100%");
+  std::ostringstream out;
+  {
+    ProgressBar bar{out, 3, "wo\x1brds\n"};
+    for (std::size_t done = 1; done <= 3; ++done) bar.update(done);
+    bar.finish();
+  }
+  CHECK(std::ranges::count(out.str(), '\n') == 1);
+  CHECK(!contains(out.str(), "\x1b"));
+  CHECK_CONTAINS(out.str(), "3 of 3, 100%");
+}
+
+TEST_CASE_EACH_START_METHOD(
+    "a bar is a map's progress, by value or by reference, and ends with its last copy") {
+  std::ostringstream out;
+  {
+    ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
+    ProgressBar bar{out, 100, "numbers"};
+    std::vector<int> items(50, 1);
+    int sum = 0;
+    for (const int value : pool.map(number, items, {.progress = bar})) sum += value;
+    for (const int value : pool.map(number, items, MapOptions{.progress = std::ref(bar)})) sum += value;
+    CHECK(sum == 100);
+    CHECK(out.str().empty());
+  }
+  CHECK_CONTAINS(out.str(), "numbers: 50 of 100, 50%");
+}
+
+TEST_CASE("a row fits its terminal: what matters least is left out first") {
+  CHECK(kindred::internal::progress_row(half_way, 79) ==
+        "words  42% [#########.............] 1260/3000 100/s 0:17 left, 3 failed, 2 busy");
+  for (std::size_t columns = 0; columns < 120; ++columns)
+    CHECK(kindred::internal::progress_row(half_way, columns).size() <= columns);
+  CHECK_CONTAINS(kindred::internal::progress_row(half_way, 40), "42%");
+  CHECK_CONTAINS(kindred::internal::progress_row(half_way, 40), "3 failed");
+  CHECK(kindred::internal::progress_row(half_way, 4) == " 42%");
+  auto unknown = half_way;
+  unknown.total = 0;
+  CHECK(kindred::internal::progress_row(unknown, 79) == "words 1260 100/s, 3 failed, 2 busy");
+}
+
+TEST_CASE("wide characters take two columns of the row, and marks none") {
+  CHECK(kindred::internal::columns_of("words") == 5);
+  CHECK(kindred::internal::columns_of("\xe5\xad\x97\xe5\xad\x97") == 4);
+  CHECK(kindred::internal::columns_of("e\xcc\x81") == 1);
+  CHECK(kindred::internal::columns_of("\xf0\x9f\x8e\x89") == 2);
+  auto wide = half_way;
+  wide.unit = "\xe5\xad\x97\xe5\xad\x97\xe5\xad\x97";
+  for (std::size_t columns = 0; columns < 100; ++columns)
+    CHECK(kindred::internal::columns_of(kindred::internal::progress_row(wide, columns)) <= columns);
+}
