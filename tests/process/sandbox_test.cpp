@@ -289,7 +289,7 @@ const std::vector<int (*)(const Target&)> seen{
     attempts::connect_tcp,      attempts::send_to_abstract,  attempts::send_from_pair};
 
 /// Leaves layers of the sandbox out, and runs the attempt in a process of its own.
-Outcome attempt_without(const Attempt& tried, const Scene& scene) {
+kindred::test::Outcome attempt_without(const Attempt& tried, const Scene& scene) {
   return run_forked([&] {
     Sandbox sandbox = scene.sandbox();
     if (tried.run == attempts::eat_memory_in_file) sandbox.write.clear();
@@ -315,7 +315,7 @@ TEST_CASE("each attempt does its harm where the layers that stop it are left out
   for (const Attempt& tried : all_attempts()) {
     if (tried.layers == 0 || (tried.root_only && ::geteuid() != 0)) continue;
     INFO(tried.what);
-    const Outcome outcome = attempt_without(tried, scene);
+    const kindred::test::Outcome outcome = attempt_without(tried, scene);
     INFO(to_string(outcome));
     if (tried.run == attempts::set_attribute && outcome.code == EOPNOTSUPP)
       continue;  // a file system without
