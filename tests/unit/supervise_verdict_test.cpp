@@ -79,6 +79,7 @@ TEST_CASE("a SIGKILL that the pool did not send may be the kernel's, and nothing
       case KillReason::none: CHECK(hint == Hint::out_of_memory); break;
       case KillReason::protocol: CHECK(hint == Hint::corrupted); break;
       case KillReason::mute: CHECK(hint == Hint::mute); break;
+      case KillReason::stopped: CHECK(hint == Hint::stopped); break;
       default: CHECK(hint == Hint::none);
     }
   }

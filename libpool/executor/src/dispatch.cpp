@@ -33,7 +33,7 @@ WorkerSlot* PoolCore::choose_slot(std::uint64_t now) noexcept {
   for (const auto& place : slots_) {
     WorkerSlot& slot = *place;
     if (!slot.takes_calls()) continue;
-    if (slot.silent && still_silent(slot)) [[unlikely]] {
+    if (slot.silent() && still_silent(slot)) [[unlikely]] {
       look_again_at(std::chrono::steady_clock::now() + silent_again);
       continue;
     }
@@ -58,9 +58,9 @@ WorkerSlot* PoolCore::choose_slot(std::uint64_t now) noexcept {
 // The one chosen a moment ago, if it still has so little to do that no other would be chosen: a burst of
 // short tasks need not ask all for each.
 WorkerSlot* PoolCore::favourite(std::uint64_t now) const noexcept {
-  WorkerSlot* const slot = favourite_;
-  if (slot == nullptr || now >= favourite_until_ || !slot->takes_calls() || !slot->ready || slot->full ||
-      slot->silent || slot->in_flight.empty())
+  WorkerSlot* const slot = favourite_.slot;
+  if (slot == nullptr || now >= favourite_.until || !slot->takes_calls() || !slot->ready || slot->full ||
+      slot->silent() || slot->in_flight.empty())
     return nullptr;
   const auto calls = static_cast<double>(slot->in_flight.size());
   return slot->average.known() && !uses_priorities_ && calls * slot->average.ticks() < times_.pack ? slot
@@ -68,19 +68,19 @@ WorkerSlot* PoolCore::favourite(std::uint64_t now) const noexcept {
 }
 
 bool PoolCore::still_silent(WorkerSlot& slot) noexcept {
-  if (slot.calls.drained()) slot.silent = false;
-  return slot.silent;
+  if (slot.calls.drained()) slot.silent_since.reset();
+  return slot.silent();
 }
 
-bool PoolCore::gives_nothing(const WorkerSlot& slot, std::uint64_t now) const noexcept {
-  return slot.ready && is_unresponsive(times_, slot.progress_ticks, now);
+bool PoolCore::is_unresponsive(const WorkerSlot& slot, std::uint64_t now) const noexcept {
+  return slot.ready && internal::is_unresponsive(times_, slot.progress_ticks, now);
 }
 
 bool PoolCore::runs_long(WorkerSlot& slot, std::uint64_t now) const noexcept {
   if (!slot.ready || slot.in_flight.empty() ||
       static_cast<std::int64_t>(now - slot.progress_ticks) < times_.long_run)
     return false;  // no look at what the worker writes
-  if (gives_nothing(slot, now)) return true;
+  if (is_unresponsive(slot, now)) return true;
   const SegmentHeader& header = slot.header();
   if (header.begun_attempt.load(std::memory_order_relaxed) != slot.in_flight.front().task->attempt())
     return false;
@@ -126,7 +126,7 @@ void PoolCore::look_again_at(SteadyTime at) noexcept {
 
 bool PoolCore::send_attachments(WorkerSlot& slot, const TaskState& task, std::vector<std::uint64_t>& ids) {
   for (const auto& memory : task.cargo->attachments) {
-    ids.push_back(++slot.memory_known);
+    ids.push_back(++slot.sent.memory_id);
     const AttachmentNotice notice{.message = static_cast<std::uint32_t>(ParentMessage::attachment),
                                   .spare = 0,
                                   .memory_id = ids.back(),
@@ -147,7 +147,7 @@ std::uint64_t PoolCore::send_block(WorkerSlot& slot, CallBlock& block) {
     block.known_by.pop_back();
     break;
   }
-  const std::uint64_t id = ++slot.memory_known | (block.kept ? memory_is_kept : 0);
+  const std::uint64_t id = ++slot.sent.memory_id | (block.kept ? memory_is_kept : 0);
   const AttachmentNotice notice{.message = static_cast<std::uint32_t>(ParentMessage::attachment),
                                 .spare = 0,
                                 .memory_id = id,
@@ -160,7 +160,7 @@ std::uint64_t PoolCore::send_block(WorkerSlot& slot, CallBlock& block) {
 }
 
 bool PoolCore::send_modules(WorkerSlot& slot, CodeReference reference) {
-  for (std::size_t index = slot.modules_known; index < (reference >> code_module_shift); ++index) {
+  for (std::size_t index = slot.sent.modules; index < (reference >> code_module_shift); ++index) {
     const Module module = context_.code().module(index);
     std::vector<std::byte> message(sizeof(AttachmentNotice) + module.path.size() + 1 +
                                    module.build_id.size());
@@ -173,7 +173,7 @@ bool PoolCore::send_modules(WorkerSlot& slot, CodeReference reference) {
     std::memcpy(message.data() + sizeof notice + module.path.size() + 1, module.build_id.data(),
                 module.build_id.size());
     if (slot.worker.socket.send(message) != MessageSocket::Sent::yes) return false;
-    slot.modules_known = index + 1;
+    slot.sent.modules = index + 1;
   }
   return true;
 }
@@ -191,7 +191,7 @@ void PoolCore::move_to_block(TaskState& task) {
 bool PoolCore::hand(TaskState& task, WorkerSlot& slot, std::uint64_t now) {
   try {
     const bool plain = !task.options && !task.cargo && task.bytes().size() <= largest_in_ring;
-    return plain && std::max(task.entry, task.function) >> code_module_shift <= slot.modules_known
+    return plain && std::max(task.entry, task.function) >> code_module_shift <= slot.sent.modules
                ? hand_plain(task, slot, now)
                : hand_or_throw(task, slot, now);
   } catch (const std::bad_alloc&) {
@@ -204,7 +204,7 @@ std::span<std::byte> PoolCore::room_for_call(WorkerSlot& slot, std::size_t size)
   auto room = slot.calls.reserve_in_known(size);
   if (room.empty() && slot.in_flight.empty()) [[unlikely]] {
     room = slot.calls.reserve(size);
-    if (room.empty() && slot.ready && !slot.silent)
+    if (room.empty() && slot.ready && !slot.silent())
       begin_silence(slot);  // it may have written over the word by which it gives room back
   }
   return room;
@@ -257,12 +257,10 @@ void PoolCore::publish_call(TaskState& task, WorkerSlot& slot, CallHeader& heade
 
   slot.in_flight.push_back_in_room({.task = &task, .header = &header, .end = slot.calls.published()});
   ++in_flight_;
-  ++slot.handed;
-  task.place = TaskState::Place::handed;
-  task.slot = &slot;
-  task.header = &header;
+  ++slot.sent.calls;
+  task.dispatch_to(slot, header);
   if (const auto most = static_cast<std::uint64_t>(options_.max_tasks_per_worker.value());
-      most != 0 && slot.handed >= most)
+      most != 0 && slot.sent.calls >= most)
     ask_to_leave(slot);
 }
 
@@ -286,7 +284,7 @@ bool PoolCore::hand_or_throw(TaskState& task, WorkerSlot& slot, std::uint64_t no
   const auto room = room_for_call(slot, size);
   if (room.empty()) return false;
 
-  if (std::max(task.entry, task.function) >> code_module_shift > slot.modules_known &&
+  if (std::max(task.entry, task.function) >> code_module_shift > slot.sent.modules &&
       !send_modules(slot, std::max(task.entry, task.function)))
     return false;
   std::vector<std::uint64_t> ids;
@@ -375,8 +373,8 @@ void PoolCore::place(TaskState& task, std::uint64_t now) {
     if (slot == nullptr) {
       slot = choose_slot(now);
       (void)tell_cpu();
-      favourite_ = slot;
-      favourite_until_ = now + static_cast<std::uint64_t>(ticks_of(favourite_nanoseconds));
+      favourite_.slot = slot;
+      favourite_.until = now + static_cast<std::uint64_t>(ticks_of(favourite_nanoseconds));
     }
     if (slot != nullptr && hand(task, *slot, now)) {
       const bool was_idle = slot->in_flight.size() == 1;
@@ -434,8 +432,8 @@ bool PoolCore::take_back(WorkerSlot& slot, std::size_t position, bool requeue) {
   TaskState& task = *entry.task;
   slot.in_flight.erase(position);
   --in_flight_;
-  --slot.handed;
-  task.place = TaskState::Place::nowhere;
+  --slot.sent.calls;
+  task.leave_worker();
   if (requeue) {
     ++totals_.taken_back;
     waiting_.push_front(task);
@@ -449,7 +447,7 @@ void PoolCore::take_back_all(WorkerSlot& slot, std::size_t but_first) {
 
 // It began none of what it was given: it is stopped, or waits for a processor, or has written over the words
 // by which we know that it sleeps or runs.
-void PoolCore::fall_silent(WorkerSlot& slot) {
+void PoolCore::mark_unresponsive(WorkerSlot& slot) {
   TaskState& front = *slot.in_flight.front().task;
   if (!take_back(slot, 0, false)) return;
   ++totals_.taken_back;
@@ -459,9 +457,22 @@ void PoolCore::fall_silent(WorkerSlot& slot) {
 }
 
 void PoolCore::begin_silence(WorkerSlot& slot) noexcept {
-  slot.silent = true;
   slot.silent_since = std::chrono::steady_clock::now();
   raise_wake(slot);
+}
+
+RebalancePlan<WorkerSlot> PoolCore::plan_rebalance(std::uint64_t now) {
+  RebalancePlan<WorkerSlot> plan;
+  for (const auto& place : slots_) {
+    WorkerSlot& slot = *place;
+    // One that leaves finishes what it has.
+    if (slot.state != WorkerSlot::State::alive && slot.state != WorkerSlot::State::leaving) continue;
+    if (slot.in_flight.empty()) continue;
+    const bool begun = slot.ready && !(is_unresponsive(slot, now) && front_is_unbegun(slot));
+    const std::size_t unstarted = slot.in_flight.size() - (begun ? 1 : 0);
+    if (unstarted != 0) plan.consider(slot, unstarted, !slot.ready || runs_long(slot, now));
+  }
+  return plan;
 }
 
 void PoolCore::rebalance() {
@@ -470,7 +481,7 @@ void PoolCore::rebalance() {
   if (in_flight_ == 0) return;
   const auto now = ticks();
   for (const auto& slot : slots_) {
-    if (slot->segment && !slot->in_flight.empty() && gives_nothing(*slot, now) && has_lost_a_call(*slot))
+    if (slot->segment && !slot->in_flight.empty() && is_unresponsive(*slot, now) && has_lost_a_call(*slot))
       condemn(*slot, "it passed a call and gave no result");
   }
   if (!waiting_.empty()) return;
@@ -478,26 +489,17 @@ void PoolCore::rebalance() {
   bool somebody_is_silent = false;
   for (const auto& idle : slots_) {
     if (!idle->idle() || !idle->ready) continue;
-    if (idle->silent && still_silent(*idle)) {
+    if (idle->silent() && still_silent(*idle)) {
       somebody_is_silent = true;
       continue;
     }
-    RebalancePlan<WorkerSlot> plan;
-    for (const auto& place : slots_) {
-      WorkerSlot& slot = *place;
-      const bool runs = slot.state == WorkerSlot::State::alive ||
-                        slot.state == WorkerSlot::State::leaving;  // a leaving one finishes what it has
-      if (!runs || slot.in_flight.empty()) continue;
-      const bool begun = slot.ready && !(gives_nothing(slot, now) && front_is_unbegun(slot));
-      const std::size_t unbegun = slot.in_flight.size() - (begun ? 1 : 0);
-      if (unbegun != 0) plan.consider(slot, unbegun, !slot.ready || runs_long(slot, now));
-    }
+    const auto plan = plan_rebalance(now);
     calls_wait = calls_wait || plan.look_again();
     WorkerSlot* const victim = plan.victim();
     if (victim == nullptr) break;
-    const bool silent = victim->ready && gives_nothing(*victim, now) && front_is_unbegun(*victim);
+    const bool silent = victim->ready && is_unresponsive(*victim, now) && front_is_unbegun(*victim);
     take_back_all(*victim, victim->ready ? 1 : 0);  // whoever is free first gets them, this worker included
-    if (silent) fall_silent(*victim);
+    if (silent) mark_unresponsive(*victim);
     refill();
     if (!waiting_.empty()) break;
   }
@@ -509,10 +511,10 @@ void PoolCore::rebalance() {
 }
 
 void PoolCore::arm(WorkerSlot& slot, std::uint64_t bits, bool anew) noexcept {
-  if (bits == slot.armed_bits && !anew) return;
-  slot.armed_bits = bits;
-  ++slot.armed_epoch;
-  slot.header().armed.store(bits | (slot.armed_epoch << Armed::epoch_shift), std::memory_order_relaxed);
+  if (bits == slot.arming.bits && !anew) return;
+  slot.arming.bits = bits;
+  ++slot.arming.epoch;
+  slot.header().armed.store(bits | (slot.arming.epoch << Armed::epoch_shift), std::memory_order_relaxed);
 }
 
 void PoolCore::arm_all() noexcept {
@@ -532,7 +534,7 @@ void PoolCore::arm_all() noexcept {
     if (!slot.segment) continue;
     if (slot.in_flight.empty()) {
       if (anew)
-        slot.armed_bits = 0;  // it may have rung for what it has; what is wanted next is armed in any case
+        slot.arming.bits = 0;  // it may have rung for what it has; what is wanted next is armed in any case
       continue;
     }
     std::uint64_t bits = common;
@@ -551,11 +553,11 @@ void PoolCore::arm_all() noexcept {
 std::shared_ptr<SharedMemory> PoolCore::received_memory(WorkerSlot& slot, std::uint64_t id,
                                                         std::size_t bytes) {
   auto find = [&]() -> std::shared_ptr<SharedMemory> {
-    if ((id & memory_is_kept) != 0) return slot.result_blocks.lend(id & ~memory_is_kept);
-    const auto found = slot.received.find(id);
-    if (found == slot.received.end()) return nullptr;
+    if ((id & memory_is_kept) != 0) return slot.memory.blocks.lend(id & ~memory_is_kept);
+    const auto found = slot.memory.received.find(id);
+    if (found == slot.memory.received.end()) return nullptr;
     auto memory = std::move(found->second);
-    slot.received.erase(found);
+    slot.memory.received.erase(found);
     return memory;
   };
   auto memory = find();
@@ -575,10 +577,10 @@ bool PoolCore::take_cargo(WorkerSlot& slot, const ResultHeader& result, std::spa
   const auto memory = [&](std::uint64_t id, std::size_t bytes) {
     auto found = received_memory(slot, id, bytes);
     if (found) return found;
-    if (std::exchange(slot.memory_ended, false)) throw std::bad_alloc{};
-    if (slot.missing_memory) {
+    if (std::exchange(slot.memory.ended, false)) throw std::bad_alloc{};
+    if (slot.memory.missing) {
       missing =
-          std::make_unique<StoredFailure<SystemError>>(*std::exchange(slot.missing_memory, std::nullopt));
+          std::make_unique<StoredFailure<SystemError>>(*std::exchange(slot.memory.missing, std::nullopt));
     } else if (!missing) {
       condemn(slot, "a result names a shared memory that did not come");
     }
@@ -648,7 +650,7 @@ void PoolCore::pass_call(WorkerSlot& slot, TaskState& task, const ResultHeader& 
   slot.calls.give_back(slot.in_flight.front().end);
   slot.in_flight.pop_front();
   --in_flight_;
-  task.place = TaskState::Place::nowhere;
+  task.leave_worker();
   // The times are the worker's word: they move statistics and nothing else, so a liar only harms its own
   // share.
   const std::uint64_t ran =
@@ -769,8 +771,8 @@ void PoolCore::note_times(WorkerSlot& slot, const ResultTimes& times) noexcept {
   const double kept = RunAverage::kept_share(times.results);
   slot.average.move_towards(mean, kept, ticks_of(1'000));
   average_.move_towards(mean, kept, ticks_of(1'000));
-  run_ticks_ += times.ran;
-  queue_ticks_ += times.queued;
+  total_ticks_.run += times.ran;
+  total_ticks_.queue += times.queued;
   slot.run_ticks += times.ran;
   slot.queue_ticks += times.queued;
 }
@@ -791,7 +793,7 @@ bool PoolCore::pump() {
 
 void PoolCore::condemn(WorkerSlot& slot, std::string why) {
   if (slot.kill_reason == WorkerSlot::KillReason::protocol) return;
-  slot.protocol_error = std::move(why);
+  slot.last_words.protocol_error = std::move(why);
   kill(slot, WorkerSlot::KillReason::protocol);
 }
 

@@ -167,7 +167,6 @@ bool PoolCore::try_again(TaskState& task) {
   if (!task.options || task.ended_attempts() > task.options->retries || kill_all_ != 0 || broken_)
     return false;
   ++totals_.retried;
-  task.place = TaskState::Place::nowhere;
   waiting_.push_front(task);
   return true;
 }

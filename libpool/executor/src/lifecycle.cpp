@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <csignal>
 #include <cstring>
 
 #include "kindred/error.hpp"
@@ -180,7 +181,7 @@ void PoolCore::end_workers(bool kill) {
   (void)pump();
   closed_ = true;
   finishes_chains_ = false;
-  kill_all_ = kill ? 9 : 15;
+  kill_all_ = kill ? SIGKILL : SIGTERM;
   wanted_ = 0;
   const auto failure = [kill] {
     return std::make_unique<StoredFailure<BrokenProcessPool>>(
@@ -202,8 +203,8 @@ void PoolCore::end_workers(bool kill) {
   lock.lock();
   const auto gone = [&] { return live_workers() == 0; };
   if (!changed_.wait_until(lock, until, gone)) {
-    kill_all_ = 9;
-    for (const auto& slot : slots_) kill_slot_with(*slot, 9);
+    kill_all_ = SIGKILL;
+    for (const auto& slot : slots_) kill_slot_with(*slot, SIGKILL);
     changed_.wait(lock, gone);
   }
   flush_afterwards(lock);
@@ -277,8 +278,8 @@ PoolStats PoolCore::stats() {
     }
     all.failed = all.submitted - all.done - all.lost - all.cancelled - outstanding_;
     all.workers = live_workers();
-    all.run_time = nanoseconds(run_ticks_);
-    all.queue_time = nanoseconds(queue_ticks_);
+    all.run_time = nanoseconds(total_ticks_.run);
+    all.queue_time = nanoseconds(total_ticks_.queue);
     all.supervisor_wakeups = supervisor_wakeups_;
     flush_afterwards(lock);
   }
@@ -306,17 +307,17 @@ std::vector<std::uint32_t> PoolCore::worker_pids() {
 }
 
 void PoolCore::drain_captured(WorkerSlot& slot, const TaskFacts& task) {
-  for (const auto* end : {&slot.captured_stdout, &slot.captured_stderr}) {
+  for (const auto* end : {&slot.captured.out, &slot.captured.error}) {
     if (!*end) continue;
     const auto& printed =
         *reinterpret_cast<const PrintedTexts*>(slot.segment->crash_page().data() + printed_texts_offset);
-    const std::string text = take_untold(end == &slot.captured_stdout ? printed.out : printed.error,
+    const std::string text = take_untold(end == &slot.captured.out ? printed.out : printed.error,
                                          slot.segment->log_area(), end->get());
     for (std::size_t at = 0; at < text.size();) {
       const std::size_t line = std::min(text.find('\n', at), text.size());
       LogRecord record;
-      record.origin = end == &slot.captured_stdout ? Origin::stdout : Origin::stderr;
-      record.level = end == &slot.captured_stdout ? Level::info : Level::warn;
+      record.origin = end == &slot.captured.out ? Origin::stdout : Origin::stderr;
+      record.level = end == &slot.captured.out ? Level::info : Level::warn;
       record.message = text.substr(at, line - at);
       record.worker = slot.index;
       record.incarnation = slot.incarnation;

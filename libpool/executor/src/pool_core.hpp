@@ -123,6 +123,13 @@ class PoolCore {
     std::vector<std::uint64_t> failed_tasks;  ///< whose flight records are to be let go
   };
 
+  struct NewTask;
+  /// Does `max_pending` allow another task?
+  [[nodiscard]] bool has_room() const noexcept {
+    const auto limit = static_cast<std::size_t>(options_.max_pending.value());
+    return limit == 0 || waiting_.size() + in_flight_ < limit + live_workers();
+  }
+  [[nodiscard]] bool wait_for_room(Lock& lock, bool may_block);  ///< false: there is none
   void require_accepting() const;  ///< under the lock. Errors: `UsageError`, `BrokenProcessPool`
 
   // --- dispatch.cpp; all under the lock
@@ -145,7 +152,7 @@ class PoolCore {
   [[nodiscard]] bool runs_long(WorkerSlot& slot, std::uint64_t now) const noexcept;  ///< the call at hand
   [[nodiscard]] static bool still_silent(
       WorkerSlot& slot) noexcept;  ///< for a silent one: looks whether it has passed what was taken back
-  [[nodiscard]] bool gives_nothing(const WorkerSlot& slot, std::uint64_t now)
+  [[nodiscard]] bool is_unresponsive(const WorkerSlot& slot, std::uint64_t now)
       const noexcept;  ///< neither a begin nor a result, by our clock
   bool hand(TaskState& task, WorkerSlot& slot,
             std::uint64_t now);  ///< false: no room, in its ring, its socket or our memory
@@ -169,10 +176,11 @@ class PoolCore {
   [[nodiscard]] static std::uint64_t send_block(WorkerSlot& slot,
                                                 CallBlock& block);  ///< its number there; 0: not now
   void want_workers();  ///< asks the supervisor for more where the work asks for it
-  void rebalance();     ///< takes calls back from a busy worker for an idle one
+  [[nodiscard]] RebalancePlan<WorkerSlot> plan_rebalance(std::uint64_t now);
+  void rebalance();  ///< takes calls back from a busy worker for an idle one
   bool take_back(WorkerSlot& slot, std::size_t position, bool requeue);  ///< false: it has begun
   void take_back_all(WorkerSlot& slot, std::size_t but_first = 0);
-  void fall_silent(WorkerSlot& slot);
+  void mark_unresponsive(WorkerSlot& slot);
   static void begin_silence(WorkerSlot& slot) noexcept;
   void arm(WorkerSlot& slot, std::uint64_t bits, bool anew) noexcept;
   void arm_all() noexcept;
@@ -260,22 +268,30 @@ class PoolCore {
   void check_timers();
   void check_stopped(WorkerSlot& slot, SteadyTime now);
   void note_forked_child(WorkerSlot& slot, std::uint32_t pid);
-  void check_slots(Lock& lock);
+  void check_slots(Lock& lock);  ///< gives the lock away meanwhile
+  void check_worker(WorkerSlot& slot, SteadyTime now);
+  void check_deferred_looks(SteadyTime now);
+  void start_wanted(Lock& lock, SteadyTime now);  ///< gives the lock away meanwhile
+  void end_when_all_left(Lock& lock);
   [[nodiscard]] Deadline next_deadline();
+  [[nodiscard]] Deadline next_deadline_of(const WorkerSlot& slot) const;
   void add_timer(SteadyTime at, TaskState& task);
   void kill(WorkerSlot& slot, WorkerSlot::KillReason reason) noexcept;
   static void kill_slot_with(WorkerSlot& slot, int signal) noexcept;
   bool condemn_task(WorkerSlot& slot, InFlight& entry, InFlight::Condemned why, int signal);
   static void ask_to_stop(WorkerSlot& slot, InFlight& entry) noexcept;
   [[nodiscard]] bool lead(Lock& lock, const std::function<bool()>& ready, Waiter& waiter, Deadline deadline);
+  void nap(Lock& lock, Deadline deadline);
+  void sleep_as_leader(Lock& lock, const std::function<bool()>& ready, Deadline deadline);
+  [[nodiscard]] Deadline next_look(Deadline deadline);
   int tell_cpu() noexcept;  ///< returns where this thread runs, and tells the workers, who yield to it only
                             ///< if they run there
   enum class Neighbour : std::uint8_t { none, short_task, long_task };
   [[nodiscard]] Neighbour neighbour_on(
       int cpu) const noexcept;  ///< the worker that has calls and ran on that core last
   [[nodiscard]] bool saturated() const noexcept;
-  void part_crowded() noexcept;  ///< has workers that share a core go apart, where there are as many cores as
-                                 ///< workers with calls
+  void spread_over_cores() noexcept;  ///< has workers that share a core go apart, where there are as many
+                                      ///< cores as workers with calls
   void ask_to_leave(WorkerSlot& slot);
   void note(Level level, std::string message, const WorkerSlot* slot = nullptr,
             const TaskState* task = nullptr, std::uint32_t attempt = 0, const std::string& backtrace = {});
@@ -317,8 +333,10 @@ class PoolCore {
   mutable PoolLock mutex_{light_side_};
   std::atomic<std::size_t> max_workers_;
   std::vector<std::unique_ptr<WorkerSlot>> slots_;  // never shrinks
-  WorkerSlot* favourite_ = nullptr;                 // chosen last
-  std::uint64_t favourite_until_ = 0;
+  struct {
+    WorkerSlot* slot = nullptr;
+    std::uint64_t until = 0;  ///< ticks
+  } favourite_;               // the worker that was chosen last
   WaitingTasks waiting_;
   std::uint64_t next_task_id_ = 1;
   std::uint32_t next_owner_ = 2;
@@ -376,8 +394,10 @@ class PoolCore {
   std::unique_ptr<Failure> broken_;
   std::string broken_text_;
   PoolStats totals_;
-  std::uint64_t run_ticks_ = 0;
-  std::uint64_t queue_ticks_ = 0;
+  struct {
+    std::uint64_t run = 0;
+    std::uint64_t queue = 0;
+  } total_ticks_;
   std::uint64_t supervisor_wakeups_ = 0;
   Deadline tail_again_;                          // when its next knock is heard
   int tail_fd_ = -1;                             // where kindred-tail knocks

@@ -35,8 +35,4 @@ struct PoolPart {
                                                      Attachments& attachments);
 [[nodiscard]] PoolPart read_pool_part(std::span<const std::byte> bytes);
 
-/// `SegmentHeader::phase` of a worker that ends itself because a task closed what kindred needs: a task may
-/// also exit with that code for reasons of its own.
-inline constexpr std::uint32_t worker_phase_lost = 4;
-
 }  // namespace kindred::internal

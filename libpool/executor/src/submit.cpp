@@ -13,6 +13,14 @@ namespace {
 // So much goes into a block at any rate; less may wait in ordinary memory.
 constexpr std::size_t always_in_block = std::size_t{1} << 30U;
 
+std::unique_ptr<TaskOptions> copy_of(const TaskOptions& options) {
+  auto copy = std::make_unique<TaskOptions>(options);
+  for (auto* const limit : {&copy->timeout, &copy->soft_timeout, &copy->queue_timeout}) {
+    if (*limit) *limit = within_longest_wait(**limit);
+  }
+  return copy;
+}
+
 }  // namespace
 
 // Kept by a thread for its next call that needs one; an argument's serialiser, which may itself submit, finds
@@ -113,6 +121,40 @@ void PoolCore::require_accepting() const {
       "submit on an executor that has been shut down. Submit before shutdown, or make another executor."};
 }
 
+// The reference of the future to be: where memory ends, there is none.
+struct PoolCore::NewTask {
+  TaskState* task;
+  Lock& lock;
+  bool counted = false;
+
+  ~NewTask() {
+    if (task == nullptr) return;
+    if (!counted)
+      task->destroy();
+    else if (lock.owns_lock())
+      task->unpin();
+    else
+      task->release();
+  }
+  StateHandle hand_over() noexcept { return StateHandle{std::exchange(task, nullptr)}; }
+};
+
+bool PoolCore::wait_for_room(Lock& lock, bool may_block) {
+  while (!has_room()) {
+    if (pump()) continue;
+    if (!may_block) return false;
+    ++bounded_waiting_;
+    arm_all();
+    room_.wait_for(lock, std::chrono::milliseconds{50});
+    --bounded_waiting_;
+    if (broken_) std::rethrow_exception(broken_->make());
+    if (closed_)
+      throw UsageError{"the executor was shut down while submit waited for room (max_pending " +
+                       std::to_string(options_.max_pending.value()) + ")."};
+  }
+  return true;
+}
+
 std::optional<StateHandle> PoolCore::submit(Submission& submission, const EntryInfo& entry,
                                             const void* function, const TaskOptions* options,
                                             bool may_block) {
@@ -123,48 +165,13 @@ std::optional<StateHandle> PoolCore::submit(Submission& submission, const EntryI
   const auto now = ticks();  // here, where the lock has waited for what came before: the clock would, too
   require_accepting();
   start_supervisor();  // before the task exists: where that fails, there is none
-  if (const auto limit = static_cast<std::size_t>(options_.max_pending.value());
-      limit != 0 && waiting_.size() + in_flight_ >= limit + live_workers()) {
-    while (waiting_.size() + in_flight_ >= limit + live_workers()) {
-      if (pump()) continue;
-      if (!may_block) return std::nullopt;
-      ++bounded_waiting_;
-      arm_all();
-      room_.wait_for(lock, std::chrono::milliseconds{50});
-      --bounded_waiting_;
-      if (broken_) std::rethrow_exception(broken_->make());
-      if (closed_)
-        throw UsageError{"the executor was shut down while submit waited for room (max_pending " +
-                         std::to_string(limit) + ")."};
-    }
-  }
+  if (!has_room() && !wait_for_room(lock, may_block)) return std::nullopt;
 
   auto* const task = ::new (tasks_.take()) TaskState{this, next_task_id_++, entry_code, function_code};
   if (executor_gone_) retain();
-  // The reference of the future to be: where memory ends, there is none.
-  struct Reference {
-    TaskState* task;
-    Lock& lock;
-    bool counted = false;
-    ~Reference() {
-      if (task == nullptr) return;
-      if (!counted)
-        task->destroy();
-      else if (lock.owns_lock())
-        task->unpin();
-      else
-        task->release();
-    }
-    StateHandle hand_over() noexcept { return StateHandle{std::exchange(task, nullptr)}; }
-  } reference{task, lock};
+  NewTask reference{task, lock};
   task->submitted_ticks = now;
-  if (options != nullptr) {
-    task->options = std::make_unique<TaskOptions>(*options);
-    for (auto* const limit :
-         {&task->options->timeout, &task->options->soft_timeout, &task->options->queue_timeout}) {
-      if (*limit) *limit = within_longest_wait(**limit);
-    }
-  }
+  if (options != nullptr) task->options = copy_of(*options);
   std::unique_ptr<Failure> argument_failure;
   Submission::Rare* const rare = submission.rare_.get();
   if (rare != nullptr && rare->argument_error) {
@@ -201,10 +208,7 @@ std::optional<StateHandle> PoolCore::submit(Submission& submission, const EntryI
     return reference.hand_over();
   }
   place(*task, now);
-  if (++submits_since_pump_ >= 32) {  // what is done makes room, and tells who is free
-    submits_since_pump_ = 0;
-    (void)pump();
-  }
+  if (++submits_since_pump_ % 32 == 0) (void)pump();  // what is done makes room, and tells who is free
   if (leader_ == nullptr && !watched_by_timer_) arm_all();
   if (supervisor_sleeps_until_ == SteadyTime::max()) [[unlikely]]
     kick();  // from now on it looks after the workers' health, while there is work

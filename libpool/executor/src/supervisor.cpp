@@ -9,6 +9,7 @@
 #include "kindred/internal/capture_pipe.hpp"
 #include "kindred/internal/clock.hpp"
 #include "kindred/internal/crash_report.hpp"
+#include "kindred/internal/exit_codes.hpp"
 #include "kindred/internal/injection.hpp"
 #include "kindred/internal/task_entry.hpp"
 #include "pool_core.hpp"
@@ -160,35 +161,47 @@ void PoolCore::check_slots(Lock& lock) {
     if (slots_[i]->found_dead) bury(lock, *slots_[i]);
   }
   const auto now = steady_clock::now();
-  for (const auto& place : slots_) {
-    WorkerSlot& slot = *place;
-    if (slot.state == WorkerSlot::State::leaving && slot.leave_by <= now && slot.in_flight.empty())
-      kill(slot, WorkerSlot::KillReason::shutdown);
-    if (slot.state == WorkerSlot::State::alive && !slot.ready && options_.initializer_timeout &&
-        slot.started + *options_.initializer_timeout <= now) {
-      kill(slot, WorkerSlot::KillReason::initializer_timeout);
-    }
-    if (slot.silent && slot.state == WorkerSlot::State::alive && still_silent(slot) &&
-        slot.silent_since + silence_limit <= now) {
-      const auto good = std::ranges::count_if(
-          slots_, [](const auto& other) { return other->takes_calls() && !other->silent; });
-      if (waiting_.size() + in_flight_ > static_cast<std::size_t>(good))
-        kill(slot, WorkerSlot::KillReason::silence);
-    }
-    if (slot.state == WorkerSlot::State::alive || slot.state == WorkerSlot::State::leaving)
-      check_stopped(slot, now);
-    if (slot.mute_since && slot.watched && *slot.mute_since + mute_limit <= now &&
-        slot.kill_reason == WorkerSlot::KillReason::none) {
-      slot.protocol_error = "it closed its socket and went on: a task executes another program in its place";
-      kill(slot, WorkerSlot::KillReason::mute);
-    }
-    if (options_.idle_timeout && slot.idle() && slot.ready && slot.idle_since + *options_.idle_timeout <= now)
-      ask_to_leave(slot);
-    if (static_cast<std::size_t>(slot.index) >= max_workers() && slot.state == WorkerSlot::State::alive) {
-      take_back_all(slot);
-      ask_to_leave(slot);
-    }
+  for (const auto& slot : slots_) check_worker(*slot, now);
+  check_deferred_looks(now);
+  start_wanted(lock, now);
+  if (closed_ && nothing_left()) {
+    end_when_all_left(lock);
+  } else if (wanted_ == 0 && starts_.may_start(now)) {
+    want_workers_now();
   }
+}
+
+// Kills a worker that ran over a limit of its own, and asks one to leave that is not needed.
+void PoolCore::check_worker(WorkerSlot& slot, SteadyTime now) {
+  const bool alive = slot.state == WorkerSlot::State::alive;
+  if (slot.state == WorkerSlot::State::leaving && slot.leave_by <= now && slot.in_flight.empty())
+    kill(slot, WorkerSlot::KillReason::shutdown);
+  if (alive && !slot.ready && options_.initializer_timeout &&
+      slot.started + *options_.initializer_timeout <= now) {
+    kill(slot, WorkerSlot::KillReason::initializer_timeout);
+  }
+  if (slot.silent() && alive && still_silent(slot) && *slot.silent_since + silence_limit <= now) {
+    const auto good = std::ranges::count_if(
+        slots_, [](const auto& other) { return other->takes_calls() && !other->silent(); });
+    if (waiting_.size() + in_flight_ > static_cast<std::size_t>(good))
+      kill(slot, WorkerSlot::KillReason::silence);
+  }
+  if (alive || slot.state == WorkerSlot::State::leaving) check_stopped(slot, now);
+  if (slot.mute_since && slot.watched && *slot.mute_since + mute_limit <= now &&
+      slot.kill_reason == WorkerSlot::KillReason::none) {
+    slot.last_words.protocol_error =
+        "it closed its socket and went on: a task executes another program in its place";
+    kill(slot, WorkerSlot::KillReason::mute);
+  }
+  if (options_.idle_timeout && slot.idle() && slot.ready && slot.idle_since + *options_.idle_timeout <= now)
+    ask_to_leave(slot);
+  if (static_cast<std::size_t>(slot.index) >= max_workers() && slot.state == WorkerSlot::State::alive) {
+    take_back_all(slot);
+    ask_to_leave(slot);
+  }
+}
+
+void PoolCore::check_deferred_looks(SteadyTime now) {
   if (rebalance_at_ && *rebalance_at_ <= now) {
     refill();
     rebalance();
@@ -203,42 +216,42 @@ void PoolCore::check_slots(Lock& lock) {
   }
   if (!release_blocks_at_ && blocks_are_free_.load(std::memory_order_relaxed))
     release_blocks_at_ = now + blocks_stay;
-  // A call that could not be handed to a worker that has nothing to do (the kernel has no room for its
-  // memory's descriptor just now) is tried again.
+  // A call that could not be dispatched to a worker that has nothing to do is tried again: the kernel had no
+  // room for the descriptor of the call's memory.
   if (!waiting_.empty() && !rebalance_at_ &&
       std::ranges::any_of(slots_, [](const auto& slot) { return slot->idle() && slot->ready; })) {
     rebalance_at_ = now + hand_retry;
   }
+}
+
+void PoolCore::start_wanted(Lock& lock, SteadyTime now) {
   while (wanted_ != 0 && starts_.may_start(now)) {
-    if (ended_ || broken_ || (closed_ && outstanding_ == 0)) {
-      wanted_ = 0;
-      break;
-    }
-    WorkerSlot* const slot = free_slot();
+    const bool ends = ended_ || broken_ || (closed_ && outstanding_ == 0);
+    WorkerSlot* const slot = ends ? nullptr : free_slot();
     if (slot == nullptr) {
       wanted_ = 0;
-      break;
+      return;
     }
-    if (!prepare_launcher(lock)) break;
+    if (!prepare_launcher(lock)) return;
     --wanted_;
-    if (!start_worker(lock, *slot)) break;
+    if (!start_worker(lock, *slot)) return;
   }
-  if (closed_ && nothing_left()) {
-    for (const auto& slot : slots_) {
-      if (slot->state == WorkerSlot::State::alive) ask_to_leave(*slot);
-    }
-    if (live_workers() == 0) {
-      if (interrupt_ && interrupt_->count() != 0) {
-        flush_afterwards(lock);
-        (void)collector_.shutdown(steady_clock::now() + options_.log.flush_limit);
-        exit_now(130);
-      }
-      stop_supervisor_ = true;
-      changed_.notify_all();
-    }
-  } else if (wanted_ == 0 && starts_.may_start(now)) {
-    want_workers_now();
+}
+
+// The pool is shut down and has no work left: all workers are asked to leave, and with the last one the
+// supervisor ends, or, after a Ctrl-C, the process.
+void PoolCore::end_when_all_left(Lock& lock) {
+  for (const auto& slot : slots_) {
+    if (slot->state == WorkerSlot::State::alive) ask_to_leave(*slot);
   }
+  if (live_workers() != 0) return;
+  if (interrupt_ && interrupt_->count() != 0) {
+    flush_afterwards(lock);
+    (void)collector_.shutdown(steady_clock::now() + options_.log.flush_limit);
+    exit_now(exit_code::interrupted);
+  }
+  stop_supervisor_ = true;
+  changed_.notify_all();
 }
 
 void PoolCore::block_freed() noexcept {
@@ -286,7 +299,7 @@ void PoolCore::release_idle_blocks() {
   }
   for (const auto& slot : slots_) {
     if (!slot->takes_calls()) continue;
-    more = slot->result_blocks.release_idle([&](std::size_t place) {
+    more = slot->memory.blocks.release_idle([&](std::size_t place) {
       forget(*slot, ParentMessage::forget_result, place);
     }) || more;
   }
@@ -296,9 +309,9 @@ void PoolCore::release_idle_blocks() {
 
 void PoolCore::check_interrupt(Lock& lock) {
   if (interrupt_->count() > 1) {
-    for (const auto& slot : slots_) kill_slot_with(*slot, 9);
+    for (const auto& slot : slots_) kill_slot_with(*slot, SIGKILL);
     flush_afterwards(lock);
-    exit_now(130);
+    exit_now(exit_code::interrupted);
   }
   note(
       Level::warn,
@@ -375,6 +388,7 @@ void PoolCore::listen_to_launcher(bool on) {
 }
 
 bool PoolCore::start_worker(Lock& lock, WorkerSlot& slot) {
+  KINDRED_ASSERT(slot.state == WorkerSlot::State::empty);
   slot.state = WorkerSlot::State::starting;
   slot.owner = next_owner_++;
   flush_afterwards(lock);
@@ -439,40 +453,26 @@ bool PoolCore::start_worker(Lock& lock, WorkerSlot& slot) {
   lock.lock();
   if (warning) note(Level::warn, *warning);
   if (failure) {
-    slot.state = WorkerSlot::State::empty;
+    slot.end_incarnation();
     start_failed(lock, failure, hopeless);
     return false;
   }
   starts_.note_success();
+  KINDRED_ASSERT(!slot.segment);
+  KINDRED_ASSERT(slot.in_flight.empty());
   slot.segment = std::move(segment);
   slot.log_source = source;
   slot.worker = std::move(worker);
-  slot.captured_stdout = std::move(captures[0]);
-  slot.captured_stderr = std::move(captures[2]);
+  slot.captured.out = std::move(captures[0]);
+  slot.captured.error = std::move(captures[2]);
   slot.incarnation = slot.next_incarnation++;
   SegmentHeader& header = slot.header();
   KINDRED_INJECTION_POINT("parent.start.adopted");
   slot.calls = RingWriter<>{slot.segment->call_room(), header.calls};
   slot.results = RingReader<>{slot.segment->result_room(), header.results};
-  slot.modules_known = context_.modules_told();
-  slot.memory_known = start_attachments_.size();
-  slot.handed = 0;
-  slot.armed_bits = slot.armed_epoch = 0;
-  slot.average.forget();
-  slot.ready = slot.initializer_failed = slot.finalizer_failed = slot.found_dead = slot.silent = slot.full =
-      false;
-  slot.kill_reason = WorkerSlot::KillReason::none;
-  slot.mute_since.reset();
-  slot.stopped_since.reset();
-  slot.look_whether_stopped = {};
-  slot.forked_children = 0;
-  slot.bootstrap_error.clear();
-  slot.protocol_error.clear();
-  slot.failure_bytes.clear();
-  slot.received.clear();
-  slot.memory_ended = false;
-  slot.missing_memory.reset();
-  slot.result_blocks = ResultBlocks{slot.segment, [this] { block_freed(); }};
+  slot.sent.modules = context_.modules_told();
+  slot.sent.memory_id = start_attachments_.size();
+  slot.memory.blocks = ResultBlocks{slot.segment, [this] { block_freed(); }};
   slot.started = slot.idle_since = steady_clock::now();
   // As many workers may spin as there are cores beyond the one that waits for them.
   header.spin_nanoseconds.store(
@@ -545,19 +545,19 @@ bool PoolCore::take_messages(WorkerSlot& slot) {
         rebalance();
         break;
       case WorkerMessage::bootstrap_failed:
-        if (slot.ready || !slot.bootstrap_error.empty())
+        if (slot.ready || !slot.last_words.bootstrap_error.empty())
           return refuse("its bootstrap failed after it was ready, or twice");
-        slot.bootstrap_error.assign(reinterpret_cast<const char*>(rest.data()), rest.size());
+        slot.last_words.bootstrap_error.assign(reinterpret_cast<const char*>(rest.data()), rest.size());
         break;
       case WorkerMessage::initializer_failed:
-        if (slot.ready || slot.initializer_failed)
+        if (slot.ready || slot.last_words.initializer_failed)
           return refuse("its initializer failed after it was ready, or twice");
-        slot.initializer_failed = true;
-        slot.failure_bytes.assign(rest.begin(), rest.end());
+        slot.last_words.initializer_failed = true;
+        slot.last_words.failure_bytes.assign(rest.begin(), rest.end());
         break;
       case WorkerMessage::finalizer_failed: {
-        if (slot.finalizer_failed) return refuse("its finalizer failed twice");
-        slot.finalizer_failed = true;
+        if (slot.last_words.finalizer_failed) return refuse("its finalizer failed twice");
+        slot.last_words.finalizer_failed = true;
         TaskFacts who;
         who.task_name = "finalizer";
         who.worker = slot.index;
@@ -586,8 +586,8 @@ bool PoolCore::take_messages(WorkerSlot& slot) {
           return refuse("a notice of shared memory is malformed");
         }
         // What it sent belongs to results that are in its ring, but for those of the one that it writes now.
-        if (slot.received.size() >= most_received) (void)pump_slot(slot);
-        if (slot.received.size() >= most_received)
+        if (slot.memory.received.size() >= most_received) (void)pump_slot(slot);
+        if (slot.memory.received.size() >= most_received)
           return refuse("it sent more shared memories than a result can have");
         std::memcpy(&notice, message->bytes.data(), sizeof notice);
         const bool kept = (notice.memory_id & memory_is_kept) != 0;
@@ -601,16 +601,16 @@ bool PoolCore::take_messages(WorkerSlot& slot) {
               SharedMemory::adopt(std::move(message->descriptors[0]), notice.bytes));
           if (kept) {
             memory->close_descriptor();  // for values only; an attachment may be sent on
-            slot.result_blocks.add(id, std::move(memory));
+            slot.memory.blocks.add(id, std::move(memory));
           } else {
-            slot.received[id] = std::move(memory);
+            slot.memory.received[id] = std::move(memory);
           }
         } catch (const UsageError& error) {
           return refuse(error.what());
         } catch (const SystemError& error) {
-          slot.missing_memory = error;
+          slot.memory.missing = error;
         } catch (const std::bad_alloc&) {
-          slot.memory_ended = true;
+          slot.memory.ended = true;
         }
         break;
       }
@@ -622,13 +622,13 @@ bool PoolCore::take_messages(WorkerSlot& slot) {
 
 void PoolCore::note_forked_child(WorkerSlot& slot, std::uint32_t pid) {
   constexpr unsigned most_told = 8;  // of one incarnation
-  if (slot.forked_children++ >= most_told) return;
+  if (slot.untidy.forked_children++ >= most_told) return;
   const TaskState* const task = slot.in_flight.empty() ? nullptr : slot.in_flight.front().task;
   std::string text =
       "a process (pid " + std::to_string(pid) + ") that a task of worker " + std::to_string(slot.index) +
       " forked came out of the task's function and was ended: " +
       "only the worker itself gives results. End such a process by _exit(2), also where it fails.";
-  if (slot.forked_children == most_told) text += " Further ones of this worker are not told.";
+  if (slot.untidy.forked_children == most_told) text += " Further ones of this worker are not told.";
   note(Level::warn, std::move(text), &slot, task, task == nullptr ? 0 : task->ended_attempts() + 1U);
 }
 
@@ -636,18 +636,18 @@ void PoolCore::note_forked_child(WorkerSlot& slot, std::uint32_t pid) {
 // futures would never end.
 void PoolCore::check_stopped(WorkerSlot& slot, SteadyTime now) {
   if (slot.in_flight.empty() || slot.kill_reason != WorkerSlot::KillReason::none)
-    return slot.stopped_since.reset();
-  if (now < slot.look_whether_stopped) return;
-  slot.look_whether_stopped = now + between_looks_for_stops;
+    return slot.untidy.stopped_since.reset();
+  if (now < slot.untidy.look_whether_stopped) return;
+  slot.untidy.look_whether_stopped = now + between_looks_for_stops;
   const std::uint32_t pid = slot.worker.process.pid();
   const std::string who = "worker " + std::to_string(slot.index) + " (pid " + std::to_string(pid) + ")";
   if (!is_stopped(pid)) {
-    if (slot.stopped_since) note(Level::info, who + " goes on: it was continued", &slot);
-    return slot.stopped_since.reset();
+    if (slot.untidy.stopped_since) note(Level::info, who + " goes on: it was continued", &slot);
+    return slot.untidy.stopped_since.reset();
   }
   const auto& limit = options_.stopped_limit;
-  if (!slot.stopped_since) {
-    slot.stopped_since = now;
+  if (!slot.untidy.stopped_since) {
+    slot.untidy.stopped_since = now;
     const TaskState& task = *slot.in_flight.front().task;
     note(Level::warn,
          who + " was stopped by a signal (SIGSTOP, or the like) with '" + task_name(task) + "' #" +
@@ -656,7 +656,7 @@ void PoolCore::check_stopped(WorkerSlot& slot, SteadyTime now) {
                           std::to_string(std::chrono::duration<double>(*limit).count()) + " s"
                     : std::string{}),
          &slot, &task, task.ended_attempts() + 1U);
-  } else if (limit && now - *slot.stopped_since >= *limit) {
+  } else if (limit && now - *slot.untidy.stopped_since >= *limit) {
     kill(slot, WorkerSlot::KillReason::stopped);
   }
 }
@@ -669,7 +669,7 @@ void PoolCore::kill_slot_with(WorkerSlot& slot, int signal) noexcept {
 void PoolCore::kill(WorkerSlot& slot, WorkerSlot::KillReason reason) noexcept {
   if (slot.kill_reason == WorkerSlot::KillReason::none || reason == WorkerSlot::KillReason::protocol)
     slot.kill_reason = reason;
-  slot.worker.process.signal_group(9);
+  slot.worker.process.signal_group(SIGKILL);
 }
 
 void PoolCore::ask_to_leave(WorkerSlot& slot) {
@@ -689,6 +689,20 @@ void PoolCore::add_timer(SteadyTime at, TaskState& task) {
   if (first) {
     kick();
   }
+}
+
+Deadline PoolCore::next_deadline_of(const WorkerSlot& slot) const {
+  Deadline next;
+  const auto consider = [&](SteadyTime at) {
+    if (!next || at < *next) next = at;
+  };
+  if (options_.idle_timeout && slot.idle() && slot.ready) consider(slot.idle_since + *options_.idle_timeout);
+  if (slot.kill_reason != WorkerSlot::KillReason::none) return next;
+  if (slot.state == WorkerSlot::State::leaving && slot.in_flight.empty()) consider(slot.leave_by);
+  if (slot.mute_since && slot.watched) consider(*slot.mute_since + mute_limit);
+  if (options_.initializer_timeout && slot.state == WorkerSlot::State::alive && !slot.ready)
+    consider(slot.started + *options_.initializer_timeout);
+  return next;
 }
 
 Deadline PoolCore::next_deadline() {
@@ -717,17 +731,7 @@ Deadline PoolCore::next_deadline() {
     consider(starts_.next_start());
   }
   for (const auto& slot : slots_) {
-    if (slot->state == WorkerSlot::State::leaving && slot->in_flight.empty() &&
-        slot->kill_reason == WorkerSlot::KillReason::none)
-      consider(slot->leave_by);
-    if (slot->mute_since && slot->watched && slot->kill_reason == WorkerSlot::KillReason::none)
-      consider(*slot->mute_since + mute_limit);
-    if (options_.idle_timeout && slot->idle() && slot->ready)
-      consider(slot->idle_since + *options_.idle_timeout);
-    if (options_.initializer_timeout && slot->state == WorkerSlot::State::alive && !slot->ready &&
-        slot->kill_reason == WorkerSlot::KillReason::none) {
-      consider(slot->started + *options_.initializer_timeout);
-    }
+    if (const auto at = next_deadline_of(*slot)) consider(*at);
   }
   return next;
 }
@@ -740,7 +744,7 @@ void PoolCore::check_timers() {
     timers_.pop();
     if (task.finished() || !task.options) continue;
     if (task.options->queue_timeout && check_queue_timeout(task)) continue;
-    if (task.place == TaskState::Place::handed && (task.options->timeout || task.options->soft_timeout))
+    if (task.is_dispatched() && (task.options->timeout || task.options->soft_timeout))
       check_attempt(task, now);
   }
 }
@@ -748,10 +752,10 @@ void PoolCore::check_timers() {
 bool PoolCore::check_queue_timeout(TaskState& task) {
   const auto limit = *task.options->queue_timeout;
   if (duration_of(ticks() - task.submitted_ticks) < limit) return false;
-  if (task.place == TaskState::Place::waiting) {
+  if (task.is_pending()) {
     waiting_.remove(task);
-  } else if (task.place == TaskState::Place::handed) {
-    WorkerSlot& slot = *task.slot;
+  } else if (task.is_dispatched()) {
+    WorkerSlot& slot = task.worker();
     const std::size_t position = slot.position_of(task);
     if (position == slot.in_flight.size() || !take_back(slot, position, false)) return false;
   } else {
@@ -766,7 +770,7 @@ bool PoolCore::check_queue_timeout(TaskState& task) {
 }
 
 void PoolCore::check_attempt(TaskState& task, SteadyTime now) {
-  WorkerSlot& slot = *task.slot;
+  WorkerSlot& slot = task.worker();
   const std::size_t position = slot.position_of(task);
   if (position == slot.in_flight.size()) return;
   InFlight& entry = slot.in_flight[position];
@@ -835,7 +839,7 @@ void PoolCore::break_pool(Lock&, std::exception_ptr cause, const std::string& te
       TaskState& task = *slot->in_flight.front().task;
       slot->in_flight.pop_front();
       --in_flight_;
-      task.place = TaskState::Place::nowhere;
+      task.leave_worker();
       if (task.finished()) {
         task.unpin();
       } else {

@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "kindred/internal/assert.hpp"
 #include "kindred/internal/code_reference.hpp"
 #include "kindred/internal/future_state.hpp"
 #include "kindred/internal/segment.hpp"
@@ -43,7 +44,8 @@ struct Cargo {
 class TaskState final : public FutureState {
  public:
   static constexpr std::size_t inline_bytes = 24;
-  enum class Place : std::uint8_t { nowhere, waiting, handed };
+  /// Where the task is: with nobody (being made, or finished), among the pending tasks, or with a worker.
+  enum class Place : std::uint8_t { nowhere, pending, dispatched };
 
   /// Made in a room of the pool's `TaskStore`, by which it keeps the pool. Has one reference, the caller's.
   TaskState(PoolCore* pool, std::uint64_t task_id, CodeReference entry_code,
@@ -96,16 +98,32 @@ class TaskState final : public FutureState {
     std::uint64_t ran_ticks;  // once it has ended in a worker
   };
 
-  // Under the pool's lock.
-  union {
-    CallHeader* header = nullptr;  // handed: of its call in a ring
-    TaskState* next;               // waiting: in the list of those
-  };
-  union {
-    WorkerSlot* slot = nullptr;  // handed
-    TaskState* previous;         // waiting
-  };
-  Place place = Place::nowhere;
+  // Under the pool's lock. Each place has its own facts, and only while the task is there.
+
+  [[nodiscard]] bool is_pending() const noexcept { return place_ == Place::pending; }
+  [[nodiscard]] bool is_dispatched() const noexcept { return place_ == Place::dispatched; }
+  /// The worker that has the task.
+  [[nodiscard]] WorkerSlot& worker() const noexcept {
+    KINDRED_ASSERT(place_ == Place::dispatched);
+    return *slot_;
+  }
+  /// The task's call in that worker's ring.
+  [[nodiscard]] CallHeader& call() const noexcept {
+    KINDRED_ASSERT(place_ == Place::dispatched);
+    return *header_;
+  }
+  void dispatch_to(WorkerSlot& slot, CallHeader& call) noexcept {
+    KINDRED_ASSERT(place_ == Place::nowhere);
+    place_ = Place::dispatched;
+    slot_ = &slot;
+    header_ = &call;
+  }
+  /// The worker has the task no longer.
+  void leave_worker() noexcept {
+    KINDRED_ASSERT(place_ == Place::dispatched);
+    place_ = Place::nowhere;
+  }
+
   bool forgotten : 1 = false;  // nobody but the pool will ask for it
 
   // What is counted for the attempt at hand ends with it: see end_attempt.
@@ -131,7 +149,10 @@ class TaskState final : public FutureState {
   [[nodiscard]] bool is_suspect() const noexcept { return suspicions_ >= max_suspicions; }
 
  private:
+  friend class WaitingTasks;
+
   std::uint8_t suspicions_ : 4 = 0;
+  Place place_ = Place::nowhere;
   std::uint16_t ended_attempts_ = 0;
 
   friend class PoolCore;
@@ -141,6 +162,14 @@ class TaskState final : public FutureState {
   void destroy() noexcept;
 
   std::uint32_t size_ = 0;
+  union {
+    CallHeader* header_ = nullptr;  // dispatched
+    TaskState* next_;               // pending: in the list of those
+  };
+  union {
+    WorkerSlot* slot_ = nullptr;  // dispatched
+    TaskState* previous_;         // pending
+  };
   union {
     std::byte room_[inline_bytes];
     std::byte* data_;  // of more than that; owned

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <array>
+#include <csignal>
 
 #include "kindred/error.hpp"
 #include "kindred/future.hpp"
@@ -85,18 +86,10 @@ bool PoolCore::lead(Lock& lock, const std::function<bool()>& ready, Waiter& wait
       static_cast<double>(std::chrono::nanoseconds{spin_time}.count()) * ticks_per_nanosecond());
   for (;;) {
     if (options_.spin && saturated()) {
-      leader_naps_ = true;
-      arm_all();  // the supervisor, should a worker run dry meanwhile
-      flush_afterwards(lock);
-      auto until = std::chrono::steady_clock::now() + nap_time;
-      context_.waiter_bell().wait(deadline ? std::min(*deadline, until) : until);
-      lock.lock();
-      leader_naps_ = false;
-      (void)context_.waiter_bell().clear();
-      (void)pump();
+      nap(lock, deadline);
       if (ready()) return true;
       if (passed(deadline)) return false;
-      part_crowded();
+      spread_over_cores();
       continue;
     }
     auto since = ticks();
@@ -122,37 +115,59 @@ bool PoolCore::lead(Lock& lock, const std::function<bool()>& ready, Waiter& wait
     }
     if (passed(deadline)) return ready();
     waiter.signal.store(0, std::memory_order_relaxed);
-    leader_sleeps_ = true;
-    KINDRED_INJECTION_POINT("parent.wait.before_arming");
-    bells_stale_ = true;
-    arm_all();
-    // After arming: a result that came before it rang for nobody.
-    const bool came = pump();
-    if (!came && !ready()) {
-      auto until = deadline;
-      if (const auto again = look_again_.next(); in_flight_ != 0 && (!until || again < *until)) until = again;
-      look_at_unbegun_later();
-      if (rebalance_due_ != 0) {
-        const auto now = ticks();
-        const auto left =
-            rebalance_due_ > now ? static_cast<double>(rebalance_due_ - now) / ticks_per_nanosecond() : 0;
-        const auto due =
-            std::chrono::steady_clock::now() + std::chrono::nanoseconds{static_cast<std::int64_t>(left)};
-        if (!until || due < *until) until = due;
-      }
-      part_crowded();
-      flush_afterwards(lock);
-      KINDRED_INJECTION_POINT("parent.wait.before_sleep");
-      const bool rang = context_.waiter_bell().wait(until);
-      KINDRED_INJECTION_POINT("parent.wait.woken");
-      lock.lock();
-      if (!rang) look_found_nothing();
-    }
-    leader_sleeps_ = false;
-    (void)context_.waiter_bell().clear();
-    (void)pump();
+    sleep_as_leader(lock, ready, deadline);
     if (ready()) return true;
   }
+}
+
+// Lets the workers have all cores for a moment, and takes in what they have done meanwhile.
+void PoolCore::nap(Lock& lock, Deadline deadline) {
+  leader_naps_ = true;
+  arm_all();  // the supervisor, should a worker run dry meanwhile
+  flush_afterwards(lock);
+  const auto until = std::chrono::steady_clock::now() + nap_time;
+  context_.waiter_bell().wait(deadline ? std::min(*deadline, until) : until);
+  lock.lock();
+  leader_naps_ = false;
+  (void)context_.waiter_bell().clear();
+  (void)pump();
+}
+
+void PoolCore::sleep_as_leader(Lock& lock, const std::function<bool()>& ready, Deadline deadline) {
+  leader_sleeps_ = true;
+  KINDRED_INJECTION_POINT("parent.wait.before_arming");
+  bells_stale_ = true;
+  arm_all();
+  // After arming: a result that came before it rang for nobody.
+  const bool came = pump();
+  if (!came && !ready()) {
+    const Deadline until = next_look(deadline);
+    spread_over_cores();
+    flush_afterwards(lock);
+    KINDRED_INJECTION_POINT("parent.wait.before_sleep");
+    const bool rang = context_.waiter_bell().wait(until);
+    KINDRED_INJECTION_POINT("parent.wait.woken");
+    lock.lock();
+    if (!rang) look_found_nothing();
+  }
+  leader_sleeps_ = false;
+  (void)context_.waiter_bell().clear();
+  (void)pump();
+}
+
+// When a sleeping leader looks round though no bell has rung: for a lost ring, and for calls that a stopped
+// worker has not begun.
+Deadline PoolCore::next_look(Deadline deadline) {
+  if (const auto again = look_again_.next(); in_flight_ != 0 && (!deadline || again < *deadline))
+    deadline = again;
+  look_at_unbegun_later();
+  if (rebalance_due_ == 0) return deadline;
+  const auto now = ticks();
+  const auto left =
+      rebalance_due_ > now ? static_cast<double>(rebalance_due_ - now) / ticks_per_nanosecond() : 0;
+  const auto due =
+      std::chrono::steady_clock::now() + std::chrono::nanoseconds{static_cast<std::int64_t>(left)};
+  return !deadline || due < *deadline ? due : deadline;
 }
 
 bool PoolCore::saturated() const noexcept {
@@ -173,7 +188,7 @@ bool PoolCore::saturated() const noexcept {
 
 // The kernel leaves two workers on one core for as long as a hundred milliseconds while this thread naps and
 // sleeps on another: each gets the core for 4 ms in turn, and the pool has half of its throughput.
-void PoolCore::part_crowded() noexcept {
+void PoolCore::spread_over_cores() noexcept {
   std::array<std::uint64_t, 16> taken{};  // by CPU, as many as sched_setaffinity knows
   std::size_t busy = 0;
   for (const auto& slot : slots_) busy += slot->segment && slot->ready && !slot->in_flight.empty() ? 1U : 0U;
@@ -257,8 +272,8 @@ void PoolCore::wake_from_outside(Waiter& waiter) noexcept {
 bool PoolCore::is_running(const TaskState& task) const {
   require_here("future");
   const std::scoped_lock lock{mutex_};
-  if (task.place != TaskState::Place::handed) return false;
-  const auto state = task.header->state.load(std::memory_order_acquire);
+  if (!task.is_dispatched()) return false;
+  const auto state = task.call().state.load(std::memory_order_acquire);
   return state == call_state::begun || state == call_state::done || state == call_state::condemned;
 }
 
@@ -270,14 +285,13 @@ bool PoolCore::cancel(TaskState& task, Running how) {
   bool answer = false;
   if (task.finished()) {
     answer = task.outcome() == Outcome::cancelled;
-  } else if (task.place == TaskState::Place::waiting) {
+  } else if (task.is_pending()) {
     waiting_.remove(task);
     finish_cancelled(task, "before it began");
     answer = true;
-  } else if (task.place == TaskState::Place::handed) {
-    WorkerSlot& slot = *task.slot;
-    std::size_t position = 0;
-    while (position < slot.in_flight.size() && slot.in_flight[position].task != &task) ++position;
+  } else if (task.is_dispatched()) {
+    WorkerSlot& slot = task.worker();
+    const std::size_t position = slot.position_of(task);
     if (position < slot.in_flight.size()) {
       if (take_back(slot, position, false)) {
         finish_cancelled(task, "before it began");
@@ -285,7 +299,7 @@ bool PoolCore::cancel(TaskState& task, Running how) {
       } else if (how == Running::ask) {
         ask_to_stop(slot, slot.in_flight[position]);
       } else if (how == Running::kill &&
-                 condemn_task(slot, slot.in_flight[position], InFlight::Condemned::cancelled, 9)) {
+                 condemn_task(slot, slot.in_flight[position], InFlight::Condemned::cancelled, SIGKILL)) {
         task.retain();  // for the entry in flight: whoever takes that out unpins it
         finish_cancelled(task, "while it ran: its worker was killed");
         answer = true;

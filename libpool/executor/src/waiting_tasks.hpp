@@ -4,6 +4,7 @@
 #include <map>
 #include <new>
 
+#include "kindred/internal/assert.hpp"
 #include "task_state.hpp"
 
 namespace kindred::internal {
@@ -16,10 +17,11 @@ class WaitingTasks {
   void push_front(TaskState& task) noexcept { insert(list_for(task), task, true); }
 
   void remove(TaskState& task) noexcept {
+    KINDRED_ASSERT(task.is_pending());
     List& list = list_of(task);
-    (task.previous != nullptr ? task.previous->next : list.first) = task.next;
-    (task.next != nullptr ? task.next->previous : list.last) = task.previous;
-    task.place = TaskState::Place::nowhere;
+    (task.previous_ != nullptr ? task.previous_->next_ : list.first) = task.next_;
+    (task.next_ != nullptr ? task.next_->previous_ : list.last) = task.previous_;
+    task.place_ = TaskState::Place::nowhere;
     --size_;
     if (&list != &usual_ && list.first == nullptr) others_.erase(-priority_of(task));
   }
@@ -54,11 +56,12 @@ class WaitingTasks {
   }
 
   void insert(List& list, TaskState& task, bool in_front) noexcept {
-    task.place = TaskState::Place::waiting;
-    task.next = in_front ? list.first : nullptr;
-    task.previous = in_front ? nullptr : list.last;
-    if (task.next != nullptr) task.next->previous = &task;
-    if (task.previous != nullptr) task.previous->next = &task;
+    KINDRED_ASSERT(task.place_ == TaskState::Place::nowhere);
+    task.place_ = TaskState::Place::pending;
+    task.next_ = in_front ? list.first : nullptr;
+    task.previous_ = in_front ? nullptr : list.last;
+    if (task.next_ != nullptr) task.next_->previous_ = &task;
+    if (task.previous_ != nullptr) task.previous_->next_ = &task;
     if (in_front || list.first == nullptr) list.first = &task;
     if (!in_front || list.last == nullptr) list.last = &task;
     ++size_;

@@ -13,6 +13,7 @@
 #include "kindred/internal/crash_report.hpp"
 #include "kindred/internal/event_poll.hpp"
 #include "kindred/internal/exception_codec.hpp"
+#include "kindred/internal/exit_codes.hpp"
 #include "kindred/internal/injection.hpp"
 #include "kindred/internal/keeper.hpp"
 #include "kindred/internal/log_front.hpp"
@@ -72,8 +73,8 @@ int WorkerProcess::run() {
     const auto message = calls_.next();
     if (message.empty()) {
       if (calls_.corrupt())
-        exit_now(74);  // only this worker's own tasks can have done it: it ends, and what it had not begun
-                       // goes elsewhere
+        exit_now(exit_code::corrupted);  // only this worker's own tasks can have done it: it ends, and what
+                                         // it had not begun goes elsewhere
       if (!wait_for_call()) break;
       continue;
     }
@@ -95,7 +96,7 @@ int WorkerProcess::run() {
                        // was overrun
   }
   KINDRED_INJECTION_POINT("worker.leave.begun");
-  header_.phase.store(3, std::memory_order_relaxed);
+  header_.phase.store(WorkerPhase::in_finalizer, std::memory_order_relaxed);
   const bool good =
       run_start_call(part_.finalizer, part_.initializer.attachments + 1, WorkerMessage::finalizer_failed);
   KINDRED_INJECTION_POINT("worker.leave.finalized");
@@ -103,7 +104,7 @@ int WorkerProcess::run() {
   if (capture_) capture_->drain(true);
   (void)good;  // it was reported; the worker's end is in good order all the same
   if (!has_lost_descriptors()) return 0;
-  header_.phase.store(worker_phase_lost, std::memory_order_relaxed);
+  header_.phase.store(WorkerPhase::lost_descriptors, std::memory_order_relaxed);
   return worker_exit::lost_descriptors;
 }
 
@@ -112,7 +113,7 @@ bool WorkerProcess::needs_socket(const CallHeader& call) const noexcept {
 }
 
 void WorkerProcess::end_without_socket() const noexcept {
-  header_.phase.store(worker_phase_lost, std::memory_order_relaxed);
+  header_.phase.store(WorkerPhase::lost_descriptors, std::memory_order_relaxed);
   exit_now(worker_exit::lost_descriptors);
 }
 
@@ -718,7 +719,7 @@ int WorkerProcess::start() {
   set_nesting_depth(part_.depth);
   install_crash_handlers(boot_.segment.crash_page(), header_.begun_attempt, boot_.setup.modules);
   modules_noted_ = boot_.setup.modules.size();
-  if (!close_sandbox(false)) return 71;
+  if (!close_sandbox(false)) return exit_code::not_set_up;
   const bool open_yet = boot_.setup.sandbox && boot_.setup.sandbox->after_initializer;
   if (!open_yet) keep_descriptors_from_tasks();
   if (boot_.captured_stdout)
@@ -726,15 +727,15 @@ int WorkerProcess::start() {
         std::make_unique<OutputCapture>(std::move(boot_.captured_stdout), std::move(boot_.captured_stderr),
                                         boot_.segment.crash_page(), !open_yet);
   KINDRED_INJECTION_POINT("worker.start.before_initializer");
-  header_.phase.store(1, std::memory_order_relaxed);
+  header_.phase.store(WorkerPhase::in_initializer, std::memory_order_relaxed);
   if (!run_start_call(part_.initializer, 1, WorkerMessage::initializer_failed)) {
     if (capture_) capture_->drain(true);
-    return 72;
+    return exit_code::initializer_failed;
   }
   starting_ = false;
-  if (!close_sandbox(true)) return 71;
+  if (!close_sandbox(true)) return exit_code::not_set_up;
   if (open_yet) keep_descriptors_from_tasks();
-  header_.phase.store(2, std::memory_order_relaxed);
+  header_.phase.store(WorkerPhase::working, std::memory_order_relaxed);
   KINDRED_INJECTION_POINT("worker.start.before_ready");
   send(WorkerMessage::ready, {});
   KINDRED_INJECTION_POINT("worker.start.ready");

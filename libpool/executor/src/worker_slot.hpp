@@ -82,9 +82,78 @@ struct InFlight {
   bool stop_asked = false;
 };
 
-/// One of the pool's places for a worker, and the process that fills it now. All under the pool's lock, but
-/// what the supervisor alone touches: `process` while it starts and is buried.
-struct WorkerSlot {
+/// What the parent knows and holds of one incarnation of a worker: its segment, its rings and the calls in
+/// them, its socket, its memories. A start begins with a fresh one, and the burial drops it as a whole: no
+/// member is reset by hand, so nothing of one incarnation reaches the next one.
+struct WorkerLink {
+  KillReason kill_reason = KillReason::none;
+  bool ready = false;       ///< it has said that it is initialised
+  bool found_dead = false;  ///< by the poll; to be buried
+  bool full = false;        ///< no room for another call until a result comes
+  bool watched = false;     ///< its pidfd and socket are in the supervisor's poll
+  std::uint32_t owner = 0;  ///< its name in shared objects
+  StartedWorker worker;
+  std::shared_ptr<Segment> segment;
+  RingWriter<> calls;
+  RingReader<> results;
+  CircularQueue<InFlight> in_flight;
+  SourceId log_source{};
+  struct {
+    std::uint64_t bits = 0;
+    std::uint64_t epoch = 0;
+  } arming;                          ///< when the worker rings: see `Armed`
+  std::uint64_t progress_ticks = 0;  ///< when its call at hand may have become that at the earliest
+  RunAverage average;                ///< of recent run times
+  struct {
+    std::uint64_t calls = 0;  ///< less those that were revoked
+    std::size_t modules = 0;
+    std::uint64_t memory_id = 0;  ///< of the latest attachment
+  } sent;                         ///< to the worker: how many calls, which libraries and memories
+  struct {
+    std::unordered_map<std::uint64_t, std::shared_ptr<SharedMemory>> received;  ///< for results to come
+    ResultBlocks blocks;
+    bool ended = false;  ///< the parent's own memory ended when an announced one came
+    /// Why an announced one is not there: the task's error, not the worker's fault.
+    std::optional<SystemError> missing;
+  } memory;
+  std::chrono::steady_clock::time_point started{};
+  std::chrono::steady_clock::time_point idle_since{};
+  /// Since when it is silent: it had calls, and neither began nor ended one for long. It gets no more until
+  /// it has passed those that were revoked.
+  Deadline silent_since;
+  struct {
+    Deadline stopped_since;  ///< when it was found stopped by a signal
+    std::chrono::steady_clock::time_point look_whether_stopped{};
+    unsigned forked_children = 0;  ///< processes that its tasks forked, and that told of themselves
+  } untidy;
+  Deadline mute_since;                               ///< when its socket was closed, though it lives
+  std::chrono::steady_clock::time_point leave_by{};  ///< leaving: killed when it passes
+  struct {
+    bool initializer_failed = false;
+    bool finalizer_failed = false;
+    std::string protocol_error;
+    std::string bootstrap_error;           ///< what it said before it gave up
+    std::vector<std::byte> failure_bytes;  ///< its initializer's exception, encoded
+    std::string loss_hint;                 ///< what else is known of its death
+  } last_words;
+  struct {
+    Descriptor out;
+    Descriptor error;
+  } captured;
+
+  [[nodiscard]] bool silent() const noexcept { return silent_since.has_value(); }
+  [[nodiscard]] SegmentHeader& header() const noexcept { return segment->header(); }
+  /// Where the task is in `in_flight`; `in_flight.size()` where it is not.
+  [[nodiscard]] std::size_t position_of(const TaskState& task) noexcept {
+    std::size_t position = 0;
+    while (position < in_flight.size() && in_flight[position].task != &task) ++position;
+    return position;
+  }
+};
+
+/// One of the pool's places for a worker, and the incarnation that fills it now. All under the pool's lock,
+/// but what the supervisor alone touches: `worker` while it starts and is buried.
+struct WorkerSlot : WorkerLink {
   enum class State : std::uint8_t {
     empty,     ///< no process
     starting,  ///< the supervisor is making one
@@ -96,66 +165,18 @@ struct WorkerSlot {
 
   int index = 0;
   State state = State::empty;
-  KillReason kill_reason = KillReason::none;
-  bool ready = false;  ///< has said that it is initialised
-  bool initializer_failed = false;
-  bool finalizer_failed = false;
-  bool found_dead = false;  ///< by the poll; to be buried
-  bool silent = false;  ///< had calls, and neither began nor ended one for long: it gets no more until it has
-                        ///< passed those that were taken back
-  bool full = false;    ///< no room for another call until a result comes
-  bool watched = false;  ///< its pidfd and socket are in the supervisor's poll
   std::uint32_t incarnation = 0;
   std::uint32_t next_incarnation = 0;
-  std::uint32_t owner = 0;
-  StartedWorker worker;
-  std::shared_ptr<Segment> segment;
-  RingWriter<> calls;
-  RingReader<> results;
-  CircularQueue<InFlight> in_flight;
-  SourceId log_source{};
-
-  std::uint64_t armed_bits = 0;
-  std::uint64_t armed_epoch = 0;
-  std::uint64_t handed = 0;          ///< calls in this incarnation's ring ever, less those taken back
-  std::uint64_t progress_ticks = 0;  ///< when its call at hand may have become that at the earliest
-  RunAverage average;                ///< of recent run times
-  std::size_t modules_known = 0;
-  std::uint64_t memory_known = 0;  ///< next attachment number of this incarnation
-  std::unordered_map<std::uint64_t, std::shared_ptr<SharedMemory>>
-      received;               ///< attachments of results to come
-  bool memory_ended = false;  ///< ours, when one that was announced came
-  std::optional<SystemError>
-      missing_memory;  ///< why one that was announced is not there: the task's error, not the worker's fault
-  ResultBlocks result_blocks;
-  std::chrono::steady_clock::time_point started{};
-  std::chrono::steady_clock::time_point idle_since{};
-  std::chrono::steady_clock::time_point silent_since{};
-  Deadline stopped_since;  ///< when it was found stopped by a signal
-  std::chrono::steady_clock::time_point look_whether_stopped{};
-  unsigned forked_children = 0;  ///< processes that its tasks forked, and that told of themselves
-  Deadline mute_since;           ///< when its socket was closed, though it lives
-  std::chrono::steady_clock::time_point leave_by{};  ///< leaving: killed when it passes
-  std::string protocol_error;
-  std::string bootstrap_error;           ///< what it said before it gave up
-  std::vector<std::byte> failure_bytes;  ///< its initializer's exception, encoded
-  std::string loss_hint;                 ///< what else is known of its death
-  std::uint64_t run_ticks = 0;
-  std::uint64_t queue_ticks = 0;
-  Descriptor captured_stdout;
-  Descriptor captured_stderr;
-
+  std::uint64_t run_ticks = 0;    ///< of all incarnations
+  std::uint64_t queue_ticks = 0;  ///< of all incarnations
   WorkerStats stats;
 
-  /// Where the task is in `in_flight`; `in_flight.size()` where it is not.
-  [[nodiscard]] std::size_t position_of(const TaskState& task) noexcept {
-    std::size_t position = 0;
-    while (position < in_flight.size() && in_flight[position].task != &task) ++position;
-    return position;
-  }
   [[nodiscard]] bool takes_calls() const noexcept { return state == State::alive; }
   [[nodiscard]] bool idle() const noexcept { return state == State::alive && in_flight.empty(); }
-  [[nodiscard]] SegmentHeader& header() const noexcept { return segment->header(); }
+  void end_incarnation() {
+    state = State::empty;
+    static_cast<WorkerLink&>(*this) = WorkerLink{};
+  }
 };
 
 }  // namespace kindred::internal

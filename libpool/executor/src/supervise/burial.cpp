@@ -74,9 +74,9 @@ void PoolCore::bury(Lock& lock, WorkerSlot& slot) {
   }
   const StartFailure start_failure = start_failure_of(slot, obituary, verdict);
   const std::string name = "worker " + std::to_string(slot.index) + " ";
-  const auto worker_lost = [&, who = facts_about(slot, {})] {
+  const auto worker_lost = [&, who = facts_about(slot, {}), hint = slot.last_words.loss_hint] {
     return std::make_exception_ptr(
-        WorkerLost{{verdict.reason, who, obituary.log.last_lines, obituary.crash.frames, slot.loss_hint}});
+        WorkerLost{{verdict.reason, who, obituary.log.last_lines, obituary.crash.frames, hint}});
   };
   KINDRED_INJECTION_POINT("parent.bury.handed_back");
   if (lost) lose(*lost, slot, obituary, verdict);
@@ -157,15 +157,18 @@ DeathVerdict PoolCore::judge_death(WorkerSlot& slot, const Obituary& obituary) {
              .is_sandboxed = options_.worker.sandbox.has_value(),
              .has_initializer = static_cast<bool>(initializer_),
              .is_spawned = context_.start_method() == StartMethod::spawn,
-             .reached_initializer = slot.header().phase.load(std::memory_order_relaxed) != 0,
-             .initializer_failed = slot.initializer_failed,
-             .bootstrap_failed = !slot.bootstrap_error.empty(),
-             .lost_descriptors = obituary.reason.kind == ExitReason::Kind::exited &&
-                                 obituary.reason.code == worker_exit::lost_descriptors &&
-                                 slot.header().phase.load(std::memory_order_relaxed) == worker_phase_lost});
+             .reached_initializer =
+                 slot.header().phase.load(std::memory_order_relaxed) != WorkerPhase::being_set_up,
+             .initializer_failed = slot.last_words.initializer_failed,
+             .bootstrap_failed = !slot.last_words.bootstrap_error.empty(),
+             .lost_descriptors =
+                 obituary.reason.kind == ExitReason::Kind::exited &&
+                 obituary.reason.code == worker_exit::lost_descriptors &&
+                 slot.header().phase.load(std::memory_order_relaxed) == WorkerPhase::lost_descriptors});
   if (oom_kills_seen_) oom_kills_seen_ = std::max(*oom_kills_seen_, obituary.oom_kills);
-  slot.loss_hint = text_of(verdict.hint, slot.protocol_error, obituary.crash.system_call);
-  if (slot.loss_hint.empty()) slot.loss_hint = obituary.crash.explanation;
+  slot.last_words.loss_hint =
+      text_of(verdict.hint, slot.last_words.protocol_error, obituary.crash.system_call);
+  if (slot.last_words.loss_hint.empty()) slot.last_words.loss_hint = obituary.crash.explanation;
   return verdict;
 }
 
@@ -193,7 +196,7 @@ std::optional<InFlight> PoolCore::sort_out_calls(WorkerSlot& slot, bool own_doin
     lost = first;
   for (std::size_t i = left.size(); i-- > (lost ? 1U : 0U);) {
     TaskState& task = *left[i].task;
-    task.place = TaskState::Place::nowhere;
+    task.leave_worker();
     if (task.finished()) {
       task.unpin();
     } else {
@@ -252,11 +255,11 @@ PoolCore::StartFailure PoolCore::start_failure_of(const WorkerSlot& slot, const 
     case DeathVerdict::StartFailure::initializer_threw: {
       TaskFacts who = facts_about(slot, "initializer");
       who.code = context_.shared_code();
-      Decoder decoder{context_.id(), slot.failure_bytes};
+      Decoder decoder{context_.id(), slot.last_words.failure_bytes};
       return {decode_exception(decoder, who), "the initializer failed in worker " + index};
     }
     case DeathVerdict::StartFailure::bootstrap:
-      return {std::make_exception_ptr(UsageError{slot.bootstrap_error}),
+      return {std::make_exception_ptr(UsageError{slot.last_words.bootstrap_error}),
               "worker " + index + " could not be set up"};
     case DeathVerdict::StartFailure::initializer_timeout:
       return {std::make_exception_ptr(TaskTimeout{facts_about(slot, initializer_ ? "initializer" : "start"),
@@ -266,7 +269,7 @@ PoolCore::StartFailure PoolCore::start_failure_of(const WorkerSlot& slot, const 
     case DeathVerdict::StartFailure::died_in_initializer:
       return {std::make_exception_ptr(
                   WorkerLost{{verdict.reason, facts_about(slot, "initializer"), obituary.log.last_lines,
-                              obituary.crash.frames, slot.loss_hint}}),
+                              obituary.crash.frames, slot.last_words.loss_hint}}),
               "worker " + index + " " + to_string(verdict.reason) + " in its initializer"};
     case DeathVerdict::StartFailure::died_before_entry:
       return {std::make_exception_ptr(UsageError{"worker " + index + " " + to_string(verdict.reason) +
@@ -280,7 +283,7 @@ PoolCore::StartFailure PoolCore::start_failure_of(const WorkerSlot& slot, const 
 void PoolCore::lose(const InFlight& entry, const WorkerSlot& slot, const Obituary& obituary,
                     const DeathVerdict& verdict) {
   TaskState& task = *entry.task;
-  task.place = TaskState::Place::nowhere;
+  task.leave_worker();
   if (task.finished()) return task.unpin();  // cancelled by killing
   task.end_attempt();
   if (try_again(task)) return;
@@ -294,7 +297,7 @@ void PoolCore::lose(const InFlight& entry, const WorkerSlot& slot, const Obituar
   finish_with(task, Outcome::failure, [&]() -> std::unique_ptr<Failure> {
     auto failure = std::make_unique<StoredFailure<WorkerLost>>(
         WorkerLost{{verdict.reason, facts(task, &slot), obituary.log.lines_of(task.id), obituary.crash.frames,
-                    slot.loss_hint}});
+                    slot.last_words.loss_hint}});
     if (!runs_items(task, context_.code())) return failure;
     return std::make_unique<LostItems>(std::move(failure), read_items_left(*slot.segment, task.id));
   });
@@ -303,13 +306,7 @@ void PoolCore::lose(const InFlight& entry, const WorkerSlot& slot, const Obituar
 void PoolCore::clear(WorkerSlot& slot) {
   KINDRED_ASSERT(slot.in_flight.empty());
   KINDRED_ASSERT(slot.state == WorkerSlot::State::dying);
-  slot.state = WorkerSlot::State::empty;
-  slot.worker = StartedWorker{};
-  slot.captured_stdout.reset();
-  slot.captured_stderr.reset();
-  slot.received.clear();
-  slot.result_blocks = {};
-  slot.segment.reset();
+  slot.end_incarnation();
   changed_.notify_all();
 }
 

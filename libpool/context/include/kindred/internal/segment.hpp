@@ -10,6 +10,15 @@
 
 namespace kindred::internal {
 
+/// How far a worker has come.
+enum class WorkerPhase : std::uint32_t {
+  being_set_up,
+  in_initializer,
+  working,
+  in_finalizer,
+  lost_descriptors  ///< it ends because a task has closed what kindred needs
+};
+
 /// One attempt at a task, as one number: 48 bits of the task's id, 16 of the attempt (1 for the first). What
 /// a worker and the parent say of "the call at hand" names the attempt, never the task alone: a task may be
 /// tried again in the same worker. 0: none.
@@ -95,8 +104,7 @@ struct SegmentHeader {
                                                   ///< whoever wakes it
   std::atomic<std::uint32_t>
       cpu;  ///< where the worker ran last, +1; a worker that is busy says so every 100 us
-  std::atomic<std::uint32_t>
-      phase;  ///< 0: being set up, 1: in its initializer, 2: works, 3: in its finalizer
+  std::atomic<WorkerPhase> phase;
   /// When the task at hand began, in ticks: written after its call was claimed.
   alignas(64) std::atomic<std::uint64_t> begun_ticks;
   std::atomic<AttemptId> begun_attempt;  ///< the attempt at hand; 0: the worker is idle
