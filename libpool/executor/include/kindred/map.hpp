@@ -204,7 +204,7 @@ class [[nodiscard]] BasicMapRange {
  private:
   // Items that were sent together, or one that failed before it was sent, or with its chunk.
   struct Chunk {
-    internal::StateHandle state;  // none: `error` is how its items ended
+    internal::StateHandle state = {};  // none: `error` is how its items ended
     std::size_t items = 0;
     std::size_t first = 0;  // the place of its first item in the input
     std::exception_ptr error = {};
