@@ -1,4 +1,4 @@
-// expect: is not a constant expression
+// expect: the format of a log call is known when it is compiled
 // A text that is known only when the program runs is an argument, not a format: braces in it would be taken
 // for fields.
 #include <string>

@@ -159,7 +159,10 @@ template <class S>
 template <class... S>
 constexpr void shorten_all(S&... stored) noexcept {
   ((stored = shortened(stored, longest_text)), ...);
-  if ((stored_bytes(stored) + ... + std::size_t{0}) <= longest_text) [[likely]]
+  // The collector allows for what stands beside the texts (counts, numbers, keys), so a single text of the
+  // full length is not cut.
+  constexpr std::size_t beside_texts = std::size_t{1} << 20U;
+  if ((stored_bytes(stored) + ... + std::size_t{0}) <= longest_text + beside_texts) [[likely]]
     return;
   constexpr std::size_t share = longest_text / (sizeof...(S) + 1);
   constexpr std::size_t longest_head = 0xffff + 8;  // a key, and the counts

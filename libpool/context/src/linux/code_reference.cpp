@@ -527,7 +527,15 @@ std::string name_frames(std::span<const CodeReference> frames, const CodeBook& c
           return inner.module == 1 && !is_plumbing(inner.name);
         }))
       break;
-    if (entry) frame.name = task_of_entry(frame.name);
+    if (entry) {
+      frame.name = task_of_entry(frame.name);
+      // A task that is given by its address has a frame of its own, in a library perhaps; its entry names a
+      // type.
+      const bool names_a_type = frame.name.find("(*)") != std::string::npos;
+      if (names_a_type &&
+          std::ranges::any_of(all, [](const NamedFrame& inner) { return !is_plumbing(inner.name); }))
+        break;
+    }
     all.push_back(std::move(frame));
     if (entry) break;
   }
