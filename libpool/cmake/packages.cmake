@@ -1,4 +1,5 @@
-# `cpack -G DEB` of a build with shared libraries makes three packages; tests/support/make_debs does all of it.
+# `cpack -G DEB` of a build with shared libraries makes three packages, and tests/support/make_debs completes them (descriptions, shlibs, triggers,
+# which the releases of CPack write each in a way of its own).
 #   libkindred<MAJOR.MINOR>   the shared libraries, named after their SONAME, so that two versions can be installed
 #   libkindred-dev            headers, CMake package, kindred.pc, the static kindred::main
 #   kindred-tools             the programs, their manual pages and completions
@@ -18,21 +19,13 @@ set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS_PRIVATE_DIRS ${PROJECT_BINARY_DIR}/libpool/co
 
 set(soname_version ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
 set(library_package libkindred${soname_version})
-set(about " kindred runs functions of a C++ program in worker processes: what crashes,
- leaks or hangs costs one task and never the program. What all workers log
- comes out in one log, in order.")
-
 set(CPACK_DEBIAN_LIBRARY_PACKAGE_NAME ${library_package})
 set(CPACK_DEBIAN_LIBRARY_PACKAGE_SECTION libs)
 set(CPACK_DEBIAN_LIBRARY_PACKAGE_SHLIBDEPS ON)
-set(CPACK_DEBIAN_LIBRARY_PACKAGE_GENERATE_SHLIBS ON)
-set(CPACK_DEBIAN_LIBRARY_PACKAGE_GENERATE_SHLIBS_POLICY ">=")
-set(CPACK_DEBIAN_LIBRARY_DESCRIPTION "process pool for C++20 with logging built in\n${about}\n .\n This package has the shared libraries.")
 
 set(CPACK_DEBIAN_DEV_PACKAGE_NAME libkindred-dev)
 set(CPACK_DEBIAN_DEV_PACKAGE_SECTION libdevel)
 set(CPACK_DEBIAN_DEV_PACKAGE_SHLIBDEPS OFF)
-set(CPACK_DEBIAN_DEV_DESCRIPTION "process pool for C++20 with logging built in (development files)\n${about}\n .\n This package has the headers, the CMake package and kindred.pc.")
 # What our headers include and our CMake package finds, as this system names it.
 execute_process(COMMAND ${PROJECT_SOURCE_DIR}/tests/support/install_packages --list build
   OUTPUT_VARIABLE build_packages OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
@@ -49,7 +42,6 @@ set(CPACK_DEBIAN_TOOLS_PACKAGE_NAME kindred-tools)
 set(CPACK_DEBIAN_TOOLS_PACKAGE_SECTION devel)
 set(CPACK_DEBIAN_TOOLS_PACKAGE_SHLIBDEPS ON)
 set(CPACK_DEBIAN_TOOLS_PACKAGE_DEPENDS "${library_package} (>= ${PROJECT_VERSION})")
-set(CPACK_DEBIAN_TOOLS_DESCRIPTION "programs for process pools of kindred\n${about}\n .\n This package has kindred-tail, which follows the log of a running pool.")
 
 # What Debian's policy asks of every package.
 set(work ${PROJECT_BINARY_DIR}/deb)
