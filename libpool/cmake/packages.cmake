@@ -26,12 +26,11 @@ set(CPACK_DEBIAN_LIBRARY_PACKAGE_SHLIBDEPS ON)
 set(CPACK_DEBIAN_DEV_PACKAGE_NAME libkindred-dev)
 set(CPACK_DEBIAN_DEV_PACKAGE_SECTION libdevel)
 set(CPACK_DEBIAN_DEV_PACKAGE_SHLIBDEPS OFF)
-# What our headers include and our CMake package finds, as this system names it.
+# What our headers include, and what kindred.pc names: pkg-config wants the modules of Requires.private to be there too.
 execute_process(COMMAND ${PROJECT_SOURCE_DIR}/tests/support/install_packages --list build
   OUTPUT_VARIABLE build_packages OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
 string(REPLACE "\n" ";" build_packages "${build_packages}")
 list(FILTER build_packages INCLUDE REGEX "-dev$")
-list(FILTER build_packages EXCLUDE REGEX "^(zlib1g|libzstd|libseccomp|libboost-process)-dev$")  # no header of ours includes them
 if(NOT build_packages MATCHES boost)
   list(APPEND build_packages "libboost-dev (>= 1.81)")
 endif()
