@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <csignal>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -173,6 +174,32 @@ TEST_CASE_EACH_START_METHOD(
   CHECK(supervisor_failed > 0);
   pool.shutdown();
   CHECK(called == tasks);
+}
+
+TEST_CASE_EACH_START_METHOD(
+    "a worker that dies while the supervisor has no memory is buried once there is some again") {
+  ResourceAudit audit;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  pool.logger().add_sink([](const LogRecord&) {});
+  const auto begun = pool.make_event(), go = pool.make_event();
+  // The first time there is memory, and the supervisor keeps what it needs to hear of a death.
+  for (const bool short_of_memory : {false, true, true, true}) {
+    CAPTURE(short_of_memory);
+    auto lost = pool.submit(begin_and_wait, begun, go);
+    begun.wait();
+    begun.clear();
+    const auto pid = static_cast<pid_t>(pool.stats().per_worker.at(0).pid);
+    supervisor_failed = 0;
+    supervisor_fails = short_of_memory;
+    ::kill(pid, SIGKILL);
+    for (const auto until = std::chrono::steady_clock::now() + 20s;
+         short_of_memory && supervisor_failed < 3 && std::chrono::steady_clock::now() < until;)
+      std::this_thread::yield();
+    CHECK((supervisor_failed >= 3 || !short_of_memory));
+    supervisor_fails = false;
+    CHECK_THROWS_AS(lost.get(), WorkerLost);
+  }
+  CHECK(pool.submit(number, 4).get() == 4);
 }
 
 TEST_CASE_EACH_START_METHOD("without a thread to be had for callbacks, whoever adds one is told") {

@@ -232,6 +232,8 @@ class PoolCore {
   // --- supervisor.cpp
   void start_supervisor();  ///< under the lock
   void supervise();
+  void answer_tail();
+  void heed(Lock& lock, std::uint64_t token);
   bool supervise_once(Lock& lock, std::vector<std::uint64_t>& tokens);  ///< false: it is over
   void kick() { context_.service_bell().ring(); }
   /// Gives the lock away meanwhile, but never waits. False: a worker cannot be started yet, or never.

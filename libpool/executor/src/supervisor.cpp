@@ -122,37 +122,47 @@ bool PoolCore::supervise_once(Lock& lock, std::vector<std::uint64_t>& tokens) {
   flush_afterwards(lock);
   // What was killed before is no evidence for what dies from now on. Read where no start waits for it.
   if (!oom_kills_seen_) oom_kills_seen_ = oom_kills();
-  poll_->wait(tokens, deadline);
-  if (std::erase(tokens, token_tail) != 0) {
-    if (collector_.answer_tail()) {
-      tail_again_ = steady_clock::now() + between_guests;
-    } else {
-      poll_->remove(tail_fd_);
-      collector_.withdraw_tail();
-    }
+  // Tokens that are left are of a round in which memory ended, or a call failed: the poll does not say them
+  // again.
+  if (tokens.empty()) poll_->wait(tokens, deadline);
+  if (const auto tail = std::ranges::find(tokens, token_tail); tail != tokens.end()) {
+    answer_tail();
+    tokens.erase(tail);
   }
   lock.lock();
   ++supervisor_wakeups_;
   supervisor_sleeps_until_ = SteadyTime::min();
-  for (const auto token : tokens) {
-    if (token == token_interrupt) {
-      (void)interrupt_->bell().clear();
-      check_interrupt(lock);
-      poll_->again(interrupt_->bell().fd(), token_interrupt);
-      continue;
-    }
-    if (token < token_slots) continue;
-    WorkerSlot& slot = *slots_[(token % first_incarnation - token_slots) / 4];
-    if (!slot.watched || token / first_incarnation != slot.incarnation) continue;
-    switch (static_cast<Watched>((token - token_slots) % 4)) {
-      case Watched::process: slot.found_dead = true; break;
-      case Watched::socket:
-        if (take_messages(slot)) poll_->again(slot.worker.socket.fd(), token);
-        break;
-      default: break;
-    }
-  }
+  for (; !tokens.empty(); tokens.pop_back()) heed(lock, tokens.back());
   return true;
+}
+
+void PoolCore::answer_tail() {
+  if (collector_.answer_tail()) {
+    tail_again_ = steady_clock::now() + between_guests;
+  } else {
+    poll_->remove(tail_fd_);
+    collector_.withdraw_tail();
+  }
+}
+
+// Does what a descriptor that the poll heard of asks for. Where it throws, it is called again with the token.
+void PoolCore::heed(Lock& lock, std::uint64_t token) {
+  if (token == token_interrupt) {
+    (void)interrupt_->bell().clear();
+    check_interrupt(lock);
+    poll_->again(interrupt_->bell().fd(), token_interrupt);
+    return;
+  }
+  if (token < token_slots) return;
+  WorkerSlot& slot = *slots_[(token % first_incarnation - token_slots) / 4];
+  if (!slot.watched || token / first_incarnation != slot.incarnation) return;
+  switch (static_cast<Watched>((token - token_slots) % 4)) {
+    case Watched::process: slot.found_dead = true; return;
+    case Watched::socket:
+      if (take_messages(slot)) poll_->again(slot.worker.socket.fd(), token);
+      return;
+    default: return;
+  }
 }
 
 void PoolCore::check_slots(Lock& lock) {

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <csignal>
+#include <new>
 #include <utility>
 #include <vector>
 
@@ -70,7 +71,11 @@ void PoolCore::bury(Lock& lock, WorkerSlot& slot) {
   } else {
     ++slot.stats.restarts;
     ++totals_.restarts;
-    tell_death(lock, slot, obituary, verdict, lost ? &*lost : nullptr);
+    try {
+      tell_death(lock, slot, obituary, verdict, lost ? &*lost : nullptr);
+    } catch (const std::bad_alloc&) {  // the log lacks the line; the task gets its end all the same
+      if (!lock.owns_lock()) lock.lock();
+    }
   }
   const StartFailure start_failure = start_failure_of(slot, obituary, verdict);
   const std::string name = "worker " + std::to_string(slot.index) + " ";
@@ -102,7 +107,6 @@ void PoolCore::bury(Lock& lock, WorkerSlot& slot) {
 
 PoolCore::Obituary PoolCore::take_obituary(Lock& lock, WorkerSlot& slot) {
   Obituary obituary;
-  slot.found_dead = false;
   KINDRED_INJECTION_POINT("parent.bury.begun");
   // The last words: what was committed before the death counts, so both are drained before anything fails.
   take_messages(slot);
@@ -141,6 +145,7 @@ PoolCore::Obituary PoolCore::take_obituary(Lock& lock, WorkerSlot& slot) {
 
   lock.lock();
   if (warning) note(Level::warn, *warning);
+  slot.found_dead = false;  // Where memory ended before this line, the burial begins anew.
   return obituary;
 }
 
@@ -176,6 +181,7 @@ DeathVerdict PoolCore::judge_death(WorkerSlot& slot, const Obituary& obituary) {
 // another worker.
 std::optional<InFlight> PoolCore::sort_out_calls(WorkerSlot& slot, bool own_doing) {
   std::vector<InFlight> left;
+  left.reserve(slot.in_flight.size());  // else a call would be in neither list where memory ends
   while (!slot.in_flight.empty()) {
     left.push_back(slot.in_flight.front());
     slot.in_flight.pop_front();
