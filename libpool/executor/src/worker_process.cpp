@@ -746,8 +746,11 @@ int WorkerProcess::start() {
 // it close, knows that this process is no worker any more. Not before the sandbox, whose rules reach a thread
 // by descriptors that it has.
 void WorkerProcess::keep_descriptors_from_tasks() noexcept {
-  if (keep_descriptors(std::array{worker_fd::socket, worker_fd::lifeline}))
-    Descriptor{worker_fd::lifeline}.reset();
+  if (!keep_descriptors(std::array{worker_fd::socket, worker_fd::lifeline})) return;
+  Descriptor{worker_fd::lifeline}.reset();
+  // A sandbox allows no signal to a group.
+  if (boot_.hello.context.start_method() == StartMethod::spawn && !boot_.setup.sandbox)
+    end_group_with_starter();
 }
 
 // Before the initializer, or after it. Returns false where that failed, which the parent was told.

@@ -1,6 +1,8 @@
 #include "kindred/internal/keeper.hpp"
 
 #include <linux/close_range.h>
+#include <signal.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -62,6 +64,17 @@ bool keep_descriptors(std::span<const int> kept) noexcept {
   }
   while (separated.load(std::memory_order_acquire) == 0) futex_wait(separated, 0);
   return separated.load(std::memory_order_relaxed) == 1;
+}
+
+void end_group_with_starter() noexcept {
+  struct sigaction action{};
+  action.sa_handler = [](int) {
+    ::kill(0, SIGKILL);
+    ::_exit(0);
+  };
+  ::sigfillset(&action.sa_mask);
+  // Crash: between the two lines the starter's end still kills this process by SIGKILL.
+  if (::sigaction(SIGRTMAX, &action, nullptr) == 0) ::prctl(PR_SET_PDEATHSIG, SIGRTMAX);
 }
 
 }  // namespace kindred::internal

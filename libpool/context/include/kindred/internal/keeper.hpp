@@ -18,4 +18,10 @@ bool take_own_descriptors(std::span<const int> kept) noexcept;
 /// the kept.
 bool keep_descriptors(std::span<const int> kept) noexcept;
 
+/// Of a worker whose starter's end kills it (`spawn`), once the lifeline is kept from its tasks: from here on
+/// that end kills the whole group, by a handler of SIGRTMAX. SIGKILL would end this process alone, and where
+/// it was gone before the lifeline closed, what its tasks had forked stayed behind. A program that a task
+/// executes in this process's place has no handler, and ends by the signal.
+void end_group_with_starter() noexcept;
+
 }  // namespace kindred::internal
