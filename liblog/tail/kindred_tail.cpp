@@ -25,7 +25,8 @@
 #include "kindred/internal/local_socket.hpp"
 #include "kindred/internal/pattern.hpp"
 #include "kindred/internal/record_reader.hpp"
-#include "tail/tail_request.hpp"
+#include "kindred/internal/tail_client.hpp"
+#include "kindred/internal/tail_request.hpp"
 #include "tail/tail_time.hpp"
 
 namespace {
@@ -242,81 +243,6 @@ Wishes read_arguments(const std::vector<std::string>& arguments) {
 // --------------------------------------------------------------------------------------------------------------------------------
 // Pools
 
-struct Pool {
-  std::uint32_t uid = 0;
-  std::uint32_t pid = 0;
-  std::string serial;
-  Descriptor socket;
-};
-
-/// Connects to each pool that this user may follow. Anyone may take such a name: it counts where the one who
-/// listens is who it says.
-std::vector<Pool> find_pools() {
-  const std::uint32_t me = user_id();
-  std::vector<Pool> pools;
-  const auto until =
-      std::chrono::steady_clock::now() +
-      std::chrono::seconds{1};  // for all: a pool that lets us in does not wait for a request for long
-  for (const auto& name : local_names(me == 0 ? std::string{"kindred/"} : fmt::format("kindred/{}/", me))) {
-    std::string_view rest{name};
-    rest.remove_prefix(std::string_view{"kindred/"}.size());
-    const auto first = rest.find('/');
-    const auto second = rest.find('/', first + 1);
-    if (first == std::string_view::npos || second == std::string_view::npos) continue;
-    const auto uid = number_in<std::uint32_t>(rest.substr(0, first));
-    const auto pid = number_in<std::uint32_t>(rest.substr(first + 1, second - first - 1));
-    if (!uid || !pid) continue;
-    std::string serial{rest.substr(second + 1)};
-    if (serial.ends_with('+')) serial.pop_back();
-    Descriptor socket = connect_locally(name, until);
-    if (!socket) continue;
-    const auto peer = peer_of(socket.get());
-    if (!peer || peer->uid != *uid) continue;
-    // Where it is in another namespace, the kernel tells its number here (or 0); a name that a dead process
-    // left to its forks is none.
-    const std::uint32_t here = peer->pid != 0 ? peer->pid : *pid;
-    if (peer->pid != 0 && !file_status(fmt::format("/proc/{}", peer->pid))) continue;
-    pools.push_back({.uid = *uid, .pid = here, .serial = std::move(serial), .socket = std::move(socket)});
-  }
-  return pools;
-}
-
-/// What a pool sends, line by line.
-class Answers {
- public:
-  explicit Answers(const Descriptor& socket) : socket_{socket} {}
-  /// A view into this object, until the next call. Nothing: the pool has closed the connection, or the
-  /// deadline has passed. `idle` is called before there is a wait.
-  template <class Idle>
-  std::optional<std::string_view> next(Deadline deadline, Idle&& idle) & {
-    for (;;) {
-      if (const auto end = text_.find('\n', searched_); end != std::string::npos) {
-        const std::string_view line = std::string_view{text_}.substr(begin_, end - begin_);
-        begin_ = searched_ = end + 1;
-        return line;
-      }
-      text_.erase(0, begin_);
-      begin_ = 0;
-      searched_ = text_.size();
-      const std::size_t size = text_.size();
-      text_.resize(size + 64 * 1024);
-      const auto got = receive_some(socket_.get(), text_.data() + size, text_.size() - size);
-      text_.resize(size + static_cast<std::size_t>(std::max<std::ptrdiff_t>(got, 0)));
-      if (got > 0) continue;
-      if (got != -EAGAIN) return std::nullopt;
-      idle();
-      if (deadline && std::chrono::steady_clock::now() >= *deadline) return std::nullopt;
-      static_cast<void>(wait_for_socket(socket_.get(), false, -1, deadline));
-    }
-  }
-
- private:
-  const Descriptor& socket_;
-  std::string text_;
-  std::size_t begin_ = 0;
-  std::size_t searched_ = 0;
-};
-
 std::map<std::string, std::string> facts_in(std::string_view line) {
   std::map<std::string, std::string> facts;
   while (line.starts_with(' ')) {
@@ -328,15 +254,15 @@ std::map<std::string, std::string> facts_in(std::string_view line) {
   return facts;
 }
 
-int list(std::vector<Pool>& pools) {
+int list(std::vector<DoorPool>& pools) {
   TailRequest request;
   request.ask = TailRequest::facts;
-  for (const auto& pool : pools) static_cast<void>(send_some(pool.socket.get(), request.to_line()));
+  for (const auto& pool : pools) ask_pool(pool, request);
   const auto until = std::chrono::steady_clock::now() + 1s;
   TextBuffer out;
   out.append("    PID    N  START METHOD  WORKERS  SINCE                PROGRAM\n");
   for (const auto& pool : pools) {
-    Answers answers{pool.socket};
+    PoolAnswers answers{pool.socket};
     const auto line = answers.next(until, [] {});
     if (!line || line->empty() || line->front() != tail_answer::info) {
       out.append(fmt::format("{:7} {:>4}  {}\n", pool.pid, pool.serial, "does not answer"));
@@ -411,19 +337,10 @@ class Output {
   TextBuffer out_;
 };
 
-int follow(const Pool& pool, const Wishes& wishes) {
+int follow(const DoorPool& pool, const Wishes& wishes) {
   Output output{wishes};  // a bad pattern is told before anything else
-  std::string line = wishes.request.to_line();
-  for (std::string_view rest{line}; !rest.empty();) {
-    const auto sent = send_some(pool.socket.get(), rest);
-    if (sent > 0)
-      rest.remove_prefix(static_cast<std::size_t>(sent));
-    else if (sent == -EAGAIN)
-      static_cast<void>(wait_for_socket(pool.socket.get(), true, -1, {}));
-    else
-      break;  // refused: the pool says why
-  }
-  Answers answers{pool.socket};
+  ask_pool(pool, wishes.request);
+  PoolAnswers answers{pool.socket};
   for (;;) {
     const auto answer = answers.next({}, [&] {
       if (!output.flush()) throw Stop{exit_ended, {}};
@@ -456,7 +373,7 @@ int follow(const Pool& pool, const Wishes& wishes) {
 int run(const std::vector<std::string>& arguments) {
   const Wishes wishes = read_arguments(arguments);
   auto pools = find_pools();
-  std::erase_if(pools, [&](const Pool& pool) {
+  std::erase_if(pools, [&](const DoorPool& pool) {
     return (wishes.pid && pool.pid != *wishes.pid) || (wishes.serial && pool.serial != *wishes.serial);
   });
   const auto whose = user_id() == 0 ? std::string{"any user"} : fmt::format("user {}", user_id());

@@ -13,11 +13,11 @@
 #include <unistd.h>
 
 #include "kindred/internal/local_socket.hpp"
+#include "kindred/internal/tail_request.hpp"
 #include "kindred/kindred.hpp"
 #include "kindred/read_log.hpp"
 #include "support/tasks.hpp"
 #include "support/test.hpp"
-#include "tail/tail_request.hpp"
 #include "tail/tail_time.hpp"
 
 using namespace kindred;

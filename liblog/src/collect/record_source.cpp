@@ -18,35 +18,50 @@ class KeptRecords final : public RecordSource {
 
   bool next(LogRecord& record) override {
     for (;;) {
-      if (forgotten_ != 0) {
-        record = {};
-        record.level = Level::warn;
-        record.origin = Origin::lifecycle;
-        record.time =
-            std::chrono::time_point_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now());
-        record.message = fmt::format("{} record{} were forgotten here before this reader came to them",
-                                     forgotten_, forgotten_ == 1 ? "" : "s");
-        forgotten_ = 0;
-        return true;
-      }
-      if (at_ < bytes_.size()) {
-        std::uint32_t size = 0;
-        std::memcpy(&size, bytes_.data() + at_, sizeof size);
-        const std::span<const std::byte> entry{bytes_.data() + at_, size};
-        at_ += size;
-        if (read_kept(entry, record, scratch_)) return true;
-        continue;
-      }
-      bytes_.clear();
-      at_ = 0;
+      if (take_copied(record)) return true;
       if (!live_ && place_.position >= end_.position) return false;
-      forgotten_ = history_->copy(place_, bytes_, batch_bytes);
-      if (bytes_.empty() && forgotten_ == 0 && (!live_ || !history_->wait_beyond(place_))) return false;
+      if (!copy_more() && (!live_ || !history_->wait_beyond(place_))) return false;
     }
+  }
+
+  bool next_now(LogRecord& record) override {
+    do {
+      if (take_copied(record)) return true;
+    } while (copy_more());
+    return false;
   }
 
  private:
   static constexpr std::size_t batch_bytes = 64 * 1024;
+
+  bool take_copied(LogRecord& record) {
+    if (forgotten_ != 0) {
+      record = {};
+      record.level = Level::warn;
+      record.origin = Origin::lifecycle;
+      record.time = std::chrono::time_point_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now());
+      record.message = fmt::format("{} record{} were forgotten here before this reader came to them",
+                                   forgotten_, forgotten_ == 1 ? "" : "s");
+      forgotten_ = 0;
+      return true;
+    }
+    while (at_ < bytes_.size()) {
+      std::uint32_t size = 0;
+      std::memcpy(&size, bytes_.data() + at_, sizeof size);
+      const std::span<const std::byte> entry{bytes_.data() + at_, size};
+      at_ += size;
+      if (read_kept(entry, record, scratch_)) return true;
+    }
+    return false;
+  }
+
+  /// False: there was nothing to copy, and nothing was forgotten.
+  bool copy_more() {
+    bytes_.clear();
+    at_ = 0;
+    forgotten_ = history_->copy(place_, bytes_, batch_bytes);
+    return !bytes_.empty() || forgotten_ != 0;
+  }
 
   std::shared_ptr<const History> history_;
   History::Place place_;

@@ -1,4 +1,4 @@
-#include "tail/tail_request.hpp"
+#include "kindred/internal/tail_request.hpp"
 
 #include <algorithm>
 #include <utility>
@@ -12,6 +12,8 @@
 #include "kindred/internal/pattern.hpp"
 #include "kindred/internal/record_reader.hpp"
 #include "kindred/sink_options.hpp"
+#include "record/fields.hpp"
+#include "record/site.hpp"
 
 namespace kindred::internal {
 namespace {

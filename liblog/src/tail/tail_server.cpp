@@ -136,7 +136,7 @@ void TailServer::end(bool wait) noexcept {
 }
 
 void TailServer::Tail::run() noexcept {
-  begin_background_thread("kindred-tail");
+  begin_service_thread("kindred-tail");
   try {
     TailRequest request;
     if (read_request(request)) {
@@ -154,7 +154,10 @@ void TailServer::Tail::run() noexcept {
 }
 
 void TailServer::Tail::give_answer(const TailRequest& request) {
-  if (request.ask == TailRequest::records) return send_records(request);
+  if (request.ask == TailRequest::records) {
+    begin_background_thread("kindred-tail");
+    return send_records(request);
+  }
   if (request.ask == TailRequest::facts) {
     static_cast<void>(send(facts));
     return;

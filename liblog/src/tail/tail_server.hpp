@@ -15,26 +15,11 @@
 
 #include "collect/history.hpp"
 #include "kindred/internal/context_id.hpp"
+#include "kindred/internal/tail_request.hpp"
+#include "kindred/internal/tail_visit.hpp"
 #include "kindred/internal/wakeup.hpp"
-#include "tail/tail_request.hpp"
 
 namespace kindred::internal {
-
-/// One who has come, for the answers that are given at this door besides the log's own. Threads: the
-/// visitor's own thread, of nice 19.
-class TailVisit {
- public:
-  TailVisit() = default;
-  TailVisit(const TailVisit&) = delete;
-  TailVisit& operator=(const TailVisit&) = delete;
-  virtual ~TailVisit() = default;
-  /// Sends whole lines. False: the visitor has gone, or the time at the log's end is over.
-  virtual bool send(std::string_view lines) noexcept = 0;
-  /// Waits until `until`. False: the visitor has gone, or the log has ended.
-  virtual bool pause(std::chrono::steady_clock::time_point until) noexcept = 0;
-};
-/// Answers one request, `ask=<word>`, whose other keys are in `TailRequest::others`.
-using TailAnswer = std::function<void(const TailRequest& request, TailVisit& visit)>;
 
 /// The side of `kindred-tail` that is in the parent: gives the log to who may have it. Each tail has a thread
 /// of nice 19 that reads the history, which forgets the oldest for the newest whoever reads it: a tail that

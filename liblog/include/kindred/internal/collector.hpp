@@ -14,6 +14,7 @@
 #include "kindred/internal/log_area.hpp"
 #include "kindred/internal/passkey.hpp"
 #include "kindred/internal/sink.hpp"
+#include "kindred/internal/tail_visit.hpp"
 #include "kindred/internal/wakeup.hpp"
 #include "kindred/log_options.hpp"
 #include "kindred/log_record.hpp"
@@ -82,9 +83,6 @@ struct CollectorHooks {
   std::function<void(SourceId source, std::string_view what)> corrupt{};
 };
 
-struct TailRequest;
-class TailVisit;
-
 /// A range's supply of records. Threads: one at a time.
 class RecordSource {
  public:
@@ -95,6 +93,8 @@ class RecordSource {
   /// Writes the next record to `record`; false: there will be no more. Blocks: until there is one, where the
   /// source is live.
   virtual bool next(LogRecord& record) = 0;
+  /// Writes the next record to `record`; false: there is none now. For a reader that looks now and then.
+  virtual bool next_now(LogRecord& record) = 0;
 };
 
 /// The parent's drain. Takes records out of the lanes of all sources, orders them by time up to a watermark
@@ -178,9 +178,9 @@ class Collector {
   [[nodiscard]] LogStats stats() const;
 
   // --- kindred-tail ---
-  /// Has requests `ask=<word>` that come to the door of `kindred-tail` answered so (see `tail_server.hpp`).
+  /// Has requests `ask=<word>` that come to the door of `kindred-tail` answered so (see `tail_visit.hpp`).
   /// Before `offer_tail`.
-  void offer_at_tail(std::string word, std::function<void(const TailRequest&, TailVisit&)> answer);
+  void offer_at_tail(std::string word, TailAnswer answer);
   /// Offers this log to `kindred-tail` (`LogOptions::tail`). Returns the descriptor that becomes readable
   /// when somebody comes; -1: it is not offered.
   [[nodiscard]] int offer_tail() noexcept;

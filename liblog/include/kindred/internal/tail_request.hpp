@@ -9,7 +9,6 @@
 #include "kindred/internal/context_id.hpp"
 #include "kindred/level.hpp"
 #include "kindred/log_record.hpp"
-#include "record/site.hpp"
 
 namespace kindred::internal {
 
