@@ -1,10 +1,11 @@
 // Counts the words of every regular file below the paths with a process pool, and shows the commonest ones.
 //
 //   word_count PATH... [--start-method M] [--workers N] [--log FILE] [--stop-words FILE] [--stats FILE]
+//              [--trace FILE]
 //
 // The total is that of `LC_ALL=C wc -w` over the same files. Files that cannot be read are logged as warnings
 // and counted. What all workers say is one log: coloured on stderr, and with a line for each file in the
-// --log FILE. --stats FILE is for examples/run.
+// --log FILE. --stats FILE is for examples/run. --trace FILE is a trace that Perfetto opens.
 //
 // run: @SOURCE@/LICENSE --workers 2 --log @TEMP@/words.log
 // expect: stop words loaded
@@ -138,14 +139,14 @@ struct Arguments {
   std::vector<std::string> paths;
   kindred::StartMethod start_method = kindred::default_start_method();
   std::size_t workers = 0;
-  std::string log, stop_words, stats;
+  std::string log, stop_words, stats, trace;
 };
 
 [[noreturn]] void refuse(const std::string& why) {
   throw std::invalid_argument{
       why +
       "\nusage: word_count PATH... [--start-method fork|spawn|forkserver] [--workers N] [--log FILE]"
-      " [--stop-words FILE] [--stats FILE]"};
+      " [--stop-words FILE] [--stats FILE] [--trace FILE]"};
 }
 
 Arguments read_arguments(const std::vector<std::string>& words) {
@@ -167,6 +168,8 @@ Arguments read_arguments(const std::vector<std::string>& words) {
       arguments.stop_words = value;
     else if (option == "--stats")
       arguments.stats = value;
+    else if (option == "--trace")
+      arguments.trace = value;
     else if (option != "--workers")
       refuse("unknown option " + option);
     else if (const char* const end = value.data() + value.size();
@@ -219,7 +222,8 @@ void count_all(kindred::Entry& entry, const Arguments& arguments) {
        .max_workers = arguments.workers,
        .initializer = {load_stop_words, arguments.stop_words},
        .log = {.level = arguments.log.empty() ? kindred::Level::info : kindred::Level::debug},
-       .handle_interrupt = true}};
+       .handle_interrupt = true,
+       .trace = arguments.trace}};
   std::uint64_t delivered = 0;
   pool.logger().add_sink(kindred::sinks::stderr_color(), {.level = kindred::Level::info});
   if (!arguments.log.empty()) pool.logger().add_sink(kindred::sinks::file(arguments.log, {.truncate = true}));

@@ -10,6 +10,14 @@
 
 namespace kindred::internal {
 
+namespace {
+
+thread_local std::uint64_t running_callback_of = 0;
+
+}  // namespace
+
+std::uint64_t task_of_running_callback() noexcept { return running_callback_of; }
+
 void run_callback(const std::function<void()>& action) noexcept {
   try {
     action();
@@ -19,7 +27,9 @@ void run_callback(const std::function<void()>& action) noexcept {
 }
 
 void run_callbacks(std::unique_ptr<Continuations> of_one) noexcept {
+  const auto before = std::exchange(running_callback_of, of_one->of_task);
   for (auto& callback : of_one->callbacks) run_callback(std::exchange(callback, {}));
+  running_callback_of = before;
 }
 
 void CallbackRunner::start() {

@@ -82,5 +82,7 @@ class CallbackRunner {
 /// Runs an action; what it throws is logged, never thrown on.
 void run_callback(const std::function<void()>& action) noexcept;
 void run_callbacks(std::unique_ptr<Continuations> of_one) noexcept;
+/// The task whose callback the calling thread runs now; 0: none.
+[[nodiscard]] std::uint64_t task_of_running_callback() noexcept;
 
 }  // namespace kindred::internal

@@ -736,9 +736,12 @@ bool PoolCore::pump_slot(WorkerSlot& slot) {
   ResultTimes times;
   times.max_counted = RunAverage::max_counted(slot.average.ticks_or(average_), ticks_of(1'000));
   bool any = false;
+  const bool watching = watching_;
   for (;;) {
     const auto message = slot.results.next();
     if (message.empty()) break;
+    if (watching) [[unlikely]]
+      watch_result(slot, message);
     take_result(slot, message, times);
     any = true;
     if (slot.kill_reason == WorkerSlot::KillReason::protocol) break;
@@ -753,6 +756,8 @@ bool PoolCore::pump_slot(WorkerSlot& slot) {
     }
   }
   note_times(slot, times);
+  if (watching) [[unlikely]]
+    watch_queue();
   slot.progress_ticks = ticks();
   slot.full = false;
   KINDRED_INJECTION_POINT("parent.result.before_release");

@@ -55,6 +55,13 @@ void ProcessPoolExecutor::resize(Count max_workers) {
 
 ExecutorLogger& ProcessPoolExecutor::logger() noexcept { return logger_; }
 PoolStats ProcessPoolExecutor::stats() const { return core_->stats(); }
+void ProcessPoolExecutor::trace(const std::string& path, Count max_bytes) {
+  if (max_bytes.value() < 1 << 16) {
+    throw UsageError{"a trace of at most " + std::to_string(max_bytes.value()) +
+                     " bytes. Use 65536 or more."};
+  }
+  core_->trace(path, static_cast<std::uint64_t>(max_bytes.value()));
+}
 StartMethod ProcessPoolExecutor::start_method() const noexcept { return core_->options().start_method; }
 std::size_t ProcessPoolExecutor::max_workers() const noexcept { return core_->max_workers(); }
 std::vector<std::uint32_t> ProcessPoolExecutor::worker_pids() const { return core_->worker_pids(); }

@@ -37,6 +37,9 @@ void ExecutorOptions::validate() const {
           std::to_string(restart_limit.period.count()) + " ns", "a time greater than 0");
   require(shutdown_grace.count() >= 0, "shutdown_grace", std::to_string(shutdown_grace.count()) + " ns",
           "0 or more");
+  require_count(trace_bytes, 1 << 16, INT64_MAX, "trace_bytes", "65536 or more");
+  require(metrics_interval.count() > 0, "metrics_interval", std::to_string(metrics_interval.count()) + " ns",
+          "a time greater than 0");
   require_positive(idle_timeout, "idle_timeout");
   require_positive(initializer_timeout, "initializer_timeout");
   require_positive(terminate_grace, "terminate_grace");

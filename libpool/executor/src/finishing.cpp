@@ -124,7 +124,10 @@ void PoolCore::end(FutureState& state, Outcome outcome, std::unique_ptr<Failure>
     --with_continuations_;
     for (auto& action : continuations->in_line) action();
     continuations->in_line.clear();
-    if (!continuations->callbacks.empty()) afterwards_.callbacks.push(std::move(continuations));
+    if (!continuations->callbacks.empty()) {
+      continuations->of_task = state.task_id() != 0 ? state.task_id() : task_of_running_callback();
+      afterwards_.callbacks.push(std::move(continuations));
+    }
     state.release();
   }
   // By its address only: who waits for it holds it.

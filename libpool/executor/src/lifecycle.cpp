@@ -30,7 +30,8 @@ ExecutorOptions checked(ExecutorOptions options) {
                             &options.stopped_limit, &options.preload_timeout}) {
     if (*limit) *limit = within_longest_wait(**limit);
   }
-  for (auto* const limit : {&options.shutdown_grace, &options.restart_limit.period})
+  for (auto* const limit :
+       {&options.shutdown_grace, &options.restart_limit.period, &options.metrics_interval})
     *limit = within_longest_wait(*limit);
   return options;
 }
@@ -80,6 +81,7 @@ PoolCore::PoolCore(ExecutorOptions options, CollectorKey key)
             " threads at the executor's construction. The workers are copies of the constructing thread alone: a lock that another "
             "thread holds now stays locked in them. Make the executor before other threads, or use forkserver.");
   }
+  begin_watching();
   if (options_.handle_interrupt) {
     interrupt_ = std::make_unique<InterruptWatch>();
     Lock lock{mutex_};
@@ -234,6 +236,7 @@ void PoolCore::close() {
     timers_ = {};  // their tasks keep the pool, and would for ever
   }
   interrupt_.reset();
+  end_watching();
   context_.end_launcher();
   shared_objects_->close();
   (void)collector_.shutdown(steady_clock::now() + options_.log.flush_limit);
@@ -248,41 +251,37 @@ void PoolCore::forsake() {
   context_.forsake();
 }
 
-PoolStats PoolCore::stats() {
-  require_here("executor");
-  PoolStats all;
-  std::vector<std::optional<SourceId>> sources;
-  {
-    Lock lock{mutex_};
-    (void)pump();
-    all = totals_;
-    all.pending = waiting_.size();
-    const auto nanoseconds = [](std::uint64_t count) {
-      return std::chrono::nanoseconds{
-          static_cast<std::int64_t>(static_cast<double>(count) / ticks_per_nanosecond())};
-    };
-    for (const auto& slot : slots_) {
-      WorkerStats one = slot->stats;
-      one.incarnation = slot->incarnation;
-      one.pid = slot->worker.process.pid();
-      one.run_time = nanoseconds(slot->run_ticks);
-      one.queue_time = nanoseconds(slot->queue_ticks);
-      sources.push_back(slot->segment ? std::optional{slot->log_source} : std::nullopt);
-      for (std::size_t i = 0; slot->segment && i < slot->in_flight.size(); ++i) {
-        const bool queued =
-            slot->in_flight[i].header->state.load(std::memory_order_relaxed) == call_state::queued;
-        (queued ? all.pending : all.running) += 1;
-        if (!queued) one.running_task = slot->in_flight[i].task->id;
-      }
-      all.per_worker.push_back(one);
+PoolStats PoolCore::count_all(std::vector<std::optional<SourceId>>& sources) const {
+  PoolStats all = totals_;
+  all.pending = waiting_.size();
+  const auto nanoseconds = [](std::uint64_t count) {
+    return std::chrono::nanoseconds{
+        static_cast<std::int64_t>(static_cast<double>(count) / ticks_per_nanosecond())};
+  };
+  for (const auto& slot : slots_) {
+    WorkerStats one = slot->stats;
+    one.incarnation = slot->incarnation;
+    one.pid = slot->worker.process.pid();
+    one.run_time = nanoseconds(slot->run_ticks);
+    one.queue_time = nanoseconds(slot->queue_ticks);
+    sources.push_back(slot->segment ? std::optional{slot->log_source} : std::nullopt);
+    for (std::size_t i = 0; slot->segment && i < slot->in_flight.size(); ++i) {
+      const bool queued =
+          slot->in_flight[i].header->state.load(std::memory_order_relaxed) == call_state::queued;
+      (queued ? all.pending : all.running) += 1;
+      if (!queued) one.running_task = slot->in_flight[i].task->id;
     }
-    all.failed = all.submitted - all.done - all.lost - all.cancelled - outstanding_;
-    all.workers = live_workers();
-    all.run_time = nanoseconds(total_ticks_.run);
-    all.queue_time = nanoseconds(total_ticks_.queue);
-    all.supervisor_wakeups = supervisor_wakeups_;
-    flush_afterwards(lock);
+    all.per_worker.push_back(one);
   }
+  all.failed = all.submitted - all.done - all.lost - all.cancelled - outstanding_;
+  all.workers = live_workers();
+  all.run_time = nanoseconds(total_ticks_.run);
+  all.queue_time = nanoseconds(total_ticks_.queue);
+  all.supervisor_wakeups = supervisor_wakeups_;
+  return all;
+}
+
+void PoolCore::add_log_and_memory(PoolStats& all, const std::vector<std::optional<SourceId>>& sources) const {
   for (std::size_t i = 0; i < all.per_worker.size(); ++i) {
     WorkerStats& one = all.per_worker[i];
     if (one.pid != 0) all.rss_bytes += one.rss_bytes = resident_bytes(one.pid);
@@ -292,6 +291,19 @@ PoolStats PoolCore::stats() {
     one.dropped_records += log.dropped;
   }
   all.log = collector_.stats();
+}
+
+PoolStats PoolCore::stats() {
+  require_here("executor");
+  PoolStats all;
+  std::vector<std::optional<SourceId>> sources;
+  {
+    Lock lock{mutex_};
+    (void)pump();
+    all = count_all(sources);
+    flush_afterwards(lock);
+  }
+  add_log_and_memory(all, sources);
   return all;
 }
 

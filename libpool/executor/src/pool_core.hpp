@@ -33,9 +33,12 @@
 #include "supervise/restart_policy.hpp"
 #include "task_state.hpp"
 #include "waiting_tasks.hpp"
+#include "watch/pool_watch.hpp"
 #include "worker_slot.hpp"
 
 namespace kindred::internal {
+
+struct CrashReport;
 
 using SteadyTime = std::chrono::steady_clock::time_point;
 
@@ -96,6 +99,7 @@ class PoolCore {
   void require_here(const char* what) const;  ///< Errors: `UsageError` in another process
   [[nodiscard]] SharedObjectRegistry& shared_objects();
   [[nodiscard]] std::vector<LogRecord> log_of(std::uint64_t task_id);
+  void trace(const std::string& path, std::uint64_t max_bytes);  ///< an empty path ends it
 
   [[nodiscard]] bool here() const noexcept { return process_id() == owner_pid_; }
   [[nodiscard]] Context& context() noexcept { return context_; }
@@ -229,6 +233,28 @@ class PoolCore {
       CodeReference reference) const;  ///< which a worker wrote: it may be anything
   void break_pool(Lock& lock, std::exception_ptr cause, const std::string& text);
 
+  // --- watch/pool_watch.cpp: what is noted and told for those who look at the pool. The `watch_...`
+  // functions under the lock; these of the hot path only while `watching_`
+  [[nodiscard]] TaskNameEntry& name_entry(const TaskState& task);
+  void watch_result(WorkerSlot& slot, std::span<const std::byte> message) noexcept;
+  void watch_queue() noexcept;
+  void watch_submit(std::uint64_t task_id, std::uint64_t now) noexcept;
+  void watch_worker(const WorkerSlot& slot, bool started) noexcept;
+  void watch_run_without_end(const WorkerSlot& slot, const TaskState& task, bool lost) noexcept;
+  void watch_burial(const WorkerSlot& slot, bool good_order, bool cancelled, const ExitReason& reason,
+                    const SourceEnd& end, const CrashReport& crash, const TaskState* lost);
+  [[nodiscard]] WorkerView look_at(WorkerSlot& slot, std::uint64_t now) const;  ///< under the lock
+  [[nodiscard]] PoolView look_inside();  ///< under the gate's lock, not under ours
+  static void answer_pool(ViewGate& gate, const TailRequest& request, TailVisit& visit);
+  static void answer_metrics(ViewGate& gate, TailVisit& visit);
+  [[nodiscard]] std::string metrics_text();
+  void end_trace() noexcept;
+  void begin_watching();
+  void end_watching() noexcept;
+  /// Counts all but what `add_log_and_memory` adds. Under the lock.
+  [[nodiscard]] PoolStats count_all(std::vector<std::optional<SourceId>>& sources) const;
+  void add_log_and_memory(PoolStats& all, const std::vector<std::optional<SourceId>>& sources) const;
+
   // --- supervisor.cpp
   void start_supervisor();  ///< under the lock
   void supervise();
@@ -325,6 +351,7 @@ class PoolCore {
   Context context_;                // member order is shutdown order: the context goes last
   Collector collector_;
   std::unique_ptr<SharedObjectRegistry> shared_objects_;
+  const std::shared_ptr<ViewGate> view_gate_ = std::make_shared<ViewGate>();
   CodeReference worker_main_ = 0;
   const double ticks_a_nanosecond_ = ticks_per_nanosecond();
   TaskStore tasks_;
@@ -404,6 +431,8 @@ class PoolCore {
   Deadline tail_again_;                          // when its next knock is heard
   int tail_fd_ = -1;                             // where kindred-tail knocks
   std::optional<std::uint64_t> oom_kills_seen_;  // none before the supervisor's first sleep
+  bool watching_ = false;                        // results are noted in `watch_`
+  const std::unique_ptr<PoolWatch> watch_ = std::make_unique<PoolWatch>();
   unsigned usable_cpus_ = 1;
   int kill_all_ = 0;  // the signal that all workers are ended with
 };

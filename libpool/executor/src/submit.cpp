@@ -199,6 +199,8 @@ std::optional<StateHandle> PoolCore::submit(Submission& submission, const EntryI
       add_timer(std::chrono::steady_clock::now() + *task->options->queue_timeout, *task);
   }
   reference.counted = true;
+  if (watching_) [[unlikely]]
+    watch_submit(task->id, now);
   ++totals_.submitted;
   ++outstanding_;
   if (argument_failure) {

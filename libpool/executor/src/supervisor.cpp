@@ -504,6 +504,7 @@ bool PoolCore::start_worker(Lock& lock, WorkerSlot& slot) {
            (slot.incarnation == 0 ? "" : ", incarnation " + std::to_string(slot.incarnation)),
        &slot);
   if (kill_all_ != 0) kill_slot_with(slot, kill_all_);
+  watch_worker(slot, true);
   refill();
   return true;
 }

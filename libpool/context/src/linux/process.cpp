@@ -203,6 +203,22 @@ std::uint64_t resident_bytes(std::uint32_t pid) noexcept try {
   return 0;
 }
 
+std::uint64_t processor_nanoseconds(std::uint32_t pid) noexcept try {
+  const std::string text = read_small_file("/proc/" + std::to_string(pid) + "/stat");
+  // utime and stime are the fields 14 and 15, the 12th and 13th after the command's closing bracket.
+  std::size_t at = text.rfind(')');
+  for (int field = 0; field < 12 && at != std::string::npos; ++field) at = text.find(' ', at + 1);
+  if (at == std::string::npos) return 0;
+  std::uint64_t user = 0;
+  std::uint64_t system = 0;
+  const auto first = std::from_chars(text.data() + at + 1, text.data() + text.size(), user);
+  if (first.ec != std::errc{} || first.ptr == text.data() + text.size()) return 0;
+  std::from_chars(first.ptr + 1, text.data() + text.size(), system);
+  return (user + system) * (1'000'000'000 / static_cast<std::uint64_t>(::sysconf(_SC_CLK_TCK)));
+} catch (...) {
+  return 0;
+}
+
 unsigned thread_count() noexcept try {
   const std::string text = read_small_file("/proc/self/stat");
   // The command's name may hold anything; the fields begin after its closing bracket. num_threads is field

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <initializer_list>
 #include <optional>
+#include <string>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -220,6 +221,17 @@ class ProcessPoolExecutor {
   /// This process's end of the unified log.
   [[nodiscard]] ExecutorLogger& logger() noexcept;
   [[nodiscard]] PoolStats stats() const;
+  /// Begins a trace file, in the place of one that is there, or (empty path) ends the one that is being
+  /// written. Perfetto (ui.perfetto.dev) and chrome://tracing open it: each run of a task is a slice on its
+  /// worker's track, with an arrow from its submission, and from the task whose callback submitted it; log
+  /// records, starts and deaths of workers are marks, waiting tasks and workers counters.
+  ///
+  /// The file holds what ends from now on. A thread of low priority writes it: what the thread has no time
+  /// for, and what would make the file larger than `max_bytes`, is lost, and counted in the file's last
+  /// event. A second call ends the first trace. Costs: see libpool/doc/trace.md; nothing while no trace is
+  /// written. Errors: `SystemError` (the file cannot be made), `UsageError` (it is no regular file; another
+  /// process). Blocks: for the disk. Threads: any thread.
+  void trace(const std::string& path, Count max_bytes = std::int64_t{256} << 20);
   [[nodiscard]] StartMethod start_method() const noexcept;
   [[nodiscard]] std::size_t max_workers() const noexcept;
   /// Pids of the workers that live now.

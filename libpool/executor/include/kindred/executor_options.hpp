@@ -84,6 +84,19 @@ struct ExecutorOptions {
   /// executor of a process at a time.
   bool handle_interrupt = false;
 
+  /// Writes a trace of all tasks to this file, from the start to the end of the pool: see
+  /// `ProcessPoolExecutor::trace`. Empty: none.
+  std::string trace = {};
+  /// A trace ends before its file gets larger; what comes after that is counted, and not written.
+  Count trace_bytes = std::int64_t{256} << 20;
+  /// Writes metrics in the OpenMetrics text format to this file, again and again and at the pool's end, for
+  /// node_exporter's textfile collector (the name must end in `.prom` there). A new file is put in the old
+  /// one's place each time. Empty: none. The executor's constructor throws `SystemError` where the file
+  /// cannot be written.
+  std::string metrics_file = {};
+  /// How often.
+  std::chrono::nanoseconds metrics_interval = std::chrono::seconds{15};
+
   void validate() const;
 };
 

@@ -66,6 +66,8 @@ void PoolCore::bury(Lock& lock, WorkerSlot& slot) {
   if (lost) ++slot.stats.tasks_lost;
   slot.stats.records += obituary.log.records;
   slot.stats.dropped_records += obituary.log.dropped;
+  watch_burial(slot, verdict.in_good_order, verdict.for_cancelled, verdict.reason, obituary.log,
+               obituary.crash, lost ? lost->task : nullptr);
   if (verdict.in_good_order) {
     ++slot.stats.recycled;
   } else {

@@ -44,6 +44,8 @@ class Process {
 void kill_and_reap(std::uint32_t pid) noexcept;  ///< a child that has no pidfd
 [[nodiscard]] std::optional<ExitReason> to_exit_reason(int wait_status);
 [[nodiscard]] std::uint64_t resident_bytes(std::uint32_t pid) noexcept;  ///< RSS; 0 where it cannot be read
+/// Processor time of all its threads, by the kernel's clock ticks; 0 where it cannot be read.
+[[nodiscard]] std::uint64_t processor_nanoseconds(std::uint32_t pid) noexcept;
 [[nodiscard]] unsigned thread_count() noexcept;  ///< of this process, but for those that hold no lock ever
 /// Says that the calling thread never holds a lock, so that a fork of this process may copy another.
 void count_harmless_thread() noexcept;

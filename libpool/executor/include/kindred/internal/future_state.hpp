@@ -72,6 +72,7 @@ struct Continuations {
   std::vector<std::function<void()>> in_line;    ///< on the thread that finishes it
   std::vector<std::function<void()>> callbacks;  ///< later, on the callback thread
   std::unique_ptr<Continuations> next;           ///< in a queue of them
+  std::uint64_t of_task = 0;                     ///< the task whose end they follow; 0: none
 };
 
 /// What futures share: it is open, then finished, once and for ever. Counted by reference.

@@ -1,0 +1,58 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "kindred/internal/code_reference.hpp"
+#include "watch/metrics_file.hpp"
+#include "watch/pool_view.hpp"
+#include "watch/task_names.hpp"
+#include "watch/time_histogram.hpp"
+#include "watch/trace_feed.hpp"
+#include "watch/trace_writer.hpp"
+
+namespace kindred::internal {
+
+class PoolCore;
+
+/// How the log's door reaches the pool: closed when the pool ends, because a guest's thread may outlive it.
+struct ViewGate {
+  std::mutex lock;  ///< held while a question is answered; never taken under the pool's lock
+  PoolCore* pool = nullptr;
+};
+
+/// What a pool notes of its tasks and workers for those who look at it, beside `PoolStats`. The pool points
+/// to it from its hot path only while it is wanted: while a trace is written, a metrics file is, or somebody
+/// asked in the last five minutes.
+struct PoolWatch {
+  static constexpr std::size_t deaths_kept = 32;
+  static constexpr double patience_nanoseconds = 300e9;  // a scrape a minute must not lose what is between
+
+  // Under the pool's lock.
+  TimeHistogram queue_time;
+  TimeHistogram run_time;
+  TaskNames names;
+  std::deque<std::shared_ptr<const WorkerDeath>> deaths;
+  std::map<std::string, std::uint64_t> restarts_by_kind;
+  std::uint64_t until = 0;             ///< in ticks: nobody asked for long after that
+  std::uint64_t counters_told_at = 0;  ///< in ticks: to the trace
+  bool always = false;                 ///< a metrics file is written
+  std::shared_ptr<TraceFeed> feed;     ///< a trace is written
+  std::uint64_t trace_lost = 0;        ///< by traces that have ended
+  SystemTime since{};
+
+  // Under `files_lock`, which is taken before the pool's.
+  std::mutex files_lock;
+  std::unique_ptr<TraceWriter> trace;
+  std::unique_ptr<MetricsFile> metrics_file;
+
+  // Under the gate's lock: the names of functions are looked for in the program's symbols, which takes time.
+  std::map<CodeReference, std::string> known_code;
+};
+
+}  // namespace kindred::internal
