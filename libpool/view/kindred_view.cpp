@@ -1,0 +1,136 @@
+// kindred-view: serves a page that shows pools while they run. libpool/doc/view.md is its page.
+#include <charconv>
+#include <chrono>
+#include <cstdio>
+#include <fstream>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "arguments.hpp"
+#include "kindred/error.hpp"
+#include "pool_set.hpp"
+#include "web_server.hpp"
+
+namespace {
+
+using namespace kindred::view;
+using namespace std::chrono_literals;
+
+constexpr const char* usage =
+    R"(kindred-view PID [OPTION...]      shows the pools of that process, and those in its workers
+kindred-view PID/N [OPTION...]    one of them: N as kindred-tail lists it
+kindred-view --all [OPTION...]    all pools of this user (root: of all users), also those to come
+
+      --listen HOST:PORT   where the page is served (default 127.0.0.1:0; port 0: any that is free)
+      --token-file FILE    whoever shows the token in this file is let in, also from elsewhere
+      --until-end          ends when the pools have ended
+  -h, --help
+
+Prints the page's address, and serves it until it is interrupted. On loopback the page is for this user and root.
+Listening anywhere else needs a token, which is made where none is given, and is part of the printed address.
+Paths: / the page, /metrics for Prometheus, /pools.json for scripts.
+Exit status: 0 ended, 1 there is no pool, 2 wrong usage.
+)";
+
+struct Wishes {
+  Choice choice;
+  bool chosen = false;
+  WebServer::Address address;
+  std::string token;
+  bool until_end = false;
+};
+
+WebServer::Address address_in(const std::string& text) {
+  const auto colon = text.rfind(':');
+  WebServer::Address address;
+  const auto refuse = [&] {
+    throw Stop{exit_usage, fmt::format("--listen is '{}'; it must be HOST:PORT, as 127.0.0.1:8080", text)};
+  };
+  if (colon == std::string::npos || colon == 0) refuse();
+  address.host = text.substr(0, colon);
+  if (address.host.starts_with('[') && address.host.ends_with(']'))
+    address.host = address.host.substr(1, address.host.size() - 2);
+  const char* const begin = text.data() + colon + 1;
+  const char* const end = text.data() + text.size();
+  const auto read = std::from_chars(begin, end, address.port);
+  if (read.ec != std::errc{} || read.ptr != end || address.port < 0 || address.port > 65535) refuse();
+  return address;
+}
+
+std::string token_in(const std::string& path) {
+  std::ifstream file{path};
+  std::string token;
+  file >> token;
+  if (token.size() < 16)
+    throw Stop{exit_usage, fmt::format("the file {} holds no token of 16 characters or more", path)};
+  return token;
+}
+
+Wishes read_arguments(std::vector<std::string> words) {
+  Wishes wishes;
+  Arguments arguments{std::move(words)};
+  while (const auto word = arguments.next()) {
+    if (*word == "-h" || *word == "--help") {
+      std::fputs(usage, stdout);
+      throw Stop{exit_well, {}};
+    }
+    if (*word == "--all") {
+      wishes.chosen = true;
+    } else if (*word == "--listen") {
+      wishes.address = address_in(arguments.value_of(*word));
+    } else if (*word == "--token-file") {
+      wishes.token = token_in(arguments.value_of(*word));
+    } else if (*word == "--until-end") {
+      wishes.until_end = true;
+    } else if (!word->starts_with('-') && !wishes.chosen) {
+      wishes.choice = choice_of(*word);
+      wishes.chosen = true;
+    } else {
+      throw Stop{exit_usage, fmt::format("'{}' is no option; see kindred-view --help", *word)};
+    }
+  }
+  if (!wishes.chosen) throw Stop{exit_usage, "say which pools: kindred-view PID, or kindred-view --all"};
+  if (wishes.token.empty() && !is_loopback(wishes.address.host) && wishes.address.host != "localhost")
+    wishes.token = random_token();
+  return wishes;
+}
+
+int run(std::vector<std::string> words) {
+  Wishes wishes = read_arguments(std::move(words));
+  PoolSet pools{wishes.choice};
+  if (wishes.choice.pid && !pools.ever_found()) throw Stop{exit_failed, words_for_no_pool(wishes.choice)};
+  WebServer server{pools, wishes.address, wishes.token};
+  fmt::print("{}\n", server.url());
+  std::fflush(stdout);
+  std::thread watch;
+  if (wishes.until_end) {
+    watch = std::thread{[&] {
+      while (!pools.ever_found() || pools.live() != 0) std::this_thread::sleep_for(200ms);
+      std::this_thread::sleep_for(1s);  // for the pages to be told
+      server.stop();
+    }};
+  }
+  server.run();
+  if (watch.joinable()) watch.join();
+  return exit_well;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Stop stop{exit_failed, {}};
+  try {
+    return run({argv + 1, argv + argc});
+  } catch (Stop& told) {
+    stop = std::move(told);
+  } catch (const kindred::UsageError& error) {
+    stop = {exit_usage, error.what()};
+  } catch (const std::exception& error) {
+    stop.words = error.what();
+  }
+  if (!stop.words.empty()) fmt::print(stderr, "kindred-view: {}\n", stop.words);
+  return stop.code;
+}

@@ -1,0 +1,83 @@
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include "kindred/internal/tail_client.hpp"
+
+namespace kindred::view {
+
+/// Which pools are wanted: those of one process and of all processes below it (pools in workers), one of
+/// them, or all of this user.
+struct Choice {
+  std::optional<std::uint32_t> pid{};  ///< nothing: all
+  std::string serial{};                ///< empty: all pools of the process, and below it
+};
+
+/// Follows pools: finds those that come, and has each tell once a second what it is like. A pool is named by
+/// its key, "PID/N".
+///
+/// Threads: any thread; one of its own to find pools, and one for each pool.
+class PoolSet {
+ public:
+  explicit PoolSet(Choice choice, std::chrono::milliseconds every = std::chrono::seconds{1});
+  PoolSet(const PoolSet&) = delete;
+  PoolSet& operator=(const PoolSet&) = delete;
+  ~PoolSet();
+
+  struct Snapshot {
+    std::uint64_t version = 0;
+    std::string json;  ///< {"pools":[{"key":"..","parent":"..","ended":false,"view":{...}}]}, on one line
+  };
+  /// Waits until there is something newer than `version`, or the time is over.
+  [[nodiscard]] Snapshot next(std::uint64_t version, std::chrono::milliseconds patience);
+  /// As many pools as are followed and have not ended.
+  [[nodiscard]] std::size_t live() const;
+  [[nodiscard]] bool ever_found() const;
+  /// What the pool told last, a JSON object; nothing where there is no such pool.
+  [[nodiscard]] std::optional<std::string> latest(std::string_view key) const;
+  /// A new connection to the pool. Nothing where there is none, or it does not let us in.
+  [[nodiscard]] std::optional<internal::DoorPool> connect(std::string_view key) const;
+  [[nodiscard]] std::vector<std::string> live_keys() const;
+
+ private:
+  struct Followed {
+    internal::DoorName name;
+    std::string key;
+    std::uint32_t pid = 0;
+    std::string parent;
+    std::string latest;
+    bool ended = false;
+    std::thread thread;
+  };
+  void find();
+  void look_for_pools();
+  void follow(const std::shared_ptr<Followed>& pool, internal::DoorPool connection);
+  void set_parents();  ///< under the lock
+  [[nodiscard]] bool wanted(std::uint32_t pid, const std::string& serial) const;
+
+  const Choice choice_;
+  const std::chrono::milliseconds every_;
+  mutable std::mutex lock_;
+  std::condition_variable changed_;
+  bool stop_ = false;
+  std::uint64_t version_ = 0;
+  std::map<std::string, std::shared_ptr<Followed>> pools_;  // by key
+  std::set<std::string> refused_;                           // names that let us not in, or are not wanted
+  std::thread finder_;
+};
+
+/// The process that made this one; 0 where it cannot be known.
+[[nodiscard]] std::uint32_t parent_of(std::uint32_t pid);
+
+}  // namespace kindred::view

@@ -1,0 +1,46 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace kindred::view {
+
+/// Who may see the page: the user of this program and root, where they come over loopback, as the kernel's
+/// list of sockets says; and whoever shows the token.
+class VisitorCheck {
+ public:
+  /// `token` may be empty: then nobody is let in by one. `host` is what was given to --listen.
+  VisitorCheck(std::string token, std::string host) : token_{std::move(token)}, host_{std::move(host)} {}
+  void set_port(int port) noexcept { port_ = port; }
+
+  struct Visitor {
+    std::string address;
+    int port = 0;
+    std::string host;           ///< the header Host
+    std::string cookie;         ///< the header Cookie
+    std::string authorization;  ///< the header Authorization
+    std::string token;          ///< the parameter
+  };
+  enum class Verdict : unsigned char { welcome, wrong_host, no_token };
+  [[nodiscard]] Verdict check(const Visitor& visitor) const;
+  /// A page of another site must not change anything here.
+  [[nodiscard]] bool is_same_origin(std::string_view origin, std::string_view fetch_site,
+                                    std::string_view host) const;
+  [[nodiscard]] const std::string& token() const noexcept { return token_; }
+  [[nodiscard]] std::string cookie_name() const;
+
+ private:
+  [[nodiscard]] bool has_token(const Visitor& visitor) const;
+  std::string token_;
+  std::string host_;
+  int port_ = 0;
+};
+
+/// Does every socket of this machine that is connected from port `from` to port `to` belong to this user or
+/// root? False where there is none.
+[[nodiscard]] bool socket_is_ours(int from, int to);
+[[nodiscard]] bool is_loopback(std::string_view address);
+[[nodiscard]] std::string random_token();
+
+}  // namespace kindred::view
