@@ -1,7 +1,8 @@
 // Tasks with futures: submit all, then get all.
 //   --count tasks --workers N --iterations of work each (0: an empty task) --submitters threads that share
-//   the tasks
+//   the tasks, --watched 1 while somebody looks at the pool, --trace FILE while a trace is written
 #include "support/pool_options.hpp"
+#include "support/watched.hpp"
 
 namespace {
 
@@ -26,6 +27,7 @@ int main(int argc, char** argv) {
     }
   };
   bench::in_threads(submitters, count / 10 + 1, submit_and_get);
+  const bench::Watched watched{pool, options};
   const double begin = bench::now_ns();
   bench::in_threads(submitters, count, submit_and_get);
   bench::report(static_cast<double>(count) / (bench::now_ns() - begin) * 1e9, "tasks/s");

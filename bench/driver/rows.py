@@ -158,6 +158,13 @@ def main_rows(scale):
         tasks_row("tasks_empty_four", "empty tasks, submitted by 4 threads at once, each gets its own; 2 workers", 0, 300_000, 0, process=(), submitters=4),
     ]
 
+    watched = dict(row="tasks", count=n(50_000), workers=2, iterations="{iterations_10us}")
+    for name, words_of_it, least, more in (("looked_at", "somebody looks at the pool", 0.99, dict(watched=1)),
+                                            ("traced", "a trace is written", 0.98, dict(trace="{build}/trace.json"))):
+        rows.append(Row(f"{name}_tasks_10us", f"tasks of 10 us while {words_of_it}; the limit: the same without; 2 workers", "tasks/s", "more",
+                        [Contestant("limit", "limit", ("{build}/kindred_tasks",) + words(**watched)), kindred("tasks", **watched, **more)],
+                        None, [at_least(least, f"{1 - least:.0%} lost at most", name="limit")]))
+
     def round_trips(name, work, row, count, python_count, floors, goal, conditions, python, scatter=1):
         arguments = dict(row=row, workers=2)
         return Row(name, work, "us", "less",

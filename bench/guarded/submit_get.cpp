@@ -7,6 +7,7 @@
 
 #include "guarded/stand_in.hpp"
 #include "support/pool_options.hpp"
+#include "support/watched.hpp"
 
 namespace {
 
@@ -23,6 +24,8 @@ int main(int argc, char** argv) {
   kindred::ProcessPoolExecutor pool{
       entry,
       {.start_method = kindred::StartMethod::fork, .max_workers = 1, .start_all = true, .spin = false}};
+  pool.submit(echo, std::uint64_t{0}).get();
+  const bench::Watched watched{pool, options};
   std::vector<kindred::Future<std::uint64_t>> futures;
   futures.reserve(burst);
   for (std::size_t done = 0; done < count; done += burst) {

@@ -244,6 +244,7 @@ class PoolCore {
   void watch_burial(const WorkerSlot& slot, bool good_order, bool cancelled, const ExitReason& reason,
                     const SourceEnd& end, const CrashReport& crash, const TaskState* lost);
   [[nodiscard]] WorkerView look_at(WorkerSlot& slot, std::uint64_t now) const;  ///< under the lock
+  void look_at_all(PoolView& view, std::vector<std::optional<SourceId>>& sources);
   [[nodiscard]] PoolView look_inside();  ///< under the gate's lock, not under ours
   static void answer_pool(ViewGate& gate, const TailRequest& request, TailVisit& visit);
   static void answer_metrics(ViewGate& gate, TailVisit& visit);

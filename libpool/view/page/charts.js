@@ -18,7 +18,7 @@ const Charts = (() => {
     charts[id] = new Chart(canvas, {
       type: "line",
       data: {labels: [], datasets: series.map(([label, color, dash]) => ({
-        label, data: [], borderWidth: 2, pointRadius: 0, tension: 0.2, spanGaps: false, borderDash: dash || [], colorName: color,
+        label, data: [], borderWidth: 2, pointRadius: 0, spanGaps: false, borderDash: dash || [], colorName: color,
       }))},
       options: {
         animation: false, responsive: true, maintainAspectRatio: false,
@@ -80,7 +80,7 @@ const Charts = (() => {
     point(now, before) {
       const passed = now.now - before.now;
       return {
-        time: new Date(now.now * 1000).toLocaleTimeString(),
+        time: new Date(now.now * 1000).toLocaleTimeString([], {hourCycle: "h23"}),
         "c-throughput": [(now.totals.done - before.totals.done) / passed].map((value) => Math.round(value * 10) / 10),
         "c-queue": [now.totals.pending, now.totals.running],
         "c-run": [0.5, 0.99].map((share) => percentile(now.run_time, before.run_time, share)),

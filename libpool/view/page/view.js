@@ -210,17 +210,27 @@
     stackOf = null;
   }
 
+  function showAlarm() {
+    const look = looks.get(chosen);
+    if (!look) return;
+    const silent = Math.floor((Date.now() - look.arrived) / 1000);
+    let alarm = "";
+    if (look.view.broken) alarm = `The pool is broken: ${look.view.broken}`;
+    else if (look.ended) alarm = "The pool has ended. This is what it told last.";
+    else if (silent >= 5) alarm = `The pool has told nothing for ${silent} s: its process is stopped, or busy beyond measure.`;
+    setText($("alarm"), alarm);
+    $("alarm").hidden = !alarm;
+  }
+
   function showChosen() {
     const look = looks.get(chosen);
     $("nothing").hidden = Boolean(look);
     $("pool").hidden = !look;
     if (!look) return;
-    const {view, before, ended} = look;
+    const {view, before} = look;
     const program = view.program.split("/").pop();
     document.title = `${view.totals.running} running \u00b7 ${program} ${chosen}`;
-    const alarm = view.broken ? `The pool is broken: ${view.broken}` : ended ? "The pool has ended. This is what it told last." : "";
-    setText($("alarm"), alarm);
-    $("alarm").hidden = !alarm;
+    showAlarm();
     setText($("about"), `${program}, pid ${view.pid}, ${view.start_method}, level ${view.level}, up ${duration(view.now - view.since)}`);
     showTotals(view);
     showWorkers(view, before);
@@ -239,7 +249,7 @@
       }
       const before = last && last.view.since === pool.view.since ? last.view : null;
       if (!before) points.set(pool.key, []);
-      looks.set(pool.key, {view: pool.view, before, ended: pool.ended});
+      looks.set(pool.key, {view: pool.view, before, ended: pool.ended, arrived: Date.now()});
       if (before) {
         const its = points.get(pool.key);
         its.push(Charts.point(pool.view, before));
@@ -262,6 +272,7 @@
   $("stacks-again").addEventListener("click", () => openStacks(stackOf));
   $("stacks-close").addEventListener("click", closeStacks);
   addEventListener("hashchange", () => choose(decodeURIComponent(location.hash.slice(1))));
+  setInterval(showAlarm, 1000);
   const events = new EventSource("events");
   const connection = $("connection");
   events.onopen = () => { connection.textContent = "live"; connection.className = ""; };

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "kindred/internal/code_reference.hpp"
 #include "kindred/internal/text_buffer.hpp"
 #include "kindred/stats.hpp"
 #include "watch/time_histogram.hpp"
@@ -32,15 +33,19 @@ struct WorkerDeath {
 };
 
 struct WorkerView {
+  bool runs = false;  ///< a task
   std::string state;  ///< empty, starting, initializing, idle, running, leaving, dying
   std::uint64_t cpu_nanoseconds = 0;
   std::string task_name;                  ///< of the task that runs now
+  CodeReference task_code = 0;            ///< where that task has no name of its own
   std::uint64_t running_nanoseconds = 0;  ///< since that task began
+  std::uint64_t untaken = 0;              ///< tasks that have ended, and whose results lie in its ring
   std::uint64_t handed = 0;               ///< tasks that it has and has not begun
 };
 
 struct TaskNameView {
   std::string name;
+  CodeReference code = 0;  ///< where the tasks have no name of their own
   std::uint64_t ended = 0;
   std::uint64_t failed = 0;
   std::uint64_t lost = 0;

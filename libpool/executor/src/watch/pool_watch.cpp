@@ -186,10 +186,16 @@ WorkerView PoolCore::look_at(WorkerSlot& slot, std::uint64_t now) const {
       running = slot.in_flight[i].task;
     else if (state == call_state::queued)
       ++view.handed;
+    else if (state == call_state::done)
+      ++view.untaken;
   }
   view.state = state_of(slot, running != nullptr);
   if (running == nullptr) return view;
-  if (running->options && !running->options->name.empty()) view.task_name = running->options->name;
+  view.runs = true;
+  if (running->options && !running->options->name.empty())
+    view.task_name = running->options->name;
+  else
+    view.task_code = running->function != 0 ? running->function : running->entry;
   const SegmentHeader& header = slot.header();
   if (header.begun_attempt.load(std::memory_order_relaxed) == running->attempt()) {
     const auto begun = header.begun_ticks.load(std::memory_order_relaxed);
@@ -197,6 +203,29 @@ WorkerView PoolCore::look_at(WorkerSlot& slot, std::uint64_t now) const {
         static_cast<std::uint64_t>(static_cast<double>(now - std::min(begun, now)) / ticks_a_nanosecond_);
   }
   return view;
+}
+
+/// Under the lock.
+void PoolCore::look_at_all(PoolView& view, std::vector<std::optional<SourceId>>& sources) {
+  view.stats = count_all(sources);
+  const auto now = ticks();
+  for (const auto& slot : slots_) {
+    view.workers.push_back(look_at(*slot, now));
+    view.stats.running -= std::min(view.stats.running, view.workers.back().untaken);
+    if (!view.workers.back().runs) view.stats.per_worker[view.workers.size() - 1].running_task = 0;
+  }
+  view.queue_time = watch_->queue_time;
+  view.run_time = watch_->run_time;
+  for (const auto& name : watch_->names.all()) {
+    view.names.push_back({name.given, name.code, name.ended, name.failed, name.lost, name.run_nanoseconds,
+                          name.queue_nanoseconds, name.longest_nanoseconds});
+  }
+  view.deaths.assign(watch_->deaths.begin(), watch_->deaths.end());
+  view.restarts_by_kind = watch_->restarts_by_kind;
+  view.trace_lost = watch_->trace_lost + (watch_->feed ? watch_->feed->lost() : 0);
+  view.broken = broken_ ? broken_text_ : std::string{};
+  view.closed = closed_;
+  view.since = watch_->since;
 }
 
 PoolView PoolCore::look_inside() {
@@ -209,36 +238,13 @@ PoolView PoolCore::look_inside() {
   view.max_workers = max_workers();
   view.now = std::chrono::time_point_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now());
   std::vector<std::optional<SourceId>> sources;
-  std::vector<CodeReference> running;  // of each worker's task, where that has no name of its own
-  std::vector<CodeReference> codes;    // of each of the names
   {
-    const std::scoped_lock lock{mutex_};
+    Lock lock{mutex_};
     watch_->until = ticks() + static_cast<std::uint64_t>(ticks_of(PoolWatch::patience_nanoseconds));
     watching_ = true;
-    view.stats = count_all(sources);
-    const auto now = ticks();
-    for (const auto& slot : slots_) {
-      view.workers.push_back(look_at(*slot, now));
-      const auto id = view.stats.per_worker[view.workers.size() - 1].running_task;
-      running.push_back(0);
-      for (std::size_t i = 0; slot->segment && i < slot->in_flight.size(); ++i) {
-        const TaskState& task = *slot->in_flight[i].task;
-        if (task.id == id) running.back() = task.function != 0 ? task.function : task.entry;
-      }
-    }
-    view.queue_time = watch_->queue_time;
-    view.run_time = watch_->run_time;
-    for (const auto& name : watch_->names.all()) {
-      view.names.push_back({name.given, name.ended, name.failed, name.lost, name.run_nanoseconds,
-                            name.queue_nanoseconds, name.longest_nanoseconds});
-      codes.push_back(name.code);
-    }
-    view.deaths.assign(watch_->deaths.begin(), watch_->deaths.end());
-    view.restarts_by_kind = watch_->restarts_by_kind;
-    view.trace_lost = watch_->trace_lost + (watch_->feed ? watch_->feed->lost() : 0);
-    view.broken = broken_ ? broken_text_ : std::string{};
-    view.closed = closed_;
-    view.since = watch_->since;
+    (void)pump();  // the program may wait for none of its results, and they are done
+    look_at_all(view, sources);
+    flush_afterwards(lock);
   }
   add_log_and_memory(view.stats, sources);
   const auto name_of = [this](CodeReference code) {
@@ -247,13 +253,13 @@ PoolView PoolCore::look_inside() {
     return at->second;
   };
   for (std::size_t i = 0; i < view.workers.size(); ++i) {
-    if (view.workers[i].state == "running" && view.workers[i].task_name.empty() && running[i] != 0)
-      view.workers[i].task_name = name_of(running[i]);
+    WorkerView& worker = view.workers[i];
+    if (worker.task_code != 0) worker.task_name = name_of(worker.task_code);
     if (view.stats.per_worker[i].pid != 0)
-      view.workers[i].cpu_nanoseconds = processor_nanoseconds(view.stats.per_worker[i].pid);
+      worker.cpu_nanoseconds = processor_nanoseconds(view.stats.per_worker[i].pid);
   }
-  for (std::size_t i = 0; i < view.names.size(); ++i) {
-    if (view.names[i].name.empty()) view.names[i].name = name_of(codes[i]);
+  for (TaskNameView& name : view.names) {
+    if (name.code != 0) name.name = name_of(name.code);
   }
   return view;
 }

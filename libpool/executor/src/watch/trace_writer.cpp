@@ -1,5 +1,6 @@
 #include "watch/trace_writer.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <system_error>
 #include <utility>
@@ -274,7 +275,8 @@ void TraceWriter::put_time(std::int64_t nanoseconds) {
 
 void TraceWriter::finish_event() {
   out_.append(",\n");
-  if (out_.size() >= piece_bytes) write_out();
+  // What does not fit into the file is left out as a whole piece, so pieces are small beside the file.
+  if (out_.size() >= std::min<std::uint64_t>(piece_bytes, setup_.max_bytes / 8)) write_out();
 }
 
 void TraceWriter::write_out(bool end_of_file) {
