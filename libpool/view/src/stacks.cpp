@@ -83,7 +83,7 @@ std::vector<ThreadStack> stacks_of(std::uint32_t pid) {
   {
     const TracedProcess stopped{pid};
     for (const auto tid : stopped.threads()) {
-      stacks.push_back({.tid = tid});
+      stacks.push_back({.tid = tid, .name = {}, .frames = {}});
       addresses.emplace_back();
       static_cast<void>(
           dwfl_getthread_frames(dwfl.get(), static_cast<pid_t>(tid), take_frame, &addresses.back()));
