@@ -257,6 +257,7 @@ class PoolCore {
   void add_log_and_memory(PoolStats& all, const std::vector<std::optional<SourceId>>& sources) const;
 
   // --- supervisor.cpp
+  void wake_idle_supervisor();
   void start_supervisor();  ///< under the lock
   void supervise();
   void answer_tail();

@@ -212,12 +212,16 @@ std::optional<StateHandle> PoolCore::submit(Submission& submission, const EntryI
   place(*task, now);
   if (++submits_since_pump_ % 32 == 0) (void)pump();  // what is done makes room, and tells who is free
   if (leader_ == nullptr && !watched_by_timer_) arm_all();
-  if (supervisor_sleeps_until_ == SteadyTime::max()) [[unlikely]] {
-    kick();  // from now on it looks after the workers' health, while there is work
-    supervisor_sleeps_until_ = SteadyTime::min();  // one ring is enough: it says anew when it sleeps again
-  }
+  if (supervisor_sleeps_until_ == SteadyTime::max()) [[unlikely]]
+    wake_idle_supervisor();
   flush_afterwards(lock);
   return reference.hand_over();
+}
+
+// From now on the supervisor looks after the workers' health, while there is work.
+void PoolCore::wake_idle_supervisor() {
+  kick();
+  supervisor_sleeps_until_ = SteadyTime::min();  // one ring is enough: it says anew when it sleeps again
 }
 
 void PoolCore::set_initializer(Call initializer) {
