@@ -92,11 +92,15 @@ function(kindred_library part)
   set_property(GLOBAL APPEND PROPERTY KINDRED_INCLUDE_DIRS ${CMAKE_CURRENT_SOURCE_DIR}/include)
 endfunction()
 
-# kindred_manual(<page> <folder>): the manual page of a program, and the folder with its completions (NAME.bash, NAME.fish, _NAME), from the
-# current folder.
-define_property(GLOBAL PROPERTY KINDRED_MANUALS BRIEF_DOCS "manual pages to install")
-define_property(GLOBAL PROPERTY KINDRED_COMPLETIONS BRIEF_DOCS "folders of shell completions to install")
+# kindred_manual(<page> <folder> [COMPONENT <name>]): the manual page of a program, and the folder with its completions (NAME.bash, NAME.fish, _NAME),
+# from the current folder. They are installed with that component, which is `tools` where none is named.
+define_property(GLOBAL PROPERTY KINDRED_MANUALS BRIEF_DOCS "COMPONENT:FILE of the manual pages to install")
+define_property(GLOBAL PROPERTY KINDRED_COMPLETIONS BRIEF_DOCS "COMPONENT:FOLDER of the shell completions to install")
 function(kindred_manual page completions)
-  set_property(GLOBAL APPEND PROPERTY KINDRED_MANUALS ${CMAKE_CURRENT_SOURCE_DIR}/${page})
-  set_property(GLOBAL APPEND PROPERTY KINDRED_COMPLETIONS ${CMAKE_CURRENT_SOURCE_DIR}/${completions})
+  cmake_parse_arguments(PARSE_ARGV 2 arg "" "COMPONENT" "")
+  if(NOT arg_COMPONENT)
+    set(arg_COMPONENT tools)
+  endif()
+  set_property(GLOBAL APPEND PROPERTY KINDRED_MANUALS ${arg_COMPONENT}:${CMAKE_CURRENT_SOURCE_DIR}/${page})
+  set_property(GLOBAL APPEND PROPERTY KINDRED_COMPLETIONS ${arg_COMPONENT}:${CMAKE_CURRENT_SOURCE_DIR}/${completions})
 endfunction()

@@ -1,8 +1,9 @@
-# `cpack -G DEB` of a build with shared libraries makes three packages, and tests/support/make_debs completes them (descriptions, shlibs, triggers,
+# `cpack -G DEB` of a build with shared libraries makes four packages (three where kindred-view and kindred-top are not built), and tests/support/make_debs completes them (descriptions, shlibs, triggers,
 # which the releases of CPack write each in a way of its own).
 #   libkindred<MAJOR.MINOR>   the shared libraries, named after their SONAME, so that two versions can be installed
 #   libkindred-dev            headers, CMake package, kindred.pc, the static kindred::main
-#   kindred-tools             the programs, their manual pages and completions
+#   kindred-tools             kindred-tail, its manual page and completions
+#   kindred-view              kindred-view and kindred-top with theirs: apart, because they need libraries that nothing else of kindred does
 set(CPACK_GENERATOR DEB)
 set(CPACK_PACKAGE_NAME kindred)
 set(CPACK_PACKAGE_VENDOR "The kindred developers")
@@ -12,6 +13,10 @@ set(CPACK_RESOURCE_FILE_LICENSE ${PROJECT_SOURCE_DIR}/LICENSE)
 set(CPACK_PACKAGING_INSTALL_PREFIX /usr)
 set(CPACK_STRIP_FILES ON)
 set(CPACK_COMPONENTS_ALL library dev tools)
+get_property(view_programs GLOBAL PROPERTY KINDRED_VIEW_PROGRAMS)
+if(view_programs)
+  list(APPEND CPACK_COMPONENTS_ALL view)
+endif()
 set(CPACK_DEB_COMPONENT_INSTALL ON)
 set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
 set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS_PRIVATE_DIRS ${PROJECT_BINARY_DIR}/libpool/context ${PROJECT_BINARY_DIR}/liblog
@@ -42,6 +47,11 @@ set(CPACK_DEBIAN_TOOLS_PACKAGE_SECTION devel)
 set(CPACK_DEBIAN_TOOLS_PACKAGE_SHLIBDEPS ON)
 set(CPACK_DEBIAN_TOOLS_PACKAGE_DEPENDS "${library_package} (>= ${PROJECT_VERSION})")
 
+set(CPACK_DEBIAN_VIEW_PACKAGE_NAME kindred-view)
+set(CPACK_DEBIAN_VIEW_PACKAGE_SECTION devel)
+set(CPACK_DEBIAN_VIEW_PACKAGE_SHLIBDEPS ON)
+set(CPACK_DEBIAN_VIEW_PACKAGE_DEPENDS "${library_package} (>= ${PROJECT_VERSION})")
+
 # What Debian's policy asks of every package.
 set(work ${PROJECT_BINARY_DIR}/deb)
 file(MAKE_DIRECTORY ${work})
@@ -49,7 +59,11 @@ configure_file(${CMAKE_CURRENT_LIST_DIR}/deb/changelog.in ${work}/changelog @ONL
 execute_process(COMMAND gzip -9 -n -c ${work}/changelog OUTPUT_FILE ${work}/changelog.gz)
 configure_file(${CMAKE_CURRENT_LIST_DIR}/deb/library.lintian-overrides.in ${work}/library @ONLY)
 install(FILES ${work}/library DESTINATION ${CMAKE_INSTALL_DATADIR}/lintian/overrides RENAME ${library_package} COMPONENT library)
-foreach(pair library:${library_package} dev:libkindred-dev tools:kindred-tools)
+set(documented library:${library_package} dev:libkindred-dev tools:kindred-tools)
+if(view_programs)
+  list(APPEND documented view:kindred-view)
+endif()
+foreach(pair IN LISTS documented)
   string(REPLACE ":" ";" pair ${pair})
   list(GET pair 0 component)
   list(GET pair 1 package)

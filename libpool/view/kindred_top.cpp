@@ -3,12 +3,14 @@
 #include <curses.h>
 
 #include <algorithm>
+#include <charconv>
 #include <chrono>
 #include <clocale>
+#include <cstdint>
 #include <cstdio>
-#include <map>
+#include <memory>
+#include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include <fmt/format.h>
@@ -16,23 +18,32 @@
 
 #include "arguments.hpp"
 #include "kindred/error.hpp"
+#include "log_follower.hpp"
 #include "pool_set.hpp"
+#include "stack_text.hpp"
+#include "view_text.hpp"
 
 namespace {
 
 using namespace kindred::view;
 using namespace std::chrono_literals;
+using kindred::Level;
 namespace json = boost::json;
 
 constexpr const char* usage =
     R"(kindred-top PID [OPTION...]      shows the pools of that process, and those in its workers
+kindred-top PID/N [OPTION...]    one of them: N as kindred-tail lists it
 kindred-top [--all] [OPTION...]  all pools of this user (root: of all users)
 
       --once      prints one look, and ends
       --json      with --once: as JSON, with the members of kindred-view's /pools.json
+      --lines N   with --once: also the last N lines of each pool's log
+      --stacks    with --once: also the stacks of all workers, as they are now
   -h, --help
 
-Keys: q ends, up and down scroll.
+Keys: p pools, l log, s stacks of a worker, Tab the next pool, left and right the worker before and after,
++ and - the level that the log is shown from, r look again, up and down and the page keys scroll,
+Ctrl-L draws all anew, q ends.
 Exit status: 0 ended, 1 there is no pool, 2 wrong usage.
 )";
 
@@ -40,11 +51,22 @@ struct Wishes {
   Choice choice;
   bool once = false;
   bool json = false;
+  bool stacks = false;
+  std::uint64_t lines = 0;
 };
+
+std::uint64_t number_of_lines(const std::string& text) {
+  std::uint64_t lines = 0;
+  const auto read = std::from_chars(text.data(), text.data() + text.size(), lines);
+  if (read.ec != std::errc{} || read.ptr != text.data() + text.size())
+    throw Stop{exit_usage, fmt::format("--lines is '{}'; it must be a number", text)};
+  return lines;
+}
 
 Wishes read_arguments(std::vector<std::string> words) {
   Wishes wishes;
   Arguments arguments{std::move(words)};
+  bool only_once = false;
   while (const auto word = arguments.next()) {
     if (*word == "-h" || *word == "--help") {
       std::fputs(usage, stdout);
@@ -53,7 +75,12 @@ Wishes read_arguments(std::vector<std::string> words) {
     if (*word == "--once") {
       wishes.once = true;
     } else if (*word == "--json") {
-      wishes.json = true;
+      wishes.json = only_once = true;
+    } else if (*word == "--stacks") {
+      wishes.stacks = only_once = true;
+    } else if (*word == "--lines") {
+      wishes.lines = number_of_lines(arguments.value_of(*word));
+      only_once = true;
     } else if (*word == "--all") {
       wishes.choice = {};
     } else if (!word->starts_with('-') && !wishes.choice.pid) {
@@ -62,159 +89,27 @@ Wishes read_arguments(std::vector<std::string> words) {
       throw Stop{exit_usage, fmt::format("'{}' is no option; see kindred-top --help", *word)};
     }
   }
-  if (wishes.json && !wishes.once) throw Stop{exit_usage, "--json needs --once"};
+  if (only_once && !wishes.once) throw Stop{exit_usage, "--json, --stacks and --lines need --once"};
   return wishes;
 }
 
-std::string seconds_as_text(double seconds) {
-  if (seconds < 1e-6) return fmt::format("{:.0f} ns", seconds * 1e9);
-  if (seconds < 1e-3) return fmt::format("{:.1f} us", seconds * 1e6);
-  if (seconds < 1) return fmt::format("{:.1f} ms", seconds * 1e3);
-  if (seconds < 120) return fmt::format("{:.1f} s", seconds);
-  if (seconds < 7200) return fmt::format("{:.0f} min", seconds / 60);
-  return fmt::format("{:.1f} h", seconds / 3600);
-}
-
-std::string bytes_as_text(double bytes) {
-  constexpr std::string_view units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
-  std::size_t unit = 0;
-  while (bytes >= 1024 && unit + 1 < std::size(units)) {
-    bytes /= 1024;
-    ++unit;
-  }
-  return fmt::format("{:.{}f} {}", bytes, unit == 0 || bytes >= 100 ? 0 : 1, units[unit]);
-}
-
-/// For one line of a terminal: what would act on it is shown as '?'.
-std::string shown(const json::value& text) {
-  std::string out{text.as_string()};
-  for (char& c : out) {
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
-  }
-  return out;
-}
-
-double number(const json::value& object, std::string_view key) { return object.at(key).to_number<double>(); }
-
-/// The shortest time that a share of the durations stayed under, of those counted between two looks.
-double percentile(const json::value& now, const json::value* before, double share) {
-  std::map<double, double> counts;
-  for (const auto& bucket : now.at("buckets").as_array())
-    counts[bucket.at(0).to_number<double>()] += bucket.at(1).to_number<double>();
-  if (before != nullptr) {
-    for (const auto& bucket : before->at("buckets").as_array())
-      counts[bucket.at(0).to_number<double>()] -= bucket.at(1).to_number<double>();
-  }
-  double all = 0;
-  for (const auto& [end, count] : counts) all += count;
-  double under = 0;
-  for (const auto& [end, count] : counts) {
-    if (end < 0) continue;
-    under += count;
-    if (all > 0 && under >= share * all) return end;
-  }
-  return 0;
-}
-
-class Looks {
- public:
-  /// The lines of one look. What is counted by time is the difference to the look before.
-  std::vector<std::string> lines(const std::string& text) {
-    json::value all = json::parse(text);
-    std::vector<std::string> out;
-    for (const auto& pool : all.at("pools").as_array()) {
-      const json::value* before = nullptr;
-      if (before_.is_object()) {
-        for (const auto& old : before_.at("pools").as_array()) {
-          if (old.at("key") == pool.at("key") && old.at("view").at("now") != pool.at("view").at("now"))
-            before = &old.at("view");
-        }
-      }
-      put_pool(out, pool, before);
-    }
-    if (!before_.is_object() || is_newer(all)) before_ = std::move(all);
-    return out;
-  }
-
- private:
-  bool is_newer(const json::value& all) const {
-    return json::serialize(all.at("pools")) != json::serialize(before_.at("pools"));
-  }
-
-  void put_pool(std::vector<std::string>& out, const json::value& pool, const json::value* before) {
-    const auto& view = pool.at("view");
-    const auto& totals = view.at("totals");
-    const std::string key{pool.at("key").as_string()};
-    if (before != nullptr) {
-      const double passed = number(view, "now") - number(*before, "now");
-      rates_[key] = (number(totals, "done") - number(before->at("totals"), "done")) / std::max(passed, 1e-3);
-      run_[key] = {percentile(view.at("run_time"), &before->at("run_time"), 0.5),
-                   percentile(view.at("run_time"), &before->at("run_time"), 0.99)};
-      queue_[key] = {percentile(view.at("queue_time"), &before->at("queue_time"), 0.5),
-                     percentile(view.at("queue_time"), &before->at("queue_time"), 0.99)};
-    }
-    const auto& parent = pool.at("parent").as_string();
-    std::string state;
-    if (pool.at("ended").as_bool()) state = "  ENDED";
-    if (!view.at("broken").as_string().empty()) state = "  BROKEN: " + shown(view.at("broken"));
-    out.push_back(fmt::format("pool {}{}  {}  {}  up {}{}", key,
-                              parent.empty() ? std::string{} : " in a worker of " + std::string{parent},
-                              shown(view.at("start_method")), shown(view.at("program")),
-                              seconds_as_text(number(view, "now") - number(view, "since")), state));
-    out.push_back(
-        fmt::format("  tasks: {:.0f} waiting, {:.0f} running, {:.0f} done ({:.0f}/s), {:.0f} failed, "
-                    "{:.0f} lost, {:.0f} cancelled",
-                    number(totals, "pending"), number(totals, "running"), number(totals, "done"), rates_[key],
-                    number(totals, "failed"), number(totals, "lost"), number(totals, "cancelled")));
-    out.push_back(
-        fmt::format("  run time p50 {} p99 {}   queue time p50 {} p99 {}   memory {}   log {:.0f} "
-                    "records, {:.0f} dropped",
-                    seconds_as_text(run_[key].first), seconds_as_text(run_[key].second),
-                    seconds_as_text(queue_[key].first), seconds_as_text(queue_[key].second),
-                    bytes_as_text(number(totals, "rss_bytes")), number(view.at("log"), "committed"),
-                    number(view.at("log"), "dropped")));
-    put_workers(out, view, before);
-    const auto& deaths = view.at("deaths").as_array();
-    for (std::size_t i = deaths.size() > 3 ? deaths.size() - 3 : 0; i < deaths.size(); ++i) {
-      out.push_back(fmt::format("  worker {:.0f} (pid {:.0f}) {}{}", number(deaths[i], "worker"),
-                                number(deaths[i], "pid"), shown(deaths[i].at("reason")),
-                                deaths[i].at("task_name").as_string().empty()
-                                    ? std::string{}
-                                    : " while running '" + shown(deaths[i].at("task_name")) + "'"));
-    }
-    out.push_back({});
-  }
-
-  void put_workers(std::vector<std::string>& out, const json::value& view, const json::value* before) {
-    out.push_back("  WORKER      PID  STATE            DONE  FAILED  LOST  RESTARTS   CPU     MEMORY  TASK");
-    const auto& workers = view.at("workers").as_array();
-    for (std::size_t i = 0; i < workers.size(); ++i) {
-      const auto& worker = workers[i];
-      double cpu = 0;
-      if (before != nullptr && i < before->at("workers").as_array().size()) {
-        const auto& old = before->at("workers").as_array()[i];
-        const double passed = number(view, "now") - number(*before, "now");
-        if (old.at("pid") == worker.at("pid") && passed > 0)
-          cpu = (number(worker, "cpu_seconds") - number(old, "cpu_seconds")) / passed;
-      }
-      std::string task;
-      if (number(worker, "task") != 0) {
-        task = fmt::format("{} #{:.0f} {}", shown(worker.at("task_name")), number(worker, "task"),
-                           seconds_as_text(number(worker, "running_seconds")));
-      }
-      out.push_back(fmt::format(
-          "  {:>6.0f} {:>8.0f}  {:<12} {:>8.0f} {:>7.0f} {:>5.0f} {:>9.0f} {:>4.0f} % {:>10}  {}",
-          number(worker, "index"), number(worker, "pid"), shown(worker.at("state")), number(worker, "done"),
-          number(worker, "failed"), number(worker, "lost"), number(worker, "restarts"), cpu * 100,
-          bytes_as_text(number(worker, "rss_bytes")), task));
-    }
-  }
-
-  json::value before_;
-  std::map<std::string, double> rates_;
-  std::map<std::string, std::pair<double, double>> run_;
-  std::map<std::string, std::pair<double, double>> queue_;
+/// A worker that runs now, of one of the pools.
+struct WorkerNow {
+  int index = 0;
+  std::uint32_t pid = 0;
 };
+
+std::vector<WorkerNow> workers_of(const json::value& view) {
+  std::vector<WorkerNow> workers;
+  for (const auto& worker : view.at("workers").as_array()) {
+    if (const auto pid = worker.at("pid").to_number<std::uint32_t>(); pid != 0)
+      workers.push_back({.index = worker.at("index").to_number<int>(), .pid = pid});
+  }
+  return workers;
+}
+
+// --------------------------------------------------------------------------------------------------------------------------------
+// On a terminal
 
 /// The terminal, given back as it was however this ends.
 class Screen {
@@ -233,52 +128,248 @@ class Screen {
   Screen& operator=(const Screen&) = delete;
   ~Screen() { ::endwin(); }
 
-  void draw(const std::vector<std::string>& lines) {
-    const int rows = LINES - 1;
-    top_ = std::clamp(top_, 0, std::max(0, static_cast<int>(lines.size()) - rows));
+  /// `at_end`: shows the last lines, unless the person has scrolled up.
+  void draw(const std::vector<std::string>& lines, const std::string& foot, bool at_end) {
+    const int rows = std::max(LINES - 1, 1);
+    last_top_ = std::max(0, static_cast<int>(lines.size()) - rows);
+    if (at_end && follows_) top_ = last_top_;
+    top_ = std::clamp(top_, 0, last_top_);
     ::erase();
     for (int row = 0; row < rows && top_ + row < static_cast<int>(lines.size()); ++row) {
       const auto& line = lines[static_cast<std::size_t>(top_ + row)];
-      const bool head = line.starts_with("pool ") || line.starts_with("  WORKER");
+      const bool head = line.starts_with("pool ") || line.starts_with("  WORKER") ||
+                        line.starts_with("  ENDED") || line.starts_with("thread ");
       if (head) ::attron(A_BOLD);
       ::mvaddnstr(row, 0, line.c_str(), COLS);
       if (head) ::attroff(A_BOLD);
     }
-    ::attron(A_DIM);
-    ::mvaddnstr(rows, 0, "q: end   up, down: scroll", COLS);
-    ::attroff(A_DIM);
+    ::attron(A_REVERSE);
+    ::mvaddnstr(rows, 0, foot.c_str(), COLS);
+    ::attroff(A_REVERSE);
     ::refresh();
   }
-  /// False: the person wants to end. Waits a fifth of a second for a key.
-  bool take_key() {
-    switch (::getch()) {
+  /// Waits a fifth of a second for a key, and scrolls where it is one for that.
+  int take_key() {
+    const int key = ::getch();
+    const int page = std::max(LINES - 2, 1);
+    switch (key) {
+      case KEY_DOWN:
+      case 'j': scroll(1); break;
+      case KEY_UP:
+      case 'k': scroll(-1); break;
+      case KEY_NPAGE: scroll(page); break;
+      case KEY_PPAGE: scroll(-page); break;
+      case KEY_HOME: scroll(-last_top_); break;
+      case KEY_END: scroll(last_top_); break;
+      case 'L' - '@': ::clearok(stdscr, TRUE); break;  // Ctrl-L: another program wrote on the terminal
+      default: break;
+    }
+    return key;
+  }
+  void to_begin() noexcept {
+    top_ = 0;
+    follows_ = true;
+  }
+
+ private:
+  void scroll(int by) noexcept {
+    top_ = std::clamp(top_ + by, 0, last_top_);
+    follows_ = top_ == last_top_;
+  }
+  int top_ = 0;
+  int last_top_ = 0;
+  bool follows_ = true;
+};
+
+/// What the person looks at, and what the keys change of it.
+class Top {
+ public:
+  explicit Top(PoolSet& pools) : pools_{pools} {}
+
+  void run() {
+    Screen screen;
+    for (;;) {
+      look();
+      screen.draw(lines(), foot(), page_ == Page::log);
+      if (!obey(screen.take_key(), screen) || pools_.live() == 0) return;
+    }
+  }
+
+ private:
+  enum class Page : unsigned char { pools, log, stacks };
+
+  void look() {
+    const auto look = pools_.next(version_, 0ms);
+    if (look.version == version_) return;
+    version_ = look.version;
+    text_ = view_text_.lines(look.json);
+    const auto keys = pools_.live_keys();
+    if (std::ranges::find(keys, pool_) != keys.end() || keys.empty()) return;
+    pool_ = keys.front();
+    show(page_);
+  }
+
+  [[nodiscard]] std::vector<std::string> lines() const {
+    if (page_ == Page::log) return log_ ? log_->lines() : std::vector<std::string>{"the pool has ended"};
+    return page_ == Page::stacks ? stacks_ : text_;
+  }
+
+  [[nodiscard]] std::string foot() const {
+    switch (page_) {
+      case Page::log:
+        return fmt::format("log of {} from {}   +, -: level   Tab: pool   up, down: scroll   p, s   q: end",
+                           pool_, to_string(level_));
+      case Page::stacks:
+        return fmt::format("stacks of {}   left, right: worker   r: again   Tab: pool   p, l   q: end",
+                           pool_);
+      case Page::pools: break;
+    }
+    return "p: pools   l: log   s: stacks   Tab: pool   up, down: scroll   q: end";
+  }
+
+  /// False: the person wants to end.
+  bool obey(int key, Screen& screen) {
+    const auto turn_to = [&](Page page) {
+      screen.to_begin();
+      show(page);
+    };
+    switch (key) {
       case 'q':
       case 'Q': return false;
-      case KEY_DOWN:
-      case 'j': ++top_; break;
-      case KEY_UP:
-      case 'k': --top_; break;
-      case KEY_NPAGE: top_ += LINES / 2; break;
-      case KEY_PPAGE: top_ -= LINES / 2; break;
+      case 'p': turn_to(Page::pools); break;
+      case 'l': turn_to(Page::log); break;
+      case 's': turn_to(Page::stacks); break;
+      case 'r': turn_to(page_); break;
+      case '\t':
+        next_pool();
+        turn_to(page_);
+        break;
+      case KEY_LEFT:
+        worker_ -= 1;
+        turn_to(page_);
+        break;
+      case KEY_RIGHT:
+        worker_ += 1;
+        turn_to(page_);
+        break;
+      case '+':
+      case '-': {
+        const int level = static_cast<int>(level_) + (key == '+' ? 1 : -1);
+        level_ = static_cast<Level>(
+            std::clamp(level, static_cast<int>(Level::trace), static_cast<int>(Level::critical)));
+        turn_to(page_);
+        break;
+      }
       default: break;
     }
     return true;
   }
 
- private:
-  int top_ = 0;
+  void show(Page page) {
+    page_ = page;
+    log_.reset();
+    if (page == Page::log) {
+      if (auto connection = pools_.connect(pool_))
+        log_ = std::make_unique<LogFollower>(std::move(*connection), level_);
+    } else if (page == Page::stacks) {
+      look_at_stacks();
+    }
+  }
+
+  void next_pool() {
+    const auto keys = pools_.live_keys();
+    const auto at = std::ranges::upper_bound(keys, pool_);
+    if (!keys.empty()) pool_ = at == keys.end() ? keys.front() : *at;
+  }
+
+  void look_at_stacks() {
+    stacks_.clear();
+    const auto latest = pools_.latest(pool_);
+    const auto workers = latest ? workers_of(json::parse(*latest)) : std::vector<WorkerNow>{};
+    if (workers.empty()) return stacks_.push_back("there is no worker now");
+    worker_ = std::clamp(worker_, 0, static_cast<int>(workers.size()) - 1);
+    const WorkerNow& worker = workers[static_cast<std::size_t>(worker_)];
+    stacks_.push_back(fmt::format("pool {}, worker {} (pid {}):", pool_, worker.index, worker.pid));
+    try {
+      for (auto& line : stacks_as_lines(stacks_of(worker.pid))) stacks_.push_back(shown(line));
+    } catch (const std::exception& error) {
+      stacks_.push_back(shown(error.what()));
+    }
+  }
+
+  PoolSet& pools_;
+  ViewText view_text_;
+  Page page_ = Page::pools;
+  std::string pool_;  // of the log and the stacks
+  int worker_ = 0;    // counts the workers that run now
+  Level level_ = Level::trace;
+  std::uint64_t version_ = 0;
+  std::vector<std::string> text_;
+  std::vector<std::string> stacks_;
+  std::unique_ptr<LogFollower> log_;
 };
 
-int show_once(PoolSet& pools, bool as_json) {
+// --------------------------------------------------------------------------------------------------------------------------------
+// Once
+
+/// Adds to each pool what was asked for beside the look: "log" and "stacks".
+void add_log_and_stacks(const PoolSet& pools, const Wishes& wishes, json::object& pool) {
+  const std::string key{pool.at("key").as_string()};
+  if (wishes.lines > 0) {
+    json::array records;
+    if (const auto connection = pools.connect(key)) {
+      for (const auto& record : kept_records(*connection, wishes.lines))
+        records.push_back(json::parse(record));
+    }
+    pool["log"] = std::move(records);
+  }
+  if (!wishes.stacks) return;
+  json::array workers;
+  for (const auto& worker : workers_of(pool.at("view"))) {
+    json::object one{{"worker", worker.index}, {"pid", worker.pid}};
+    try {
+      one["threads"] = stacks_as_json(stacks_of(worker.pid));
+    } catch (const std::exception& error) {
+      one["error"] = error.what();
+    }
+    workers.push_back(std::move(one));
+  }
+  pool["stacks"] = std::move(workers);
+}
+
+void print_log_and_stacks(const PoolSet& pools, const Wishes& wishes, const json::object& pool) {
+  const std::string key{pool.at("key").as_string()};
+  if (wishes.lines > 0) {
+    fmt::print("log of {}\n", key);
+    if (const auto connection = pools.connect(key)) {
+      for (const auto& record : kept_records(*connection, wishes.lines))
+        fmt::print("{}\n", record_as_line(record));
+    }
+  }
+  if (!wishes.stacks) return;
+  for (const auto& worker : workers_of(pool.at("view"))) {
+    fmt::print("stacks of worker {} (pid {}) of {}\n", worker.index, worker.pid, key);
+    try {
+      for (const auto& line : stacks_as_lines(stacks_of(worker.pid))) fmt::print("{}\n", shown(line));
+    } catch (const std::exception& error) {
+      fmt::print("{}\n", shown(error.what()));
+    }
+  }
+}
+
+int show_once(PoolSet& pools, const Wishes& wishes) {
   auto look = pools.next(0, 3s);
   for (int i = 0; i < 30 && look.json.find("\"view\"") == std::string::npos; ++i)
     look = pools.next(look.version, 100ms);
-  if (as_json) {
-    fmt::print("{}\n", look.json);
+  json::value all = json::parse(look.json);
+  if (!wishes.json) {
+    ViewText text;
+    for (const auto& line : text.lines(look.json)) fmt::print("{}\n", line);
+    for (const auto& pool : all.at("pools").as_array()) print_log_and_stacks(pools, wishes, pool.as_object());
     return exit_well;
   }
-  Looks looks;
-  for (const auto& line : looks.lines(look.json)) fmt::print("{}\n", line);
+  for (auto& pool : all.at("pools").as_array()) add_log_and_stacks(pools, wishes, pool.as_object());
+  fmt::print("{}\n", json::serialize(all));
   return exit_well;
 }
 
@@ -286,21 +377,8 @@ int run(std::vector<std::string> words) {
   const Wishes wishes = read_arguments(std::move(words));
   PoolSet pools{wishes.choice};
   if (!pools.ever_found()) throw Stop{exit_failed, words_for_no_pool(wishes.choice)};
-  if (wishes.once) return show_once(pools, wishes.json);
-  Looks looks;
-  std::vector<std::string> lines;
-  std::uint64_t version = 0;
-  {
-    Screen screen;
-    do {
-      const auto look = pools.next(version, 0ms);
-      if (look.version != version) {
-        version = look.version;
-        lines = looks.lines(look.json);
-      }
-      screen.draw(lines);
-    } while (screen.take_key() && pools.live() != 0);
-  }
+  if (wishes.once) return show_once(pools, wishes);
+  Top{pools}.run();
   if (pools.live() == 0) fmt::print("kindred-top: the pools have ended\n");
   return exit_well;
 }

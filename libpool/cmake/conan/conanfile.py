@@ -6,7 +6,8 @@ from conan import ConanFile
 from conan.errors import ConanInvalidConfiguration
 from conan.tools.build import check_min_cppstd
 from conan.tools.cmake import CMake, CMakeDeps, CMakeToolchain, cmake_layout
-from conan.tools.files import copy
+from conan.tools.files import copy, get
+from conan.tools.gnu import PkgConfigDeps
 
 
 class Kindred(ConanFile):
@@ -17,8 +18,8 @@ class Kindred(ConanFile):
     topics = ("process-pool", "logging", "concurrency", "shared-memory")
     package_type = "library"
     settings = "os", "arch", "compiler", "build_type"
-    options = {"shared": [True, False], "fPIC": [True, False], "tools": [True, False]}
-    default_options = {"shared": False, "fPIC": True, "tools": True, "boost/*:header_only": False,
+    options = {"shared": [True, False], "fPIC": [True, False], "tools": [True, False], "view": [True, False]}
+    default_options = {"shared": False, "fPIC": True, "tools": True, "view": False, "boost/*:header_only": False,
                        "boost/*:without_process": False}
 
     def export_sources(self):
@@ -47,10 +48,24 @@ class Kindred(ConanFile):
         self.requires("zlib/[>=1.2.11 <2]")
         self.requires("zstd/[>=1.5]")
 
+        if self.options.view:  # kindred-view and kindred-top
+            self.requires("cpp-httplib/[>=0.11]")
+            self.requires("elfutils/[>=0.186]")
+            self.requires("ncurses/[>=6.2]")
+            self.requires("openssl/[>=1.1 <4]")
+
     def generate(self):
         toolchain = CMakeToolchain(self)
+        if self.options.view:
+            # The charts of the page, built into kindred-view.
+            folder = os.path.join(self.build_folder, "chart.js")
+            get(self, "https://registry.npmjs.org/chart.js/-/chart.js-4.4.9.tgz", destination=folder, strip_root=True,
+                sha256="2af62960ba6c9a8b459be41e7911a030eb68f4375ea6a3e0f513ef5dbb0f0aca")
+            toolchain.cache_variables["KINDRED_CHART_JS"] = os.path.join(folder, "dist", "chart.umd.js")
+            PkgConfigDeps(self).generate()
         toolchain.cache_variables.update(KINDRED_TESTS=False, KINDRED_EXAMPLES=False, KINDRED_INSTALL=True,
-                                         KINDRED_TOOLS=bool(self.options.tools))
+                                         KINDRED_TOOLS=bool(self.options.tools or self.options.view),
+                                         KINDRED_VIEW="ON" if self.options.view else "OFF")
         toolchain.generate()
         CMakeDeps(self).generate()
 

@@ -5,6 +5,7 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <future>
 #include <memory>
 
 #include <fmt/format.h>
@@ -58,9 +59,7 @@ StackFrame named(Dwfl* dwfl, std::uint64_t address) {
   return frame;
 }
 
-}  // namespace
-
-std::vector<ThreadStack> stacks_of(std::uint32_t pid) {
+std::vector<ThreadStack> walk_stacks(std::uint32_t pid) {
   static const Dwfl_Callbacks callbacks{.find_elf = dwfl_linux_proc_find_elf,
                                         .find_debuginfo = dwfl_standard_find_debuginfo,
                                         .section_address = nullptr,
@@ -94,6 +93,13 @@ std::vector<ThreadStack> stacks_of(std::uint32_t pid) {
     for (const auto address : addresses[i]) stacks[i].frames.push_back(named(dwfl.get(), address));
   }
   return stacks;
+}
+
+}  // namespace
+
+std::vector<ThreadStack> stacks_of(std::uint32_t pid) {
+  // On a thread of its own: the kernel lets go all that a thread holds still when that thread ends.
+  return std::async(std::launch::async, [&] { return walk_stacks(pid); }).get();
 }
 
 }  // namespace kindred::view

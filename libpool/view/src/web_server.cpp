@@ -4,7 +4,6 @@
 
 #include <charconv>
 #include <chrono>
-#include <future>
 #include <optional>
 #include <utility>
 
@@ -15,7 +14,7 @@
 #include "kindred/level.hpp"
 #include "merge_metrics.hpp"
 #include "page_files.hpp"
-#include "stacks.hpp"
+#include "stack_text.hpp"
 
 namespace kindred::view {
 namespace {
@@ -307,18 +306,7 @@ void WebServer::serve_stacks(const httplib::Request& request, httplib::Response&
       if (worker.at("index").to_number<int>() == *index) pid = worker.at("pid").to_number<std::uint32_t>();
     }
     if (pid == 0) return say(response, 404, fmt::format("There is no worker {} now.", *index));
-    // On a thread of its own: the kernel lets go all that a thread holds still when that thread ends.
-    const auto stacks = std::async(std::launch::async, [&] { return stacks_of(pid); }).get();
-    for (const auto& stack : stacks) {
-      boost::json::array frames;
-      for (const auto& frame : stack.frames) {
-        frames.push_back({{"address", fmt::format("{:#x}", frame.address)},
-                          {"function", frame.function},
-                          {"module", frame.module},
-                          {"place", frame.place}});
-      }
-      threads.push_back({{"tid", stack.tid}, {"name", stack.name}, {"frames", std::move(frames)}});
-    }
+    threads = stacks_as_json(stacks_of(pid));
   } catch (const std::exception& error) {
     return say(response, 500, error.what());
   }
