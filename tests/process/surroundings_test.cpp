@@ -1,11 +1,15 @@
 // What workers have of the program's surroundings: environment, folder and umask as they were when the
 // executor was constructed; and what a start costs and says where the machine is short of something.
+#include <array>
 #include <atomic>
 #include <chrono>
+#include <csignal>
 #include <cstddef>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -13,6 +17,7 @@
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <pthread.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -47,6 +52,25 @@ Surroundings look() {
 }
 int die(int code) { ::_exit(code); }
 int number(int value) { return value; }
+
+// A library of the program whose handler hangs in the fork server when it is about to fork, while the file is
+// there.
+constexpr const char* hang_variable = "KINDRED_TEST_HANGS_BEFORE_FORK";
+void hang_before_fork() {
+  std::array<char, 16> name{};
+  ::prctl(PR_GET_NAME, name.data());
+  const char* const path = std::getenv(hang_variable);
+  while (path != nullptr && std::string_view{name.data()} == "kindred-server" && ::access(path, F_OK) == 0)
+    ::usleep(1000);
+}
+[[maybe_unused]] const int registered = ::pthread_atfork(hang_before_fork, nullptr, nullptr);
+
+// Kills or stops the fork server, or the template, of the only pool.
+void signal_server(int signal) {
+  for (const auto& process : descendants(::getpid())) {
+    if (process.parent == ::getpid() && process.name == "kindred-server") ::kill(process.pid, signal);
+  }
+}
 
 }  // namespace
 
@@ -195,4 +219,97 @@ TEST_CASE("a preload that takes some time is waited for") {
   std::vector<Future<int>> futures;
   for (int i = 0; i < 6; ++i) futures.push_back(pool.submit(number, i));
   for (int i = 0; i < 6; ++i) CHECK(futures[static_cast<std::size_t>(i)].get() == i);
+}
+
+TEST_CASE("while the fork server does not answer, results, limits and deaths go on") {
+  for (const StartMethod method : {StartMethod::fork, StartMethod::forkserver}) {
+    CAPTURE(std::string{to_string(method)});
+    ResourceAudit audit;
+    TemporaryFolder folder;
+    const std::string path = folder.path() + "/hang";
+    ::setenv(hang_variable, path.c_str(), 1);
+    ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 3}};
+    ::unsetenv(hang_variable);
+    const auto meet = pool.make_barrier(2);
+    const auto wait_at = [](Barrier barrier) { barrier.arrive_and_wait(); };
+    auto one = pool.submit(wait_at, meet), other = pool.submit(wait_at, meet);
+    one.get();
+    other.get();
+    std::ofstream{path} << "hangs";
+    auto go = pool.make_event();
+    const auto wait_for = [](Event event) { event.wait(); };
+    std::vector<Future<void>> three;
+    for (int i = 0; i < 3; ++i) three.push_back(pool.submit(wait_for, go));
+    const auto asked = std::chrono::steady_clock::now() + 5s * slowness();
+    while (pool.stats().workers < 3 && std::chrono::steady_clock::now() < asked) std::this_thread::yield();
+    CHECK(pool.stats().workers == 3);
+    const auto since = std::chrono::steady_clock::now();
+    go.set();
+    for (auto& future : three) CHECK(future.wait_for(2s * slowness()));
+    auto limited = pool.submit({.timeout = 100ms}, [] {
+      for (;;) ::pause();
+    });
+    REQUIRE(limited.wait_for(2s * slowness()));
+    CHECK_THROWS_AS(limited.get(), TaskTimeout);
+    auto lost = pool.submit(die, 3);
+    REQUIRE(lost.wait_for(4s * slowness()));
+    CHECK_THROWS_AS(lost.get(), WorkerLost);
+    CHECK(std::chrono::steady_clock::now() - since < 6s * slowness());
+    auto later = pool.submit(number, 7);
+    std::filesystem::remove(path);
+    REQUIRE(later.wait_for(10s * slowness()));
+    CHECK(later.get() == 7);
+  }
+}
+
+TEST_CASE("a pool whose fork server does not answer can be ended at once") {
+  for (const StartMethod method : {StartMethod::fork, StartMethod::forkserver}) {
+    for (const bool kill : {true, false}) {
+      CAPTURE(std::string{to_string(method)});
+      CAPTURE(kill);
+      ResourceAudit audit;
+      TemporaryFolder folder;
+      const std::string path = folder.path() + "/hang";
+      ::setenv(hang_variable, path.c_str(), 1);
+      std::ofstream{path} << "hangs";
+      std::chrono::steady_clock::time_point since;
+      {
+        ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
+        ::unsetenv(hang_variable);
+        auto future = pool.submit(number, 1);
+        const auto asked = std::chrono::steady_clock::now() + 5s * slowness();
+        while (pool.stats().workers < 1 && std::chrono::steady_clock::now() < asked)
+          std::this_thread::yield();
+        since = std::chrono::steady_clock::now();
+        if (kill) {
+          pool.kill_workers();
+          CHECK_THROWS_AS(future.get(), BrokenProcessPool);
+        } else {
+          CHECK(future.cancel());
+        }
+      }
+      CHECK(std::chrono::steady_clock::now() - since < 4s * slowness());
+    }
+  }
+}
+
+TEST_CASE("a fork server that was stopped is continued when a worker is needed of it") {
+  for (const StartMethod method : {StartMethod::fork, StartMethod::forkserver}) {
+    CAPTURE(std::string{to_string(method)});
+    ResourceAudit audit;
+    ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1, .max_tasks_per_worker = 1}};
+    std::atomic<int> servers_lost{0};
+    pool.logger().add_sink([&](const LogRecord& record) {
+      servers_lost += contains(record.message, "takes its place") ? 1 : 0;
+    });
+    CHECK(pool.submit(number, 1).get() == 1);
+    for (int i = 0; i < 3; ++i) {
+      signal_server(SIGSTOP);
+      auto future = pool.submit(number, i);
+      REQUIRE(future.wait_for(5s * slowness()));
+      CHECK(future.get() == i);
+    }
+    CHECK(pool.logger().flush());
+    CHECK(servers_lost == 0);
+  }
 }

@@ -5,6 +5,7 @@
 #include <system_error>
 
 #include "kindred/error.hpp"
+#include "kindred/internal/injection.hpp"
 #include "linux/child.hpp"
 
 namespace kindred::internal {
@@ -80,15 +81,10 @@ AskedWorker Context::ask_for_worker() {
   return launcher_->ask();
 }
 
-StartedWorker Context::greet_worker(AskedWorker worker, int index, std::uint32_t incarnation,
-                                    std::uint32_t owner, const Segment& segment, int collector_bell,
-                                    std::span<const int> capture_fds, CodeReference main) {
-  try {
-    write_setup_once();
-  } catch (...) {
-    launcher_->give_up(std::move(worker));
-    throw;
-  }
+void Context::greet_worker(const AskedWorker& worker, int index, std::uint32_t incarnation,
+                           std::uint32_t owner, const Segment& segment, int collector_bell,
+                           std::span<const int> capture_fds, CodeReference main) {
+  write_setup_once();
   const Hello hello{.role = Hello::Role::worker,
                     .index = index,
                     .incarnation = incarnation,
@@ -104,7 +100,8 @@ StartedWorker Context::greet_worker(AskedWorker worker, int index, std::uint32_t
   fds.insert(fds.end(),
              {segment.fd(),
               setup_memory_->fd()});  // last: the worker closes them, and the others keep their numbers
-  return launcher_->greet(std::move(worker), hello, fds);
+  KINDRED_INJECTION_POINT("parent.start.before_hello");
+  launcher_->greet(worker, hello, fds);
 }
 
 }  // namespace kindred::internal

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -266,13 +267,31 @@ class PoolCore {
   void kick() { context_.service_bell().ring(); }
   /// Gives the lock away meanwhile, but never waits. False: a worker cannot be started yet, or never.
   [[nodiscard]] bool prepare_launcher(Lock& lock);
-  void listen_to_launcher(bool on);                 ///< Errors: `SystemError`
-  bool start_worker(Lock& lock, WorkerSlot& slot);  ///< gives the lock away meanwhile
-  void start_failed(Lock& lock, const std::exception_ptr& failure, bool hopeless);
+  void listen_to_launcher(bool on);  ///< Errors: `SystemError`
+  /// A worker on its way, and what it was greeted with.
+  struct StartInHand {
+    WorkerSlot* slot = nullptr;
+    AskedWorker asked;
+    std::shared_ptr<Segment> segment;
+    std::optional<SourceId> source;
+    std::array<Descriptor, 4> captures;
+  };
+  // These four give the lock away meanwhile, or take it.
+  void begin_start(Lock& lock, WorkerSlot& slot);
+  void check_start(Lock& lock);
+  void go_on_with_start(Lock& lock, std::exception_ptr failure);
+  void start_failed(Lock& lock, const std::exception_ptr& failure);
+  void ask_and_greet(StartInHand& start);                            ///< not under the lock
+  void begin_work(StartInHand& start, const StartedWorker& worker);  ///< not under the lock
+  void drop_start();                                                 ///< not under the lock
+  void adopt_worker(StartInHand& start, StartedWorker worker);       ///< under the lock
 
   // --- supervise/burial.cpp
   struct Obituary;                          ///< what the system and the worker's memory say of its death
   void bury(Lock& lock, WorkerSlot& slot);  ///< gives the lock away meanwhile
+  /// False: the fork server has not said yet how the worker ended. Gives the lock away meanwhile.
+  [[nodiscard]] bool begin_burial(Lock& lock, WorkerSlot& slot);
+  [[nodiscard]] bool died_by_our_kill(const WorkerSlot& slot) const noexcept;
   [[nodiscard]] Obituary take_obituary(Lock& lock, WorkerSlot& slot);  ///< gives the lock away meanwhile
   [[nodiscard]] DeathVerdict judge_death(WorkerSlot& slot, const Obituary& obituary);
   [[nodiscard]] std::optional<InFlight> sort_out_calls(WorkerSlot& slot, bool own_doing);
@@ -414,9 +433,12 @@ class PoolCore {
   LookAgain look_again_;                      // where a ring of a worker may have been lost
   std::atomic<bool> blocks_are_free_{false};  // is there a free block that the supervisor is to look after?
   Deadline release_blocks_at_;
-  std::size_t wanted_ = 0;    // workers to start
-  Deadline preparing_since_;  // the fork server preloads
-  int launcher_news_ = -1;    // the descriptor of it that is in the poll
+  std::size_t wanted_ = 0;  // workers to start
+  struct {
+    Deadline preparing_since;            // the fork server preloads
+    int news = -1;                       // the descriptor of it that is in the poll
+    std::unique_ptr<StartInHand> start;  // asked for, and not answered yet
+  } launching_;                          // of the supervisor's thread alone
   RestartLimiter crashes_{options_.restart_limit.count.value(), options_.restart_limit.period};
   StartBackoff starts_;
   bool closed_ = false;

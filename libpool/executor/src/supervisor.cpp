@@ -166,6 +166,7 @@ void PoolCore::heed(Lock& lock, std::uint64_t token) {
 }
 
 void PoolCore::check_slots(Lock& lock) {
+  listen_to_launcher(false);  // what follows may close its descriptor, and another one may get the number
   // By index: a burial gives the lock away, and the list may grow.
   for (std::size_t i = 0; i < slots_.size(); ++i) {
     if (slots_[i]->found_dead) bury(lock, *slots_[i]);
@@ -173,7 +174,10 @@ void PoolCore::check_slots(Lock& lock) {
   const auto now = steady_clock::now();
   for (const auto& slot : slots_) check_worker(*slot, now);
   check_deferred_looks(now);
+  check_start(lock);
   start_wanted(lock, now);
+  listen_to_launcher(launching_.preparing_since || launching_.start ||
+                     std::ranges::any_of(slots_, [](const auto& slot) { return slot->found_dead; }));
   if (closed_ && nothing_left()) {
     end_when_all_left(lock);
   } else if (wanted_ == 0 && starts_.may_start(now)) {
@@ -235,7 +239,7 @@ void PoolCore::check_deferred_looks(SteadyTime now) {
 }
 
 void PoolCore::start_wanted(Lock& lock, SteadyTime now) {
-  while (wanted_ != 0 && starts_.may_start(now)) {
+  while (wanted_ != 0 && !launching_.start && starts_.may_start(now)) {
     const bool ends = ended_ || broken_ || (closed_ && outstanding_ == 0);
     WorkerSlot* const slot = ends ? nullptr : free_slot();
     if (slot == nullptr) {
@@ -244,7 +248,7 @@ void PoolCore::start_wanted(Lock& lock, SteadyTime now) {
     }
     if (!prepare_launcher(lock)) return;
     --wanted_;
-    if (!start_worker(lock, *slot)) return;
+    begin_start(lock, *slot);
   }
 }
 
@@ -349,132 +353,151 @@ WorkerSlot* PoolCore::free_slot() {
 // A fork server may preload for long: nobody waits for that in here. The poll tells when there is news of it.
 bool PoolCore::prepare_launcher(Lock& lock) {
   std::exception_ptr failure;
-  bool hopeless = false;
   bool ready = false;
-  if (preparing_since_ && options_.preload_timeout &&
-      *preparing_since_ + *options_.preload_timeout <= steady_clock::now()) {
-    hopeless = true;
+  auto& since = launching_.preparing_since;
+  if (since && options_.preload_timeout && *since + *options_.preload_timeout <= steady_clock::now()) {
     failure = std::make_exception_ptr(UsageError{
         "the fork server did not come to an end of ExecutorOptions::preload within preload_timeout, " +
         std::to_string(std::chrono::duration<double>(*options_.preload_timeout).count()) +
         " s, and was killed. Preload less, or raise preload_timeout."});
-    listen_to_launcher(false);
     context_.end_launcher();
   } else {
     flush_afterwards(lock);
     try {
       ready = context_.prepare_launcher();
-    } catch (const UsageError&) {
-      failure = std::current_exception();
-      hopeless = true;
     } catch (...) {
       failure = std::current_exception();
     }
     lock.lock();
-    if (!failure && !ready && !preparing_since_) preparing_since_ = steady_clock::now();
-    try {
-      listen_to_launcher(!failure && !ready);
-    } catch (const SystemError&) {
-      if (!failure) failure = std::current_exception();
-    }
+    if (!failure && !ready && !since) since = steady_clock::now();
   }
-  if (failure || ready) preparing_since_.reset();
+  if (failure || ready) since.reset();
   if (!failure) return ready && wanted_ != 0;
   if (wanted_ != 0) --wanted_;
-  start_failed(lock, failure, hopeless);
+  start_failed(lock, failure);
   return false;
 }
 
 void PoolCore::listen_to_launcher(bool on) {
-  const int fd = on ? context_.launcher().news() : -1;
-  if (fd == launcher_news_) {
-    if (fd >= 0) poll_->again(fd, token_launcher);
-    return;
-  }
-  if (launcher_news_ >= 0) poll_->remove(std::exchange(launcher_news_, -1));
+  if (launching_.news >= 0) poll_->remove(std::exchange(launching_.news, -1));
+  const int fd = on && context_.has_launcher() ? context_.launcher().news() : -1;
   if (fd < 0) return;
   poll_->add(fd, token_launcher);
-  launcher_news_ = fd;
+  launching_.news = fd;
 }
 
-bool PoolCore::start_worker(Lock& lock, WorkerSlot& slot) {
+// Asks for a worker, and takes it on where it is there within a moment, which is nearly always.
+void PoolCore::begin_start(Lock& lock, WorkerSlot& slot) {
   KINDRED_ASSERT(slot.state == WorkerSlot::State::empty);
+  launching_.start = std::make_unique<StartInHand>();
+  launching_.start->slot = &slot;
   slot.state = WorkerSlot::State::starting;
   slot.owner = next_owner_++;
   flush_afterwards(lock);
-
-  std::shared_ptr<Segment> segment;
-  std::optional<AskedWorker> asked;
-  StartedWorker worker;
-  SourceId source{};
-  bool has_source = false;
   std::exception_ptr failure;
-  bool hopeless = false;
-  std::optional<std::string> warning;
-  std::array<Descriptor, 4> captures;
-  // The fork server may die with a worker forked that nobody heard of: then all is made anew, the segment
-  // too.
-  bool again = true;
-  for (int attempt = 0; again; ++attempt) {
-    if (failure) (void)collector_.finish_source(source, steady_clock::now() + std::chrono::seconds{1});
-    failure = nullptr;
-    again = has_source = false;
+  try {
+    ask_and_greet(*launching_.start);
+  } catch (...) {
+    failure = std::current_exception();
+  }
+  go_on_with_start(lock, std::move(failure));
+}
+
+void PoolCore::ask_and_greet(StartInHand& start) {
+  const WorkerSlot& slot = *start.slot;
+  // It comes up while the rest is made here.
+  start.asked = context_.ask_for_worker();
+  start.segment = std::make_shared<Segment>(Segment::create({.log_bytes = log_area_bytes(options_.log)}));
+  start.source = collector_.add_source(start.segment->log_area(),
+                                       {.worker = slot.index, .incarnation = slot.next_incarnation, .pid = 0},
+                                       start.segment);
+  std::vector<int> capture_fds;
+  if (options_.worker.capture_output) {
+    for (std::size_t i = 0; i < 2; ++i)
+      std::tie(start.captures[2 * i], start.captures[2 * i + 1]) = make_capture_pipe();
+    for (const auto& end : start.captures) capture_fds.push_back(end.get());
+  }
+  context_.greet_worker(start.asked, slot.index, slot.next_incarnation, slot.owner, *start.segment,
+                        collector_.bell_fd(), capture_fds, worker_main_);
+}
+
+// A start that the fork server has not answered is gone on with, or given up where nobody wants it any more.
+void PoolCore::check_start(Lock& lock) {
+  if (!launching_.start) return;
+  if (kill_all_ == 0 && !broken_ && !(closed_ && outstanding_ == 0)) {
+    flush_afterwards(lock);
+    return go_on_with_start(lock, nullptr);
+  }
+  WorkerSlot& slot = *launching_.start->slot;
+  flush_afterwards(lock);
+  drop_start();
+  lock.lock();
+  slot.end_incarnation();
+  changed_.notify_all();
+}
+
+// Not under the lock.
+void PoolCore::drop_start() {
+  const auto start = std::move(launching_.start);
+  if (context_.has_launcher()) context_.launcher().give_up(std::move(start->asked));
+  if (start->source)
+    (void)collector_.finish_source(*start->source, steady_clock::now() + std::chrono::seconds{1});
+}
+
+// Takes the lock.
+void PoolCore::go_on_with_start(Lock& lock, std::exception_ptr failure) {
+  StartInHand& start = *launching_.start;
+  WorkerSlot& slot = *start.slot;
+  std::optional<StartedWorker> worker;
+  if (!failure) {
     try {
-      // It comes up while the rest is made here.
-      asked = context_.ask_for_worker();
-      segment = std::make_shared<Segment>(Segment::create({.log_bytes = log_area_bytes(options_.log)}));
-      source = collector_.add_source(segment->log_area(),
-                                     {.worker = slot.index, .incarnation = slot.next_incarnation, .pid = 0},
-                                     segment);
-      has_source = true;
-      std::vector<int> capture_fds;
-      if (options_.worker.capture_output) {
-        for (std::size_t i = 0; i < 2; ++i)
-          std::tie(captures[2 * i], captures[2 * i + 1]) = make_capture_pipe();
-        for (const auto& end : captures) capture_fds.push_back(end.get());
-      }
-      worker = context_.greet_worker(*std::exchange(asked, std::nullopt), slot.index, slot.next_incarnation,
-                                     slot.owner, *segment, collector_.bell_fd(), capture_fds, worker_main_);
-      collector_.set_source_pid(source, worker.process.pid());
-      segment->close_descriptor();
-      for (std::size_t i = 0; i < start_attachments_.size(); ++i) {
-        const AttachmentNotice notice{.message = static_cast<std::uint32_t>(ParentMessage::attachment),
-                                      .spare = 0,
-                                      .memory_id = i + 1,
-                                      .bytes = start_attachments_[i]->size()};
-        const int fd = start_attachments_[i]->fd();
-        (void)worker.socket.send(std::as_bytes(std::span{&notice, 1}), {&fd, 1});
-      }
-    } catch (const ServerLost&) {
-      failure = std::current_exception();
-      again = attempt < 2;
-    } catch (const UsageError&) {
-      failure = std::current_exception();
-      hopeless = true;  // preload threw, builds differ: it will not be better the next time
+      worker = context_.launcher().started(start.asked);
+      if (worker) begin_work(start, *worker);
     } catch (...) {
       failure = std::current_exception();
     }
-    if (asked) context_.launcher().give_up(*std::exchange(asked, std::nullopt));
   }
+  std::optional<std::string> warning;
   if (context_.has_launcher()) warning = context_.launcher().take_warning();
-  if (failure && has_source)
-    (void)collector_.finish_source(source, steady_clock::now() + std::chrono::seconds{1});
-
+  if (failure) {
+    if (worker) start.asked.process = std::move(worker->process);
+    drop_start();
+  }
   lock.lock();
   if (warning) note(Level::warn, *warning);
   if (failure) {
     slot.end_incarnation();
-    start_failed(lock, failure, hopeless);
-    return false;
+    changed_.notify_all();
+    start_failed(lock, failure);
+  } else if (worker) {
+    const auto done = std::move(launching_.start);
+    adopt_worker(*done, std::move(*worker));
   }
+}
+
+void PoolCore::begin_work(StartInHand& start, const StartedWorker& worker) {
+  collector_.set_source_pid(*start.source, worker.process.pid());
+  start.segment->close_descriptor();
+  for (std::size_t i = 0; i < start_attachments_.size(); ++i) {
+    const AttachmentNotice notice{.message = static_cast<std::uint32_t>(ParentMessage::attachment),
+                                  .spare = 0,
+                                  .memory_id = i + 1,
+                                  .bytes = start_attachments_[i]->size()};
+    const int fd = start_attachments_[i]->fd();
+    (void)worker.socket.send(std::as_bytes(std::span{&notice, 1}), {&fd, 1});
+  }
+}
+
+void PoolCore::adopt_worker(StartInHand& start, StartedWorker worker) {
+  WorkerSlot& slot = *start.slot;
   starts_.note_success();
   KINDRED_ASSERT(!slot.segment);
   KINDRED_ASSERT(slot.in_flight.empty());
-  slot.segment = std::move(segment);
-  slot.log_source = source;
+  slot.segment = std::move(start.segment);
+  slot.log_source = *start.source;
   slot.worker = std::move(worker);
-  slot.captured.out = std::move(captures[0]);
-  slot.captured.error = std::move(captures[2]);
+  slot.captured.out = std::move(start.captures[0]);
+  slot.captured.error = std::move(start.captures[2]);
   slot.incarnation = slot.next_incarnation++;
   SegmentHeader& header = slot.header();
   KINDRED_INJECTION_POINT("parent.start.adopted");
@@ -506,13 +529,19 @@ bool PoolCore::start_worker(Lock& lock, WorkerSlot& slot) {
   if (kill_all_ != 0) kill_slot_with(slot, kill_all_);
   watch_worker(slot, true);
   refill();
-  return true;
 }
 
-void PoolCore::start_failed(Lock& lock, const std::exception_ptr& failure, bool hopeless) {
+void PoolCore::start_failed(Lock& lock, const std::exception_ptr& failure) {
   std::string text;
+  bool hopeless = false;
   try {
     std::rethrow_exception(failure);
+  } catch (const ServerLost&) {
+    ++wanted_;  // at once: the launcher has counted how often it came to that
+    return;
+  } catch (const UsageError& error) {
+    text = error.what();
+    hopeless = true;  // preload threw, builds differ: it will not be better the next time
   } catch (const std::exception& error) {
     text = error.what();
   }
@@ -708,6 +737,7 @@ Deadline PoolCore::next_deadline_of(const WorkerSlot& slot) const {
     if (!next || at < *next) next = at;
   };
   if (options_.idle_timeout && slot.idle() && slot.ready) consider(slot.idle_since + *options_.idle_timeout);
+  if (slot.state == WorkerSlot::State::dying) consider(slot.death.told_by);
   if (slot.kill_reason != WorkerSlot::KillReason::none) return next;
   if (slot.state == WorkerSlot::State::leaving && slot.in_flight.empty()) consider(slot.leave_by);
   if (slot.mute_since && slot.watched) consider(*slot.mute_since + mute_limit);
@@ -736,8 +766,10 @@ Deadline PoolCore::next_deadline() {
   if (tail_again_) consider(*tail_again_);
   while (!timers_.empty() && timers_.top().pin.task().finished()) timers_.pop();
   if (!timers_.empty()) consider(timers_.top().at);
-  if (preparing_since_) {
-    if (options_.preload_timeout) consider(*preparing_since_ + *options_.preload_timeout);
+  if (launching_.start) {
+    consider(launching_.start->asked.answer_by);
+  } else if (launching_.preparing_since) {
+    if (options_.preload_timeout) consider(*launching_.preparing_since + *options_.preload_timeout);
   } else if (wanted_ != 0) {
     consider(starts_.next_start());
   }

@@ -140,6 +140,10 @@ struct WorkerLink {
     Descriptor out;
     Descriptor error;
   } captured;
+  struct {
+    bool was_leaving = false;                         ///< it had been asked to finish
+    std::chrono::steady_clock::time_point told_by{};  ///< when it is buried without the fork server's word
+  } death;                                            ///< dying
 
   [[nodiscard]] bool silent() const noexcept { return silent_since.has_value(); }
   [[nodiscard]] SegmentHeader& header() const noexcept { return segment->header(); }

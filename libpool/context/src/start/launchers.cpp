@@ -4,6 +4,7 @@
 #include <cstring>
 #include <deque>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 
 #include "../linux/child.hpp"
@@ -44,17 +45,6 @@ void send_hello(const MessageSocket& socket, const Hello& hello, std::span<const
   throw SystemError{"sendmsg", ENOBUFS, "greeting a worker"};
 }
 
-void greet_or_give_up(Launcher& launcher, AskedWorker& worker, const Hello& hello,
-                      std::span<const int> descriptors) {
-  KINDRED_INJECTION_POINT("parent.start.before_hello");
-  try {
-    send_hello(worker.socket, hello, descriptors);
-  } catch (const SystemError&) {
-    launcher.give_up(std::move(worker));
-    throw;
-  }
-}
-
 class SpawnLauncher final : public Launcher {
  public:
   explicit SpawnLauncher(const LaunchPlan& plan) : plan_{plan} {}
@@ -69,9 +59,12 @@ class SpawnLauncher final : public Launcher {
             .lifeline = std::move(ends.lifeline)};
   }
 
-  StartedWorker greet(AskedWorker worker, const Hello& hello, std::span<const int> descriptors) override {
-    greet_or_give_up(*this, worker, hello, descriptors);
-    return {std::move(worker.process), std::move(worker.socket), std::move(worker.lifeline)};
+  void greet(const AskedWorker& worker, const Hello& hello, std::span<const int> descriptors) override {
+    send_hello(worker.socket, hello, descriptors);
+  }
+
+  std::optional<StartedWorker> started(AskedWorker& worker) override {
+    return StartedWorker{std::move(worker.process), std::move(worker.socket), std::move(worker.lifeline)};
   }
 
   void give_up(AskedWorker worker) noexcept override {
@@ -80,7 +73,7 @@ class SpawnLauncher final : public Launcher {
     worker.process.reap();
   }
 
-  ExitReason exit_reason(Process& process, Deadline) override {
+  ExitReason exit_reason(Process& process) override {
     process.signal_group(
         9);  // what its tasks had started goes with it, while the number is still the worker's
     return process.reap().value_or(ExitReason{});
@@ -90,69 +83,88 @@ class SpawnLauncher final : public Launcher {
   LaunchPlan plan_;
 };
 
-// fork and forkserver: workers are forked by a server, which reaps them and says how they ended.
+// fork and forkserver: workers are forked by a server, which reaps them and says how they ended. The server
+// runs code of the program (a preload, handlers of fork), and may be stopped: so its answers are waited for
+// for a moment at most, and else taken when the poll has news of it.
 class ServedLauncher : public Launcher {
  public:
+  int news() const noexcept override { return control_ ? control_.fd() : -1; }
+
   AskedWorker ask() override {
-    for (int attempt = 0;; ++attempt) {
-      if (!server_) revive();
-      if (server_) {
-        Ends ends = make_ends();
-        const ServerRequest request{.what = ServerRequest::What::start, .ticket = ++ticket_};
-        const std::array<int, 2> along{ends.their_socket.fd(), ends.their_lifeline.get()};
-        KINDRED_INJECTION_POINT("parent.start.before_request");
-        const auto sent = control_.send(as_bytes_of(request), along);
-        if (sent == MessageSocket::Sent::yes)
-          return {.process = {},
-                  .ticket = ticket_,
-                  .socket = std::move(ends.socket),
-                  .lifeline = std::move(ends.lifeline)};
-      }
-      note_server_dead();
-      if (attempt == 2) {
-        throw SystemError{"sendmsg", EPIPE, "asking the fork server for a worker", how_servers_end()};
-      }
+    if (!server_) throw_lost("sendmsg", "asking the fork server for a worker");
+    Ends ends = make_ends();
+    const ServerRequest request{.what = ServerRequest::What::start, .ticket = ++ticket_};
+    const std::array<int, 2> along{ends.their_socket.fd(), ends.their_lifeline.get()};
+    KINDRED_INJECTION_POINT("parent.start.before_request");
+    switch (control_.send(as_bytes_of(request), along)) {
+      case MessageSocket::Sent::yes: break;
+      case MessageSocket::Sent::full: server_.signal(9); [[fallthrough]];  // it reads nothing
+      default: note_server_dead(); throw_lost("sendmsg", "asking the fork server for a worker");
     }
+    return {.process = {},
+            .ticket = ticket_,
+            .answer_by = steady_clock::now() + answer_limit,
+            .socket = std::move(ends.socket),
+            .lifeline = std::move(ends.lifeline)};
   }
 
-  StartedWorker greet(AskedWorker worker, const Hello& hello, std::span<const int> descriptors) override {
-    greet_or_give_up(*this, worker, hello, descriptors);
-    auto process = wait_started(worker.ticket);
-    if (process) return {std::move(*process), std::move(worker.socket), std::move(worker.lifeline)};
-    note_server_dead();
-    throw ServerLost{"recvmsg", EPIPE, "waiting for a worker of the fork server", how_servers_end()};
+  void greet(const AskedWorker& worker, const Hello& hello, std::span<const int> descriptors) override {
+    send_hello(worker.socket, hello, descriptors);
+  }
+
+  std::optional<StartedWorker> started(AskedWorker& worker) override {
+    if (!hear([&] { return started_ && started_->first.ticket == worker.ticket; })) {
+      if (server_ && steady_clock::now() < worker.answer_by) return {};
+      if (server_) server_.signal(9);  // it does not answer
+      note_server_dead();
+      throw_lost("recvmsg", "waiting for a worker of the fork server");
+    }
+    auto [report, descriptors] = std::move(*started_);
+    started_.reset();
+    worker.ticket = 0;
+    lost_in_a_row_ = 0;
+    tell_useless_copies();
+    if (report.error_number == EMFILE || report.error_number == ENFILE ||
+        (report.error_number == 0 && descriptors.empty())) {
+      // The kernel could not hand us its pidfd; the worker goes with its lifeline.
+      const bool ours = report.error_number == 0;
+      throw SystemError{ours ? "recvmsg" : "pidfd_open", ours ? EMFILE : report.error_number,
+                        ours ? "starting a worker" : "starting a worker in the fork server"};
+    }
+    if (report.error_number != 0)
+      throw SystemError{"fork", report.error_number, "starting a worker in the fork server"};
+    workers_.insert(report.pid);
+    return StartedWorker{Process{report.pid, std::move(descriptors[0]), false}, std::move(worker.socket),
+                         std::move(worker.lifeline)};
   }
 
   void give_up(AskedWorker worker) noexcept override {
-    worker.socket.close();
-    worker.lifeline.reset();
+    worker.process.signal(9);
+    if (!server_) return;
     try {
-      auto process = wait_started(worker.ticket);
-      if (!process) return note_server_dead();
-      process->signal(9);
-      (void)exit_reason(
-          *process,
-          steady_clock::now() +
-              std::chrono::seconds{
-                  2});  // its word, or it would be taken for that of a later process with this number
-    } catch (const std::exception&) {  // it was not made, or nobody can tell us of it
+      if (worker.ticket != 0) given_up_.push_back(worker.ticket);
+      if (worker.process) endings_unwanted_.push_back(worker.process.pid());
+    } catch (const std::bad_alloc&) {  // it ends by its lifeline all the same
     }
   }
 
-  ExitReason exit_reason(Process& process, Deadline deadline) override {
-    for (;;) {
-      if (const auto found = endings_.find(process.pid()); found != endings_.end()) {
-        const int status = found->second;
-        endings_.erase(found);
-        const auto reason = status < 0 ? std::nullopt : to_exit_reason(status);
-        return reason ? *reason : process.reap().value_or(ExitReason{});
-      }
-      if (!server_ || !read_report(deadline)) {
-        // The server is gone, or stopped: the kernel's own record may still know.
-        process.signal_group(9);
-        return process.reap().value_or(ExitReason{});
-      }
+  bool end_is_known(const Process& process) override {
+    // Of one that an earlier server had forked nobody says anything any more.
+    const auto pid = process.pid();
+    return hear([&] { return endings_.contains(pid) || !workers_.contains(pid); }) || !server_;
+  }
+
+  ExitReason exit_reason(Process& process) override {
+    workers_.erase(process.pid());
+    if (const auto found = endings_.find(process.pid()); found != endings_.end()) {
+      const int status = found->second;
+      endings_.erase(found);
+      const auto reason = status < 0 ? std::nullopt : to_exit_reason(status);
+      return reason ? *reason : process.reap().value_or(ExitReason{});
     }
+    // The server is gone, or does not answer: the kernel's own record may still know.
+    process.signal_group(9);
+    return process.reap().value_or(ExitReason{});
   }
 
   std::optional<std::string> take_warning() override { return std::exchange(warning_, std::nullopt); }
@@ -163,13 +175,15 @@ class ServedLauncher : public Launcher {
     server_ = std::move(server);
     control_ = std::move(control);
     lifeline_ = std::move(lifeline);
+    silent_ = ready_ = false;
   }
 
   void dismiss_server() {
     if (!server_) return;
     const ServerRequest request{.what = ServerRequest::What::quit};
     control_.send(as_bytes_of(request));
-    if (!ready_ && !is_copy_) server_.signal_group(9);  // it does not listen: it preloads
+    // It does not listen: it preloads, or is stuck.
+    if (silent_ || (!ready_ && !is_copy_)) server_.signal_group(9);
     if (!server_.wait_dead(steady_clock::now() + std::chrono::seconds{1})) server_.signal(9);
     server_.wait_dead({});
     server_.reap();
@@ -184,12 +198,24 @@ class ServedLauncher : public Launcher {
       if (closed) note_server_dead();
       return false;
     }
+    silent_ = false;
     if (message->bytes.size() < sizeof(ServerReport)) return true;
     ServerReport report;
     std::memcpy(&report, message->bytes.data(), sizeof report);
     switch (report.what) {
-      case ServerReport::What::started: started_ = {report, std::move(message->descriptors)}; break;
-      case ServerReport::What::ended: endings_[report.pid] = report.wait_status; break;
+      case ServerReport::What::started:
+        if (std::erase(given_up_, report.ticket) != 0) {
+          if (!message->descriptors.empty()) {
+            Process{report.pid, std::move(message->descriptors[0]), false}.signal(9);
+            endings_unwanted_.push_back(report.pid);
+          }
+          break;
+        }
+        started_ = {report, std::move(message->descriptors)};
+        break;
+      case ServerReport::What::ended:
+        if (std::erase(endings_unwanted_, report.pid) == 0) endings_[report.pid] = report.wait_status;
+        break;
       case ServerReport::What::ready: ready_ = true; break;
       case ServerReport::What::failed: {
         const auto* const text = reinterpret_cast<const char*>(message->bytes.data()) + sizeof report;
@@ -213,13 +239,56 @@ class ServedLauncher : public Launcher {
       server_.wait_dead({});
       server_end_ = server_.reap().value_or(ExitReason{});
     }
-    warning_ = "the fork server (pid " + std::to_string(pid) + ") " + how +
-               "; another one takes its place. Its running workers go on.";
+    if (forked_badly()) {
+      ++useless_copies_;
+    } else {
+      warning_ = "the fork server (pid " + std::to_string(pid) + ") " + how +
+                 "; another one takes its place. Its running workers go on.";
+      if (is_copy_)
+        *warning_ +=
+            " The other one is a copy of the program as it is now, not as it was in the executor's constructor.";
+    }
     server_ = Process{};
     control_.close();
+    given_up_.clear();
+    endings_unwanted_.clear();
+    workers_.clear();
   }
 
-  virtual void revive() = 0;  ///< leaves `server_` empty where the new one was killed before it was ready
+  // Reads what the server says until `heard`, for a moment at most, and not at all where it has been silent
+  // for longer than that: false.
+  template <class Heard>
+  bool hear(const Heard& heard) {
+    const auto until = silent_ ? steady_clock::time_point{} : steady_clock::now() + moment;
+    while (!heard()) {
+      if (!server_) return false;
+      if (read_report(until) || !server_) continue;
+      if (!silent_) server_.signal(SIGCONT);  // where it was stopped: nobody but the pool has use for it
+      silent_ = true;
+      return false;
+    }
+    return true;
+  }
+
+  // A server was lost. The next one may live, but not where it comes to that again and again.
+  [[noreturn]] void throw_lost(const char* call, const char* doing) {
+    // A thread that is mostly in dl_iterate_phdr is not always there.
+    constexpr int most_in_a_row = 2;
+    constexpr int most_useless_copies = 40;
+    if (useless_copies_ == 0 ? ++lost_in_a_row_ <= most_in_a_row : useless_copies_ < most_useless_copies)
+      throw ServerLost{call, EPIPE, doing, how_servers_end()};
+    lost_in_a_row_ = useless_copies_ = 0;
+    throw SystemError{call, EPIPE, doing, how_servers_end()};
+  }
+
+  void tell_useless_copies() {
+    const int count = std::exchange(useless_copies_, 0);
+    if (count == 0) return;
+    if (!warning_) warning_ = "the template that workers are copied from was made anew.";
+    *warning_ +=
+        " Copies that were of no use before it, because another thread was in dl_iterate_phdr, whose lock is never free in them: " +
+        std::to_string(count) + ".";
+  }
 
   // See `prove_linker_is_free`. Where somebody else in this process has taken its exit status, it may have
   // been.
@@ -249,35 +318,18 @@ class ServedLauncher : public Launcher {
   bool is_copy_ = false;  ///< the server is a template
 
  private:
-  // The server's word for the request with that ticket; nothing: the server is gone.
-  std::optional<Process> wait_started(std::uint64_t ticket) {
-    const auto deadline = steady_clock::now() + std::chrono::seconds{10};
-    for (;;) {
-      if (started_ && started_->first.ticket == ticket) {
-        auto [report, descriptors] = std::move(*started_);
-        started_.reset();
-        if (report.error_number == EMFILE || report.error_number == ENFILE ||
-            (report.error_number == 0 && descriptors.empty())) {
-          const bool ours = report.error_number ==
-                            0;  // the kernel could not hand us its pidfd; the worker goes with its lifeline
-          throw SystemError{ours ? "recvmsg" : "pidfd_open", ours ? EMFILE : report.error_number,
-                            ours ? "starting a worker" : "starting a worker in the fork server"};
-        }
-        if (report.error_number != 0) {
-          throw SystemError{"fork", report.error_number, "starting a worker in the fork server"};
-        }
-        return Process{report.pid, std::move(descriptors[0]), false};
-      }
-      if (!read_report(deadline)) {
-        if (server_ && !server_.dead()) server_.signal(9);  // it does not answer: stopped, or stuck
-        return std::nullopt;
-      }
-    }
-  }
+  static constexpr std::chrono::milliseconds moment{50};   ///< some 100 times what a start takes
+  static constexpr std::chrono::seconds answer_limit{10};  ///< then the server is replaced
 
   std::uint64_t ticket_ = 0;
   std::optional<std::pair<ServerReport, std::vector<Descriptor>>> started_;
   std::unordered_map<std::uint32_t, int> endings_;
+  std::unordered_set<std::uint32_t> workers_;    ///< pids of those that this server has forked
+  std::vector<std::uint64_t> given_up_;          ///< tickets of starts that nobody waits for
+  std::vector<std::uint32_t> endings_unwanted_;  ///< pids of workers that came of them
+  bool silent_ = false;                          ///< a moment has passed without an answer
+  int lost_in_a_row_ = 0;                        ///< servers
+  int useless_copies_ = 0;                       ///< in a row: see `forked_badly`
 };
 
 class ForkServerLauncher final : public ServedLauncher {
@@ -300,18 +352,6 @@ class ForkServerLauncher final : public ServedLauncher {
     killed_while_preparing_ = 0;
     throw SystemError{"recvmsg", EPIPE, "waiting for the fork server", how_servers_end()};
   }
-  int news() const noexcept override { return control_ ? control_.fd() : -1; }
-
-  // The server died after it had been ready: here it is waited for, as long as it takes.
-  void revive() override {
-    begin_server();
-    while (!ready_) {
-      (void)read_report(std::nullopt);
-      judge_report();
-      if (!server_) return;
-    }
-  }
-
   void begin_server() {
     const Hello hello{.role = Hello::Role::server,
                       .context = plan_.context,
@@ -323,7 +363,6 @@ class ForkServerLauncher final : public ServedLauncher {
     Process server = execute_program(gate_server_argument, ends.their_socket.fd(), ends.their_lifeline.get(),
                                      plan_.options, *plan_.environment);
     adopt_server(std::move(server), std::move(ends.socket), std::move(ends.lifeline));
-    ready_ = false;
     failure_.reset();
   }
 
@@ -355,6 +394,11 @@ class ForkLauncher final : public ServedLauncher {
   ~ForkLauncher() override { dismiss_server(); }
 
  private:
+  bool prepare() override {
+    if (!server_) fork_template();
+    return true;
+  }
+
   struct Forking {
     ForkLauncher* launcher;
     Ends ends;
@@ -390,31 +434,7 @@ class ForkLauncher final : public ServedLauncher {
     if (forking.failure) throw *forking.failure;
     // The kernel mostly queues it here, behind this thread, which goes on to start the supervisor.
     (void)leave_cpu(current_cpu(), forking.pid);
-    ready_ = false;
     adopt_server(watch_child(forking.pid), std::move(forking.ends.socket), std::move(forking.ends.lifeline));
-  }
-
-  void revive() override {
-    if (warning_)
-      *warning_ += " It is a copy of the program as it is now, not as it was in the executor's constructor.";
-    auto told = warning_;
-    // A thread that is mostly in dl_iterate_phdr is not always there.
-    constexpr int most_attempts = 40;
-    int useless = 0;
-    do {
-      fork_template();
-      const auto deadline = steady_clock::now() + std::chrono::seconds{10};
-      while (!ready_ && read_report(deadline)) {}
-      if (ready_) break;
-      note_server_dead();
-    } while (forked_badly() && ++useless < most_attempts);
-    if (!told) return;
-    if (useless != 0) {
-      *told +=
-          " Copies that were of no use before it, because another thread was in dl_iterate_phdr, whose lock is never free in them: " +
-          std::to_string(useless) + ".";
-    }
-    warning_ = std::move(told);
   }
 
   LaunchPlan plan_;

@@ -57,6 +57,7 @@ struct PoolCore::Obituary {
 };
 
 void PoolCore::bury(Lock& lock, WorkerSlot& slot) {
+  if (!begin_burial(lock, slot)) return;
   const Obituary obituary = take_obituary(lock, slot);
   const DeathVerdict verdict = judge_death(slot, obituary);
   KINDRED_INJECTION_POINT("parent.bury.before_hand_back");
@@ -107,30 +108,49 @@ void PoolCore::bury(Lock& lock, WorkerSlot& slot) {
   want_workers_now();
 }
 
+bool PoolCore::begin_burial(Lock& lock, WorkerSlot& slot) {
+  if (slot.state != WorkerSlot::State::dying) {
+    KINDRED_INJECTION_POINT("parent.bury.begun");
+    // The last words: what was committed before the death counts, so both are drained before anything fails.
+    take_messages(slot);
+    (void)pump_slot(slot);
+    slot.death.was_leaving = slot.state == WorkerSlot::State::leaving;
+    slot.death.told_by = steady_clock::now() + reaping_limit;
+    if (slot.watched) {
+      poll_->remove(slot.worker.process.pidfd());
+      poll_->remove(slot.worker.socket.fd());
+      slot.watched = false;
+    }
+    slot.state = WorkerSlot::State::dying;
+  }
+  flush_afterwards(lock);
+  const bool known = context_.launcher().end_is_known(slot.worker.process);
+  lock.lock();
+  return known || died_by_our_kill(slot) || slot.death.told_by <= steady_clock::now();
+}
+
+// Then nobody has to say how it ended.
+bool PoolCore::died_by_our_kill(const WorkerSlot& slot) const noexcept {
+  const bool gently = slot.kill_reason == KillReason::task && options_.terminate_grace;
+  return (slot.kill_reason != KillReason::none && !gently) || kill_all_ == SIGKILL;
+}
+
 PoolCore::Obituary PoolCore::take_obituary(Lock& lock, WorkerSlot& slot) {
   Obituary obituary;
-  KINDRED_INJECTION_POINT("parent.bury.begun");
-  // The last words: what was committed before the death counts, so both are drained before anything fails.
-  take_messages(slot);
-  (void)pump_slot(slot);
   obituary.was_ready = slot.ready;
-  obituary.was_leaving = slot.state == WorkerSlot::State::leaving;
-  if (slot.watched) {
-    poll_->remove(slot.worker.process.pidfd());
-    poll_->remove(slot.worker.socket.fd());
-    slot.watched = false;
-  }
+  obituary.was_leaving = slot.death.was_leaving;
   TaskFacts begun;
   begun.task_id = 0;
   if (!slot.in_flight.empty()) {
     begun = facts(*slot.in_flight.front().task, &slot);
     ++begun.attempt;
   }
-  slot.state = WorkerSlot::State::dying;
   flush_afterwards(lock);
 
   KINDRED_INJECTION_POINT("parent.bury.drained");
-  obituary.reason = context_.launcher().exit_reason(slot.worker.process, steady_clock::now() + reaping_limit);
+  obituary.reason = context_.launcher().exit_reason(slot.worker.process);
+  if (obituary.reason.kind == ExitReason::Kind::lost && died_by_our_kill(slot))
+    obituary.reason = {.kind = ExitReason::Kind::signalled, .signal = SIGKILL};
   KINDRED_INJECTION_POINT("parent.bury.reaped");
   const auto warning = context_.launcher().take_warning();
   obituary.crash = read_crash_report(slot.segment->crash_page(), context_.code());

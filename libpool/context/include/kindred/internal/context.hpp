@@ -57,19 +57,18 @@ class Context {
   [[nodiscard]] const SharedBell& waiter_bell() { return bell(waiter_bell_); }
   [[nodiscard]] const SharedBell& service_bell() { return bell(service_bell_); }
 
-  /// Begins what comes before the first worker (the fork server and its preload), and says whether it is
-  /// over. Never waits; `launcher().news()` is readable when it may have come on. Errors: as
-  /// `ask_for_worker`.
+  /// Begins what comes before a worker (the fork server and its preload), and says whether it is over. Never
+  /// waits; `launcher().news()` is readable when it may have come on. Errors: as `ask_for_worker`.
   [[nodiscard]] bool prepare_launcher();
-  /// Has a worker process made; `greet_worker`, or the launcher's `give_up`, is to follow. One thread at a
-  /// time. Errors: `SystemError`, `UsageError`.
+  /// Has a worker process made; `greet_worker` and the launcher's `started` are to follow, or `give_up`. One
+  /// thread at a time. Errors: `SystemError`, `UsageError`.
   [[nodiscard]] AskedWorker ask_for_worker();
   /// Starts its work on the segment. `collector_bell` wakes the log's drain; `capture_fds` are empty or read
-  /// and write end of the pipes that stdout and stderr become. Errors: `SystemError`; the worker is then
-  /// given up.
-  [[nodiscard]] StartedWorker greet_worker(AskedWorker worker, int index, std::uint32_t incarnation,
-                                           std::uint32_t owner, const Segment& segment, int collector_bell,
-                                           std::span<const int> capture_fds, CodeReference main);
+  /// and write end of the pipes that stdout and stderr become. Errors: `SystemError`; give the worker up
+  /// then.
+  void greet_worker(const AskedWorker& worker, int index, std::uint32_t incarnation, std::uint32_t owner,
+                    const Segment& segment, int collector_bell, std::span<const int> capture_fds,
+                    CodeReference main);
   [[nodiscard]] bool has_launcher() const noexcept { return launcher_ != nullptr; }
   [[nodiscard]] Launcher& launcher() noexcept { return *launcher_; }
   void end_launcher() noexcept { launcher_.reset(); }  ///< ends the fork server; no start after it

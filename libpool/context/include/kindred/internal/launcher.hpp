@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
@@ -18,6 +19,7 @@ namespace kindred::internal {
 struct AskedWorker {
   Process process;  ///< spawn; else the server has not said yet
   std::uint64_t ticket = 0;
+  std::chrono::steady_clock::time_point answer_by{};  ///< when `started` gives it up
   MessageSocket socket;
   Descriptor lifeline;  ///< the parent's end: closing it kills the worker's process group
 };
@@ -28,15 +30,17 @@ struct StartedWorker {
   Descriptor lifeline;  ///< the parent's end: closing it kills the worker's process group
 };
 
-/// The fork server died when it had been asked for a worker. It may have forked one, which ends by its
-/// lifeline and meanwhile has what came with the hello: start again with another segment.
+/// The fork server died, or was killed because it did not answer. It may have forked a worker, which ends by
+/// its lifeline and meanwhile has what came with the hello: start again with another segment.
 class ServerLost : public SystemError {
  public:
   using SystemError::SystemError;
 };
 
 /// The one thing that knows how a process of the context comes to be. One thread at a time (the
-/// supervisor's), but `begin`.
+/// supervisor's), but `begin`. A fork server runs code of the program, and may hang in it: no function here
+/// waits for it for longer than a moment (50 ms), and none at all where it was silent before. What it says
+/// later is `news`.
 class Launcher {
  public:
   Launcher() = default;
@@ -44,22 +48,26 @@ class Launcher {
   Launcher& operator=(const Launcher&) = delete;
   virtual ~Launcher() = default;  ///< ends the fork server, if any, and reaps it
 
-  /// Begins what takes long before the first `ask`, and says whether it is over. Never waits. Errors: as
-  /// `ask`.
+  /// Begins what takes long before an `ask`, and says whether it is over. Errors: as `ask`.
   [[nodiscard]] virtual bool prepare() { return true; }
-  /// A descriptor that is readable when `prepare` may say something else than before; -1: none.
+  /// A descriptor that is readable when `prepare`, `started` or `end_is_known` may say something else than
+  /// before; -1: none. Any other call may close it.
   [[nodiscard]] virtual int news() const noexcept { return -1; }
   /// Has a worker made, which comes up while the parent makes what it is to be greeted with. One at a time.
-  /// Errors: `SystemError`, `UsageError` (preload threw, builds differ).
+  /// Errors: `ServerLost`, other `SystemError`, `UsageError` (preload threw, builds differ).
   [[nodiscard]] virtual AskedWorker ask() = 0;
-  /// Sends it `hello` with `descriptors`. Errors: `ServerLost`, other `SystemError`; the worker is then given
-  /// up.
-  [[nodiscard]] virtual StartedWorker greet(AskedWorker worker, const Hello& hello,
-                                            std::span<const int> descriptors) = 0;
-  /// Ends a worker that there is nothing to greet with.
+  /// Sends it `hello` with `descriptors`. Errors: `SystemError`; then give it up.
+  virtual void greet(const AskedWorker& worker, const Hello& hello, std::span<const int> descriptors) = 0;
+  /// The worker, once the server has said that it is there; nothing: it has not said so yet. Errors:
+  /// `ServerLost`, also where it has not answered in `answer_by`; other `SystemError`.
+  [[nodiscard]] virtual std::optional<StartedWorker> started(AskedWorker& worker) = 0;
+  /// Ends a worker that there is nothing to greet with, or that nobody waits for any more. Where it was
+  /// `started`, its process is to be put back.
   virtual void give_up(AskedWorker worker) noexcept = 0;
-  /// How a dead worker ended; waits for the fork server's word at most until the deadline.
-  [[nodiscard]] virtual ExitReason exit_reason(Process& process, Deadline deadline) = 0;
+  /// Has the server said how a dead worker ended? If not, it is asked again when there is news.
+  [[nodiscard]] virtual bool end_is_known(const Process&) { return true; }
+  /// How a dead worker ended, as far as it is known by now.
+  [[nodiscard]] virtual ExitReason exit_reason(Process& process) = 0;
   /// Was the fork server found dead and replaced since the last call? Then words for the log.
   [[nodiscard]] virtual std::optional<std::string> take_warning() { return std::nullopt; }
   [[nodiscard]] virtual std::uint32_t server_pid() const noexcept { return 0; }
