@@ -49,10 +49,8 @@ class Kindred(ConanFile):
         self.requires("zstd/[>=1.5]")
 
         if self.options.view:  # kindred-view and kindred-top
-            self.requires("cpp-httplib/[>=0.11]")
             self.requires("elfutils/[>=0.186]")
             self.requires("ncurses/[>=6.2]")
-            self.requires("openssl/[>=1.1 <4]")
 
     def generate(self):
         toolchain = CMakeToolchain(self)

@@ -15,8 +15,7 @@ class VisitorCheck {
   void set_port(int port) noexcept { port_ = port; }
 
   struct Visitor {
-    std::string address;
-    int port = 0;
+    bool from_owner = false;    ///< over loopback, and the kernel says that the socket is ours
     std::string host;           ///< the header Host
     std::string cookie;         ///< the header Cookie
     std::string authorization;  ///< the header Authorization

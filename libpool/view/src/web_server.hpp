@@ -2,16 +2,12 @@
 
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "pool_set.hpp"
 #include "visitor_check.hpp"
-
-namespace httplib {
-class Server;
-struct Request;
-struct Response;
-}  // namespace httplib
+#include "web_door.hpp"
 
 namespace kindred::view {
 
@@ -33,21 +29,22 @@ class WebServer {
   void stop() noexcept;  ///< from any thread
 
  private:
-  [[nodiscard]] bool let_in(const httplib::Request& request, httplib::Response& response);
-  void add_routes();
-  void serve_pools(const httplib::Request& request, httplib::Response& response);
-  void serve_log(const httplib::Request& request, httplib::Response& response);
-  void serve_metrics(httplib::Response& response);
-  void serve_stacks(const httplib::Request& request, httplib::Response& response);
-  void set_level(const httplib::Request& request, httplib::Response& response);
-  [[nodiscard]] bool begin_stream(httplib::Response& response);
+  [[nodiscard]] WebReply answer(const WebRequest& request);
+  /// Nothing: the visitor may look, and change levels.
+  [[nodiscard]] std::optional<WebReply> refused(const WebRequest& request) const;
+  [[nodiscard]] WebReply answer_by_path(const WebRequest& request);
+  [[nodiscard]] WebReply pools(const WebRequest& request);
+  [[nodiscard]] WebReply log(const WebRequest& request);
+  [[nodiscard]] WebReply metrics() const;
+  [[nodiscard]] WebReply stacks(const WebRequest& request) const;
+  [[nodiscard]] WebReply set_level(const WebRequest& request) const;
+  [[nodiscard]] bool begin_stream();
 
   PoolSet& pools_;
   Address address_;
   VisitorCheck check_;
-  std::unique_ptr<httplib::Server> server_;
   std::shared_ptr<std::atomic<int>> streams_ = std::make_shared<std::atomic<int>>(0);
-  std::atomic<bool> stopped_{false};
+  WebDoor door_;
 };
 
 }  // namespace kindred::view
