@@ -8,6 +8,8 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -16,8 +18,11 @@
 #include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
+#include <linux/futex.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -311,5 +316,98 @@ TEST_CASE("a fork server that was stopped is continued when a worker is needed o
     }
     CHECK(pool.logger().flush());
     CHECK(servers_lost == 0);
+  }
+}
+
+namespace {
+
+// Has a system call fail for this process, for ever. For `fcntl` and the like, only with that second
+// argument.
+void refuse_call(long number, int error_number, std::optional<std::uint32_t> second = {}) {
+  std::vector<sock_filter> code{BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+                                BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<std::uint32_t>(number), 0,
+                                         static_cast<std::uint8_t>(second ? 3 : 1))};
+  if (second) {
+    code.push_back(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[1])));
+    code.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, *second, 0, 1));
+  }
+  code.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | static_cast<std::uint32_t>(error_number)));
+  code.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
+  const sock_fprog program{.len = static_cast<unsigned short>(code.size()), .filter = code.data()};
+  ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+  if (::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) ::_exit(77);
+}
+
+// What the construction of an executor says in a process where `spoil` was done before.
+std::string what_construction_says(StartMethod method, const std::function<void()>& spoil) {
+  TemporaryFolder folder;
+  const std::string path = folder.path() + "/said";
+  const auto outcome = run_forked([&] {
+    const int said = ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    spoil();
+    std::string text = "nothing";
+    try {
+      const ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+    } catch (const SystemError& error) {
+      text = error.what();
+    }
+    if (::write(said, text.data(), text.size()) != static_cast<ssize_t>(text.size())) ::_exit(3);
+    ::_exit(0);
+  });
+  if (outcome.code == 77) return "skip";
+  if (outcome.code != 0) return to_string(outcome);
+  std::ifstream file{path};
+  return {std::istreambuf_iterator<char>{file}, {}};
+}
+
+struct Refused {
+  const char* call;
+  long number;
+  std::optional<std::uint32_t> second;
+};
+const Refused refused_calls[] = {
+    {"pidfd_open", SYS_pidfd_open, {}},       {"pidfd_send_signal", SYS_pidfd_send_signal, {}},
+    {"waitid(P_PIDFD)", SYS_waitid, {}},      {"memfd_create", SYS_memfd_create, {}},
+    {"fallocate", SYS_fallocate, {}},         {"fcntl(F_ADD_SEALS)", SYS_fcntl, 1033},
+    {"fcntl(F_SETSIG)", SYS_fcntl, 10},       {"futex", SYS_futex, FUTEX_WAKE},
+    {"epoll_create1", SYS_epoll_create1, {}}, {"epoll_ctl", SYS_epoll_ctl, {}},
+    {"socketpair", SYS_socketpair, {}},       {"pipe2", SYS_pipe2, {}},
+};
+
+}  // namespace
+
+TEST_CASE_EACH_START_METHOD(
+    "what the kernel refuses is an error of the construction that names the call, its errno and a mend") {
+  for (const Refused& refused : refused_calls) {
+    for (const int error_number : {ENOSYS, EPERM}) {
+      CAPTURE(std::string{refused.call});
+      CAPTURE(error_number);
+      const std::string said =
+          what_construction_says(method, [&] { refuse_call(refused.number, error_number, refused.second); });
+      if (said == "skip") KINDRED_SKIP("no filter of system calls can be set here");
+      CHECK_CONTAINS(said, std::string{refused.call} + " failed while looking whether this system has");
+      CHECK_CONTAINS(said, "(errno " + std::to_string(error_number) + ")");
+      CHECK_CONTAINS(said,
+                     error_number == ENOSYS ? "kindred needs Linux 5.10 or later" : "is forbidden here");
+    }
+  }
+}
+
+TEST_CASE_EACH_START_METHOD("without /dev/null or /proc the construction of an executor says what to mount") {
+  const auto hide = [](const char* folder) {
+    if (::unshare(CLONE_NEWNS) != 0 || ::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+        ::mount("none", folder, "tmpfs", 0, nullptr) != 0)
+      ::_exit(77);
+  };
+  const std::string without_null = what_construction_says(method, [&] { hide("/dev"); });
+  if (without_null == "skip") KINDRED_SKIP("nothing can be mounted here");
+  CHECK_CONTAINS(without_null, "open(/dev/null) failed");
+  CHECK_CONTAINS(without_null, "mount /dev");
+  const std::string without_proc = what_construction_says(method, [&] { hide("/proc"); });
+  if (method == StartMethod::fork) {
+    CHECK(without_proc == "nothing");
+  } else {
+    CHECK_CONTAINS(without_proc, "access(/proc/self/exe) failed");
+    CHECK_CONTAINS(without_proc, "mount /proc, or use StartMethod::fork");
   }
 }

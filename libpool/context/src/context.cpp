@@ -7,12 +7,14 @@
 #include "kindred/error.hpp"
 #include "kindred/internal/injection.hpp"
 #include "linux/child.hpp"
+#include "linux/kernel_check.hpp"
 
 namespace kindred::internal {
 
 Context::Context(Passkey<PoolCore>, StartMethod method)
     : life_{std::make_shared<ContextLife>(ContextId::make(method))} {
   keep_standard_places();  // before the first descriptor of ours
+  require_kernel(method);
 }
 
 Context::~Context() { life_->open.store(false, std::memory_order_relaxed); }

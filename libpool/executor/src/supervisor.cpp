@@ -188,7 +188,7 @@ void PoolCore::check_slots(Lock& lock) {
 // Kills a worker that ran over a limit of its own, and asks one to leave that is not needed.
 void PoolCore::check_worker(WorkerSlot& slot, SteadyTime now) {
   const bool alive = slot.state == WorkerSlot::State::alive;
-  if (slot.state == WorkerSlot::State::leaving && slot.leave_by <= now && slot.in_flight.empty())
+  if (slot.state == WorkerSlot::State::leaving && slot.end.leave_by <= now && slot.in_flight.empty())
     kill(slot, WorkerSlot::KillReason::shutdown);
   if (alive && !slot.ready && options_.initializer_timeout &&
       slot.started + *options_.initializer_timeout <= now) {
@@ -715,7 +715,7 @@ void PoolCore::kill(WorkerSlot& slot, WorkerSlot::KillReason reason) noexcept {
 void PoolCore::ask_to_leave(WorkerSlot& slot) {
   if (slot.state != WorkerSlot::State::alive) return;
   slot.state = WorkerSlot::State::leaving;
-  slot.leave_by = steady_clock::now() + options_.shutdown_grace;
+  slot.end.leave_by = steady_clock::now() + options_.shutdown_grace;
   KINDRED_INJECTION_POINT("parent.recycle.before_command");
   // Order: release, pairs with the acquire in WorkerProcess: it sees the calls that were published before,
   // and runs them first.
@@ -737,9 +737,9 @@ Deadline PoolCore::next_deadline_of(const WorkerSlot& slot) const {
     if (!next || at < *next) next = at;
   };
   if (options_.idle_timeout && slot.idle() && slot.ready) consider(slot.idle_since + *options_.idle_timeout);
-  if (slot.state == WorkerSlot::State::dying) consider(slot.death.told_by);
+  if (slot.state == WorkerSlot::State::dying) consider(slot.end.told_by);
   if (slot.kill_reason != WorkerSlot::KillReason::none) return next;
-  if (slot.state == WorkerSlot::State::leaving && slot.in_flight.empty()) consider(slot.leave_by);
+  if (slot.state == WorkerSlot::State::leaving && slot.in_flight.empty()) consider(slot.end.leave_by);
   if (slot.mute_since && slot.watched) consider(*slot.mute_since + mute_limit);
   if (options_.initializer_timeout && slot.state == WorkerSlot::State::alive && !slot.ready)
     consider(slot.started + *options_.initializer_timeout);

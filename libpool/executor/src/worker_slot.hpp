@@ -126,8 +126,7 @@ struct WorkerLink {
     std::chrono::steady_clock::time_point look_whether_stopped{};
     unsigned forked_children = 0;  ///< processes that its tasks forked, and that told of themselves
   } untidy;
-  Deadline mute_since;                               ///< when its socket was closed, though it lives
-  std::chrono::steady_clock::time_point leave_by{};  ///< leaving: killed when it passes
+  Deadline mute_since;  ///< when its socket was closed, though it lives
   struct {
     bool initializer_failed = false;
     bool finalizer_failed = false;
@@ -141,9 +140,10 @@ struct WorkerLink {
     Descriptor error;
   } captured;
   struct {
-    bool was_leaving = false;                         ///< it had been asked to finish
-    std::chrono::steady_clock::time_point told_by{};  ///< when it is buried without the fork server's word
-  } death;                                            ///< dying
+    bool was_asked_to = false;                         ///< to finish; known when it is dying
+    std::chrono::steady_clock::time_point leave_by{};  ///< leaving: killed when it passes
+    std::chrono::steady_clock::time_point told_by{};   ///< dying: buried without the fork server's word
+  } end;
 
   [[nodiscard]] bool silent() const noexcept { return silent_since.has_value(); }
   [[nodiscard]] SegmentHeader& header() const noexcept { return segment->header(); }

@@ -114,8 +114,8 @@ bool PoolCore::begin_burial(Lock& lock, WorkerSlot& slot) {
     // The last words: what was committed before the death counts, so both are drained before anything fails.
     take_messages(slot);
     (void)pump_slot(slot);
-    slot.death.was_leaving = slot.state == WorkerSlot::State::leaving;
-    slot.death.told_by = steady_clock::now() + reaping_limit;
+    slot.end.was_asked_to = slot.state == WorkerSlot::State::leaving;
+    slot.end.told_by = steady_clock::now() + reaping_limit;
     if (slot.watched) {
       poll_->remove(slot.worker.process.pidfd());
       poll_->remove(slot.worker.socket.fd());
@@ -126,7 +126,7 @@ bool PoolCore::begin_burial(Lock& lock, WorkerSlot& slot) {
   flush_afterwards(lock);
   const bool known = context_.launcher().end_is_known(slot.worker.process);
   lock.lock();
-  return known || died_by_our_kill(slot) || slot.death.told_by <= steady_clock::now();
+  return known || died_by_our_kill(slot) || slot.end.told_by <= steady_clock::now();
 }
 
 // Then nobody has to say how it ended.
@@ -138,7 +138,7 @@ bool PoolCore::died_by_our_kill(const WorkerSlot& slot) const noexcept {
 PoolCore::Obituary PoolCore::take_obituary(Lock& lock, WorkerSlot& slot) {
   Obituary obituary;
   obituary.was_ready = slot.ready;
-  obituary.was_leaving = slot.death.was_leaving;
+  obituary.was_leaving = slot.end.was_asked_to;
   TaskFacts begun;
   begun.task_id = 0;
   if (!slot.in_flight.empty()) {
