@@ -8,9 +8,12 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <iterator>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <fcntl.h>
@@ -63,7 +66,124 @@ int fork_and_come_out(Way way) {
   return WIFEXITED(status) && WEXITSTATUS(status) != 0 ? 1 : 1000 + status;
 }
 
+// Starts a process that stays for ever, and returns its number.
+enum class Apart : int { group, session, daemon };
+int start_apart(Apart how) {
+  std::array<int, 2> told{};
+  if (::pipe2(told.data(), O_CLOEXEC) != 0) return -1;
+  const pid_t child = ::fork();
+  if (child == 0) {
+    if (how == Apart::group) ::setpgid(0, 0);
+    if (how != Apart::group) ::setsid();
+    if (how == Apart::daemon && ::fork() != 0) ::_exit(0);
+    const int self = static_cast<int>(::getpid());
+    if (::write(told[1], &self, sizeof self) != sizeof self) ::_exit(1);
+    for (;;) ::pause();
+  }
+  int pid = -1;
+  if (::read(told[0], &pid, sizeof pid) != sizeof pid) pid = -1;
+  ::close(told[0]);
+  ::close(told[1]);
+  if (how == Apart::daemon) ::waitpid(child, nullptr, 0);
+  return pid;
+}
+bool runs(pid_t pid) {
+  std::ifstream file{"/proc/" + std::to_string(pid) + "/stat"};
+  const std::string text{std::istreambuf_iterator<char>{file}, {}};
+  const auto end = text.rfind(')');
+  return end != std::string::npos && text[end + 2] != 'Z';
+}
+bool goes(pid_t pid) {
+  const auto until = std::chrono::steady_clock::now() + 5s * slowness();
+  while (runs(pid) && std::chrono::steady_clock::now() < until) std::this_thread::sleep_for(1ms);
+  return !runs(pid);
+}
+
 }  // namespace
+
+TEST_CASE_EACH_START_METHOD("a subprocess in a group of its own does not outlive its worker") {
+  enum class End { killed, crashed, recycled, timed_out };
+  for (const End end : {End::killed, End::crashed, End::recycled, End::timed_out}) {
+    CAPTURE(static_cast<int>(end));
+    ResourceAudit audit;
+    ProcessPoolExecutor pool{
+        entry(),
+        {.start_method = method, .max_workers = 1, .max_tasks_per_worker = end == End::recycled ? 1 : 0}};
+    const int child = pool.submit(start_apart, Apart::group).get();
+    REQUIRE(child > 0);
+    if (end != End::recycled) CHECK(runs(child));
+    if (end == End::killed) ::kill(static_cast<pid_t>(pool.worker_pids().at(0)), SIGKILL);
+    if (end == End::crashed) CHECK_THROWS_AS(pool.submit([] { std::abort(); }).get(), WorkerLost);
+    if (end == End::timed_out) {
+      CHECK_THROWS_AS(pool.submit({.timeout = 50ms},
+                                  [] {
+                                    for (;;) ::pause();
+                                  })
+                          .get(),
+                      TaskTimeout);
+    }
+    CHECK(goes(child));
+  }
+}
+
+TEST_CASE_EACH_START_METHOD("a subprocess of a worker that lives is left alone when another worker dies") {
+  ResourceAudit audit;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
+  const auto meet = pool.make_barrier(2);
+  const auto start = [](Barrier barrier, Apart how) {
+    barrier.arrive_and_wait();
+    return std::pair{static_cast<int>(::getpid()), start_apart(how)};
+  };
+  auto one = pool.submit(start, meet, Apart::group), other = pool.submit(start, meet, Apart::group);
+  const auto dies = one.get(), lives = other.get();
+  REQUIRE(dies.first != lives.first);
+  ::kill(dies.first, SIGKILL);
+  CHECK(goes(dies.second));
+  CHECK(runs(lives.second));
+}
+
+TEST_CASE("a daemon that a task started ends with the pool") {
+  for (const StartMethod method : {StartMethod::fork, StartMethod::forkserver}) {
+    for (const Apart how : {Apart::session, Apart::daemon}) {
+      CAPTURE(std::string{to_string(method)});
+      CAPTURE(static_cast<int>(how));
+      ResourceAudit audit;
+      int daemon = -1;
+      {
+        ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+        daemon = pool.submit(start_apart, how).get();
+        REQUIRE(daemon > 0);
+        CHECK(runs(daemon));
+      }
+      CHECK(!runs(daemon));
+    }
+  }
+}
+
+TEST_CASE("orphans of tasks that have ended are reaped by the fork server") {
+  for (const StartMethod method : {StartMethod::fork, StartMethod::forkserver}) {
+    CAPTURE(std::string{to_string(method)});
+    ResourceAudit audit;
+    ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+    for (int i = 0; i < 20; ++i) {
+      CHECK(pool.submit([] {
+                  const pid_t child = ::fork();
+                  if (child == 0) ::_exit(::fork() == 0 ? 0 : 1);
+                  int status = 0;
+                  ::waitpid(child, &status, 0);
+                  return WEXITSTATUS(status);
+                })
+                .get() == 1);
+    }
+    const auto zombies = [] {
+      return std::ranges::count_if(descendants(::getpid()),
+                                   [](const auto& info) { return info.state == 'Z'; });
+    };
+    const auto until = std::chrono::steady_clock::now() + 5s * slowness();
+    while (zombies() != 0 && std::chrono::steady_clock::now() < until) std::this_thread::sleep_for(1ms);
+    CHECK(zombies() == 0);
+  }
+}
 
 TEST_CASE_EACH_START_METHOD("a process that a task forked never gives the task's result") {
   for (const Way way : {Way::fork, Way::fork_and_throw, Way::fork_without_handlers, Way::raw_clone}) {
@@ -150,6 +270,31 @@ TEST_CASE_EACH_START_METHOD("a task that stops itself is told in the log, and en
   }
 }
 
+TEST_CASE_EACH_START_METHOD(
+    "the stops of a terminal bite where a task makes its worker's group one with job control, and are found then") {
+  ResourceAudit audit;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1, .stopped_limit = 200ms}};
+  auto future = pool.submit([] {
+    std::array<int, 2> told{};
+    if (::pipe2(told.data(), O_CLOEXEC) != 0) return -1;
+    const pid_t group = ::getpgrp();
+    if (::fork() == 0) {
+      // A member of the worker's group has a parent in another group of the session: no orphaned group.
+      ::setpgid(0, 0);
+      if (::fork() == 0) {
+        const char byte = ::setpgid(0, group) == 0 ? '1' : '0';
+        if (::write(told[1], &byte, 1) != 1) ::_exit(1);
+      }
+      for (;;) ::pause();
+    }
+    char byte = 0;
+    if (::read(told[0], &byte, 1) != 1 || byte != '1') return -2;
+    return ::raise(SIGTSTP);
+  });
+  REQUIRE(ends(future, 6s));
+  CHECK_THROWS_CONTAINS(future.get(), WorkerLost, "stopped_limit");
+}
+
 TEST_CASE_EACH_START_METHOD("a callback learns of a task that stopped itself though no thread waits for it") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1, .stopped_limit = 100ms}};
@@ -221,8 +366,12 @@ TEST_CASE_EACH_START_METHOD("a terminal can stop no worker") {
 }
 
 TEST_CASE_EACH_START_METHOD("nothing outlives a killed program, whatever its tasks did to their processes") {
-  for (const char* state : {"closed", "closed_idle", "stopped", "forked", "executed", "left", "flags"}) {
+  for (const char* state :
+       {"closed", "closed_idle", "stopped", "forked", "executed", "left", "flags", "grouped", "daemon"}) {
     CAPTURE(std::string{state});
+    // Under spawn nobody is left who could find these two: untidy_tasks.md says so.
+    const bool needs_server = std::string_view{state} == "grouped" || std::string_view{state} == "daemon";
+    if (needs_server && method == StartMethod::spawn) continue;
     ResourceAudit audit;  // tells at its end which processes are left
     Program program{victim("untidy_tasks"), {std::string{to_string(method)}, state}};
     CHECK(program.read_line() == "ready");

@@ -1,7 +1,7 @@
 // A program whose tasks are untidy with what they share with it: untidy_tasks METHOD WHAT.
 //   write, read, stty: a task does that to the terminal; says "ended" when it has
-//   closed, closed_idle, stopped, forked, executed, left, flags: says "ready" when its workers are so, and
-//   stays
+//   closed, closed_idle, stopped, forked, executed, left, flags, grouped, daemon: says "ready" when its
+//   workers are so, and stays
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -38,6 +38,20 @@ int touch_terminal(const std::string& how) {
   return ::tcsetattr(terminal, TCSANOW, &settings);
 }
 
+// Starts a process in a group or, forked twice, in a session of its own, and returns when it is there.
+void start_apart(bool daemon) {
+  int told[2];
+  if (::pipe(told) != 0) return;
+  if (::fork() == 0) {
+    (void)(daemon ? ::setsid() : ::setpgid(0, 0));
+    if (daemon && ::fork() != 0) ::_exit(0);
+    (void)!::write(told[1], "1", 1);
+    stay();
+  }
+  char byte = 0;
+  (void)!::read(told[0], &byte, 1);
+}
+
 void be(const std::string& what, kindred::Event begun) {
   if (what == "closed" || what == "stopped") close_all();
   if (what == "flags") {
@@ -56,6 +70,7 @@ void be(const std::string& what, kindred::Event begun) {
     close_all();
     stay();
   }
+  if (what == "grouped" || what == "daemon") start_apart(what == "daemon");
   if (what == "closed_idle") close_all();
   begun.set();
   if (what == "closed_idle") return;

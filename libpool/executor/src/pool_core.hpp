@@ -438,6 +438,7 @@ class PoolCore {
     Deadline preparing_since;            // the fork server preloads
     int news = -1;                       // the descriptor of it that is in the poll
     std::unique_ptr<StartInHand> start;  // asked for, and not answered yet
+    Deadline tidy_at;                    // what dead workers have left is ended
   } launching_;                          // of the supervisor's thread alone
   RestartLimiter crashes_{options_.restart_limit.count.value(), options_.restart_limit.period};
   StartBackoff starts_;

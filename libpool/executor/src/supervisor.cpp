@@ -216,6 +216,7 @@ void PoolCore::check_worker(WorkerSlot& slot, SteadyTime now) {
 }
 
 void PoolCore::check_deferred_looks(SteadyTime now) {
+  if (launching_.tidy_at && *launching_.tidy_at <= now) launching_.tidy_at = context_.launcher().tidy_up();
   if (rebalance_at_ && *rebalance_at_ <= now) {
     refill();
     rebalance();
@@ -763,6 +764,7 @@ Deadline PoolCore::next_deadline() {
     if (!next || at < *next) next = at;
   };
   if (release_blocks_at_) consider(*release_blocks_at_);
+  if (launching_.tidy_at) consider(*launching_.tidy_at);
   if (tail_again_) consider(*tail_again_);
   while (!timers_.empty() && timers_.top().pin.task().finished()) timers_.pop();
   if (!timers_.empty()) consider(timers_.top().at);

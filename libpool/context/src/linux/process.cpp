@@ -114,22 +114,35 @@ std::optional<ExitReason> to_exit_reason(int wait_status) {
   return std::nullopt;
 }
 
+namespace {
+
+std::optional<ExitReason> wait_for(int pidfd, int options) noexcept {
+  siginfo_t info{};
+  int result = 0;
+  do {
+    result =
+        ::waitid(static_cast<idtype_t>(P_PIDFD), static_cast<id_t>(pidfd), &info, WEXITED | __WALL | options);
+  } while (result != 0 && errno == EINTR);
+  if (result != 0) return std::nullopt;
+  if (info.si_code == CLD_EXITED) return ExitReason{.kind = ExitReason::Kind::exited, .code = info.si_status};
+  return ExitReason{.kind = ExitReason::Kind::signalled,
+                    .signal = info.si_status,
+                    .core_dumped = info.si_code == CLD_DUMPED};
+}
+
+}  // namespace
+
+std::optional<ExitReason> Process::look() const noexcept {
+  if (!pidfd_ || !our_child_) return std::nullopt;
+  return wait_for(pidfd_.get(), WNOWAIT);
+}
+
 std::optional<ExitReason> Process::reap() noexcept {
   if (!pidfd_) return std::nullopt;
   if (our_child_) {
-    siginfo_t info{};
-    int result = 0;
-    do {
-      result =
-          ::waitid(static_cast<idtype_t>(P_PIDFD), static_cast<id_t>(pidfd_.get()), &info, WEXITED | __WALL);
-    } while (result != 0 && errno == EINTR);
-    if (result == 0) {
+    if (const auto reason = wait_for(pidfd_.get(), 0)) {
       our_child_ = false;
-      if (info.si_code == CLD_EXITED)
-        return ExitReason{.kind = ExitReason::Kind::exited, .code = info.si_status};
-      return ExitReason{.kind = ExitReason::Kind::signalled,
-                        .signal = info.si_status,
-                        .core_dumped = info.si_code == CLD_DUMPED};
+      return reason;
     }
   }
   PidfdInfo info{};

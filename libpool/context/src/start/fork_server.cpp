@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "../linux/child.hpp"
+#include "../linux/session_sweep.hpp"
 #include "kindred/error.hpp"
 #include "kindred/internal/bootstrap.hpp"
 #include "kindred/internal/crash_report.hpp"
@@ -62,20 +63,28 @@ class ForkServer {
     // From here on it sees the parent's end itself, and ends all workers then, also one that executes another
     // program by now and has no lifeline. The lifeline only has to wake it where it is stopped.
     be_continued_by_lifeline(lifeline_.get());
+    // What tasks have started and left comes to this process, so that it ends with the pool.
+    adopt_orphans();
+    const Descriptor deaths = hear_of_children();
     std::vector<int> fds;
     for (;;) {
-      fds.assign({control_.fd(), parent_.get()});
+      fds.assign({control_.fd(), parent_.get(), deaths.get()});
       for (const Process& child : children_) fds.push_back(child.pidfd());
       const std::size_t watched = fds.size();
       std::vector<char> ready(watched);
-      wait_readable(fds.data(), reinterpret_cast<bool*>(ready.data()), watched, {});
+      wait_readable(fds.data(), reinterpret_cast<bool*>(ready.data()), watched, sweep_.due());
       if (ready[1] != 0) end_all();
       // Deaths first: a start may reuse nothing of them, but the parent waits for these words with a failed
       // task in hand.
-      for (std::size_t i = watched; i-- > 2;) {
-        if (ready[i] != 0) bury(i - 2);
+      for (std::size_t i = watched; i-- > 3;) {
+        if (ready[i] != 0) bury(i - 3);
       }
       if (ready[0] != 0) obey();
+      const Deadline due = sweep_.due();
+      if (due && *due <= std::chrono::steady_clock::now()) sweep_.run();
+      if (ready[2] != 0) hush(deaths);
+      // Not while dead workers are kept: they would be taken for orphans.
+      if (!sweep_.due() && (ready[2] != 0 || due)) reap_orphans(children_);
     }
   }
 
@@ -109,7 +118,11 @@ class ForkServer {
     if (!message || message->bytes.size() != sizeof(ServerRequest)) return;
     ServerRequest request;
     std::memcpy(&request, message->bytes.data(), sizeof request);
-    if (request.what == ServerRequest::What::quit) exit_now(0);
+    if (request.what == ServerRequest::What::quit) {
+      sweep_.run();
+      end_children();
+      exit_now(0);
+    }
     if (message->descriptors.size() == 2)
       return start(request.ticket, message->descriptors[0].get(), message->descriptors[1].get());
     report({.what = ServerReport::What::started,
@@ -144,17 +157,19 @@ class ForkServer {
     child.signal_group(9);  // what the worker's tasks had started goes with it
     ServerReport answer{.what = ServerReport::What::ended, .pid = child.pid()};
     answer.wait_status = -1;
-    if (const auto reason = child.reap()) {
+    if (const auto reason = child.look()) {
       answer.wait_status = reason->kind == ExitReason::Kind::exited
                                ? reason->code << 8
                                : reason->signal | (reason->core_dumped ? 0x80 : 0);
     }
+    sweep_.add(std::move(child));
     KINDRED_INJECTION_POINT("server.reaped");
     report(answer);
   }
 
   [[noreturn]] void end_all() {
     for (const Process& child : children_) child.signal_group(9);
+    end_children();
     end_own_group();  // what a preload call has started
   }
 
@@ -163,6 +178,7 @@ class ForkServer {
   Descriptor parent_;
   std::uint32_t parent_pid_;
   std::vector<Process> children_;
+  SessionSweep sweep_;
 };
 
 }  // namespace

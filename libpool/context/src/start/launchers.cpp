@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "../linux/child.hpp"
+#include "../linux/session_sweep.hpp"
 #include "execute.hpp"
 #include "fork_server.hpp"
 #include "kindred/error.hpp"
@@ -74,13 +75,22 @@ class SpawnLauncher final : public Launcher {
   }
 
   ExitReason exit_reason(Process& process) override {
-    process.signal_group(
-        9);  // what its tasks had started goes with it, while the number is still the worker's
-    return process.reap().value_or(ExitReason{});
+    // What its tasks had started goes with it, while the number is still the worker's.
+    process.signal_group(9);
+    const auto reason = process.look();
+    if (!reason) return process.reap().value_or(ExitReason{});  // other code of the program has reaped it
+    sweep_.add(std::move(process));
+    return *reason;
+  }
+
+  Deadline tidy_up() noexcept override {
+    if (const Deadline due = sweep_.due(); due && *due <= steady_clock::now()) sweep_.run();
+    return sweep_.due();
   }
 
  private:
   LaunchPlan plan_;
+  SessionSweep sweep_;
 };
 
 // fork and forkserver: workers are forked by a server, which reaps them and says how they ended. The server

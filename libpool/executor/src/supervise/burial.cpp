@@ -151,6 +151,7 @@ PoolCore::Obituary PoolCore::take_obituary(Lock& lock, WorkerSlot& slot) {
   obituary.reason = context_.launcher().exit_reason(slot.worker.process);
   if (obituary.reason.kind == ExitReason::Kind::lost && died_by_our_kill(slot))
     obituary.reason = {.kind = ExitReason::Kind::signalled, .signal = SIGKILL};
+  launching_.tidy_at = context_.launcher().tidy_up();
   KINDRED_INJECTION_POINT("parent.bury.reaped");
   const auto warning = context_.launcher().take_warning();
   obituary.crash = read_crash_report(slot.segment->crash_page(), context_.code());

@@ -68,6 +68,8 @@ class Launcher {
   [[nodiscard]] virtual bool end_is_known(const Process&) { return true; }
   /// How a dead worker ended, as far as it is known by now.
   [[nodiscard]] virtual ExitReason exit_reason(Process& process) = 0;
+  /// Ends what dead workers have left behind, where that is due; returns when to call it again.
+  virtual Deadline tidy_up() noexcept { return {}; }
   /// Was the fork server found dead and replaced since the last call? Then words for the log.
   [[nodiscard]] virtual std::optional<std::string> take_warning() { return std::nullopt; }
   [[nodiscard]] virtual std::uint32_t server_pid() const noexcept { return 0; }

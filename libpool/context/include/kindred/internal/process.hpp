@@ -26,6 +26,8 @@ class Process {
   /// Reaps a dead child and says how it ended; for another's child, or one that was reaped by someone else,
   /// asks the kernel's record (PIDFD_GET_INFO, Linux 6.15); nothing where nobody can tell.
   std::optional<ExitReason> reap() noexcept;
+  /// How a dead child ended; it is not reaped, so that its number stays its own.
+  [[nodiscard]] std::optional<ExitReason> look() const noexcept;
   void signal(int number) const noexcept;  ///< the process alone; safe against reuse of its number
   /// The process itself, whatever group it is in, and all that is left of the group that it led at its start:
   /// subprocesses of tasks. Call before `reap`: the number is ours until then.

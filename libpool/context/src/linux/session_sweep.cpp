@@ -1,0 +1,161 @@
+#include "session_sweep.hpp"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cstdio>
+#include <cstring>
+#include <utility>
+
+namespace kindred::internal {
+namespace {
+
+using std::chrono::steady_clock;
+
+constexpr std::chrono::milliseconds collects{20};
+// A session whose members fork while they are killed is looked through again.
+constexpr int most_rounds = 100;
+
+// Calls `act` with the number of each process that /proc lists. Allocates nothing.
+template <class Act>
+void for_each_process(const Act& act) noexcept {
+  struct Entry {  // linux_dirent64
+    std::uint64_t inode;
+    std::int64_t next;
+    std::uint16_t bytes;
+    std::uint8_t kind;
+    char name[1];
+  };
+  const Descriptor list{::open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+  if (!list) return;
+  alignas(Entry) std::array<char, 16384> buffer{};
+  long got = 0;
+  while ((got = ::syscall(SYS_getdents64, list.get(), buffer.data(), buffer.size())) > 0) {
+    for (long at = 0; at < got;) {
+      const auto* const entry = reinterpret_cast<const Entry*>(buffer.data() + at);
+      at += entry->bytes;
+      pid_t pid = 0;
+      const char* const end = entry->name + std::strlen(entry->name);
+      if (const auto [rest, problem] = std::from_chars(entry->name, end, pid);
+          problem == std::errc{} && rest == end)
+        act(pid);
+    }
+  }
+}
+
+// The number of its parent, of /proc/PID/stat; 0: it is gone.
+pid_t parent_of(pid_t pid) noexcept {
+  std::array<char, 64> path{};
+  std::snprintf(path.data(), path.size(), "/proc/%d/stat", static_cast<int>(pid));
+  const Descriptor file{::open(path.data(), O_RDONLY | O_CLOEXEC)};
+  std::array<char, 512> text{};
+  const auto got = file ? ::read(file.get(), text.data(), text.size() - 1) : -1;
+  if (got <= 0) return 0;
+  // Behind the name, which may hold anything: ") S PARENT".
+  const char* const name_end = std::strrchr(text.data(), ')');
+  pid_t parent = 0;
+  if (name_end != nullptr && name_end + 4 < text.data() + got)
+    std::from_chars(name_end + 4, text.data() + got, parent);
+  return parent;
+}
+
+}  // namespace
+
+void SessionSweep::add(Process leader) {
+  if (leaders_.empty()) due_ = steady_clock::now() + collects;
+  leaders_.push_back(std::move(leader));
+}
+
+Deadline SessionSweep::due() const noexcept { return leaders_.empty() ? Deadline{} : Deadline{due_}; }
+
+void SessionSweep::run() noexcept {
+  if (leaders_.empty()) return;
+  // One that other code of the program has reaped meanwhile names nothing any more.
+  std::erase_if(leaders_, [](const Process& leader) { return !leader.look(); });
+  if (!leaders_.empty()) end_sessions(leaders_);
+  for (Process& leader : leaders_) (void)leader.reap();
+  leaders_.clear();
+}
+
+void end_sessions(std::span<const Process> leaders) noexcept {
+  for (int round = 0; round < most_rounds; ++round) {
+    bool found = false;
+    for_each_process([&](pid_t pid) {
+      const auto is_member = [&] {
+        const pid_t session = ::getsid(pid);
+        return session > 0 && session != pid && std::ranges::any_of(leaders, [&](const Process& leader) {
+                 return static_cast<pid_t>(leader.pid()) == session;
+               });
+      };
+      if (!is_member()) return;
+      const Descriptor pidfd{static_cast<int>(::syscall(SYS_pidfd_open, pid, 0))};
+      // Asked again: the number may have become another process's before it was held.
+      if (!pidfd || !is_member()) return;
+      // A zombie waits for its own parent, and does nothing any more.
+      if (Process{static_cast<std::uint32_t>(pid), Descriptor{::fcntl(pidfd.get(), F_DUPFD_CLOEXEC, 3)},
+                  false}
+              .dead())
+        return;
+      found = ::syscall(SYS_pidfd_send_signal, pidfd.get(), SIGKILL, nullptr, 0) == 0 || found;
+    });
+    if (!found) return;
+  }
+}
+
+void adopt_orphans() noexcept { ::prctl(PR_SET_CHILD_SUBREAPER, 1); }
+
+void reap_orphans(std::span<const Process> kept) noexcept {
+  for (;;) {
+    siginfo_t info{};
+    if (::waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT | __WALL) != 0 || info.si_pid == 0) return;
+    const auto is_it = [&](const Process& process) {
+      return static_cast<pid_t>(process.pid()) == info.si_pid;
+    };
+    // The kernel would name it again and again. Orphans behind it come when it is reaped.
+    if (std::ranges::any_of(kept, is_it)) return;
+    ::waitid(P_PID, static_cast<id_t>(info.si_pid), &info, WEXITED | WNOHANG | __WALL);
+  }
+}
+
+void end_children() noexcept {
+  const auto limit = steady_clock::now() + std::chrono::seconds{1};
+  const pid_t self = ::getpid();
+  const auto none_left = [] {
+    for (;;) {
+      siginfo_t info{};
+      if (::waitid(P_ALL, 0, &info, WEXITED | WNOHANG | __WALL) != 0) return errno == ECHILD;
+      if (info.si_pid == 0) return false;
+    }
+  };
+  while (!none_left() && steady_clock::now() < limit) {
+    for_each_process([self](pid_t pid) {
+      if (parent_of(pid) == self) ::kill(pid, SIGKILL);  // a child's number is not reused before it is reaped
+    });
+    const timespec moment{.tv_sec = 0, .tv_nsec = 200'000};
+    ::nanosleep(&moment, nullptr);
+  }
+}
+
+Descriptor hear_of_children() noexcept {
+  sigset_t children;
+  ::sigemptyset(&children);
+  ::sigaddset(&children, SIGCHLD);
+  if (::sigprocmask(SIG_BLOCK, &children, nullptr) != 0) return {};
+  return Descriptor{::signalfd(-1, &children, SFD_CLOEXEC | SFD_NONBLOCK)};
+}
+
+void hush(const Descriptor& children) noexcept {
+  std::array<signalfd_siginfo, 16> told{};
+  while (::read(children.get(), told.data(), sizeof told) > 0) {}
+}
+
+}  // namespace kindred::internal
