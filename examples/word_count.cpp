@@ -5,7 +5,8 @@
 //
 // The total is that of `LC_ALL=C wc -w` over the same files. Files that cannot be read are logged as warnings
 // and counted. What all workers say is one log: coloured on stderr, and with a line for each file in the
-// --log FILE. --stats FILE is for examples/run. --trace FILE is a trace that Perfetto opens.
+// --log FILE. --stats FILE is for examples/run. --trace FILE is a trace that Perfetto opens, and its end says
+// what the slices in it come to.
 //
 // run: @SOURCE@/LICENSE --workers 2 --log @TEMP@/words.log
 // expect: stop words loaded
@@ -244,6 +245,12 @@ void count_all(kindred::Entry& entry, const Arguments& arguments) {
   pool.logger().flush();
   fmt::print("{} words in {} file{}; ", words, readable, readable == 1 ? "" : "s");
   print_commonest(tally);
+  if (!arguments.trace.empty()) {
+    const auto stats = pool.stats();
+    const std::chrono::duration<double> run_time = stats.run_time;
+    pool.logger().info("{} calls ran for {:.6f} s in all: see {} at https://ui.perfetto.dev", stats.done,
+                       run_time.count(), arguments.trace);
+  }
   if (!arguments.stats.empty()) {
     std::ofstream out{arguments.stats};
     out << readable << ' ' << words << ' ' << seconds.count() << ' ' << pool.stats().log.committed << ' '

@@ -255,6 +255,57 @@ TEST_CASE_EACH_START_METHOD(
   CHECK(events.back().at("args").at("lost_events").to_number<int>() == 0);
 }
 
+#ifdef KINDRED_WORD_COUNT
+TEST_CASE_EACH_START_METHOD("the trace of word_count is whole, and its slices add up to the pool's stats") {
+  const TemporaryFolder folder;
+  const TemporaryFolder beside;
+  for (int i = 0; i < 300; ++i)
+    write_file(folder / ("file" + std::to_string(i)),
+               std::string(static_cast<std::size_t>(i + 1) * 40, 'w') + " of words\n");
+  const std::string path = beside / "trace.json";
+  const auto outcome = run_program(
+      KINDRED_WORD_COUNT,
+      {folder.path(), "--start-method", std::string{to_string(method)}, "--workers", "2", "--trace", path});
+  INFO(to_string(outcome));
+  REQUIRE(outcome.code == 0);
+  CHECK_CONTAINS(outcome.out, "900 words in 300 files");
+  // What the program itself says of its calls.
+  const auto at = outcome.err.find(" calls ran for ");
+  REQUIRE(at != std::string::npos);
+  const auto begin = outcome.err.rfind(' ', at - 1) + 1;
+  const auto calls = std::stoul(outcome.err.substr(begin));
+  const double run_seconds = std::stod(outcome.err.substr(at + std::string_view{" calls ran for "}.size()));
+
+  const auto events = events_of(path);
+  std::size_t runs = 0;
+  double sum_us = 0;
+  std::set<std::string> names;
+  std::map<std::int64_t, std::vector<std::pair<double, double>>> slices;
+  for (const auto& event : events) {
+    CHECK_MESSAGE((event.is_object() && !text_of(event, "ph").empty()), json::serialize(event));
+    if (!is_run(event)) continue;
+    ++runs;
+    CHECK(text_of(event.at("args"), "outcome") == "value");
+    names.insert(text_of(event, "name"));
+    sum_us += event.at("dur").to_number<double>();
+    slices[event.at("tid").to_number<std::int64_t>()].emplace_back(event.at("ts").to_number<double>(),
+                                                                   event.at("dur").to_number<double>());
+  }
+  CHECK(runs == calls);
+  CHECK(sum_us / 1e6 == doctest::Approx(run_seconds).epsilon(0.001));
+  CHECK(names.size() == 1);
+  CHECK_CONTAINS(*names.begin(), "count_words");
+  // A worker runs one call at a time: its slices do not overlap (to the nanosecond that the file has).
+  CHECK((!slices.empty() && slices.size() <= 2));
+  for (auto& [track, its] : slices) {
+    std::ranges::sort(its);
+    for (std::size_t i = 1; i < its.size(); ++i)
+      CHECK(its[i - 1].first + its[i - 1].second <= its[i].first + 0.01);
+  }
+  CHECK(events.back().at("args").at("lost_events").to_number<int>() == 0);
+}
+#endif
+
 TEST_CASE("a trace ends when it is told to, stays under its limit, and can be begun again") {
   const TemporaryFolder folder;
   ProcessPoolExecutor pool{entry(), {.max_workers = 2}};
