@@ -255,13 +255,13 @@ std::pair<std::int64_t, std::int64_t> honest(std::int64_t x, Diary diary) {
 ResultHeader a_result() {
   return {.size = 0,
           .kind = ResultKind::value,
-          .attachments = 0,
+          .spare = 0,
           .flags = 0,
           .task_id = this_worker().task_id(),
           .begun_ticks = 1,
           .ended_ticks = 2,
           .value_bytes = 0,
-          .spare = 0};
+          .attachments = 0};
 }
 
 void publish(const ResultHeader& result, std::uint32_t size, std::uint64_t tail = 0) {

@@ -140,6 +140,17 @@ std::vector<int> collect(Map&& map) {
   return values;
 }
 
+std::string long_text_or_crash(Counter runs, int number, std::size_t bytes) {
+  ++runs;
+  if (number == 30) ::raise(SIGKILL);
+  return std::string(bytes, static_cast<char>('a' + number % 26));
+}
+int count_or_crash_at_15000(Counter runs, int number) {
+  ++runs;
+  if (number == 15'000) ::raise(SIGKILL);
+  return number;
+}
+
 }  // namespace
 
 TEST_CASE_EACH_START_METHOD("map keeps the order, whatever the chunk size (A17)") {
@@ -434,6 +445,40 @@ TEST_CASE_EACH_START_METHOD(
     }
     CHECK(good == 39);
   }
+}
+
+TEST_CASE_EACH_START_METHOD(
+    "results of a chunk are kept when its worker dies, also where a ring has no room for them") {
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  const auto runs = pool.make_counter();
+  // 30 KiB, 300 KiB and 3 MiB of results before the one that crashes; numbers, and what differs in size.
+  for (const std::size_t bytes : {std::size_t{1000}, std::size_t{10'000}, std::size_t{100'000}}) {
+    CAPTURE(bytes);
+    runs.store(0);
+    std::size_t good = 0;
+    for (auto& outcome : pool.map_outcomes(long_text_or_crash, std::vector<Counter>(40, runs), numbers(40),
+                                           std::vector<std::size_t>(40, bytes), {.chunk_size = 40})) {
+      if (!outcome.has_value()) {
+        CHECK(outcome.index() == 30);
+        continue;
+      }
+      ++good;
+      CHECK(outcome.value() == std::string(bytes, static_cast<char>('a' + outcome.index() % 26)));
+    }
+    CHECK(good == 39);
+    CHECK(runs.load() == 40);  // no item ran twice
+  }
+  runs.store(0);
+  std::vector<int> seen;
+  CHECK_THROWS_AS(
+      [&] {
+        for (const int value : pool.map(count_or_crash_at_15000, std::vector<Counter>(20'000, runs),
+                                        numbers(20'000), {.chunk_size = 20'000}))
+          seen.push_back(value);
+      }(),
+      WorkerLost);
+  CHECK(seen == numbers(15'000));
+  CHECK(runs.load() == 15'001);
 }
 
 TEST_CASE_EACH_START_METHOD("an item is tried again as often as its map's retries allow") {

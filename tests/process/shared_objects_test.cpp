@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include <sys/resource.h>
+
 #include "kindred/kindred.hpp"
 #include "support/tasks.hpp"
 #include "support/test.hpp"
@@ -57,6 +59,12 @@ void tell_and_arrive(Barrier barrier, Event ready) {
 }
 
 long sum(const SharedArray<long>& array) { return std::accumulate(array.begin(), array.end(), 0L); }
+long sum_of_first(const std::vector<SharedArray<int>>& arrays) {
+  long sum = 0;
+  for (const auto& array : arrays) sum += array[0];
+  return sum;
+}
+std::vector<SharedArray<int>> same_arrays(std::vector<SharedArray<int>> arrays) { return arrays; }
 SharedArray<long> squares(std::size_t size) {
   auto made = make_shared_array<long>(size);
   const auto cells = made.mutable_span();
@@ -205,6 +213,50 @@ TEST_CASE_EACH_START_METHOD("handles come back as results and are the same objec
   for (int i = 0; i < 500; ++i) futures.push_back(pool.submit(count, counter));
   for (auto& future : futures) future.get();
   CHECK(counter.load() == 502);
+}
+
+TEST_CASE_EACH_START_METHOD("a call and a result carry hundreds of shared objects") {
+  ResourceAudit audit;
+  constexpr std::size_t many = 700;  // more than a socket holds messages
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  std::vector<SharedArray<int>> arrays;
+  long all = 0;
+  for (std::size_t i = 0; i < many; ++i) {
+    arrays.push_back(pool.make_array<int>(1));
+    arrays.back().mutable_span()[0] = static_cast<int>(i);
+    all += static_cast<long>(i);
+  }
+  auto sum = pool.submit(sum_of_first, arrays);
+  REQUIRE(sum.wait_for(20s));
+  CHECK(sum.get() == all);
+  auto returned = pool.submit(same_arrays, arrays);
+  REQUIRE(returned.wait_for(20s));
+  CHECK(returned.get() == arrays);
+  // The same ones again and again are sent once each.
+  std::vector<SharedArray<int>> twelve;
+  for (std::size_t i = 0; i < 6000; ++i) twelve.push_back(arrays[i % 12]);
+  auto repeated = pool.submit(sum_of_first, twelve);
+  REQUIRE(repeated.wait_for(20s));
+  CHECK(repeated.get() == 500 * 66);
+  for (std::size_t i = many; i < 1025; ++i) arrays.push_back(pool.make_array<int>(1));
+  CHECK_THROWS_CONTAINS(pool.submit(sum_of_first, arrays).get(), UsageError, "more than 1024 shared objects");
+  CHECK(pool.submit(add, 1, 2).get() == 3);
+}
+
+TEST_CASE_EACH_START_METHOD(
+    "a worker that has no descriptor left for what a call names fails that call alone") {
+  ProcessPoolExecutor pool{
+      entry(), {.start_method = method, .max_workers = 1, .worker = {.rlimits = {{RLIMIT_NOFILE, 64}}}}};
+  std::vector<SharedArray<int>> arrays;
+  for (int i = 0; i < 200; ++i) arrays.push_back(pool.make_array<int>(1));
+  auto future = pool.submit(sum_of_first, arrays);
+  REQUIRE(future.wait_for(20s));
+  CHECK_THROWS_CONTAINS(future.get(), std::exception, "Too many open files");
+  arrays.resize(3);
+  auto next = pool.submit(sum_of_first, arrays);
+  REQUIRE(next.wait_for(20s));
+  CHECK(next.get() == 0);
+  CHECK(pool.stats().lost == 0);
 }
 
 TEST_CASE_EACH_START_METHOD("a Channel carries between tasks and the parent") {

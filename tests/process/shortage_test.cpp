@@ -14,6 +14,7 @@
 
 #include <fcntl.h>
 #include <sched.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -131,7 +132,7 @@ std::string memory_group() { return group_of(":memory:", "/sys/fs/cgroup/memory"
 
 // In this process and those that it starts, /sys/fs/cgroup is an empty folder with the two groups in it. Ends
 // the process where it may not.
-void fake_groups() {
+void enter_mounts_of_our_own() {
   const auto uid = std::to_string(::getuid()), gid = std::to_string(::getgid());
   if (::unshare(CLONE_NEWNS) != 0) {
     if (::unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) ::_exit(cannot_be_tried);
@@ -140,10 +141,24 @@ void fake_groups() {
     write_file("/proc/self/gid_map", "0 " + gid + " 1");
   }
   if (::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) ::_exit(cannot_be_tried);
+}
+
+void fake_groups() {
+  enter_mounts_of_our_own();
   if (::mount("none", "/sys/fs/cgroup", "tmpfs", 0, "size=1m") != 0) ::_exit(cannot_be_tried);
   for (const auto& group : {unified_group(), memory_group()}) {
     if (!group.empty()) std::filesystem::create_directories(group);
   }
+}
+
+/// Writes to all of a mapped file that has more bytes than its file system.
+void fill_mapped_file(const std::string& path, std::size_t bytes) {
+  const int file = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  if (file < 0 || ::ftruncate(file, static_cast<off_t>(bytes)) != 0)
+    throw std::runtime_error{"no file " + path};
+  void* const memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+  if (memory == MAP_FAILED) throw std::runtime_error{"no mapping of " + path};
+  for (std::size_t at = 0; at < bytes; at += 4096) static_cast<volatile char*>(memory)[at] = 'x';
 }
 
 std::string text_of_loss(Future<void> future) {
@@ -317,5 +332,30 @@ TEST_CASE_EACH_START_METHOD(
             "the pool goes on");
   });
   if (outcome.code == cannot_be_tried) KINDRED_SKIP("no mount namespace to be had, or no cgroup v2");
+  CHECK_MESSAGE(outcome.code == 0, to_string(outcome));
+}
+
+TEST_CASE_EACH_START_METHOD(
+    "a full /dev/shm is a SIGBUS of the task that fills it, told as what it is, and of nobody else") {
+  const auto outcome = run_forked([method] {
+    enter_mounts_of_our_own();
+    if (::mount("none", "/dev/shm", "tmpfs", 0, "size=1m") != 0) ::_exit(cannot_be_tried);
+    const auto require = [](bool holds, const std::string& what) {
+      if (!holds) throw std::runtime_error{what};
+    };
+    ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+    pool.logger().add_sink([](const LogRecord&) {});
+    const std::string text =
+        text_of_loss(pool.submit(fill_mapped_file, "/dev/shm/too_large", std::size_t{8} << 20U));
+    require(contains(text, "was killed by SIGBUS") && contains(text, "fill_mapped_file") &&
+                contains(text, "the file system or huge pages ran out"),
+            text);
+    // It is full still. The pool's own memory lies elsewhere: a new worker, large values and arrays.
+    require(pool.submit(size_of, std::vector<char>(4U << 20U)).get() == 4U << 20U, "a large argument");
+    require(pool.submit(bytes_of, std::size_t{4} << 20U).get().size() == 4U << 20U, "a large result");
+    require(pool.make_array<char>(std::size_t{4} << 20U).size() == 4U << 20U, "an array");
+    require(pool.stats().lost == 1, "one task is lost");
+  });
+  if (outcome.code == cannot_be_tried) KINDRED_SKIP("no mount namespace to be had");
   CHECK_MESSAGE(outcome.code == 0, to_string(outcome));
 }

@@ -10,6 +10,7 @@
 #include "kindred/internal/task_entry.hpp"
 #include "lost_items.hpp"
 #include "pool_core.hpp"
+#include "sent_memories.hpp"
 
 // Calls into rings, results out of rings. All under the lock.
 namespace kindred::internal {
@@ -125,18 +126,11 @@ void PoolCore::look_again_at(SteadyTime at) noexcept {
 }
 
 bool PoolCore::send_attachments(WorkerSlot& slot, const TaskState& task, std::vector<std::uint64_t>& ids) {
-  for (const auto& memory : task.cargo->attachments) {
-    ids.push_back(++slot.sent.memory_id);
-    const AttachmentNotice notice{.message = static_cast<std::uint32_t>(ParentMessage::attachment),
-                                  .spare = 0,
-                                  .memory_id = ids.back(),
-                                  .bytes = memory->size()};
-    const int fd = memory->fd();
-    // What was sent already is never named, and is dropped with the worker.
-    if (slot.worker.socket.send(std::as_bytes(std::span{&notice, 1}), {&fd, 1}) != MessageSocket::Sent::yes)
-      return false;
-  }
-  return true;
+  const auto& memories = task.cargo->attachments;
+  const std::uint64_t first = slot.sent.memory_id + 1;
+  for (std::size_t i = 0; i < memories.size(); ++i) ids.push_back(++slot.sent.memory_id);
+  // Where it fails, what was sent already is never named: the worker drops it when it comes to a later one.
+  return send_memories(slot.worker.socket, first, memories);
 }
 
 std::uint64_t PoolCore::send_block(WorkerSlot& slot, CallBlock& block) {

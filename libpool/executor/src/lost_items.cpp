@@ -13,27 +13,36 @@ bool runs_items(const TaskState& task, const CodeBook& code) {
          static_cast<const EntryInfo*>(entry)->runs_items;
 }
 
-ItemsLeft read_items_left(const Segment& segment, std::uint64_t task_id) {
+namespace {
+
+/// From where `at` points to the end of that memory; empty where it points nowhere.
+std::span<const std::byte> memory_from(const Segment& segment, const ResultBlocks& blocks, std::int64_t at) {
+  if (at < 0) {
+    const auto* const block = blocks.at(static_cast<std::size_t>(-(at + 1)));
+    return block != nullptr ? std::span<const std::byte>{block->bytes()} : std::span<const std::byte>{};
+  }
+  const auto ring = segment.result_room();
+  const auto ring_begins = ring.data() - reinterpret_cast<const std::byte*>(&segment.header().items);
+  if (at < ring_begins || at > ring_begins + static_cast<std::int64_t>(ring.size())) return {};
+  return ring.subspan(static_cast<std::size_t>(at - ring_begins));
+}
+
+}  // namespace
+
+ItemsLeft read_items_left(const Segment& segment, const ResultBlocks& blocks, AttemptId attempt) {
   const ItemProgress& words = segment.header().items;
   ItemsLeft left;
-  if (words.task.load(std::memory_order_acquire) != task_id) return left;
+  if (words.attempt.load(std::memory_order_acquire) != attempt) return left;
   left.known = true;
   left.done = words.done.load(std::memory_order_acquire);
   const std::uint64_t each = words.each.load(std::memory_order_relaxed);
   const std::uint64_t kept_bytes = words.kept_bytes.load(std::memory_order_relaxed);
-  const std::int64_t at = words.at.load(std::memory_order_relaxed);
-
-  const auto ring = segment.result_room();
-  const auto ring_begins = ring.data() - reinterpret_cast<const std::byte*>(&words);
-  const auto ring_bytes = static_cast<std::int64_t>(ring.size());
-  const bool inside = at >= ring_begins && at <= ring_begins + ring_bytes;
-  const std::uint64_t room = inside ? static_cast<std::uint64_t>(ring_begins + ring_bytes - at) : 0;
-  const bool adds_up = inside && kept_bytes <= room && (each == 0 || left.done <= (room - kept_bytes) / each);
-  if (!adds_up) return left;
+  const auto memory = memory_from(segment, blocks, words.at.load(std::memory_order_relaxed));
+  if (kept_bytes > memory.size() || (each != 0 && left.done > (memory.size() - kept_bytes) / each))
+    return left;
   left.kept = std::min(left.done, words.kept.load(std::memory_order_relaxed));
-  const auto bytes = static_cast<std::size_t>(kept_bytes + left.done * each);
-  const auto* const from = reinterpret_cast<const std::byte*>(&words) + at;
-  left.results.assign(from, from + bytes);
+  const auto results = memory.first(static_cast<std::size_t>(kept_bytes + left.done * each));
+  left.results.assign(results.begin(), results.end());
   return left;
 }
 

@@ -9,6 +9,7 @@
 #include "kindred/internal/future_state.hpp"
 #include "kindred/internal/items_left.hpp"
 #include "kindred/internal/segment.hpp"
+#include "memory_blocks.hpp"
 #include "task_state.hpp"
 
 namespace kindred::internal {
@@ -32,7 +33,9 @@ class LostItems final : public Failure {
 [[nodiscard]] bool runs_items(const TaskState& task, const CodeBook& code);
 
 /// What a dead worker's segment says of the chunk that it ran. Every word is the worker's: it is read once
-/// and checked. Nothing is known where the words are another task's, or do not add up.
-[[nodiscard]] ItemsLeft read_items_left(const Segment& segment, std::uint64_t task_id);
+/// and checked. Nothing is known where the words are another attempt's, or do
+/// not add up.
+[[nodiscard]] ItemsLeft read_items_left(const Segment& segment, const ResultBlocks& blocks,
+                                        AttemptId attempt);
 
 }  // namespace kindred::internal

@@ -114,6 +114,10 @@ class ResultBlocks {
   void add(std::size_t place, std::shared_ptr<SharedMemory> memory) { blocks_[place] = std::move(memory); }
   /// The block, lent: it is free once the last holder lets go. Null where there is none.
   [[nodiscard]] std::shared_ptr<SharedMemory> lend(std::size_t place);
+  /// The block, to be read once its worker has died. Null where there is none.
+  [[nodiscard]] const SharedMemory* at(std::size_t place) const noexcept {
+    return place < most ? blocks_[place].get() : nullptr;
+  }
   /// If none was freed since the last time this was called, takes the free ones from the worker and calls
   /// `forget(place)` for each. Returns whether some are left to be looked at again.
   bool release_idle(const std::function<void(std::size_t)>& forget);

@@ -13,6 +13,7 @@
 #include "kindred/internal/injection.hpp"
 #include "kindred/internal/task_entry.hpp"
 #include "pool_core.hpp"
+#include "sent_memories.hpp"
 #include "supervise/attempt_limits.hpp"
 #include "worker_process.hpp"
 
@@ -41,8 +42,8 @@ constexpr std::chrono::milliseconds mute_limit{100};
 constexpr std::chrono::seconds between_looks_for_stops{1};
 // A guest who cannot be let in, for want of a descriptor, goes on knocking.
 constexpr std::chrono::milliseconds between_guests{20};
-// Shared memories that come for one result: 255 attachments, and the value.
-constexpr std::size_t most_received = 256;
+// Shared memories that come for one result: its attachments, and the value.
+constexpr std::size_t most_received = most_attachments + 1;
 
 // How long memory for large arguments and results is kept for the next ones.
 constexpr std::chrono::milliseconds blocks_stay{50};
@@ -479,14 +480,8 @@ void PoolCore::go_on_with_start(Lock& lock, std::exception_ptr failure) {
 void PoolCore::begin_work(StartInHand& start, const StartedWorker& worker) {
   collector_.set_source_pid(*start.source, worker.process.pid());
   start.segment->close_descriptor();
-  for (std::size_t i = 0; i < start_attachments_.size(); ++i) {
-    const AttachmentNotice notice{.message = static_cast<std::uint32_t>(ParentMessage::attachment),
-                                  .spare = 0,
-                                  .memory_id = i + 1,
-                                  .bytes = start_attachments_[i]->size()};
-    const int fd = start_attachments_[i]->fd();
-    (void)worker.socket.send(std::as_bytes(std::span{&notice, 1}), {&fd, 1});
-  }
+  // All of them fit: its socket is empty, and the initializer and the finalizer have a limit each.
+  (void)send_memories(worker.socket, 1, start_attachments_);
 }
 
 void PoolCore::adopt_worker(StartInHand& start, StartedWorker worker) {

@@ -271,18 +271,7 @@ bool WorkerProcess::receive_message(bool wait) {
   const char* const text = reinterpret_cast<const char*>(message->bytes.data()) + sizeof notice;
   const std::size_t text_bytes = message->bytes.size() - sizeof notice;
   switch (static_cast<ParentMessage>(notice.message)) {
-    case ParentMessage::attachment:
-      if (!message->descriptors.empty()) {
-        auto memory = std::make_shared<SharedMemory>(
-            SharedMemory::adopt(std::move(message->descriptors[0]), notice.bytes));
-        if ((notice.memory_id & memory_is_kept) != 0) {
-          memory->close_descriptor();
-          call_blocks_[notice.memory_id] = std::move(memory);
-        } else {
-          memory_[notice.memory_id] = std::move(memory);
-        }
-      }
-      break;
+    case ParentMessage::attachment: take_in_memories(*message); break;
     case ParentMessage::module: {
       Module module;
       module.path.assign(text, std::min<std::size_t>(notice.bytes, text_bytes));
@@ -303,7 +292,35 @@ bool WorkerProcess::receive_message(bool wait) {
   return true;
 }
 
+/// A notice and a descriptor for each memory. Where this process has no descriptor left, the kernel leaves
+/// out the last ones: such a memory is known, and missing.
+void WorkerProcess::take_in_memories(Message& message) {
+  const std::size_t count = message.bytes.size() / sizeof(AttachmentNotice);
+  for (std::size_t i = 0; i < count; ++i) {
+    AttachmentNotice notice;
+    std::memcpy(&notice, message.bytes.data() + i * sizeof notice, sizeof notice);
+    std::shared_ptr<SharedMemory> memory;
+    if (i < message.descriptors.size()) {
+      memory = std::make_shared<SharedMemory>(
+          SharedMemory::adopt(std::move(message.descriptors[i]), notice.bytes));
+    }
+    if ((notice.memory_id & memory_is_kept) == 0) {
+      memory_[notice.memory_id] = std::move(memory);
+    } else {
+      if (memory) memory->close_descriptor();
+      call_blocks_[notice.memory_id] = std::move(memory);
+    }
+  }
+}
+
 std::shared_ptr<SharedMemory> WorkerProcess::memory(std::uint64_t id) {
+  auto found = memory_or_missing(id);
+  if (found) return found;
+  asks_recycle_ = true;  // the parent takes it that this worker has the memory
+  throw SystemError{"recvmsg", EMFILE, "taking in the shared memory of a call"};
+}
+
+std::shared_ptr<SharedMemory> WorkerProcess::memory_or_missing(std::uint64_t id) {
   for (;;) {
     if ((id & memory_is_kept) != 0) {
       if (const auto found = call_blocks_.find(id); found != call_blocks_.end()) return found->second;
@@ -329,7 +346,7 @@ std::span<std::byte> WorkerProcess::grow(void* self, std::span<const std::byte> 
       return value;
     }
   }
-  if (wanted <= largest_in_ring) {
+  if (wanted <= largest_in_ring && !process.runs_items_) {
     // Not in place: `written` may lie in the same buffer.
     std::vector<std::byte> larger(std::max<std::size_t>(2 * wanted, 4096));
     std::memcpy(larger.data(), written.data(), written.size());
@@ -340,6 +357,30 @@ std::span<std::byte> WorkerProcess::grow(void* self, std::span<const std::byte> 
   SharedMemory& block = process.take_block(previous != nullptr ? 2 * wanted : wanted + wanted / 8);
   std::memcpy(block.bytes().data(), written.data(), written.size());
   return block.bytes();
+}
+
+std::int64_t WorkerProcess::send_block(void* self, const std::byte* results) noexcept try {
+  auto& process = *static_cast<WorkerProcess*>(self);
+  if (process.block_ == nullptr || process.block_ == &process.single_block_ ||
+      results != process.block_->bytes().data())
+    return 0;
+  process.send_block_once();
+  return -static_cast<std::int64_t>(process.block_place_) - 1;
+} catch (const std::bad_alloc&) {
+  return 0;
+}
+
+void WorkerProcess::send_block_once() {
+  ResultBlock& block = *result_blocks_[block_place_];
+  if (block.sent) return;
+  send_memory(block.memory, block_place_ | memory_is_kept);
+  block.memory.close_descriptor();
+  block.sent = true;
+}
+
+void WorkerProcess::send_memory(const SharedMemory& memory, std::uint64_t id) {
+  const AttachmentNotice notice{.message = 0, .spare = 0, .memory_id = id, .bytes = memory.size()};
+  send(WorkerMessage::attachment, std::as_bytes(std::span{&notice, 1}), memory.fd());
 }
 
 // Memory to write a large result into: one of those that are kept, if one is free and large enough. `block_`
@@ -442,7 +483,10 @@ __attribute__((no_sanitize("null"))) void WorkerProcess::run_call(CallHeader& ca
                     call.function == 0 ? nullptr : resolve(call.function),
                     phase,
                     &header_.items,
-                    boot_.segment.result_room()};
+                    boot_.segment.result_room(),
+                    &WorkerProcess::send_block,
+                    this};
+    runs_items_ = entry->runs_items;
     try {
       entry->run(frame);
     } catch (const ThrowWitness&) {  // never: it notes the stack
@@ -476,30 +520,25 @@ void WorkerProcess::write_result(const CallHeader& call, Encoder& out, ResultKin
   BlockReference external{};
   std::span<const std::byte> bytes = value;
   std::vector<std::uint64_t> ids;
-  const auto send_memory = [&](const SharedMemory& memory, std::uint64_t id) {
-    const AttachmentNotice notice{.message = 0, .spare = 0, .memory_id = id, .bytes = memory.size()};
-    send(WorkerMessage::attachment, std::as_bytes(std::span{&notice, 1}), memory.fd());
-    return id;
+  const auto send_numbered = [this](const SharedMemory& memory) {
+    send_memory(memory, next_memory_id_);
+    return next_memory_id_++;
   };
-  for (const auto& memory : out.attachments()) ids.push_back(send_memory(*memory, next_memory_id_++));
+  for (const auto& memory : out.attachments()) ids.push_back(send_numbered(*memory));
   if (block_ != nullptr && value.data() == block_->bytes().data()) {
     if (block_ == &single_block_) {
-      external = {.memory_id = send_memory(*block_, next_memory_id_++), .bytes = value.size()};
+      external = {.memory_id = send_numbered(*block_), .bytes = value.size()};
     } else {
-      ResultBlock& block = *result_blocks_[block_place_];
+      send_block_once();
       external = {.memory_id = block_place_ | memory_is_kept, .bytes = value.size()};
-      if (!block.sent) {
-        (void)send_memory(block.memory, external.memory_id);
-        block.memory.close_descriptor();
-        block.sent = true;
-      }
-      block.ours = false;
+      result_blocks_[block_place_]->ours = false;
     }
     bytes = std::as_bytes(std::span{&external, 1});
     result.flags |= result_is_external;
   }
   result.value_bytes = static_cast<std::uint32_t>(bytes.size());
-  result.attachments = static_cast<std::uint8_t>(ids.size());
+  result.attachments = static_cast<std::uint32_t>(ids.size());
+  if (asks_recycle_) result.flags |= result_asks_recycle;
   if (part_.max_rss_bytes != 0 && grown_too_large()) result.flags |= result_asks_recycle;
 
   const std::size_t size = sizeof result + round_to_ring(bytes.size()) + ids.size() * sizeof(std::uint64_t);
@@ -586,7 +625,7 @@ bool WorkerProcess::grown_too_large() {
   rss_checked_ = now;
   // What is kept for large values is no growth of the task's: it goes when no more of them come.
   std::uint64_t kept = 0;
-  for (const auto& [id, memory] : call_blocks_) kept += memory->size();
+  for (const auto& [id, memory] : call_blocks_) kept += memory ? memory->size() : 0;
   for (const auto& block : result_blocks_) kept += block ? block->memory.size() : 0;
   return resident_bytes(0) > part_.max_rss_bytes + kept;
 }
@@ -780,7 +819,9 @@ void prepare_fork_server(const Setup& setup, CodeMap& code) {
   }
 }
 
-std::uint64_t running_task(const Worker& worker) noexcept { return worker.task_id(); }
+AttemptId running_attempt(const Worker& worker) noexcept {
+  return attempt_id(worker.task_id(), static_cast<std::uint16_t>(worker.attempt()));
+}
 
 }  // namespace internal
 

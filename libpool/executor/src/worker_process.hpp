@@ -67,7 +67,12 @@ class WorkerProcess {
   [[nodiscard]] bool run_start_call(const WrittenCall& call, std::size_t first_attachment,
                                     WorkerMessage failure);
   void send(WorkerMessage message, std::span<const std::byte> bytes, int fd = -1);
+  static std::int64_t send_block(void* self, const std::byte* results) noexcept;
+  void send_block_once();
+  void send_memory(const SharedMemory& memory, std::uint64_t id);
+  void take_in_memories(Message& message);
   [[nodiscard]] std::shared_ptr<SharedMemory> memory(std::uint64_t id);
+  std::shared_ptr<SharedMemory> memory_or_missing(std::uint64_t id);
   [[nodiscard]] bool needs_socket(const CallHeader& call) const noexcept;
   /// Is the socket still behind its descriptor? A task may have closed it, or put a file of its own there.
   [[nodiscard]] bool has_socket() const noexcept { return boot_.socket.identity() == socket_identity_; }
@@ -94,6 +99,7 @@ class WorkerProcess {
   Worker worker_;
   Logger logger_;
   std::map<std::type_index, std::shared_ptr<void>> states_;
+  bool asks_recycle_ = false;  // this process has not all that the parent takes it to have
   std::map<std::uint64_t, std::shared_ptr<SharedMemory>> memory_;  // sent, not yet named
   std::vector<std::byte> overflow_;  // a result that does not fit into the ring's room
   // Memory for large values, kept for the next ones: what calls came in, and what results go out in.
@@ -107,6 +113,7 @@ class WorkerProcess {
   KeptBlocks kept_blocks_;
   SharedMemory* block_ = nullptr;  // that the result is written into: one of these, or `single_block_`
   std::size_t block_place_ = 0;
+  bool runs_items_ = false;    // the call at hand: its results lie where the parent can read them
   SharedMemory single_block_;  // where all places are taken, and the one that it grew out of
   SharedMemory spare_block_;
   std::uint64_t socket_identity_ = 0;

@@ -271,7 +271,10 @@
   }
   $("stacks-again").addEventListener("click", () => openStacks(stackOf));
   $("stacks-close").addEventListener("click", closeStacks);
-  addEventListener("hashchange", () => choose(decodeURIComponent(location.hash.slice(1))));
+  addEventListener("hashchange", () => {
+    const key = decodeURIComponent(location.hash.slice(1));
+    if (looks.has(key)) choose(key);  // "#main" is where the first link leads
+  });
   setInterval(showAlarm, 1000);
   const events = new EventSource("events");
   const connection = $("connection");

@@ -314,6 +314,7 @@ void PoolCore::lose(const InFlight& entry, const WorkerSlot& slot, const Obituar
   TaskState& task = *entry.task;
   task.leave_worker();
   if (task.finished()) return task.unpin();  // cancelled by killing
+  const AttemptId attempt = task.attempt();
   task.end_attempt();
   if (try_again(task)) return;
   ++totals_.lost;
@@ -328,7 +329,8 @@ void PoolCore::lose(const InFlight& entry, const WorkerSlot& slot, const Obituar
         WorkerLost{{verdict.reason, facts(task, &slot), obituary.log.lines_of(task.id), obituary.crash.frames,
                     slot.last_words.loss_hint}});
     if (!runs_items(task, context_.code())) return failure;
-    return std::make_unique<LostItems>(std::move(failure), read_items_left(*slot.segment, task.id));
+    return std::make_unique<LostItems>(std::move(failure),
+                                       read_items_left(*slot.segment, slot.memory.blocks, attempt));
   });
 }
 

@@ -90,7 +90,7 @@ enum class WorkerMessage : std::uint32_t {
 };
 /// Messages of the parent to a worker.
 enum class ParentMessage : std::uint32_t {
-  attachment = 1,    ///< a shared memory for a call: `AttachmentNotice` and a descriptor follow
+  attachment = 1,    ///< shared memories for a call: as many `AttachmentNotice` as descriptors
   module = 2,        ///< a library whose code a call names
   forget = 3,        ///< a kept memory for calls that will not be named again
   forget_result = 4  ///< a block for results, by its place, that the worker no longer owns

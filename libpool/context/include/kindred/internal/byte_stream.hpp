@@ -25,6 +25,10 @@ class DecodeError : public std::runtime_error {
 
 /// Shared memory that travels beside a message's bytes (its descriptor is passed over the worker's socket).
 using Attachments = std::vector<std::shared_ptr<SharedMemory>>;
+/// Of one call or result: their ids share a ring with its bytes.
+inline constexpr std::size_t most_attachments = 1024;
+/// Throws the `UsageError` of a call or result that has more.
+[[noreturn]] void refuse_attachments();
 
 /// Appends bytes to memory that its owner provides: a thread's scratch buffer, the free space of a ring, a
 /// large shared block. One thread at a time.
@@ -71,13 +75,12 @@ class Encoder {
   void truncate(std::size_t size) noexcept { cursor_ = begin_ + size; }
 
   /// Sends `memory` along; returns its index in the message, to be written so that the reader finds it.
-  /// Memory that is sent along already, a few attachments ago, is not sent twice: a map passes the same
-  /// handle with each item.
+  /// Memory that is sent along already is not sent twice: a map passes the same handles with each item.
   std::uint32_t attach(std::shared_ptr<SharedMemory> memory) {
-    constexpr std::size_t looked_at = 8;
-    for (std::size_t i = attachments_.size(); i-- > 0 && attachments_.size() - i <= looked_at;) {
+    for (std::size_t i = attachments_.size(); i-- > 0;) {
       if (attachments_[i] == memory) return static_cast<std::uint32_t>(i);
     }
+    if (attachments_.size() == most_attachments) refuse_attachments();
     attachments_.push_back(std::move(memory));
     return static_cast<std::uint32_t>(attachments_.size() - 1);
   }

@@ -49,10 +49,11 @@ inline constexpr unsigned attempt_bits = 16;
 /// How far a call that runs many items (a map's chunk) has come. The worker writes these words; the parent
 /// reads them once the worker is dead, and checks them.
 ///
-/// Results of whole items stay where the worker wrote them: `kept_bytes` bytes, beginning `at` bytes from
-/// this struct, in the part of the result ring that is not published yet.
+/// Results of whole items stay where the worker wrote them: `kept_bytes` bytes. They begin `at` bytes from
+/// this struct, in the part of the result ring that is not published yet; or, where `at` is negative, in the
+/// result block of place `-at - 1`, which the parent has.
 struct ItemProgress {
-  std::atomic<std::uint64_t> task;        ///< whose items these are
+  std::atomic<AttemptId> attempt;         ///< whose items these are
   std::atomic<std::uint64_t> done;        ///< items that have run and whose results were written whole
   std::atomic<std::uint64_t> kept;        ///< of these, whose results are here; `all`: every one
   std::atomic<std::uint64_t> each;        ///< bytes of each result where all are of one size; else 0
@@ -183,14 +184,14 @@ enum class ResultKind : std::uint8_t { value = 1, failure = 2 };
 struct ResultHeader {
   std::uint32_t size;
   ResultKind kind;
-  std::uint8_t attachments;  ///< shared memories that were sent along, by id, at the end of the message
+  std::uint8_t spare;
   std::uint16_t flags;
   std::uint64_t task_id;
   std::uint64_t begun_ticks;
   std::uint64_t ended_ticks;
   std::uint32_t
       value_bytes;  ///< in the ring; with `result_is_external` a `BlockReference` stands there instead
-  std::uint32_t spare;
+  std::uint32_t attachments;  ///< shared memories that were sent along, by id, at the end of the message
 };
 static_assert(sizeof(ResultHeader) == 40);
 inline constexpr std::uint16_t result_is_external = 1;

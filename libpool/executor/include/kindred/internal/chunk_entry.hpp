@@ -35,15 +35,15 @@ inline constexpr std::size_t chunk_head_bytes = sizeof(std::uint64_t) + sizeof(s
 template <bool fixed>
 class ItemTracker {
  public:
-  ItemTracker(TaskFrame& frame, std::uint64_t task, std::size_t each) noexcept
-      : words_{*frame.items}, out_{frame.result}, ring_{frame.ring} {
+  ItemTracker(TaskFrame& frame, AttemptId attempt, std::size_t each) noexcept
+      : words_{*frame.items}, out_{frame.result}, frame_{frame} {
     words_.done.store(0, std::memory_order_relaxed);
     words_.kept.store(ItemProgress::all, std::memory_order_relaxed);
     words_.each.store(each, std::memory_order_relaxed);
     words_.kept_bytes.store(out_.size(), std::memory_order_relaxed);
     moved(0);
     // Crash: before this store nothing is known of the chunk, and none of its items has begun.
-    words_.task.store(task, std::memory_order_release);
+    words_.attempt.store(attempt, std::memory_order_release);
   }
 
   /// Call when the result of the item number `done - 1` is written whole.
@@ -63,10 +63,12 @@ class ItemTracker {
   void moved(std::uint64_t done) noexcept {
     begin_ = out_.written().data();
     if (!kept_) return;
-    const bool inside = begin_ >= ring_.data() && begin_ < ring_.data() + ring_.size();
-    if (inside && out_.attachments().empty()) {
-      words_.at.store(begin_ - reinterpret_cast<const std::byte*>(&words_), std::memory_order_relaxed);
-      return;
+    if (out_.attachments().empty()) {
+      const bool in_ring = begin_ >= frame_.ring.data() && begin_ < frame_.ring.data() + frame_.ring.size();
+      const std::int64_t at = in_ring ? begin_ - reinterpret_cast<const std::byte*>(&words_)
+                                      : frame_.send_block(frame_.sender, begin_);
+      // Crash: before this store the results that were there before the move are read where they were.
+      if (at != 0) return words_.at.store(at, std::memory_order_relaxed);
     }
     kept_ = false;
     words_.kept.store(done, std::memory_order_relaxed);
@@ -74,7 +76,7 @@ class ItemTracker {
 
   ItemProgress& words_;
   Encoder& out_;
-  std::span<const std::byte> ring_;
+  const TaskFrame& frame_;
   const std::byte* begin_ = nullptr;
   bool kept_ = true;
 };
@@ -140,7 +142,7 @@ struct ChunkEntry {
     frame.result.write_value(std::uint64_t{0});
     frame.result.write_value(std::uint8_t{0});
     if constexpr (fixed_size) frame.result.reserve(static_cast<std::size_t>(count) * sizeof(Result));
-    ItemTracker<fixed_size> tracker{frame, running_task(frame.worker), fixed_size ? sizeof(Result) : 0};
+    ItemTracker<fixed_size> tracker{frame, running_attempt(frame.worker), fixed_size ? sizeof(Result) : 0};
     if constexpr (plain_items) frame.phase = TaskPhase::running;
     std::uint64_t done = 0;
     for (; done < count; tracker.item_done(++done)) {

@@ -29,6 +29,10 @@ struct TaskFrame {
   TaskPhase phase = TaskPhase::reading_arguments;
   ItemProgress* items = nullptr;         ///< where a map's chunk says how far it came; null: nobody asks
   std::span<const std::byte> ring = {};  ///< memory that the parent can read after this process has died
+  /// Sends the parent the block that begins with `results`, so that it can read that, too. Returns what
+  /// `ItemProgress::at` says of the block; 0: it is no block that can be sent.
+  std::int64_t (*send_block)(void* sender, const std::byte* results) noexcept = nullptr;
+  void* sender = nullptr;
   std::uint32_t process = process_id();
 
   /// The function has returned. It may have forked, and this be the child: that is no worker, and must not
@@ -40,8 +44,8 @@ struct TaskFrame {
   }
 };
 
-/// The task that the worker runs now.
-[[nodiscard]] std::uint64_t running_task(const Worker& worker) noexcept;
+/// The attempt that the worker runs now.
+[[nodiscard]] AttemptId running_attempt(const Worker& worker) noexcept;
 
 /// The worker's half of one kind of call: made at compile time, named across processes by its own address.
 struct EntryInfo {

@@ -1,0 +1,2 @@
+// Boost.JSON, compiled here.
+#include <boost/json/src.hpp>
