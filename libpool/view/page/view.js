@@ -257,6 +257,11 @@
       }
     }
     if (!looks.has(chosen) && pools.length) chosen = (pools.find((pool) => !pool.ended && !pool.parent) || pools[0]).key;
+    for (const key of looks.keys()) {  // of pools that kindred-view has forgotten
+      if (key === chosen || pools.some((pool) => pool.key === key)) continue;
+      looks.delete(key);
+      points.delete(key);
+    }
     showPools(pools);
     showChosen();
   }

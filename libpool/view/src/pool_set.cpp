@@ -17,6 +17,7 @@ using internal::DoorPool;
 using internal::TailRequest;
 
 constexpr std::size_t most_pools = 64;  // each costs two threads, one here and one in the pool
+constexpr std::size_t most_ended = 8;
 constexpr auto search_pause = 500ms;
 constexpr auto look_for_stop = 250ms;
 constexpr int deepest_chain = 64;
@@ -107,8 +108,23 @@ void PoolSet::look_for_pools() {
         std::thread{[this, pool, its = std::move(*connection)]() mutable { follow(pool, std::move(its)); }};
     set_parents();
   }
+  forget_ended();
   const std::scoped_lock lock{lock_};
   std::erase_if(refused_, [&](const std::string& name) { return !there.contains(name); });
+}
+
+void PoolSet::forget_ended() {
+  std::vector<std::shared_ptr<Followed>> gone;
+  {
+    const std::scoped_lock lock{lock_};
+    for (const auto& [key, pool] : pools_) {
+      if (pool->ended && pool->ended_as + most_ended <= ended_) gone.push_back(pool);
+    }
+    for (const auto& pool : gone) pools_.erase(pool->key);
+    if (!gone.empty()) set_parents();
+    if (!gone.empty()) ++version_;
+  }
+  for (const auto& pool : gone) pool->thread.join();  // it takes the lock once more, at its end
 }
 
 void PoolSet::set_parents() {
@@ -154,6 +170,7 @@ void PoolSet::follow(const std::shared_ptr<Followed>& pool, DoorPool connection)
   }
   const std::scoped_lock lock{lock_};
   pool->ended = true;
+  pool->ended_as = ended_++;
   ++version_;
   changed_.notify_all();
 }

@@ -25,7 +25,7 @@ struct Choice {
 };
 
 /// Follows pools: finds those that come, and has each tell once a second what it is like. A pool is named by
-/// its key, "PID/N".
+/// its key, "PID/N". Of those that have ended the latest few are kept.
 ///
 /// Threads: any thread; one of its own to find pools, and one for each pool.
 class PoolSet {
@@ -58,10 +58,12 @@ class PoolSet {
     std::string parent;
     std::string latest;
     bool ended = false;
+    std::uint64_t ended_as = 0;  ///< counts the pools that ended
     std::thread thread;
   };
   void find();
   void look_for_pools();
+  void forget_ended();
   void follow(const std::shared_ptr<Followed>& pool, internal::DoorPool connection);
   void set_parents();  ///< under the lock
   [[nodiscard]] bool wanted(std::uint32_t pid, const std::string& serial) const;
@@ -72,6 +74,7 @@ class PoolSet {
   std::condition_variable changed_;
   bool stop_ = false;
   std::uint64_t version_ = 0;
+  std::uint64_t ended_ = 0;
   std::map<std::string, std::shared_ptr<Followed>> pools_;  // by key
   std::set<std::string> refused_;                           // names that let us not in, or are not wanted
   std::thread finder_;
