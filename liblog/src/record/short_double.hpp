@@ -3,9 +3,8 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <iterator>
 
-#include <fmt/compile.h>
+#include "kindred/internal/text_buffer.hpp"
 
 namespace kindred::internal {
 
@@ -16,33 +15,28 @@ namespace kindred::internal {
 ///
 /// Why this is exact: `digits` is below 2^53 and the power of ten is a double, so `digits / power` is the
 /// double nearest to that decimal. Where it equals `value`, the decimal reads back as `value`; decimals of up
-/// to 15 digits read back as different doubles, so there is no shorter one. The smallest number of places is
-/// tried first, so the text ends in no zero.
+/// to 15 digits read back as different doubles, so there is no other of that length, and none shorter but the
+/// same without the zeros at its end, which are left out.
 inline char* write_short_double(char* target, double value) noexcept {
-  constexpr double powers[] = {1, 10, 100, 1000, 10000};
   constexpr double limit = 1e15;
   const double size = std::fabs(value);
   if (!(size < limit) || (size == 0 && std::signbit(value))) return nullptr;
-  for (unsigned places = 0; places < std::size(powers); ++places) {
-    const double scaled = size * powers[places];
-    if (!(scaled < limit)) return nullptr;
-    const auto digits = static_cast<std::uint64_t>(scaled + 0.5);
-    if (static_cast<double>(digits) / powers[places] != size) continue;
-    if (value < 0) *target++ = '-';
-    auto whole = digits;
-    std::uint64_t rest = 0;
-    if (places != 0) {
-      const auto power = static_cast<std::uint64_t>(powers[places]);
-      whole = digits / power;
-      rest = digits % power;
-    }
-    target = fmt::format_to(target, FMT_COMPILE("{}"), whole);
-    if (places == 0) return target;
-    *target = '.';
-    for (unsigned i = places; i > 0; --i, rest /= 10) target[i] = static_cast<char>('0' + rest % 10);
-    return target + places + 1;
-  }
-  return nullptr;
+  // Four places, or as many as leave it 15 digits.
+  double power = 10000;
+  while (size * power >= limit) power /= 10;
+  const auto digits = static_cast<std::int64_t>(size * power + 0.5);
+  if (static_cast<double>(digits) / power != size) return nullptr;
+  if (value < 0) *target++ = '-';
+  // From here on as if there were four places.
+  const auto shift = static_cast<std::uint64_t>(power == 10000 ? 1 : 10000 / static_cast<int>(power));
+  const std::uint64_t places = static_cast<std::uint64_t>(digits) * shift;
+  const auto rest = static_cast<std::uint32_t>(places % 10000);
+  target = write_decimal(target, places / 10000);
+  if (rest == 0) return target;
+  *target = '.';
+  write_padded(target + 1, rest, 4);
+  if (rest % 100 != 0) return target + (rest % 10 != 0 ? 5 : 4);
+  return target + (rest % 1000 != 0 ? 3 : 2);
 }
 
 }  // namespace kindred::internal

@@ -11,6 +11,7 @@
 #include "kindred/level.hpp"
 #include "kindred/log_record.hpp"
 #include "record/fields.hpp"
+#include "record/message_plan.hpp"
 
 namespace kindred::internal {
 
@@ -40,7 +41,8 @@ class Site {
   [[nodiscard]] Level level() const noexcept { return level_; }
   [[nodiscard]] const std::string& level_name() const noexcept { return level_name_; }
   [[nodiscard]] const SourceLocation& source() const noexcept { return source_; }
-  [[nodiscard]] bool has_fields() const noexcept { return has_fields_; }
+  [[nodiscard]] const MessagePlan& plan() const noexcept { return plan_; }
+  [[nodiscard]] bool has_fields() const noexcept { return plan_.has_fields(); }
 
   /// Formats a record's arguments (a private copy) into `message` (appended), and adds its key-values to
   /// `fields`. False where the bytes are not what the site's types say.
@@ -48,43 +50,12 @@ class Site {
                             std::vector<Field>& fields) const;
 
  private:
-  /// Some text, then an argument.
-  struct Piece {
-    std::uint32_t literal = 0;  ///< where it begins in `literals_`
-    std::uint32_t literal_bytes = 0;
-    std::uint32_t argument = 0;
-    bool plain = true;  ///< `{}`
-    std::string spec;   ///< `{:>8}`, for fmt
-  };
-  struct Value {
-    ArgType type = ArgType::none;
-    std::uint64_t bits = 0;
-    std::string_view text;
-  };
-
-  void take_apart();
-  [[nodiscard]] bool format_in_order(ByteReader& reader, TextBuffer& message) const;
-  [[nodiscard]] bool format_any_order(ByteReader& reader, TextBuffer& message,
-                                      std::vector<Field>& fields) const;
-  [[nodiscard]] bool read_fields(ByteReader& reader, std::size_t first, std::vector<Field>& fields) const;
-  static bool read(ByteReader& reader, ArgType type, Value& value) noexcept;
-  static void append(TextBuffer& message, const Value& value);
-  static void append(TextBuffer& message, const Value& value, const std::string& spec);
-
   Level level_;
   std::string level_name_;
-  std::string format_;
   std::string file_;
   std::string function_;
-  std::string types_;
   SourceLocation source_;
-  std::string literals_;
-  std::vector<Piece> pieces_;
-  std::size_t plain_arguments_ = 0;  ///< those of the format; key-values may stand anywhere among them
-  bool is_message_ = false;          ///< the first argument is the message
-  bool in_order_ = false;  ///< `{}` each, every argument once, in order, and all key-values behind them
-  bool broken_ = false;    ///< the format makes no sense
-  bool has_fields_ = false;
+  MessagePlan plan_;
 };
 
 /// Returns the site that was encoded so, the same object for the same bytes. Null where they make no sense.

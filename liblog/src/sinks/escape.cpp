@@ -4,37 +4,12 @@
 #include <bit>
 #include <cstdint>
 #include <cstring>
+#include <utility>
+
+#include "record/clean_copy.hpp"
 
 namespace kindred::internal {
 namespace {
-
-constexpr std::uint64_t each_byte = 0x0101010101010101U;
-constexpr std::uint64_t high_bits = each_byte * 0x80U;
-
-/// The high bit of each byte that is below `limit` (<= 0x80). A byte above a hit may be marked wrongly, so
-/// only the lowest counts.
-constexpr std::uint64_t below(std::uint64_t word, std::uint64_t limit) noexcept {
-  return (word - each_byte * limit) & ~word & high_bits;
-}
-constexpr std::uint64_t equal(std::uint64_t word, char c) noexcept {
-  return below(word ^ (each_byte * static_cast<unsigned char>(c)), 1);
-}
-
-enum class Form { message, quotes, field_quotes, json };
-
-/// Marks bytes that cannot simply be copied: the lowest mark is right, those above it may not be.
-template <Form form>
-std::uint64_t marks(std::uint64_t word) noexcept {
-  std::uint64_t found = below(word, 0x20) | equal(word, '\x7f') | equal(word, '\\') | (word & high_bits);
-  if constexpr (form != Form::message) found |= equal(word, '"');
-  if constexpr (form == Form::field_quotes) found |= equal(word, '{');
-  return found;
-}
-template <Form form>
-bool marked(unsigned char c) noexcept {
-  return c < 0x20 || c >= 0x7f || c == '\\' || (form != Form::message && c == '"') ||
-         (form == Form::field_quotes && c == '{');
-}
 
 constexpr std::string_view hex_digits = "0123456789abcdef";
 
@@ -86,7 +61,7 @@ char* put_code(char* target, std::uint32_t code) noexcept {
   return target;
 }
 
-template <Form form>
+template <TextForm form>
 char* put_ascii(char* target, unsigned char c) noexcept {
   const auto pair = [&](char letter) {
     *target++ = '\\';
@@ -101,76 +76,64 @@ char* put_ascii(char* target, unsigned char c) noexcept {
     case '"': return pair('"');
     default: break;
   }
-  return form == Form::json ? put_code(target, c) : put_byte(target, c);
+  return form == TextForm::json ? put_code(target, c) : put_byte(target, c);
+}
+
+/// Escapes the marked character at `at`, and passes over it.
+template <TextForm form>
+char* escape_one(char* target, const unsigned char*& at, const unsigned char* end, bool& all_utf8) {
+  if (*at < 0x80) return put_ascii<form>(target, *at++);
+  const Character read = decode(at, static_cast<std::size_t>(end - at));
+  if (read.bytes == 0) {
+    all_utf8 = false;
+    const unsigned char byte = *at++;
+    return form == TextForm::json ? put_code(target, 0xfffd) : put_byte(target, byte);
+  }
+  const unsigned char* const character = std::exchange(at, at + read.bytes);
+  if (is_harmful(read.code)) return put_code(target, read.code);
+  std::memcpy(target, character, read.bytes);
+  return target + read.bytes;
 }
 
 /// Returns whether all of it was UTF-8.
-template <Form form>
-bool escape(TextBuffer& out, std::string_view text) {
+template <TextForm form>
+bool escape_with_care(TextBuffer& out, std::string_view text) {
   const auto* at = reinterpret_cast<const unsigned char*>(text.data());
   const auto* const end = at + text.size();
   bool all_utf8 = true;
-  // Invariant: the room reserved is for what is left as it stands, and for one whole word of copying more (or
-  // one escape of 6 bytes).
-  const auto room = [&] { return out.reserve(static_cast<std::size_t>(end - at) + 16); };
-  char* target = room();
-  char* begin = target;
-  const auto settle = [&] {
-    out.advance(static_cast<std::size_t>(target - begin));
-    target = begin = room();
-  };
   while (at != end) {
+    // Invariant: there is room for what is left as it stands, and for one whole word of copying more, or one
+    // escape of 6 bytes.
+    char* const begin = out.reserve(static_cast<std::size_t>(end - at) + 16);
+    char* target = begin;
     while (end - at >= 8) {
-      std::uint64_t word;
-      std::memcpy(&word, at, sizeof word);
-      std::memcpy(target, at, sizeof word);
-      const std::uint64_t found = marks<form>(word);
-      if (found == 0) {
-        at += 8;
-        target += 8;
-        continue;
-      }
-      const auto clean = static_cast<std::size_t>(std::countr_zero(found)) / 8;
+      const std::uint64_t found = copy_word<form>(target, reinterpret_cast<const char*>(at));
+      const auto clean = found == 0 ? 8 : static_cast<std::size_t>(std::countr_zero(found)) / 8;
       at += clean;
       target += clean;
-      break;
+      if (found != 0) break;
     }
-    while (at != end && !marked<form>(*at)) {
-      *target++ = static_cast<char>(*at++);
-      if (end - at >= 8) break;
+    while (at != end && !is_marked<form>(*at)) *target++ = static_cast<char>(*at++);
+    // A text in another script is marked throughout, and needs no more room than it has; where a byte grew,
+    // room is made anew.
+    for (bool grew = false; !grew && at != end && is_marked<form>(*at);) {
+      const char* const before = target;
+      const auto* const from = at;
+      target = escape_one<form>(target, at, end, all_utf8);
+      grew = target - before > at - from;
     }
-    while (at != end && marked<form>(*at)) {
-      if (*at < 0x80) {
-        target = put_ascii<form>(target, *at++);
-        settle();
-        continue;
-      }
-      const Character read = decode(at, static_cast<std::size_t>(end - at));
-      if (read.bytes == 0) {
-        all_utf8 = false;
-        if constexpr (form == Form::json) {
-          target = put_code(target, 0xfffd);
-        } else {
-          target = put_byte(target, *at);
-        }
-        ++at;
-        settle();
-      } else if (is_harmful(read.code)) {
-        target = put_code(target, read.code);
-        at += read.bytes;
-        settle();
-      } else {
-        if (end - at >= 4)
-          std::memcpy(target, at, 4);  // one move, whatever it counts
-        else
-          std::memcpy(target, at, read.bytes);
-        target += read.bytes;
-        at += read.bytes;
-      }
-    }
+    out.advance(static_cast<std::size_t>(target - begin));
   }
-  out.advance(static_cast<std::size_t>(target - begin));
   return all_utf8;
+}
+
+template <TextForm form>
+bool escape(TextBuffer& out, std::string_view text) {
+  if (text.size() <= longest_clean_try && copy_clean<form>(out.reserve(text.size()), text)) [[likely]] {
+    out.advance(text.size());
+    return true;
+  }
+  return escape_with_care<form>(out, text);
 }
 
 constexpr std::array<bool, 256> token_chars = [] {
@@ -204,20 +167,20 @@ std::int32_t read_hex(std::string_view text, std::size_t digits) noexcept {
 
 void append_escaped(TextBuffer& out, std::string_view text, EscapeIn where) {
   switch (where) {
-    case EscapeIn::message: escape<Form::message>(out, text); return;
-    case EscapeIn::quotes: escape<Form::quotes>(out, text); return;
-    case EscapeIn::field_quotes: escape<Form::field_quotes>(out, text); return;
+    case EscapeIn::message: escape<TextForm::message>(out, text); return;
+    case EscapeIn::quotes: escape<TextForm::quotes>(out, text); return;
+    case EscapeIn::field_quotes: escape<TextForm::field_quotes>(out, text); return;
   }
 }
 
-bool append_json_escaped(TextBuffer& out, std::string_view text) { return escape<Form::json>(out, text); }
+bool append_json_escaped(TextBuffer& out, std::string_view text) { return escape<TextForm::json>(out, text); }
 
 bool needs_escape(std::string_view text) noexcept {
   const auto* at = reinterpret_cast<const unsigned char*>(text.data());
   const auto* const end = at + text.size();
   while (at != end) {
     if (*at < 0x80) {
-      if (marked<Form::message>(*at++)) return true;
+      if (is_marked<TextForm::message>(*at++)) return true;
       continue;
     }
     const Character read = decode(at, static_cast<std::size_t>(end - at));

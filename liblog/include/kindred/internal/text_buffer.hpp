@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -9,6 +10,63 @@
 #include <string_view>
 
 namespace kindred::internal {
+
+/// The decimal digits of 0 to 99, two each.
+inline constexpr std::array<char, 200> digit_pairs = [] {
+  std::array<char, 200> digits{};
+  for (std::size_t i = 0; i < 100; ++i) {
+    digits[i * 2] = static_cast<char>('0' + i / 10);
+    digits[i * 2 + 1] = static_cast<char>('0' + i % 10);
+  }
+  return digits;
+}();
+
+/// How many decimal digits `number` has.
+[[nodiscard]] inline std::size_t count_digits(std::uint64_t number) noexcept {
+  constexpr std::array<std::uint64_t, 20> powers = [] {
+    std::array<std::uint64_t, 20> all{};
+    std::uint64_t power = 1;
+    for (auto& each : all) {
+      each = power;
+      power *= 10;
+    }
+    all[0] = 0;  // so that 0 has one digit
+    return all;
+  }();
+  // 1233 / 4096 is the logarithm of 2, near enough.
+  const auto guess = static_cast<std::size_t>(std::bit_width(number | 1U)) * 1233 >> 12U;
+  return guess + (number >= powers[guess] ? 1 : 0);
+}
+
+/// Writes `number` in decimal, at most 20 characters, and returns their end.
+inline char* write_decimal(char* target, std::uint64_t number) noexcept {
+  if (number < 10) {
+    *target = static_cast<char>('0' + number);
+    return target + 1;
+  }
+  char* const end = target + count_digits(number);
+  char* at = end;
+  for (; number >= 100; number /= 100) {
+    at -= 2;
+    std::memcpy(at, &digit_pairs[static_cast<std::size_t>(number % 100) * 2], 2);
+  }
+  if (number >= 10)
+    std::memcpy(at - 2, &digit_pairs[static_cast<std::size_t>(number) * 2], 2);
+  else
+    at[-1] = static_cast<char>('0' + number);
+  return end;
+}
+inline char* write_decimal(char* target, std::int64_t number) noexcept {
+  if (number >= 0) return write_decimal(target, static_cast<std::uint64_t>(number));
+  *target = '-';
+  return write_decimal(target + 1, ~static_cast<std::uint64_t>(number) + 1);
+}
+/// Writes `number` with leading zeros to exactly `digits` places.
+inline void write_padded(char* target, std::uint32_t number, std::size_t digits) noexcept {
+  for (; digits >= 2; number /= 100)
+    std::memcpy(target + (digits -= 2), &digit_pairs[static_cast<std::size_t>(number % 100) * 2], 2);
+  if (digits != 0) *target = static_cast<char>('0' + number % 10);
+}
 
 /// Text that grows at its end: where lines are put together before they are written. Keeps its memory, and
 /// does not fill it with zeros first. One thread at a time.
@@ -32,7 +90,7 @@ class TextBuffer {
   }
   void append_number(std::uint64_t number) {
     char* const target = reserve(20);
-    size_ += write_number(target, number);
+    advance(static_cast<std::size_t>(write_decimal(target, number) - target));
   }
   void append_number(std::int64_t number) {
     if (number < 0) push_back('-');
@@ -40,11 +98,8 @@ class TextBuffer {
   }
   /// Writes `number` with leading zeros to exactly `digits` places.
   void append_padded(std::uint32_t number, std::size_t digits) {
-    char* const target = reserve(digits);
+    write_padded(reserve(digits), number, digits);
     size_ += digits;
-    for (; digits >= 2; number /= 100)
-      std::memcpy(target + (digits -= 2), &pairs[static_cast<std::size_t>(number % 100) * 2], 2);
-    if (digits != 0) *target = static_cast<char>('0' + number % 10);
   }
   void truncate(std::size_t size) noexcept { size_ = size; }
   void clear() noexcept { size_ = 0; }
@@ -76,24 +131,6 @@ class TextBuffer {
   }
 
  private:
-  static constexpr std::array<char, 200> pairs = [] {
-    std::array<char, 200> digits{};
-    for (std::size_t i = 0; i < 100; ++i) {
-      digits[i * 2] = static_cast<char>('0' + i / 10);
-      digits[i * 2 + 1] = static_cast<char>('0' + i % 10);
-    }
-    return digits;
-  }();
-  static std::size_t write_number(char* target, std::uint64_t number) noexcept {
-    if (number < 10) {
-      *target = static_cast<char>('0' + number);
-      return 1;
-    }
-    std::size_t digits = 1;
-    for (std::uint64_t rest = number; rest >= 10; rest /= 10) ++digits;
-    for (std::size_t i = digits; i-- > 0; number /= 10) target[i] = static_cast<char>('0' + number % 10);
-    return digits;
-  }
   void grow(std::size_t bytes) {
     const std::size_t capacity = std::max({capacity_ * 2, size_ + bytes, std::size_t{1024}});
     auto larger = std::make_unique_for_overwrite<char[]>(capacity);
