@@ -12,6 +12,7 @@
 #include "kindred/internal/log_front.hpp"
 #include "kindred/internal/pattern.hpp"
 #include "kindred/internal/sink.hpp"
+#include "record/delivery.hpp"
 #include "record/site.hpp"
 
 using namespace kindred;
@@ -20,20 +21,39 @@ using kindred::fuzz::Bytes;
 
 namespace {
 
+/// Makes each line straight from the record's bytes, and over a whole record: they must be the same.
 class FormatSink final : public Sink {
  public:
   void write(const LogRecord& record) override {
-    text_.clear();
-    pattern_.append(record, text_);
-    text_.clear();
-    json_.append(record, text_);
+    Delivery delivery{record};
+    deliver(delivery);
   }
+  void deliver(Delivery& delivery) override {
+    append(pattern_, delivery, line_);
+    append(json_, delivery, json_line_);
+    const LogRecord& record = delivery.whole();
+    append(pattern_of_whole_, record, text_);
+    if (text_.view() != line_.view()) __builtin_trap();
+    append(json_of_whole_, record, text_);
+    if (text_.view() != json_line_.view()) __builtin_trap();
+  }
+  [[nodiscard]] bool takes_facts() const noexcept override { return true; }
   void flush() override {}
 
  private:
+  template <class Formatter, class Record>
+  static void append(Formatter& formatter, Record& record, TextBuffer& out) {
+    out.clear();
+    formatter.append(record, out);
+  }
+
   TextBuffer text_;
+  TextBuffer line_;
+  TextBuffer json_line_;
   PatternFormatter pattern_{""};
+  PatternFormatter pattern_of_whole_{""};
   JsonFormatter json_;
+  JsonFormatter json_of_whole_;
 };
 
 LogOptions small_log(bool overwrite) {

@@ -11,7 +11,10 @@
 #include <thread>
 
 #include "collect/drain.hpp"
+#include "kindred/internal/json_formatter.hpp"
+#include "kindred/internal/pattern.hpp"
 #include "kindred/internal/wakeup.hpp"
+#include "kindred/sinks.hpp"
 #include "unit/log_support.hpp"
 
 using namespace kindred;
@@ -70,6 +73,58 @@ void check_sequences_without_gaps(const std::vector<LogRecord>& records) {
 }
 
 }  // namespace
+
+TEST_CASE("each line of a file is of its own record, however tasks, threads, loggers and scopes change") {
+  // No sink asks for whole records: each line is made from a record's bytes, and from what is remembered of
+  // its lane.
+  TestLog log{{},
+              {.task_name = [](std::uint64_t function) { return "function " + std::to_string(function); }},
+              false};
+  const TemporaryFolder folder;
+  const std::string text = folder / "text.log";
+  const std::string same = folder / "same.log";
+  const std::string json = folder / "json.log";
+  log.logger.add_sink(sinks::file(text));
+  log.logger.add_sink(sinks::file(same));
+  log.logger.add_sink(sinks::json(json));
+  LogProcess worker{log, 3, [] {
+                      const Logger other = Logger{"other"}.with({{"user", 7}});
+                      for (std::uint32_t task = 1; task < 40; ++task) {
+                        enter_task({.task_id = task / 2,
+                                    .attempt = task % 3,
+                                    .function_reference = task % 4,
+                                    .name = task % 5 == 0 ? "by name" : ""});
+                        log_info("task {} {}", task, "begins\n");
+                        log_warn("task {}", task);
+                        other.info("of another logger {}", task / 8.0, kv("n", task));
+                        {
+                          const LogScope scope{{"scope", task}};
+                          log_info("within a scope {}", "\xff é");
+                        }
+                        if (task % 10 == 0) std::thread{[task] { log_error("of a thread {}", task); }}.join();
+                        leave_task();
+                        log_info("outside");
+                      }
+                    }};
+  CHECK(worker.end().complete);
+  CHECK(log.logger.flush());
+  PatternFormatter pattern{""};
+  JsonFormatter as_json{{}, to_string(StartMethod::fork)};
+  TextBuffer lines;
+  TextBuffer objects;
+  std::size_t records = 0;
+  for (const auto& record : log.logger.kept_records()) {
+    pattern.append(record, lines);
+    lines.push_back('\n');
+    as_json.append(record, objects);
+    objects.push_back('\n');
+    ++records;
+  }
+  CHECK(records >= 39 * 5);
+  CHECK(read_file(text) == lines.view());
+  CHECK(read_file(same) == lines.view());
+  CHECK(read_file(json) == objects.view());
+}
 
 TEST_CASE("a record knows its process, thread, task and place") {
   KINDRED_SKIP_UNDER_TSAN("a forked process that starts threads is ended");

@@ -879,7 +879,7 @@ TEST_CASE("a size limit follows a file that another program cut") {
   FileSink sink{path, {.rotate = "100 kB"}, text_lines()};
   const auto line_bytes = [] {
     TextBuffer line;
-    text_lines()(numbered(5000), line);
+    PatternFormatter{""}.append(numbered(5000), line);
     return line.size() + 1;
   }();
   std::uint64_t number = 5000;

@@ -363,12 +363,7 @@ SourceId Collector::add_source(std::span<std::byte> area, const SourceIdentity& 
 
 void Collector::set_source_pid(SourceId id, std::uint32_t pid) {
   state_->command([id, pid](Drain& drain) {
-    Source* const source = drain.find_source(id);
-    if (source == nullptr) return;
-    source->identity.pid = pid;
-    for (const auto& lane : source->lanes) {
-      if (lane != nullptr) lane->record.pid = pid;
-    }
+    if (Source* const source = drain.find_source(id)) source->set_pid(pid);
   });
 }
 

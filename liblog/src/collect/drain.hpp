@@ -7,16 +7,17 @@
 #include <functional>
 #include <memory>
 #include <mutex>
-#include <optional>
+#include <span>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
 #include "collect/history.hpp"
+#include "collect/record_clock.hpp"
 #include "collect/sink_set.hpp"
 #include "collect/source.hpp"
-#include "kindred/internal/clock.hpp"
 #include "kindred/internal/collector.hpp"
+#include "record/delivery.hpp"
 #include "record/level_table.hpp"
 
 namespace kindred::internal {
@@ -72,7 +73,8 @@ class Desk {
 };
 
 /// The collector's work without its thread: rounds that take records out of the lanes of all sources, in
-/// order, and hand them to the sinks. Threads: one at a time.
+/// order, and hand them to the sinks. A round looks at all lanes, merges what is older than the watermark,
+/// and publishes what it did. Threads: one at a time.
 class Drain {
  public:
   Drain(const LogOptions& options, CollectorHooks hooks, std::shared_ptr<History> history);
@@ -113,32 +115,74 @@ class Drain {
   std::function<void(LogRecord&)> on_record;
 
  private:
+  enum class Taken : std::uint8_t { delivered, gone, corrupt };
+  /// A record that was taken out of its lane, in the memory where it is to be kept.
+  struct Encoded {
+    const Site* site = nullptr;
+    std::byte* entry = nullptr;  ///< room for the head that is kept, then the record's bytes
+    std::size_t offset = 0;      ///< of the arguments, from behind that head
+    std::size_t arguments = 0;   ///< bytes
+    bool keep = false;           ///< `entry` is in the history; else in scratch memory
+    [[nodiscard]] std::span<const std::byte> argument_bytes() const noexcept {
+      return {entry + sizeof(KeptRecord) + offset, arguments};
+    }
+  };
+  struct Head {
+    std::uint64_t tick;
+    Source* source;
+    LaneInput* lane;
+    /// For a heap with the oldest first.
+    static bool is_younger(const Head& a, const Head& b) noexcept { return a.tick > b.tick; }
+  };
+
+  // --- a round: drain.cpp ---
   std::uint64_t look_at_lanes(std::uint64_t now, bool force);
+  std::uint64_t look_at(Source& source, LaneInput& lane, std::uint64_t now, bool force);
+  LaneInput& lane_of(Source& source, std::uint32_t index);
   std::uint64_t bound_of(LaneInput& lane, bool entering, std::uint64_t now, bool force) const noexcept;
+  void take_emitted();
+  std::size_t merge(std::uint64_t now, std::uint64_t watermark);
+  std::size_t deliver_oldest(std::uint64_t now, std::uint64_t until);
+  [[nodiscard]] bool is_pending() const noexcept;
+  void publish();
+
+  // --- what comes next in a lane, and controls: drain_head.cpp ---
   bool load_head(Source& source, LaneInput& lane, std::uint64_t now);
   bool apply_control(Source& source, LaneInput& lane);
+  bool apply_thread(Source& source, LaneInput& lane, ByteReader& control);
+  bool apply_task(LaneInput& lane, ByteReader& control);
   bool take_piece(LaneInput& lane);
-  enum class Taken : std::uint8_t { delivered, gone, corrupt };
+  const std::string& task_name(std::uint64_t function);
+
+  // --- one record to the sinks: drain_delivery.cpp ---
   Taken deliver_head(Source& source, LaneInput& lane);
-  Taken deliver(Source& source, LaneInput& lane, const Site* site, std::byte* entry,
-                std::size_t arguments_offset, std::size_t arguments, bool keep);
+  bool take_head(LaneInput& lane, std::size_t payload, Encoded& encoded);
+  void find_site(Source& source, std::uint32_t index, Encoded& encoded) const;
+  bool set_facts(LaneInput& lane, const Site& site);
+  void put_kept(const LaneInput& lane, const Encoded& encoded) const noexcept;
+  Taken deliver(Source& source, LaneInput& lane, const Encoded& encoded);
+  Taken hold_back(const Encoded& encoded);
+  void keep_cut(Delivery& delivery);
   Taken deliver_special(Source& source, LaneInput& lane);
+  Taken take_gap(Source& source, LaneInput& lane, ByteReader& bytes);
+  Taken deliver_raw(Source& source, LaneInput& lane, ByteReader& bytes);
   bool is_for_flight(const LaneInput& lane) const noexcept;
   void deliver_emitted(EmittedRecord& emitted);
   void keep_emitted(const LogRecord& record);
+  void to_sinks(const LogRecord& record);
+  void to_sinks(Delivery& delivery);
+  bool mark_late(std::uint64_t tick) noexcept;
+
+  // --- what is told about sources: drain_notes.cpp ---
   void note(Source& source, Level level, std::string message, std::uint64_t tick);
   void note_drops(Source& source, LaneInput& lane, std::uint64_t dropped_in_all, std::uint64_t tick);
-  void to_sinks(LogRecord& record);
-  bool mark_late(std::uint64_t tick) noexcept;
+  void note_unreadable(Source& source, std::uint64_t tick);
+  void note_raw_lost(Source& source);
   void set_corrupt(Source& source, const char* what);
   /// A record, or whatever stands in its place, makes no sense. A worker may have written anything anywhere:
   /// its log ends here. The parent is trusted: what is lost is this record; it is counted, and told.
   Taken lose(Source& source, const char* what);
-  Taken lose_head(Source& source, LaneInput& lane, bool large, const char* what);
-  void note_unreadable(Source& source, std::uint64_t tick);
-  std::chrono::time_point<std::chrono::system_clock, std::chrono::nanoseconds> time_of(
-      std::uint64_t tick) noexcept;
-  const std::string& task_name(std::uint64_t function);
+  Taken lose_head(Source& source, LaneInput& lane, const char* what);
 
   LogAreaShape shape_;
   std::chrono::milliseconds hold_limit_;
@@ -149,26 +193,25 @@ class Drain {
   std::vector<std::unique_ptr<Source>> sources_;
   std::unordered_map<std::uint64_t, std::string> task_names_;
   std::vector<std::pair<SourceId, std::string>> corrupt_news_;
-
-  std::optional<TickTranslator> clock_;
-  std::uint64_t clock_read_ = 0;  ///< ticks of the latest refresh
-  std::uint64_t refresh_ticks_ = 0;
-  std::uint64_t last_tick_ = 0;  ///< of the youngest record delivered
-  std::int64_t last_time_ = 0;
-  std::uint64_t last_time_tick_ = 0;
-  std::uint64_t previous_round_ = 0;  ///< when the former round began
-
-  struct Head {
-    std::uint64_t tick;
-    Source* source;
-    LaneInput* lane;
-  };
+  RecordClock clock_;
+  std::uint64_t last_tick_ = 0;         ///< of the youngest record delivered
+  std::uint64_t previous_round_ = 0;    ///< when the former round began
   std::vector<Head> heads_;             ///< a heap, the oldest first
   std::vector<EmittedRecord> emitted_;  ///< by tick
-  std::vector<std::byte> scratch_;
-  TextBuffer message_;
-  LogRecord patched_;
+  /// Of the record at hand.
+  struct {
+    std::vector<std::byte> bytes;
+    TextBuffer message;
+    Arguments arguments;
+    LogRecord patched;
+  } scratch_;
+  std::uint64_t facts_ids_ = 0;  ///< given to lanes so far
   CollectorState state_ = CollectorState::absent;
 };
+
+/// Adds to a counter that only the collector's thread writes.
+inline void add(std::atomic<std::uint64_t>& counter, std::uint64_t count) noexcept {
+  SourceCounters::add(counter, count);
+}
 
 }  // namespace kindred::internal

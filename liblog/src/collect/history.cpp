@@ -23,6 +23,21 @@ EntryHead head_at(const std::byte* entry) noexcept {
 
 }  // namespace
 
+KeptRecord kept_of(const LogRecord& record) noexcept {
+  KeptRecord kept{};
+  kept.time = record.time.time_since_epoch().count();
+  kept.task_id = record.task_id;
+  kept.sequence = record.sequence;
+  kept.worker = record.worker;
+  kept.incarnation = record.incarnation;
+  kept.pid = record.pid;
+  kept.tid = record.tid;
+  kept.attempt = record.attempt;
+  kept.origin = record.origin;
+  kept.late = record.late;
+  return kept;
+}
+
 bool read_kept(std::span<const std::byte> bytes, LogRecord& record, TextBuffer& scratch) {
   KeptRecord kept;
   std::memcpy(&kept, bytes.data(), sizeof kept);

@@ -45,6 +45,9 @@ struct KeptRecord {
 };
 static_assert(sizeof(KeptRecord) % 8 == 0);
 
+/// What is kept of a record beside its bytes and its site, whose members stay 0.
+[[nodiscard]] KeptRecord kept_of(const LogRecord& record) noexcept;
+
 /// Reads a kept record. `bytes` is private, or the history's own on the collector's thread. False where its
 /// arguments make no sense.
 bool read_kept(std::span<const std::byte> bytes, LogRecord& record, TextBuffer& scratch);

@@ -4,8 +4,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "collect/history.hpp"
 #include "kindred/internal/lane.hpp"
 #include "kindred/internal/log_front.hpp"
 #include "kindred/log_record.hpp"
@@ -13,18 +15,38 @@
 
 namespace kindred::internal {
 
+inline constexpr std::size_t longest_context_name = 4096;  ///< of a logger or a task
+
+/// A lane's part of the watermark: see order_and_watermark.md.
+struct LaneBound {
+  std::uint64_t bound = 0;  ///< what is still to come from this lane is younger
+  std::uint64_t seen = 0;   ///< `published` as of the last look
+  bool seen_entering = false;
+  std::uint64_t stuck_since = 0;  ///< when `seen` was first seen, entered (or in pieces)
+};
+
+/// A record that comes in pieces, because it is larger than its lane.
+struct LargeRecord {
+  bool open = false;  ///< more is to come
+  std::uint8_t slot = 0;
+  std::uint32_t site = 0;
+  std::uint64_t total = 0;
+  std::uint64_t tick = 0;
+  std::vector<std::byte> bytes;
+
+  void give_up() noexcept {
+    open = false;
+    bytes.clear();
+  }
+};
+
 /// What the collector knows of one lane: how far it is read, which record comes next, and what its controls
 /// have said.
 struct LaneInput {
   explicit LaneInput(LaneReader<> its_reader) noexcept : reader{its_reader} {}
 
   LaneReader<> reader;
-
-  // --- the watermark's part: see order_and_watermark.md ---
-  std::uint64_t bound = 0;  ///< what is still to come from this lane is younger
-  std::uint64_t seen = 0;   ///< `published` as of the last look
-  bool seen_entering = false;
-  std::uint64_t stuck_since = 0;  ///< when `seen` was first seen, entered (or in pieces)
+  LaneBound watermark;
 
   // --- the next record ---
   bool has_head = false;
@@ -33,15 +55,7 @@ struct LaneInput {
   std::uint64_t head_position = 0;
   std::uint64_t tick = 0;  ///< of the head, made to fit between its predecessor and now
   std::uint64_t last_tick = 0;
-
-  // --- a record in pieces ---
-  bool large_open = false;
-  std::uint64_t large_total = 0;
-  std::uint64_t large_tick = 0;
-  std::uint64_t large_position = 0;  ///< where the next piece is expected
-  std::uint32_t large_site = 0;
-  std::uint8_t large_slot = 0;
-  std::vector<std::byte> large;
+  LargeRecord large;
 
   // --- what the controls said ---
   std::uint64_t next_sequence = 1;
@@ -59,7 +73,20 @@ struct LaneInput {
   const void* record_site = nullptr;  ///< whose level and source are in it
   std::uint32_t record_slot = 0;      ///< whose name is in it
   bool fields_are_base = true;        ///< its fields are those of scope and slot, and nothing else
+  /// Names the record's facts, together with its slot; 0: they have changed, and have no name yet.
+  std::uint64_t facts_id = 0;
+  KeptRecord kept{};  ///< of these facts: what is the same in each record that is kept
 
+  [[nodiscard]] bool knows_slot(std::uint32_t slot) const noexcept {
+    return slot == 0 || (slot < slots.size() && slots[slot].known);
+  }
+  /// How much its context takes beside a record that is kept.
+  [[nodiscard]] std::size_t context_bytes(std::uint32_t slot) const noexcept {
+    return slots[slot].name.size() + record.task_name.size() + scope.size() + slots[slot].fields.size();
+  }
+  /// Writes that context, and returns its end.
+  std::byte* put_context(std::uint32_t slot, std::byte* to) const noexcept;
+  void forget_facts() noexcept { facts_id = 0; }
   void forget_attribution() {
     record.task_id = 0;
     record.attempt = 0;
@@ -71,6 +98,7 @@ struct LaneInput {
   void forget_fields() noexcept {
     fields_are_base = false;
     record_slot = ~std::uint32_t{0};
+    forget_facts();
   }
   /// Puts the fields of scope and slot into the record. False where they make no sense.
   bool set_base_fields(std::uint32_t slot) {
@@ -79,6 +107,12 @@ struct LaneInput {
     if (!scope.empty() && !decode_fields(scope, record.fields)) return false;
     return slots[slot].fields.empty() || decode_fields(slots[slot].fields, record.fields);
   }
+
+  // --- what a control says; false: it makes no sense ---
+  [[nodiscard]] bool take_scope(ByteReader& control);
+  [[nodiscard]] bool take_binding(ByteReader& control, std::uint32_t slot);
+  /// Takes the piece of a large record in `piece`, of the kind that the head says.
+  [[nodiscard]] bool take_piece(ByteReader& piece);
 };
 
 }  // namespace kindred::internal

@@ -7,20 +7,22 @@
 #include <fmt/format.h>
 
 #include "front/front.hpp"
+#include "kindred/internal/line_format.hpp"
 
 namespace kindred::internal {
 
 template <class F>
 void SinkSet::guard(Slot& slot, const char* doing, F&& call) noexcept {
-  std::string what;
   try {
     if (call()) slot.failures = 0;
-    return;
   } catch (const std::exception& error) {
-    what = error.what();
+    note_failure(slot, doing, error.what());
   } catch (...) {
-    what = "something that is no std::exception";
+    note_failure(slot, doing, "something that is no std::exception");
   }
+}
+
+void SinkSet::note_failure(Slot& slot, const char* doing, const char* what) noexcept {
   slot.failed.fetch_add(1, std::memory_order_relaxed);
   const bool last = ++slot.failures >= most_failures_;
   const auto now = std::chrono::steady_clock::now();
@@ -49,8 +51,26 @@ void SinkSet::add(SinkId id, std::unique_ptr<Sink> sink, SinkOptions options) {
   slot->options = std::move(options);
   slot->plain = slot->options.fold.count() == 0 && slot->options.flush_on == Level::off;
   ever_added_ = true;
+  if (LineFormat* const format = slot->sink->line_format()) {
+    for (const auto& other : slots_) {
+      if (const LineFormat* const its = other->sink->line_format()) format->share(*its);
+    }
+  }
   const std::lock_guard hold{lock_};
   slots_.push_back(std::move(slot));
+  look_at_slots();
+}
+
+bool SinkSet::needs_whole(const Slot& slot) noexcept {
+  return !slot.sink->takes_facts() || !slot.options.filter.empty() || slot.options.fold.count() != 0;
+}
+
+/// Under the lock.
+void SinkSet::look_at_slots() noexcept {
+  whole_from_ = Level::off;
+  for (const auto& slot : slots_) {
+    if (needs_whole(*slot)) whole_from_ = std::min(whole_from_, slot->options.level);
+  }
 }
 
 bool SinkSet::remove(SinkId id) {
@@ -62,6 +82,7 @@ bool SinkSet::remove(SinkId id) {
     if (found == slots_.end()) return false;
     gone = std::move(*found);
     slots_.erase(found);
+    look_at_slots();
   }
   if (!gone->disabled.load(std::memory_order_relaxed))
     guard(*gone, "to flush", [&] { return gone->tell_repeated(), gone->sink->flush(), true; });
@@ -83,24 +104,34 @@ void SinkSet::retire_all() noexcept {
   for (const auto& slot : slots_) slot->retired = true;
 }
 
-void SinkSet::write(const LogRecord& record) {
+bool SinkSet::accepts(const Slot& slot, Delivery& delivery) {
+  const SinkOptions& options = slot.options;
+  if (delivery.facts().level < options.level) return false;
+  return options.filter.empty() || options.filter.accepts(delivery.whole());
+}
+
+void SinkSet::write(Delivery& delivery) {
+  const Level level = delivery.facts().level;
   if (!ever_added_) {
-    if (record.level >= Level::warn) write_to_stderr(record);
+    if (level >= Level::warn) write_to_stderr(delivery.whole());
     return;
   }
   dirty_ = true;
+  delivery.number = ++last_number_;
+  // First of all, so that lines are made of the message that is needed anyway.
+  if (level >= whole_from_) delivery.whole();
   for (const auto& slot : slots_) {
     if (slot->disabled.load(std::memory_order_relaxed) || slot->retired) continue;
     guard(*slot, "to write", [&] {
-      if (!slot->options.accepts(record)) return false;
+      if (!accepts(*slot, delivery)) return false;
       if (slot->plain) [[likely]]
-        slot->write(record);
+        slot->write(delivery);
       else
-        write_special(*slot, record);
+        write_special(*slot, delivery);
       return true;
     });
   }
-  if (record.level >= flush_on_ && flush_on_ != Level::off) flush();
+  if (level >= flush_on_ && flush_on_ != Level::off) flush();
 }
 
 namespace {
@@ -134,13 +165,15 @@ void SinkSet::Slot::tell_repeated() {
   if (repeated == 0) return;
   LogRecord told = latest;
   told.fields.push_back({"repeated", std::exchange(repeated, 0)});
-  write(told);
+  Delivery delivery{told};
+  write(delivery);
 }
 
-void SinkSet::write_special(Slot& slot, const LogRecord& record) {
-  if (slot.options.fold.count() != 0 && slot.folds(record)) return;
-  slot.write(record);
-  if (record.level >= slot.options.flush_on && slot.options.flush_on != Level::off) slot.sink->flush();
+void SinkSet::write_special(Slot& slot, Delivery& delivery) {
+  if (slot.options.fold.count() != 0 && slot.folds(delivery.whole())) return;
+  slot.write(delivery);
+  const Level flush_on = slot.options.flush_on;
+  if (delivery.facts().level >= flush_on && flush_on != Level::off) slot.sink->flush();
 }
 
 bool SinkSet::dirty() const noexcept {

@@ -13,6 +13,7 @@
 #include "kindred/internal/sink.hpp"
 #include "kindred/log_stats.hpp"
 #include "kindred/sink_options.hpp"
+#include "record/delivery.hpp"
 
 namespace kindred::internal {
 
@@ -32,7 +33,7 @@ class SinkSet {
   /// From within a sink: it (or all) takes no further record; `remove` follows when nobody is in it.
   void retire(SinkId id) noexcept;
   void retire_all() noexcept;
-  void write(const LogRecord& record);
+  void write(Delivery& delivery);
   /// Also tells of the repetitions that were held back for as long as they may be.
   void flush() { flush(false); }
   /// As `flush`, and tells of all that was held back.
@@ -64,12 +65,16 @@ class SinkSet {
     std::chrono::steady_clock::time_point first_at{};
     [[nodiscard]] bool folds(const LogRecord& record);
     void tell_repeated();
-    void write(const LogRecord& record) {
-      sink->write(record);
+    void write(Delivery& delivery) {
+      sink->deliver(delivery);
       written.store(written.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
     }
   };
-  void write_special(Slot& slot, const LogRecord& record);
+  [[nodiscard]] static bool needs_whole(const Slot& slot) noexcept;
+  [[nodiscard]] static bool accepts(const Slot& slot, Delivery& delivery);
+  void look_at_slots() noexcept;
+  void write_special(Slot& slot, Delivery& delivery);
+  void note_failure(Slot& slot, const char* doing, const char* what) noexcept;
   void flush(bool all);
   /// `call` returns whether the sink was really used: then its row of failures ends.
   template <class F>
@@ -79,6 +84,8 @@ class SinkSet {
   Level flush_on_;
   bool ever_added_ = false;
   bool dirty_ = false;
+  Level whole_from_ = Level::off;  ///< from this level up a sink asks for whole records
+  std::uint64_t last_number_ = 0;  ///< of the records
   std::vector<std::string> notes_;
   mutable std::mutex lock_;  ///< the list changes, and `stats` reads it, under it
   std::vector<std::unique_ptr<Slot>> slots_;

@@ -19,6 +19,15 @@ LaneInput& Source::open_lane(std::uint32_t index, bool from_now_on) {
   return lane;
 }
 
+void Source::set_pid(std::uint32_t pid) noexcept {
+  identity.pid = pid;
+  for (const auto& lane : lanes) {
+    if (lane == nullptr) continue;
+    lane->record.pid = pid;
+    lane->forget_facts();
+  }
+}
+
 const Site* Source::site(std::uint32_t index) {
   if (index < sites_.size()) return sites_[index];
   // The dictionary has grown, or the record lies. What is read is copied first, and checked in the copy.

@@ -50,6 +50,8 @@ class Source {
   LaneInput& open_lane(std::uint32_t index, bool from_now_on);
   /// The site of a record; null: the process never wrote it.
   [[nodiscard]] const Site* site(std::uint32_t index);
+  /// Says which process it is, once that is known.
+  void set_pid(std::uint32_t pid) noexcept;
   [[nodiscard]] std::string name() const {
     return identity.worker < 0 ? "the parent" : "worker " + std::to_string(identity.worker);
   }
@@ -68,8 +70,13 @@ class Source {
   std::uint64_t unreadable_told = 0;     ///< of these, reported
   std::uint64_t unreadable_told_at = 0;  ///< ticks
   const char* unreadable_why = "";
-  std::array<std::uint64_t, 10> recent{};  ///< positions in the history, +1
-  std::uint64_t recent_count = 0;
+  /// The record at that place in the history is this source's latest.
+  void note_recent(std::uint64_t position) noexcept {
+    recent[recent_next] = position + 1;
+    recent_next = recent_next + 1 == recent.size() ? 0 : recent_next + 1;
+  }
+  std::array<std::uint64_t, 10> recent{};  ///< positions in the history, +1; 0: none yet
+  std::size_t recent_next = 0;             ///< where the next one goes: that of the oldest
 
  private:
   std::span<std::byte> area_;

@@ -8,6 +8,7 @@
 #include "kindred/internal/console_foot.hpp"
 #include "kindred/internal/escape.hpp"
 #include "kindred/internal/files.hpp"
+#include "record/delivery.hpp"
 
 namespace kindred::internal {
 namespace {
@@ -45,14 +46,19 @@ ConsoleSink::~ConsoleSink() {
 }
 
 void ConsoleSink::write(const LogRecord& record) {
+  Delivery delivery{record};
+  deliver(delivery);
+}
+
+void ConsoleSink::deliver(Delivery& delivery) {
   auto& buffer = writer_.buffer();
   const std::size_t begin = buffer.size();
   try {
-    const std::string* const stack = stack_of(record);
+    const std::string* const stack = stack_of(delivery.facts());
     if (stack == nullptr)
-      formatter_.append(record, buffer);
+      formatter_.append(delivery, buffer);
     else
-      append_with_stack(record, *stack);
+      append_with_stack(delivery.whole(), *stack);
     buffer.push_back('\n');
   } catch (...) {
     buffer.truncate(begin);  // no half line

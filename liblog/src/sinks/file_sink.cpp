@@ -6,6 +6,7 @@
 
 #include "kindred/error.hpp"
 #include "kindred/internal/packed_file.hpp"
+#include "record/delivery.hpp"
 
 namespace kindred::internal {
 
@@ -60,7 +61,8 @@ FileSink::FileSink(const std::string& path, FileOptions options, LineFormat form
                                  " records are missing here: " + std::generic_category().message(error) +
                                  " (errno " + std::to_string(error) + ")";
                 notice.fields.push_back({"records_lost", lost});
-                format_(notice, out);
+                Delivery delivery{notice};
+                format_.append(delivery, out);
                 out.push_back('\n');
               }} {
   validate(path_, options_);
@@ -212,7 +214,7 @@ void FileSink::rotate(std::size_t begin) {
   archive_.tidy();
 }
 
-bool FileSink::rotation_is_due(const LogRecord& record, std::size_t begin) {
+bool FileSink::rotation_is_due(Delivery& delivery, std::size_t begin) {
   if (!rotates_ || writer_.failing()) return false;
   state_.bytes = writer_.file_bytes() + begin;
   const std::size_t line = writer_.buffer().size() - begin;
@@ -222,7 +224,7 @@ bool FileSink::rotation_is_due(const LogRecord& record, std::size_t begin) {
       writer_.look_at_size();
       state_.bytes = writer_.file_bytes() + begin;
     }
-    return schedule_.due(record, line, state_, now_);
+    return schedule_.due(schedule_.asks() ? delivery.whole() : delivery.facts(), line, state_, now_);
   } catch (const std::exception& error) {
     complain_of_function(error.what());
   } catch (...) {
@@ -240,18 +242,23 @@ void FileSink::complain_of_function(const char* what) {
 }
 
 void FileSink::write(const LogRecord& record) {
+  Delivery delivery{record};
+  deliver(delivery);
+}
+
+void FileSink::deliver(Delivery& delivery) {
   auto& buffer = writer_.buffer();
   if (!fd_) try_open();
   const std::size_t begin = buffer.size();
   try {
-    format_(record, buffer);
+    format_.append(delivery, buffer);
     buffer.push_back('\n');
   } catch (...) {
     buffer.truncate(begin);  // no half line
     throw;
   }
   const std::size_t length = buffer.size() - begin;
-  if (rotation_is_due(record, begin)) rotate(begin);
+  if (rotation_is_due(delivery, begin)) rotate(begin);
   if (buffer.size() >= writer_.limit()) look_after_file();
   writer_.end_line(buffer.size() - length);
   ++state_.records;

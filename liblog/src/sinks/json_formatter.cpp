@@ -2,12 +2,15 @@
 
 #include <fmt/format.h>
 
-#include <charconv>
 #include <cmath>
 #include <cstdlib>
+#include <cstring>
 #include <ctime>
+#include <utility>
 
 #include "kindred/internal/escape.hpp"
+#include "record/delivery.hpp"
+#include "sinks/json_members.hpp"
 
 namespace kindred::internal {
 namespace {
@@ -37,70 +40,91 @@ bool is_plain(const std::vector<Field>& fields) noexcept {
   return true;
 }
 
-bool is_hidden(const std::vector<Field>& fields, std::size_t index) noexcept {
-  for (std::size_t later = index + 1; later < fields.size(); ++later)
-    if (fields[later].key == fields[index].key) return true;
-  return false;
-}
+constexpr std::int64_t billion = 1'000'000'000;
+constexpr std::size_t fraction_digits = 9;
 
 }  // namespace
 
-JsonFormatter::JsonFormatter(std::string_view pattern, std::string_view start_method) {
+JsonFormatter::JsonFormatter(std::string_view pattern, std::string_view start_method)
+    : start_method_{start_method_member(start_method)} {
   if (!pattern.empty()) text_.emplace(pattern);
-  if (!start_method.empty()) start_method_ = fmt::format(",\"start_method\":\"{}\"", start_method);
 }
 
-void JsonFormatter::append_string(TextBuffer& out, std::string_view text, std::string_view exact_key) {
-  out.push_back('"');
-  const bool whole = append_json_escaped(out, text);
-  out.push_back('"');
-  if (whole || exact_key.empty()) return;
+/// Adds a member to "exact": the text escaped as in lines, in which every byte has its form, and that for
+/// JSON.
+void JsonFormatter::add_exact(std::string_view key, std::string_view text) {
   exact_.append(exact_.empty() ? "\"" : ",\"");
-  exact_.append(exact_key);
+  exact_.append(key);
   exact_.append("\":\"");
-  // Escaped twice: as a message of a text sink, in which every byte has its form, and that text for JSON.
   TextBuffer escaped;
   append_escaped(escaped, text);
   append_json_escaped(exact_, escaped.view());
   exact_.push_back('"');
 }
 
+void JsonFormatter::append_string(TextBuffer& out, std::string_view text, std::string_view exact_key) {
+  if (!append_json_string(out, text) && !exact_key.empty()) add_exact(exact_key, text);
+}
+
+/// Appends "text" and the begin of "record", up to its message.
+void JsonFormatter::append_message(Delivery& delivery, TextBuffer& out) {
+  constexpr std::string_view between = "\",\"record\":{\"message\":\"";
+  out.append("{\"text\":\"");
+  bool all_utf8 = true;
+  if (text_) {
+    line_.clear();
+    text_->append(delivery, line_);
+    append_json_escaped(out, line_.view());
+    out.append(between);
+    all_utf8 = delivery.append_json_message(out);
+  } else {
+    const std::size_t begin = out.size();
+    all_utf8 = delivery.append_json_message(out);
+    const std::size_t bytes = out.size() - begin;
+    char* const target = out.reserve(between.size() + bytes);
+    std::memcpy(target, between.data(), between.size());
+    if (bytes != 0) std::memcpy(target + between.size(), out.data() + begin, bytes);
+    out.advance(between.size() + bytes);
+  }
+  out.append("\",");
+  if (!all_utf8) [[unlikely]]
+    add_exact("message", delivery.whole().message);
+}
+
+void JsonFormatter::turn_to(std::int64_t second) {
+  second_ = second;
+  const auto clock = static_cast<std::time_t>(second);
+  std::tm time{};
+  ::localtime_r(&clock, &time);
+  const auto minutes = std::abs(time.tm_gmtoff) / 60;
+  time_ = fmt::format("\"time\":{{\"repr\":\"{}.", date_time_text(time));
+  fraction_ = time_.size();
+  time_ += fmt::format("000000000{}{:02}:{:02}\",\"timestamp\":", time.tm_gmtoff < 0 ? '-' : '+',
+                       minutes / 60, minutes % 60);
+}
+
 void JsonFormatter::append_time(const LogRecord& record, TextBuffer& out) {
-  constexpr std::int64_t billion = 1'000'000'000;
   const std::int64_t since_epoch = record.time.time_since_epoch().count();
-  std::int64_t second = since_epoch / billion;
-  std::int64_t nanosecond = since_epoch % billion;
-  if (nanosecond < 0) {
-    nanosecond += billion;
-    --second;
-  }
-  if (second != second_) [[unlikely]] {
-    second_ = second;
-    const auto clock = static_cast<std::time_t>(second);
-    std::tm time{};
-    ::localtime_r(&clock, &time);
-    const auto minutes = std::abs(time.tm_gmtoff) / 60;
-    date_time_ = fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}", time.tm_year + 1900, time.tm_mon + 1,
-                             time.tm_mday, time.tm_hour, time.tm_min, time.tm_sec);
-    zone_ = fmt::format("{}{:02}:{:02}", time.tm_gmtoff < 0 ? '-' : '+', minutes / 60, minutes % 60);
-  }
-  out.append("\"time\":{\"repr\":\"");
-  out.append(date_time_);
-  out.push_back('.');
-  out.append_padded(static_cast<std::uint32_t>(nanosecond), 9);
-  out.append(zone_);
-  out.append("\",\"timestamp\":");
+  const std::int64_t second = since_epoch / billion - (since_epoch % billion < 0 ? 1 : 0);
+  if (second != second_) [[unlikely]]
+    turn_to(second);
+  const std::size_t begin = out.size();
+  out.append(time_);
+  char* const fraction = out.data() + begin + fraction_;
+  write_padded(fraction, static_cast<std::uint32_t>(since_epoch - second * billion), fraction_digits);
   // -0.5 s is the second -1 and 500,000,000 ns: written as -0.500000000.
   if (since_epoch < 0) out.push_back('-');
   const auto size = since_epoch < 0 ? ~static_cast<std::uint64_t>(since_epoch) + 1
                                     : static_cast<std::uint64_t>(since_epoch);
   out.append_number(size / billion);
   out.push_back('.');
-  out.append_padded(static_cast<std::uint32_t>(size % billion), 9);
+  out.append_padded(static_cast<std::uint32_t>(size % billion), fraction_digits);
   out.push_back('}');
 }
 
 void JsonFormatter::append_extra(const LogRecord& record, TextBuffer& out) {
+  if (record.fields.empty()) [[likely]]
+    return out.append(",\"extra\":{}");
   out.append(",\"extra\":{");
   const bool plain = is_plain(record.fields);
   bool whole = true;
@@ -108,20 +132,10 @@ void JsonFormatter::append_extra(const LogRecord& record, TextBuffer& out) {
   for (std::size_t i = 0; i < record.fields.size(); ++i) {
     const auto& [key, value] = record.fields[i];
     if (!plain && is_hidden(record.fields, i)) continue;
-    out.append(first ? "\"" : ",\"");
-    first = false;
-    whole &= append_json_escaped(out, key);
-    out.append("\":");
-    if (const auto* const text = std::get_if<std::string>(&value)) {
-      out.push_back('"');
-      whole &= append_json_escaped(out, *text);
-      out.push_back('"');
-    } else if (const auto* const number = std::get_if<double>(&value);
-               number != nullptr && !std::isfinite(*number)) {
-      out.append(std::isnan(*number) ? "\"NaN\"" : *number < 0 ? "\"-Infinity\"" : "\"Infinity\"");
-    } else {
-      append_field_value(out, value);
-    }
+    if (!std::exchange(first, false)) out.push_back(',');
+    whole &= append_json_string(out, key);
+    out.push_back(':');
+    whole &= append_json_value(out, value);
   }
   out.push_back('}');
   if (plain && whole) return;
@@ -134,49 +148,19 @@ void JsonFormatter::append_extra(const LogRecord& record, TextBuffer& out) {
     append_escaped(field, key, EscapeIn::field_quotes);
     field.append("\"=");
     append_field_value(field, value);
-    exact_.append(first ? "\"" : ",\"");
-    first = false;
-    append_json_escaped(exact_, field.view());
-    exact_.push_back('"');
+    if (!std::exchange(first, false)) exact_.push_back(',');
+    append_json_string(exact_, field.view());
   }
   exact_.push_back(']');
 }
 
-void JsonFormatter::append(const LogRecord& record, TextBuffer& out) {
-  exact_.clear();
-  out.append("{\"text\":\"");
-  if (text_) {
-    line_.clear();
-    text_->append(record, line_);
-    append_json_escaped(out, line_.view());
-    out.append("\",\"record\":{\"message\":");
-    append_string(out, record.message, "message");
-  } else {
-    const std::size_t begin = out.size();
-    const bool whole = append_json_escaped(out, record.message);
-    const std::size_t size = out.size() - begin;
-    out.append("\",\"record\":{\"message\":\"");
-    char* const target = out.reserve(size + 1);
-    if (size != 0) std::memcpy(target, out.data() + begin, size);
-    target[size] = '"';
-    out.advance(size + 1);
-    if (!whole) {
-      out.truncate(out.size() - size - 2);
-      append_string(out, record.message, "message");
-    }
-  }
-  out.push_back(',');
-  append_time(record, out);
+/// Appends the members that a place and a thread's facts make.
+void JsonFormatter::append_facts(const LogRecord& record, TextBuffer& out) {
   out.append(",\"level\":{\"name\":");
-  if (record.level_name.empty()) {
-    out.push_back('"');
-    out.append(to_string(record.level));
-    out.push_back('"');
-  } else {
-    append_string(out, record.level_name, "level");
-  }
+  const bool standard = record.level_name.empty();
+  append_string(out, standard ? to_string(record.level) : std::string_view{record.level_name}, "level");
   out.append(",\"no\":");
-  const auto custom = record.level_name.empty() ? std::nullopt : find_level(record.level_name);
+  const auto custom = standard ? std::nullopt : find_level(record.level_name);
   if (custom)
     out.append_number(std::int64_t{custom->number()});
   else
@@ -199,30 +183,49 @@ void JsonFormatter::append(const LogRecord& record, TextBuffer& out) {
   out.append_number(std::uint64_t{record.pid});
   out.append("},\"thread\":{\"id\":");
   out.append_number(std::uint64_t{record.tid});
-  out.append("},\"worker\":");
-  if (record.worker < 0)
-    out.append("null");
-  else
-    out.append_number(static_cast<std::uint64_t>(record.worker));
-  out.append(",\"incarnation\":");
-  out.append_number(std::uint64_t{record.incarnation});
-  if (record.task_id == 0 && record.task_name.empty() && record.attempt == 0) {
-    out.append(",\"task\":null");
-  } else {
-    out.append(",\"task\":{\"id\":");
-    out.append_number(record.task_id);
-    out.append(",\"name\":");
-    append_string(out, record.task_name, "task");
-    out.append(",\"attempt\":");
-    out.append_number(std::uint64_t{record.attempt});
-    out.push_back('}');
-  }
-  out.append(",\"sequence\":");
-  out.append_number(record.sequence);
-  out.append(",\"origin\":\"");
-  out.append(to_string(record.origin));
-  out.append(record.late ? "\",\"late\":true" : "\"");
-  out.append(start_method_);
+  out.append("},");
+  append_json_worker(out, record);
+  if (record.task_id == 0 && record.task_name.empty() && record.attempt == 0)
+    return out.append(",\"task\":null");
+  out.append(",\"task\":{\"id\":");
+  out.append_number(record.task_id);
+  out.append(",\"name\":");
+  append_string(out, record.task_name, "task");
+  out.append(",\"attempt\":");
+  out.append_number(std::uint64_t{record.attempt});
+  out.push_back('}');
+}
+
+/// As `append_facts`; where the same were put together before, they are copied.
+void JsonFormatter::append_common(const Delivery& delivery, TextBuffer& out) {
+  constexpr unsigned bits = 6;
+  const std::uint64_t facts_id = delivery.facts_id();
+  const void* const site = delivery.site();
+  if (facts_id == 0) return append_facts(delivery.facts(), out);
+  if (common_.empty()) common_.resize(std::size_t{1} << bits);
+  const auto hash = (facts_id ^ reinterpret_cast<std::uintptr_t>(site)) * 0x9e37'79b9'7f4a'7c15U;
+  Common& common = common_[hash >> (64U - bits)];
+  if (common.facts_id == facts_id && common.site == site) [[likely]]
+    return out.append(common.text);
+  const std::size_t begin = out.size();
+  const std::size_t exact = exact_.size();
+  append_facts(delivery.facts(), out);
+  if (exact_.size() != exact) return;  // what is not exact has two places
+  common = {facts_id, site, std::string{out.view(begin)}};
+}
+
+void JsonFormatter::append(const LogRecord& record, TextBuffer& out) {
+  Delivery delivery{record};
+  append(delivery, out);
+}
+
+void JsonFormatter::append(Delivery& delivery, TextBuffer& out) {
+  const LogRecord& record = delivery.facts();
+  exact_.clear();
+  append_message(delivery, out);
+  append_time(record, out);
+  append_common(delivery, out);
+  append_json_end(out, record, start_method_);
   append_extra(record, out);
   out.push_back('}');
   if (!exact_.empty()) {

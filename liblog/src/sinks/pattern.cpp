@@ -6,55 +6,18 @@
 #include <charconv>
 #include <cmath>
 #include <cstring>
+#include <iterator>
+#include <utility>
 
 #include "kindred/error.hpp"
 #include "kindred/internal/escape.hpp"
+#include "record/delivery.hpp"
 
 namespace kindred::internal {
 namespace {
 
 using Kind = PatternPart::Kind;
 using Align = PatternPart::Align;
-
-constexpr std::string_view time_flags = "aAbBhcCYDxmdHIMSpRrTXz";
-
-/// Returns the kind that a flag stands for; `literal` where there is none.
-Kind kind_of(char flag) noexcept {
-  switch (flag) {
-    case 'e': return Kind::milliseconds;
-    case 'f': return Kind::microseconds;
-    case 'F': return Kind::nanoseconds;
-    case 'E': return Kind::epoch;
-    case 'u': return Kind::since_nanoseconds;
-    case 'i': return Kind::since_microseconds;
-    case 'o': return Kind::since_milliseconds;
-    case 'O': return Kind::since_seconds;
-    case 'l': return Kind::level;
-    case 'L': return Kind::level_letter;
-    case 'n': return Kind::logger;
-    case 'v': return Kind::message;
-    case 'V': return Kind::fields;
-    case 'w': return Kind::worker;
-    case 'k': return Kind::incarnation;
-    case 'P': return Kind::pid;
-    case 't': return Kind::tid;
-    case 'j': return Kind::task_id;
-    case 'J': return Kind::task_name;
-    case 'q': return Kind::attempt;
-    case 'Q': return Kind::sequence;
-    case 'K': return Kind::origin;
-    case 'N': return Kind::late;
-    case 'W': return Kind::who;
-    case '@': return Kind::source;
-    case 's': return Kind::source_name;
-    case 'g': return Kind::source_path;
-    case '#': return Kind::source_line;
-    case '!': return Kind::function;
-    case '^': return Kind::color_begin;
-    case '$': return Kind::color_end;
-    default: return time_flags.find(flag) != std::string_view::npos ? Kind::time : Kind::literal;
-  }
-}
 
 constexpr std::string_view short_days = "SunMonTueWedThuFriSat";
 constexpr std::string_view short_months = "JanFebMarAprMayJunJulAugSepOctNovDec";
@@ -130,93 +93,287 @@ bool ends_like_fields(std::string_view message) noexcept {
   return message.back() == '}' && message.find(" {") != std::string_view::npos;
 }
 
+std::string_view level_text(const LogRecord& record) noexcept {
+  return record.level_name.empty() ? to_string(record.level) : std::string_view{record.level_name};
+}
+
+void append_place(TextBuffer& out, const LogRecord& record) {
+  if (record.source.file.empty()) return;
+  append_token(out, record.source.file);
+  out.push_back(':');
+  out.append_number(std::uint64_t{record.source.line});
+}
+
+char level_letter(Level level) noexcept {
+  constexpr std::string_view letters = "TDIWECO";
+  const auto index = static_cast<std::size_t>(level);
+  return index < letters.size() ? letters[index] : '?';
+}
+
+void append_worker(TextBuffer& out, const LogRecord& record) {
+  if (record.worker < 0)
+    out.append("parent");
+  else
+    out.append_number(static_cast<std::uint64_t>(record.worker));
+}
+
+void append_field(TextBuffer& out, const LogRecord& record, std::string_view key) {
+  // The last one counts: what a scope within says hides what one around it said.
+  for (auto field = record.fields.rbegin(); field != record.fields.rend(); ++field) {
+    if (field->key == key) return append_field_value(out, field->value);
+  }
+}
+
 }  // namespace
 
-std::vector<PatternPart> parse_pattern(std::string_view pattern) {
-  std::vector<PatternPart> parts;
-  std::string literal;
-  const auto settle = [&] {
-    if (literal.empty()) return;
-    PatternPart part;
-    part.text = std::move(literal);
-    parts.push_back(std::move(part));
-    literal.clear();
-  };
-  const auto refuse = [&](const std::string& why) {
-    throw UsageError{
-        "the pattern '" + std::string{pattern} + "' " + why +
-        " A pattern is spdlog's (\"[%H:%M:%S.%e] [%l] %v\"), with %w worker, %P pid, %t thread, %j task id, %J task name, "
-        "%W all of these in short, %V fields, %{key} one field; '%%' is a percent sign."};
-  };
-  for (std::size_t i = 0; i < pattern.size(); ++i) {
-    if (pattern[i] != '%') {
-      // Ours are the only control bytes of a line, and there are none.
-      if (static_cast<unsigned char>(pattern[i]) < 0x20 || pattern[i] == '\x7f')
-        refuse("contains a control character.");
-      literal += pattern[i];
-      continue;
-    }
-    PatternPart part;
-    ++i;
-    if (i < pattern.size() && (pattern[i] == '-' || pattern[i] == '='))
-      part.align = pattern[i++] == '-' ? Align::left : Align::center;
-    while (i < pattern.size() && pattern[i] >= '0' && pattern[i] <= '9') {
-      if (part.align == Align::none) part.align = Align::right;
-      part.width = std::min<std::size_t>(part.width * 10 + static_cast<std::size_t>(pattern[i++] - '0'), 128);
-    }
-    if (part.width != 0 && i < pattern.size() && pattern[i] == '!' && i + 1 < pattern.size() &&
-        kind_of(pattern[i + 1]) != Kind::literal) {
-      part.cut = true;
-      ++i;
-    }
-    if (i >= pattern.size()) refuse("ends in the middle of a flag.");
-    const char flag = pattern[i];
-    if (flag == '%') {
-      literal += '%';
-      continue;
-    }
-    if (flag == '+') {
-      settle();
-      for (auto& each : parse_pattern(default_pattern)) parts.push_back(std::move(each));
-      continue;
-    }
-    if (flag == '{') {
-      const auto close = pattern.find('}', i);
-      if (close == std::string_view::npos) refuse("has a %{ without its }.");
-      part.kind = Kind::field;
-      part.text = pattern.substr(i + 1, close - i - 1);
-      i = close;
-    } else {
-      part.kind = kind_of(flag);
-      part.flag = flag;
-      if (part.kind == Kind::literal)
-        refuse("has the flag '%" + std::string{flag} + "', which means nothing.");
+struct PatternFormatter::Line {
+  const Delivery& delivery;
+  const LogRecord& record;
+  std::int64_t second;
+  std::uint32_t nanosecond;
+  std::uint64_t since;  ///< ns since the record before
+  std::size_t message_begin;
+  std::string_view key{};  ///< of `%{key}`
+};
+
+/// A flag of a pattern: its letter, what it stands for, what its text depends on, and how that is written.
+/// (How it is read back: `text_reader.cpp`.)
+struct PatternFlag {
+  using Line = PatternFormatter::Line;
+  enum class Of : unsigned char { second, fraction, facts, place, record, before };
+
+  char letter;
+  Kind kind;
+  Of of;
+  void (*write)(const Line&, TextBuffer&) = nullptr;  ///< null: the formatter does it itself
+};
+
+namespace {
+
+using Line = PatternFlag::Line;
+using Of = PatternFlag::Of;
+
+constexpr std::string_view time_flags = "aAbBhcCYDxmdHIMSpRrTXz";
+
+constexpr PatternFlag time_flag{'T', Kind::time, Of::second};
+constexpr PatternFlag field_flag{'{', Kind::field, Of::record, [](const Line& line, TextBuffer& out) {
+                                   append_field(out, line.record, line.key);
+                                 }};
+constexpr PatternFlag flags[] = {
+    {'e', Kind::milliseconds, Of::fraction,
+     [](const Line& line, TextBuffer& out) { out.append_padded(line.nanosecond / 1'000'000, 3); }},
+    {'f', Kind::microseconds, Of::fraction,
+     [](const Line& line, TextBuffer& out) { out.append_padded(line.nanosecond / 1'000, 6); }},
+    {'F', Kind::nanoseconds, Of::fraction,
+     [](const Line& line, TextBuffer& out) { out.append_padded(line.nanosecond, 9); }},
+    {'E', Kind::epoch, Of::facts, [](const Line& line, TextBuffer& out) { out.append_number(line.second); }},
+    {'u', Kind::since_nanoseconds, Of::before,
+     [](const Line& line, TextBuffer& out) { out.append_number(line.since); }},
+    {'i', Kind::since_microseconds, Of::before,
+     [](const Line& line, TextBuffer& out) { out.append_number(line.since / 1'000); }},
+    {'o', Kind::since_milliseconds, Of::before,
+     [](const Line& line, TextBuffer& out) { out.append_number(line.since / 1'000'000); }},
+    {'O', Kind::since_seconds, Of::before,
+     [](const Line& line, TextBuffer& out) { out.append_number(line.since / 1'000'000'000); }},
+    {'l', Kind::level, Of::facts,
+     [](const Line& line, TextBuffer& out) { append_token(out, level_text(line.record)); }},
+    {'L', Kind::level_letter, Of::facts,
+     [](const Line& line, TextBuffer& out) { out.push_back(level_letter(line.record.level)); }},
+    {'n', Kind::logger, Of::facts,
+     [](const Line& line, TextBuffer& out) { append_token(out, line.record.logger); }},
+    {'v', Kind::message, Of::record,
+     [](const Line& line, TextBuffer& out) { line.delivery.append_message(out); }},
+    {'V', Kind::fields, Of::record,
+     [](const Line& line, TextBuffer& out) { append_fields(out, line.record, out.size()); }},
+    {'w', Kind::worker, Of::facts,
+     [](const Line& line, TextBuffer& out) { append_worker(out, line.record); }},
+    {'k', Kind::incarnation, Of::facts,
+     [](const Line& line, TextBuffer& out) { out.append_number(std::uint64_t{line.record.incarnation}); }},
+    {'P', Kind::pid, Of::facts,
+     [](const Line& line, TextBuffer& out) { out.append_number(std::uint64_t{line.record.pid}); }},
+    {'t', Kind::tid, Of::facts,
+     [](const Line& line, TextBuffer& out) { out.append_number(std::uint64_t{line.record.tid}); }},
+    {'j', Kind::task_id, Of::facts,
+     [](const Line& line, TextBuffer& out) { out.append_number(line.record.task_id); }},
+    {'J', Kind::task_name, Of::facts,
+     [](const Line& line, TextBuffer& out) { append_token(out, line.record.task_name); }},
+    {'q', Kind::attempt, Of::facts,
+     [](const Line& line, TextBuffer& out) { out.append_number(std::uint64_t{line.record.attempt}); }},
+    {'Q', Kind::sequence, Of::record,
+     [](const Line& line, TextBuffer& out) { out.append_number(line.record.sequence); }},
+    {'K', Kind::origin, Of::facts,
+     [](const Line& line, TextBuffer& out) { out.append(to_string(line.record.origin)); }},
+    {'N', Kind::late, Of::facts,
+     [](const Line& line, TextBuffer& out) { out.append(line.record.late ? "late" : ""); }},
+    {'W', Kind::who, Of::facts, [](const Line& line, TextBuffer& out) { append_who(out, line.record); }},
+    {'@', Kind::source, Of::place, [](const Line& line, TextBuffer& out) { append_place(out, line.record); }},
+    {'s', Kind::source_name, Of::place,
+     [](const Line& line, TextBuffer& out) { append_token(out, base_name(line.record.source.file)); }},
+    {'g', Kind::source_path, Of::place,
+     [](const Line& line, TextBuffer& out) { append_token(out, line.record.source.file); }},
+    {'#', Kind::source_line, Of::place,
+     [](const Line& line, TextBuffer& out) {
+       if (line.record.source.line != 0) out.append_number(std::uint64_t{line.record.source.line});
+     }},
+    {'!', Kind::function, Of::place,
+     [](const Line& line, TextBuffer& out) { append_token(out, line.record.source.function); }},
+    {'^', Kind::color_begin, Of::facts},
+    {'$', Kind::color_end, Of::facts},
+};
+
+/// Null: the letter means nothing.
+const PatternFlag* flag_of(char letter) noexcept {
+  if (time_flags.find(letter) != std::string_view::npos) return &time_flag;
+  const auto* const found = std::ranges::find(flags, letter, &PatternFlag::letter);
+  return found == std::end(flags) ? nullptr : found;
+}
+
+/// The flag that a part was made from.
+const PatternFlag* flag_of(const PatternPart& part) noexcept {
+  if (part.kind == Kind::field) return &field_flag;
+  return part.kind == Kind::literal ? &time_flag : flag_of(part.flag);
+}
+
+/// Takes a pattern apart, from front to back.
+class PatternParser {
+ public:
+  explicit PatternParser(std::string_view pattern) noexcept : pattern_{pattern} {}
+
+  std::vector<PatternPart> parse() && {
+    while (at_ < pattern_.size()) {
+      if (pattern_[at_] != '%') {
+        // Ours are the only control bytes of a line, and there are none.
+        if (static_cast<unsigned char>(pattern_[at_]) < 0x20 || pattern_[at_] == '\x7f')
+          refuse("contains a control character.");
+        literal_ += pattern_[at_++];
+        continue;
+      }
+      ++at_;
+      take_flag();
     }
     settle();
-    parts.push_back(std::move(part));
+    return std::move(parts_);
   }
-  settle();
-  return parts;
+
+ private:
+  [[noreturn]] void refuse(const std::string& why) const {
+    throw UsageError{
+        "the pattern '" + std::string{pattern_} + "' " + why +
+        " A pattern is spdlog's (\"[%H:%M:%S.%e] [%l] %v\"), with %w worker, %P pid, %t thread, %j task id, %J task name, "
+        "%W all of these in short, %V fields, %{key} one field; '%%' is a percent sign."};
+  }
+  [[nodiscard]] bool is_at(char c) const noexcept { return at_ < pattern_.size() && pattern_[at_] == c; }
+
+  void settle() {
+    if (literal_.empty()) return;
+    PatternPart part;
+    part.text = std::exchange(literal_, {});
+    parts_.push_back(std::move(part));
+  }
+
+  void take_width(PatternPart& part) {
+    if (is_at('-') || is_at('=')) part.align = pattern_[at_++] == '-' ? Align::left : Align::center;
+    for (; at_ < pattern_.size() && pattern_[at_] >= '0' && pattern_[at_] <= '9'; ++at_) {
+      if (part.align == Align::none) part.align = Align::right;
+      part.width =
+          std::min<std::size_t>(part.width * 10 + static_cast<std::size_t>(pattern_[at_] - '0'), 128);
+    }
+    // With a width, `!` says that what is longer is cut; without a flag behind it, it is one itself.
+    if (part.width != 0 && is_at('!') && at_ + 1 < pattern_.size() && flag_of(pattern_[at_ + 1]) != nullptr) {
+      part.cut = true;
+      ++at_;
+    }
+  }
+
+  /// Behind a `%`.
+  void take_flag() {
+    PatternPart part;
+    take_width(part);
+    if (at_ >= pattern_.size()) refuse("ends in the middle of a flag.");
+    const char letter = pattern_[at_++];
+    if (letter == '%') {
+      literal_ += '%';
+      return;
+    }
+    settle();
+    if (letter == '+') {
+      for (auto& each : parse_pattern(default_pattern)) parts_.push_back(std::move(each));
+      return;
+    }
+    if (letter == '{') {
+      const auto close = pattern_.find('}', at_);
+      if (close == std::string_view::npos) refuse("has a %{ without its }.");
+      part.kind = Kind::field;
+      part.text = pattern_.substr(at_, close - at_);
+      at_ = close + 1;
+    } else {
+      const PatternFlag* const flag = flag_of(letter);
+      if (flag == nullptr) refuse("has the flag '%" + std::string{letter} + "', which means nothing.");
+      part.kind = flag->kind;
+      part.flag = letter;
+    }
+    parts_.push_back(std::move(part));
+  }
+
+  std::string_view pattern_;
+  std::size_t at_ = 0;
+  std::vector<PatternPart> parts_;
+  std::string literal_;
+};
+
+bool is_steady(const PatternPart& part) noexcept {
+  return part.kind == Kind::literal || part.kind == Kind::time;
 }
+
+/// Appends a literal, or what a flag of the second shows.
+void put_time(std::string& text, const PatternPart& part, const std::tm& time) {
+  if (part.kind == Kind::literal) {
+    text += part.text;
+    return;
+  }
+  std::string shown = time_text(part.flag, time);
+  if (shown.size() < part.width) {
+    const auto gap = part.width - shown.size();
+    const auto before = part.align == Align::right ? gap : part.align == Align::center ? gap / 2 : 0;
+    shown.insert(0, before, ' ');
+    shown.append(gap - before, ' ');
+  } else if (part.cut) {
+    shown.resize(part.width);
+  }
+  text += shown;
+}
+
+}  // namespace
+
+std::vector<PatternPart> parse_pattern(std::string_view pattern) { return PatternParser{pattern}.parse(); }
 
 PatternFormatter::PatternFormatter(std::string_view pattern, const LevelColors* colors)
     : parts_{parse_pattern(pattern.empty() ? default_pattern : pattern)}, colored_{colors != nullptr} {
   if (colors != nullptr) colors_ = *colors;
-  for (const auto& part : parts_) {
-    const bool steady = part.kind == Kind::literal || part.kind == Kind::time;
-    if (steady && !steps_.empty() && steps_.back().kind == Kind::time) continue;
-    Step step{.kind = steady ? Kind::time : part.kind};
-    if (!steady) {
-      step.align = part.align;
-      step.cut = part.cut;
-      step.width = part.width;
-    }
-    if (part.kind == Kind::field) {
-      step.begin = static_cast<std::uint32_t>(keys_.size());
-      keys_.push_back(part.text);
-    }
-    steps_.push_back(step);
+  for (const auto& part : parts_) add(part);
+  for (const Step& step : steps_) {
+    const Of of = step.flag->of;
+    if (of == Of::record || of == Of::before || (of == Of::fraction && step.width != 0)) break;
+    ++head_steps_;
+    head_has_place_ = head_has_place_ || of == Of::place;
   }
+}
+
+void PatternFormatter::add(const PatternPart& part) {
+  const bool steady = is_steady(part);
+  if (steady && !steps_.empty() && steps_.back().kind == Kind::time) return;
+  Step step{.flag = flag_of(part), .kind = steady ? Kind::time : part.kind};
+  if (!steady) {
+    step.align = part.align;
+    step.cut = part.cut;
+    step.width = part.width;
+  }
+  if (part.kind == Kind::field) {
+    step.begin = static_cast<std::uint32_t>(keys_.size());
+    keys_.push_back(part.text);
+  }
+  looks_back_ = looks_back_ || step.flag->of == Of::before;
+  steps_.push_back(step);
 }
 
 void PatternFormatter::turn_to(std::int64_t second) {
@@ -226,42 +383,24 @@ void PatternFormatter::turn_to(std::int64_t second) {
   ::localtime_r(&clock, &time);
   steady_text_.clear();
   auto step = steps_.begin();
-  bool open = false;
-  for (const auto& part : parts_) {
-    const bool steady = part.kind == Kind::literal || part.kind == Kind::time;
-    if (open && !steady) {
-      step->end = static_cast<std::uint32_t>(steady_text_.size());
-      ++step;
-      open = false;
-    }
-    if (!steady) {
-      ++step;
+  for (auto part = parts_.begin(); part != parts_.end(); ++step) {
+    if (!is_steady(*part)) {
+      ++part;
       continue;
     }
-    if (!open) {
-      step->begin = static_cast<std::uint32_t>(steady_text_.size());
-      open = true;
-    }
-    if (part.kind == Kind::literal) {
-      steady_text_ += part.text;
-      continue;
-    }
-    std::string text = time_text(part.flag, time);
-    if (text.size() < part.width) {
-      const auto gap = part.width - text.size();
-      const auto before = part.align == Align::right ? gap : part.align == Align::center ? gap / 2 : 0;
-      text.insert(0, before, ' ');
-      text.append(gap - before, ' ');
-    } else if (part.cut) {
-      text.resize(part.width);
-    }
-    steady_text_ += text;
+    step->begin = static_cast<std::uint32_t>(steady_text_.size());
+    for (; part != parts_.end() && is_steady(*part); ++part) put_time(steady_text_, *part, time);
+    step->end = static_cast<std::uint32_t>(steady_text_.size());
   }
-  if (open) step->end = static_cast<std::uint32_t>(steady_text_.size());
 }
 
 void PatternFormatter::append(const LogRecord& record, TextBuffer& out, ColorRange* range) {
+  append(Delivery{record}, out, range);
+}
+
+void PatternFormatter::append(const Delivery& delivery, TextBuffer& out, ColorRange* range) {
   constexpr std::int64_t billion = 1'000'000'000;
+  const LogRecord& record = delivery.facts();
   const std::int64_t since_epoch = record.time.time_since_epoch().count();
   std::int64_t second = since_epoch / billion;
   std::int64_t nanosecond = since_epoch % billion;
@@ -271,127 +410,105 @@ void PatternFormatter::append(const LogRecord& record, TextBuffer& out, ColorRan
   }
   if (second != second_) [[unlikely]]
     turn_to(second);
-  std::size_t message_begin = out.size();
-  for (const auto& step : steps_) {
-    switch (step.kind) {
-      case Kind::time: out.append({steady_text_.data() + step.begin, step.end - step.begin}); continue;
-      case Kind::color_begin:
-        if (colored_) out.append(colors_.of(record));
-        if (range != nullptr) range->begin = out.size();
-        continue;
-      case Kind::color_end:
-        if (range != nullptr) range->end = out.size();
-        if (colored_ && !colors_.of(record).empty()) out.append(color_reset);
-        continue;
-      case Kind::message:
-        message_begin = out.size();
-        if (step.width == 0) {
-          append_escaped(out, record.message);
-          continue;
-        }
-        break;
-      case Kind::fields:
-        if (step.width == 0) {
-          append_fields(out, record, message_begin);
-          continue;
-        }
-        break;
-      default: break;
-    }
-    const std::size_t begin = out.size();
-    append_step(step, record, nanosecond, out);
-    if (step.width == 0) continue;
-    const std::size_t shown = characters(out.view(begin));
-    if (shown < step.width) {
-      const auto gap = step.width - shown;
-      const auto before = step.align == Align::right ? gap : step.align == Align::center ? gap / 2 : 0;
-      if (before != 0) out.insert(begin, before, ' ');
-      out.insert(out.size(), gap - before, ' ');
-    } else if (step.cut && shown > step.width) {
-      std::size_t end = begin;
-      for (std::size_t seen = 0; end < out.size(); ++end)
-        if ((static_cast<unsigned char>(out.data()[end]) & 0xc0U) != 0x80U && seen++ == step.width) break;
-      out.truncate(end);
-    }
+  const bool follows = previous_nanoseconds_ != 0 && since_epoch >= previous_nanoseconds_;
+  Line line{.delivery = delivery,
+            .record = record,
+            .second = second,
+            .nanosecond = static_cast<std::uint32_t>(nanosecond),
+            .since = follows ? static_cast<std::uint64_t>(since_epoch - previous_nanoseconds_) : 0,
+            .message_begin = out.size()};
+  auto step = steps_.cbegin();
+  // What is late says so in its head, and a range is of places in this line.
+  if (delivery.facts_id() != 0 && !record.late && range == nullptr) [[likely]] {
+    put_head(line, out);
+    step += static_cast<std::ptrdiff_t>(head_steps_);
   }
+  for (; step != steps_.cend(); ++step) put(*step, line, out, range);
   previous_nanoseconds_ = since_epoch;
 }
 
-void PatternFormatter::append_step(const Step& step, const LogRecord& record, std::int64_t nanosecond,
-                                   TextBuffer& out) {
-  const auto nanoseconds = static_cast<std::uint32_t>(nanosecond);
-  const auto since = [&] {
-    const auto now = record.time.time_since_epoch().count();
-    return previous_nanoseconds_ == 0 || now < previous_nanoseconds_
-               ? std::uint64_t{0}
-               : static_cast<std::uint64_t>(now - previous_nanoseconds_);
-  };
+PatternFormatter::Fraction PatternFormatter::fraction_of(Kind kind, std::size_t at) noexcept {
+  const auto place = static_cast<std::uint32_t>(at);
+  if (kind == Kind::milliseconds) return {place, 1'000'000, 3};
+  return kind == Kind::microseconds ? Fraction{place, 1'000, 6} : Fraction{place, 1, 9};
+}
+
+/// Appends what the first steps make: as they made it last for the same facts, with this record's part of the
+/// second.
+void PatternFormatter::put_head(const Line& line, TextBuffer& out) {
+  constexpr unsigned bits = 6;
+  if (heads_.empty()) [[unlikely]]
+    heads_.resize(std::size_t{1} << bits);
+  const Site* const site = line.delivery.site();
+  const std::uint64_t facts_id = line.delivery.facts_id();
+  const std::uintptr_t place = head_has_place_ || !line.record.level_name.empty()
+                                   ? reinterpret_cast<std::uintptr_t>(site)
+                                   : static_cast<std::uintptr_t>(line.record.level) + 1;
+  Head& head = heads_[(facts_id ^ place) * 0x9e37'79b9'7f4a'7c15U >> (64U - bits)];
+  const std::size_t begin = out.size();
+  if (head.facts_id == facts_id && head.place == place && head.second == line.second) [[likely]] {
+    const std::size_t bytes = head.text.size();
+    char* const text = out.reserve(bytes);
+    std::memcpy(text, head.text.data(), bytes);
+    for (const auto& fraction : head.fractions)
+      write_padded(text + fraction.at, line.nanosecond / fraction.unit, fraction.digits);
+    out.advance(bytes);
+    return;
+  }
+  head.fractions.clear();
+  Line same = line;
+  for (std::size_t i = 0; i < head_steps_; ++i) {
+    if (steps_[i].flag->of == Of::fraction)
+      head.fractions.push_back(fraction_of(steps_[i].kind, out.size() - begin));
+    put(steps_[i], same, out, nullptr);
+  }
+  head.facts_id = facts_id;
+  head.place = place;
+  head.second = line.second;
+  head.text = out.view(begin);
+}
+
+void PatternFormatter::put(const Step& step, Line& line, TextBuffer& out, ColorRange* range) {
   switch (step.kind) {
-    case Kind::milliseconds: out.append_padded(nanoseconds / 1'000'000, 3); return;
-    case Kind::microseconds: out.append_padded(nanoseconds / 1'000, 6); return;
-    case Kind::nanoseconds: out.append_padded(nanoseconds, 9); return;
-    case Kind::epoch: out.append_number(second_); return;
-    case Kind::since_nanoseconds: out.append_number(since()); return;
-    case Kind::since_microseconds: out.append_number(since() / 1'000); return;
-    case Kind::since_milliseconds: out.append_number(since() / 1'000'000); return;
-    case Kind::since_seconds: out.append_number(since() / 1'000'000'000); return;
-    case Kind::level:
-      if (record.level_name.empty())
-        out.append(to_string(record.level));
-      else
-        append_token(out, record.level_name);
-      return;
-    case Kind::level_letter: {
-      constexpr std::string_view letters = "TDIWECO";
-      const auto level = static_cast<std::size_t>(record.level);
-      out.push_back(level < letters.size() ? letters[level] : '?');
-      return;
-    }
-    case Kind::logger: append_token(out, record.logger); return;
-    case Kind::message: append_escaped(out, record.message); return;
-    case Kind::fields: append_fields(out, record, out.size()); return;
-    case Kind::field:
-      // The last one counts: what a scope within says hides what one around it said.
-      for (auto field = record.fields.rbegin(); field != record.fields.rend(); ++field) {
-        if (field->key != keys_[step.begin]) continue;
-        append_field_value(out, field->value);
-        return;
-      }
-      return;
-    case Kind::worker:
-      if (record.worker < 0)
-        out.append("parent");
-      else
-        out.append_number(static_cast<std::uint64_t>(record.worker));
-      return;
-    case Kind::incarnation: out.append_number(std::uint64_t{record.incarnation}); return;
-    case Kind::pid: out.append_number(std::uint64_t{record.pid}); return;
-    case Kind::tid: out.append_number(std::uint64_t{record.tid}); return;
-    case Kind::task_id: out.append_number(record.task_id); return;
-    case Kind::task_name: append_token(out, record.task_name); return;
-    case Kind::attempt: out.append_number(std::uint64_t{record.attempt}); return;
-    case Kind::sequence: out.append_number(record.sequence); return;
-    case Kind::origin: out.append(to_string(record.origin)); return;
-    case Kind::late:
-      if (record.late) out.append("late");
-      return;
-    case Kind::who: append_who(out, record); return;
-    case Kind::source:
-      if (record.source.file.empty()) return;
-      append_token(out, record.source.file);
-      out.push_back(':');
-      out.append_number(std::uint64_t{record.source.line});
-      return;
-    case Kind::source_name: append_token(out, base_name(record.source.file)); return;
-    case Kind::source_path: append_token(out, record.source.file); return;
-    case Kind::source_line:
-      if (record.source.line != 0) out.append_number(std::uint64_t{record.source.line});
-      return;
-    case Kind::function: append_token(out, record.source.function); return;
-    case Kind::literal:
-    case Kind::time:
+    case Kind::time: out.append({steady_text_.data() + step.begin, step.end - step.begin}); return;
     case Kind::color_begin:
-    case Kind::color_end: return;
+      if (colored_) out.append(colors_.of(line.record));
+      if (range != nullptr) range->begin = out.size();
+      return;
+    case Kind::color_end:
+      if (range != nullptr) range->end = out.size();
+      if (colored_ && !colors_.of(line.record).empty()) out.append(color_reset);
+      return;
+    case Kind::message:
+      if (step.width != 0) break;
+      line.message_begin = out.size();
+      line.delivery.append_message(out);
+      return;
+    case Kind::fields:
+      if (step.width != 0) break;
+      append_fields(out, line.record, line.message_begin);
+      return;
+    case Kind::field: line.key = keys_[step.begin]; break;
+    default: break;
+  }
+  const std::size_t begin = out.size();
+  step.flag->write(line, out);
+  if (step.width != 0) pad(step, begin, out);
+}
+
+/// Brings what was appended at `begin` to the step's width.
+void PatternFormatter::pad(const Step& step, std::size_t begin, TextBuffer& out) {
+  const std::size_t shown = characters(out.view(begin));
+  if (shown < step.width) {
+    const auto gap = step.width - shown;
+    const auto before = step.align == Align::right ? gap : step.align == Align::center ? gap / 2 : 0;
+    if (before != 0) out.insert(begin, before, ' ');
+    out.insert(out.size(), gap - before, ' ');
+  } else if (step.cut && shown > step.width) {
+    std::size_t end = begin;
+    for (std::size_t seen = 0; end < out.size(); ++end)
+      if ((static_cast<unsigned char>(out.data()[end]) & 0xc0U) != 0x80U && seen++ == step.width) break;
+    out.truncate(end);
   }
 }
 

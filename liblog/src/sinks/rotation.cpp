@@ -189,6 +189,11 @@ bool RotationSchedule::too_large(std::uint64_t line_bytes, const FileState& file
   return false;
 }
 
+bool RotationSchedule::asks() const noexcept {
+  return std::ranges::any_of(
+      triggers_, [](const RotateWhen& trigger) { return trigger.kind() == RotateWhen::Kind::predicate; });
+}
+
 bool RotationSchedule::due(const LogRecord& record, std::uint64_t line_bytes, const FileState& file,
                            FileTime (*now)()) const {
   if (record.time >= next_ && now() >= next_) return true;

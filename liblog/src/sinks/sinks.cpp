@@ -7,6 +7,7 @@
 #include "kindred/internal/json_formatter.hpp"
 #include "kindred/internal/pattern.hpp"
 #include "kindred/internal/spdlog_sink.hpp"
+#include "record/delivery.hpp"
 
 namespace kindred {
 namespace {
@@ -21,21 +22,50 @@ class CallbackSink final : public internal::Sink {
   std::function<void(const LogRecord&)> fn_;
 };
 
+/// Lines as one of the formatters makes them.
+template <class Formatter>
+class LinesOf final : public internal::LineFormatter {
+ public:
+  template <class... Args>
+  explicit LinesOf(Args&&... args) : formatter_{std::forward<Args>(args)...} {}
+  void append(internal::Delivery& delivery, internal::TextBuffer& out) override {
+    formatter_.append(delivery, out);
+  }
+
+ private:
+  Formatter formatter_;
+};
+
+/// Names lines that the same options make, so that sinks can share them.
+std::string key_of(std::string_view kind, const SinkOptions& options, std::string_view start_method) {
+  // Two sinks may have had different records before this one.
+  const bool looks_back =
+      !options.pattern.empty() && internal::PatternFormatter{options.pattern}.looks_back();
+  std::string key;
+  if (looks_back) return key;
+  for (const std::string_view part : {kind, start_method, std::string_view{options.pattern}}) {
+    key += part;
+    key += '\0';
+  }
+  return key;
+}
+
 internal::LineFormat text_lines(const SinkOptions& options) {
   const internal::LevelColors colors{options.colors};
-  auto formatter = std::make_shared<internal::PatternFormatter>(
-      options.pattern, options.color == Color::always ? &colors : nullptr);
-  return [formatter](const LogRecord& record, internal::TextBuffer& out) { formatter->append(record, out); };
+  const bool colored = options.color == Color::always;
+  return internal::LineFormat{
+      std::make_unique<LinesOf<internal::PatternFormatter>>(options.pattern, colored ? &colors : nullptr),
+      colored ? std::string{} : key_of("text", options, {})};
 }
 
 internal::LineFormat json_lines(const SinkOptions& options, std::string_view start_method, JsonKeys keys) {
-  if (keys == JsonKeys::ecs) {
-    auto formatter = std::make_shared<internal::EcsFormatter>(options.pattern, start_method);
-    return
-        [formatter](const LogRecord& record, internal::TextBuffer& out) { formatter->append(record, out); };
-  }
-  auto formatter = std::make_shared<internal::JsonFormatter>(options.pattern, start_method);
-  return [formatter](const LogRecord& record, internal::TextBuffer& out) { formatter->append(record, out); };
+  if (keys == JsonKeys::ecs)
+    return internal::LineFormat{
+        std::make_unique<LinesOf<internal::EcsFormatter>>(options.pattern, start_method),
+        key_of("ecs", options, start_method)};
+  return internal::LineFormat{
+      std::make_unique<LinesOf<internal::JsonFormatter>>(options.pattern, start_method),
+      key_of("json", options, start_method)};
 }
 
 }  // namespace

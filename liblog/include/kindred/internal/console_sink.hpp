@@ -17,6 +17,8 @@ class ConsoleSink final : public Sink {
   ConsoleSink(int fd, const SinkOptions& options);
   ~ConsoleSink() override;
   void write(const LogRecord& record) override;
+  void deliver(Delivery& delivery) override;
+  [[nodiscard]] bool takes_facts() const noexcept override { return true; }
   void flush() override;
   [[nodiscard]] std::uint64_t lost() const noexcept override { return writer_.lost(); }
 

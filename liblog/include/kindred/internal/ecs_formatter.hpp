@@ -11,6 +11,8 @@
 
 namespace kindred::internal {
 
+class Delivery;
+
 /// Turns records into JSON objects with the keys of the Elastic Common Schema, one a line; `sinks.hpp` has
 /// the table. One thread at a time.
 class EcsFormatter {
@@ -19,6 +21,7 @@ class EcsFormatter {
   explicit EcsFormatter(std::string_view pattern = {}, std::string_view start_method = {});
   /// Appends the object, without a newline.
   void append(const LogRecord& record, TextBuffer& out);
+  void append(const Delivery& delivery, TextBuffer& out);
 
  private:
   void append_time(const LogRecord& record, TextBuffer& out);

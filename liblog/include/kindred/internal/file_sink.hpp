@@ -1,20 +1,17 @@
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 
 #include "kindred/file_options.hpp"
 #include "kindred/internal/archive.hpp"
+#include "kindred/internal/line_format.hpp"
 #include "kindred/internal/line_writer.hpp"
 #include "kindred/internal/rotation.hpp"
 #include "kindred/internal/sink.hpp"
 
 namespace kindred::internal {
-
-/// Appends the line of a record, without its newline.
-using LineFormat = std::function<void(const LogRecord&, TextBuffer&)>;
 
 /// A log file, with rotation: `sinks::file` and `sinks::json`. See `FileOptions` for what it promises.
 class FileSink final : public Sink {
@@ -25,6 +22,9 @@ class FileSink final : public Sink {
   /// Writes what it holds.
   ~FileSink() override;
   void write(const LogRecord& record) override;
+  void deliver(Delivery& delivery) override;
+  [[nodiscard]] bool takes_facts() const noexcept override { return true; }
+  [[nodiscard]] LineFormat* line_format() noexcept override { return &format_; }
   void flush() override;
   [[nodiscard]] std::uint64_t lost() const noexcept override { return writer_.lost(); }
   /// Waits until rotated files are packed and removed as they should be (for tests).
@@ -40,7 +40,7 @@ class FileSink final : public Sink {
   /// As `open`, but what fails is a failed write: tried again while the log goes on.
   bool try_open();
   void look_after_file();
-  [[nodiscard]] bool rotation_is_due(const LogRecord& record, std::size_t begin);
+  [[nodiscard]] bool rotation_is_due(Delivery& delivery, std::size_t begin);
   void rotate(std::size_t begin);
   void complain_of_function(const char* what);
 

@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "kindred/internal/pattern.hpp"
 #include "kindred/internal/text_buffer.hpp"
@@ -11,8 +12,11 @@
 
 namespace kindred::internal {
 
+class Delivery;
+
 /// Turns records into JSON objects, one a line. The keys are those of Loguru's `serialize=True`, and ours
-/// beside them; `sinks.hpp` has the table. One thread at a time.
+/// beside them; `sinks.hpp` has the table. What a thread's records of one place have in common is put
+/// together once. One thread at a time.
 class JsonFormatter {
  public:
   /// `pattern`: of the member "text"; the message alone where it is empty. `start_method`: left out where it
@@ -20,18 +24,32 @@ class JsonFormatter {
   explicit JsonFormatter(std::string_view pattern = {}, std::string_view start_method = {});
   /// Appends the object, without a newline.
   void append(const LogRecord& record, TextBuffer& out);
+  void append(Delivery& delivery, TextBuffer& out);
 
  private:
+  /// The members that a site and a thread's facts make, as they were put together last.
+  struct Common {
+    std::uint64_t facts_id = 0;
+    const void* site = nullptr;
+    std::string text{};
+  };
+
+  void append_message(Delivery& delivery, TextBuffer& out);
   void append_time(const LogRecord& record, TextBuffer& out);
+  void turn_to(std::int64_t second);
+  void append_common(const Delivery& delivery, TextBuffer& out);
+  void append_facts(const LogRecord& record, TextBuffer& out);
   void append_extra(const LogRecord& record, TextBuffer& out);
   void append_string(TextBuffer& out, std::string_view text, std::string_view exact_key);
+  void add_exact(std::string_view key, std::string_view text);
 
   std::optional<PatternFormatter> text_;
   TextBuffer line_;           ///< of `text_`
   TextBuffer exact_;          ///< members of "exact", where the record has bytes that JSON cannot carry
   std::string start_method_;  ///< the member, ready
-  std::string date_time_;     ///< "2026-07-26T14:03:11", as of `second_`
-  std::string zone_;
+  std::vector<Common> common_;
+  std::string time_;          ///< the member "time", as of `second_`, with room for the fractions
+  std::size_t fraction_ = 0;  ///< where its first one stands
   std::int64_t second_ = INT64_MIN;
 };
 

@@ -12,6 +12,9 @@
 
 namespace kindred::internal {
 
+class Delivery;
+struct PatternFlag;
+
 /// What a sink without a pattern of its own writes:
 /// `[2026-07-26 14:03:11.482913+02:00] [info] [w0 area#41] radius 2 {user=7}`
 inline constexpr std::string_view default_pattern = "[%Y-%m-%d %H:%M:%S.%f%z] [%^%l%$] [%W] %v%V";
@@ -67,8 +70,9 @@ struct PatternPart {
 /// Reads a pattern: spdlog's flags and ours. Errors: `UsageError` that quotes the pattern and names the flag.
 [[nodiscard]] std::vector<PatternPart> parse_pattern(std::string_view pattern);
 
-/// Turns records into lines. Compiled once; the date and time of a second are put together once a second. One
-/// thread at a time.
+/// Turns records into lines. Compiled once; the date and time of a second are put together once a second, and
+/// so is all that stands before the message for each thread (or task) and level that logs in it. One thread
+/// at a time.
 class PatternFormatter {
  public:
   struct ColorRange {
@@ -82,9 +86,14 @@ class PatternFormatter {
   /// Appends the line without its newline: no control byte but the colour sequences. `range`, if given, is
   /// told where the colour would be.
   void append(const LogRecord& record, TextBuffer& out, ColorRange* range = nullptr);
+  void append(const Delivery& delivery, TextBuffer& out, ColorRange* range = nullptr);
+  /// Does a line depend on the record before it (`%u`, `%i`, `%o`, `%O`)?
+  [[nodiscard]] bool looks_back() const noexcept { return looks_back_; }
 
  private:
+  friend struct PatternFlag;
   struct Step {
+    const PatternFlag* flag = nullptr;
     PatternPart::Kind kind;
     std::uint32_t begin = 0;  ///< literal and time: its place in `steady_text_`; field: of its key in `keys_`
     std::uint32_t end = 0;
@@ -92,13 +101,37 @@ class PatternFormatter {
     bool cut = false;
     std::size_t width = 0;
   };
+  /// What the steps of one line are told.
+  struct Line;
+  /// A part of a second in a head.
+  struct Fraction {
+    std::uint32_t at;    ///< where it stands
+    std::uint32_t unit;  ///< ns
+    std::uint32_t digits;
+  };
+  /// The begin of a line as it was put together for a record, for the next one of the same facts.
+  struct Head {
+    std::uint64_t facts_id = 0;
+    std::uintptr_t place = 0;  ///< level, or site
+    std::int64_t second = 0;
+    std::string text{};
+    std::vector<Fraction> fractions{};
+  };
 
-  void append_step(const Step& step, const LogRecord& record, std::int64_t nanosecond, TextBuffer& out);
+  void add(const PatternPart& part);
   void turn_to(std::int64_t second);
+  void put_head(const Line& line, TextBuffer& out);
+  void put(const Step& step, Line& line, TextBuffer& out, ColorRange* range);
+  static Fraction fraction_of(PatternPart::Kind kind, std::size_t at) noexcept;
+  static void pad(const Step& step, std::size_t begin, TextBuffer& out);
 
   std::vector<PatternPart> parts_;
-  std::vector<Step> steps_;  ///< neighbouring literals and time parts are one
-  std::string steady_text_;  ///< theirs, as of `second_`
+  std::vector<Step> steps_;     ///< neighbouring literals and time parts are one
+  std::size_t head_steps_ = 0;  ///< how many of them, from the first on, a head holds
+  bool head_has_place_ = false;
+  bool looks_back_ = false;
+  std::vector<Head> heads_;  ///< by a hash; empty: none was needed yet
+  std::string steady_text_;  ///< of literal and time parts, as of `second_`
   std::vector<std::string> keys_;
   std::int64_t second_ = INT64_MIN;
   std::int64_t previous_nanoseconds_ = 0;

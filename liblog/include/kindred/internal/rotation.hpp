@@ -20,6 +20,8 @@ class RotationSchedule {
   [[nodiscard]] bool empty() const noexcept { return triggers_.empty(); }
   /// A file was begun at that time.
   void begin(FileTime opened);
+  /// Is there a predicate, which is to see each record?
+  [[nodiscard]] bool asks() const noexcept;
   /// Is another file due before `record`, whose line takes `line_bytes`? A time trigger goes by the record's
   /// time, but never before the clock agrees: one record with a wrong time must not upset the schedule.
   /// Would the line make the file larger than a trigger allows?

@@ -1,0 +1,335 @@
+// One record on its way from its lane to the sinks.
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "collect/drain.hpp"
+
+namespace kindred::internal {
+namespace {
+
+constexpr std::size_t large_message = 1024 * 1024;  ///< memory beyond this is given back
+/// A lane's record that is copied here has its arguments behind the head that is kept.
+constexpr std::size_t record_room = sizeof(KeptRecord) - record_head_bytes;
+
+constexpr std::size_t round_up(std::size_t bytes) noexcept { return (bytes + 7) / 8 * 8; }
+
+}  // namespace
+
+bool Drain::mark_late(std::uint64_t tick) noexcept {
+  if (tick >= last_tick_) {
+    last_tick_ = tick;
+    return false;
+  }
+  add(counters.late, 1);
+  return true;
+}
+
+void Drain::to_sinks(const LogRecord& record) {
+  Delivery delivery{record};
+  to_sinks(delivery);
+}
+
+void Drain::to_sinks(Delivery& delivery) {
+  if (!on_record) [[likely]]
+    return sinks.write(delivery);
+  const LogRecord& record = delivery.whole();
+  scratch_.patched = record;
+  try {
+    on_record(scratch_.patched);
+  } catch (const std::exception& error) {
+    scratch_.patched = record;
+    scratch_.patched.fields.push_back({"on_record", FieldValue{std::string{"threw: "} + error.what()}});
+  } catch (...) {
+    scratch_.patched = record;
+    scratch_.patched.fields.push_back({"on_record", FieldValue{std::string{"threw"}}});
+  }
+  Delivery patched{scratch_.patched};
+  sinks.write(patched);
+}
+
+bool Drain::is_for_flight(const LaneInput& lane) const noexcept {
+  if (flight_ == nullptr) return false;
+  const auto& record = lane.record;
+  Level level = levels.level;
+  if (!worker_levels.empty()) {
+    if (const auto own = worker_levels.find(record.worker); own != worker_levels.end()) level = own->second;
+  }
+  return record.level < (record.logger.empty() ? level : levels.level_of(record.logger, level));
+}
+
+// ----------------------------------------------------------------------------------------------------------------------------
+// A record of a lane
+
+/// Copies the next record to where it is kept: what is read of it from there on is private memory. False
+/// where its producer has given it up meanwhile.
+bool Drain::take_head(LaneInput& lane, std::size_t payload, Encoded& encoded) {
+  const std::size_t most = round_up(sizeof(KeptRecord) + payload + lane.context_bytes(lane.head.slot));
+  encoded.keep = most <= history_->longest();
+  if (encoded.keep) [[likely]] {
+    encoded.entry = history_->reserve(most);
+  } else {
+    scratch_.bytes.resize(most);
+    encoded.entry = scratch_.bytes.data();
+  }
+  encoded.arguments = payload;
+  if (!lane.head_is_large) [[likely]]
+    return lane.reader.take(lane.head, encoded.entry + record_room);
+  lane.head_is_large = false;
+  std::memcpy(encoded.entry + sizeof(KeptRecord), lane.large.bytes.data(), payload);
+  lane.large.bytes.clear();
+  if (lane.large.bytes.capacity() > large_message) lane.large.bytes.shrink_to_fit();
+  return true;
+}
+
+void Drain::find_site(Source& source, std::uint32_t index, Encoded& encoded) const {
+  if (index != record_site::inlined) [[likely]] {
+    encoded.site = source.site(index);
+    return;
+  }
+  const std::span<const std::byte> payload = encoded.argument_bytes();
+  std::uint32_t bytes = 0;
+  if (payload.size() >= sizeof bytes) std::memcpy(&bytes, payload.data(), sizeof bytes);
+  if (bytes < site_head_bytes || bytes > payload.size()) return;
+  encoded.site = intern_site(payload.first(bytes));
+  encoded.offset = bytes;
+  encoded.arguments -= bytes;
+}
+
+Drain::Taken Drain::deliver_head(Source& source, LaneInput& lane) {
+  lane.has_head = false;
+  lane.last_tick = lane.tick;
+  const RecordHead head = lane.head;
+  if (head.site >= record_site::first_timed && head.site != record_site::inlined && !lane.head_is_large)
+      [[unlikely]]
+    return deliver_special(source, lane);
+  if (!lane.knows_slot(head.slot)) [[unlikely]]
+    return lose_head(source, lane, "a record names a logger that was never sent");
+  const std::size_t payload = lane.head_is_large ? lane.large.bytes.size() : head.size - record_head_bytes;
+  Encoded encoded;
+  if (!take_head(lane, payload, encoded)) return Taken::gone;
+  add(counters.committed, 1);
+  find_site(source, head.site, encoded);
+  if (encoded.site == nullptr) [[unlikely]]
+    return lose(source, "a record's site is none that was written");
+  add(source.counters->bytes, payload + record_head_bytes);
+  add(counters.bytes, payload + record_head_bytes);
+  return deliver(source, lane, encoded);
+}
+
+/// Makes the lane's record that of the next one: what is the same as before stays. False where the fields of
+/// its context make no sense.
+bool Drain::set_facts(LaneInput& lane, const Site& site) {
+  LogRecord& record = lane.record;
+  const std::uint32_t index = lane.head.slot;
+  if (lane.record_site != &site) {
+    lane.record_site = &site;
+    record.level = site.level();
+    record.level_name = site.level_name();
+    record.source = site.source();
+  }
+  bool sense = true;
+  const bool other_slot = lane.record_slot != index;
+  if (other_slot) [[unlikely]] {
+    const std::string_view name = lane.slots[index].name;
+    lane.record_slot = index;
+    record.origin = origin_of_logger(name);
+    record.logger = record.origin == Origin::log ? name : std::string_view{};
+  }
+  if (other_slot || !lane.fields_are_base) sense = lane.set_base_fields(index);
+  if (other_slot || lane.facts_id == 0) [[unlikely]] {
+    if (lane.facts_id == 0) lane.facts_id = facts_ids_ += 256;
+    lane.kept = kept_of(record);
+    lane.kept.scope_bytes = static_cast<std::uint32_t>(lane.scope.size());
+    lane.kept.binding_bytes = static_cast<std::uint32_t>(lane.slots[index].fields.size());
+    lane.kept.logger_bytes = static_cast<std::uint16_t>(lane.slots[index].name.size());
+    lane.kept.task_name_bytes = static_cast<std::uint16_t>(record.task_name.size());
+  }
+  return sense;
+}
+
+/// Writes what is kept of the lane's record around its bytes.
+void Drain::put_kept(const LaneInput& lane, const Encoded& encoded) const noexcept {
+  auto* const kept = std::construct_at(reinterpret_cast<KeptRecord*>(encoded.entry), lane.kept);
+  kept->site = encoded.site;
+  kept->time = lane.record.time.time_since_epoch().count();
+  kept->sequence = lane.record.sequence;
+  kept->late = lane.record.late;
+  kept->arguments = static_cast<std::uint32_t>(encoded.arguments);
+  kept->arguments_offset = static_cast<std::uint32_t>(encoded.offset);
+  const std::size_t bytes = sizeof(KeptRecord) + encoded.offset + encoded.arguments;
+  const std::byte* const end = lane.put_context(lane.record_slot, encoded.entry + bytes);
+  kept->bytes = static_cast<std::uint32_t>(round_up(static_cast<std::size_t>(end - encoded.entry)));
+}
+
+/// To the flight recorder.
+Drain::Taken Drain::hold_back(const Encoded& encoded) {
+  add(counters.held_back, 1);
+  const std::size_t bytes = reinterpret_cast<const KeptRecord*>(encoded.entry)->bytes;
+  if (encoded.keep && bytes <= flight_->longest()) {
+    std::memcpy(flight_->reserve(bytes), encoded.entry, bytes);
+    flight_->commit(bytes);
+  }
+  return Taken::delivered;
+}
+
+/// Keeps the begin of a record that is too large for the history.
+void Drain::keep_cut(Delivery& delivery) {
+  LogRecord cut = delivery.whole();
+  cut.message.resize(std::min(cut.message.size(), history_->longest() / 4));
+  cut.message += fmt::format("... ({} bytes in all)", delivery.whole().message.size());
+  keep_emitted(cut);
+}
+
+Drain::Taken Drain::deliver(Source& source, LaneInput& lane, const Encoded& encoded) {
+  LogRecord& record = lane.record;
+  const Site& site = *encoded.site;
+  bool sense = set_facts(lane, site);
+  record.time = clock_.time_of(lane.tick);
+  record.sequence = lane.next_sequence++;
+  const bool flight = is_for_flight(lane);
+  record.late = !flight && mark_late(lane.tick);
+  add(source.counters->records, 1);
+  if (encoded.keep) [[likely]]
+    put_kept(lane, encoded);
+  if (flight) [[unlikely]]
+    return hold_back(encoded);
+
+  sense = site.plan().decode(encoded.argument_bytes(), scratch_.arguments, record.fields) && sense;
+  if (!sense) [[unlikely]] {
+    lane.fields_are_base = false;
+    return lose(source, "a record's arguments are not what its site says");
+  }
+  if (site.has_fields()) lane.fields_are_base = false;
+  Delivery delivery{record, lane.facts_id + lane.record_slot, site, scratch_.arguments, scratch_.message};
+  if (encoded.keep) [[likely]]
+    source.note_recent(history_->commit(reinterpret_cast<const KeptRecord*>(encoded.entry)->bytes));
+  else
+    keep_cut(delivery);
+  if (record.late) add(source.counters->late, 1);
+  to_sinks(delivery);
+  add(counters.delivered, 1);
+  if (record.message.capacity() > large_message) [[unlikely]] {
+    record.message = {};
+    scratch_.message.clear();
+    scratch_.message.shrink(large_message);
+  }
+  return Taken::delivered;
+}
+
+// ----------------------------------------------------------------------------------------------------------------------------
+// What is no record of a site
+
+Drain::Taken Drain::take_gap(Source& source, LaneInput& lane, ByteReader& bytes) {
+  const auto dropped = bytes.value<std::uint64_t>();
+  const auto sequence = bytes.value<std::uint64_t>();
+  if (!bytes.ok()) return lose(source, "a note on drops ends early");
+  if (dropped > lane.dropped_told) note_drops(source, lane, dropped, lane.tick);
+  lane.next_sequence = sequence;
+  return Taken::gone;
+}
+
+/// A record of a signal handler.
+Drain::Taken Drain::deliver_raw(Source& source, LaneInput& lane, ByteReader& bytes) {
+  const auto level_and_padding = bytes.value<std::uint32_t>();
+  const auto tid = bytes.value<std::uint32_t>();
+  const auto level = static_cast<Level>(level_and_padding & 0xffU);
+  const std::size_t padding = level_and_padding >> 8U;
+  add(counters.committed, 1);
+  if (!bytes.ok() || level > Level::critical || padding > bytes.left())
+    return lose(source, "a record of a signal handler makes no sense");
+  LogRecord record;
+  record.time = clock_.time_of(lane.tick);
+  record.level = level;
+  record.message = bytes.text(bytes.left() - padding);
+  record.worker = source.identity.worker;
+  record.incarnation = source.identity.incarnation;
+  record.pid = source.identity.pid;
+  record.tid = tid;
+  record.late = mark_late(lane.tick);
+  // The raw lane has no controls: whose task it was, the lane of the thread that runs tasks knows.
+  if (const auto& main = source.lanes[0]; main != nullptr) {
+    record.pid = main->record.pid;
+    record.task_id = main->record.task_id;
+    record.task_name = main->record.task_name;
+    record.attempt = main->record.attempt;
+  }
+  add(source.counters->records, 1);
+  keep_emitted(record);
+  to_sinks(record);
+  add(counters.delivered, 1);
+  return Taken::delivered;
+}
+
+Drain::Taken Drain::deliver_special(Source& source, LaneInput& lane) {
+  const RecordHead head = lane.head;
+  scratch_.bytes.resize(head.size);
+  if (!lane.reader.take(head, scratch_.bytes.data())) return Taken::gone;
+  ByteReader bytes{std::span<const std::byte>{scratch_.bytes}.subspan(record_head_bytes)};
+  if (head.site == record_site::gap) return take_gap(source, lane, bytes);
+  if (head.site == record_site::raw) return deliver_raw(source, lane, bytes);
+  add(counters.committed, 1);
+  return lose(source, "a record is of a kind that does not exist");
+}
+
+// ----------------------------------------------------------------------------------------------------------------------------
+// A record that was made here
+
+void Drain::deliver_emitted(EmittedRecord& emitted) {
+  LogRecord& record = emitted.record;
+  if (record.time.time_since_epoch().count() == 0) record.time = clock_.time_of(emitted.tick);
+  record.late = mark_late(emitted.tick);
+  add(counters.emitted, 1);
+  keep_emitted(record);
+  to_sinks(record);
+}
+
+void Drain::keep_emitted(const LogRecord& record) {
+  static constexpr char types[] = {static_cast<char>(ArgType::message), 0};
+  const std::size_t most_message = history_->longest() / 4;
+  const std::string_view message = std::string_view{record.message}.substr(0, most_message);
+  const Site* const site = intern_site(SiteFacts{.format = {},
+                                                 .file = record.source.file,
+                                                 .function = record.source.function,
+                                                 .types = {types, 1},
+                                                 .level_name = record.level_name,
+                                                 .line = record.source.line,
+                                                 .level = std::min(record.level, Level::critical)});
+  if (site == nullptr) return;
+  std::vector<std::byte> fields;
+  if (!record.fields.empty()) encode_fields(fields, record.fields, most_message);
+  const std::string_view logger = std::string_view{record.logger}.substr(0, 1024);
+  const std::string_view task = std::string_view{record.task_name}.substr(0, 1024);
+  const std::size_t arguments = sizeof(std::uint32_t) + message.size();
+  const std::size_t bytes =
+      round_up(sizeof(KeptRecord) + arguments + fields.size() + logger.size() + task.size());
+  std::byte* const entry = history_->reserve(bytes);
+  KeptRecord kept = kept_of(record);
+  kept.bytes = static_cast<std::uint32_t>(bytes);
+  kept.arguments = static_cast<std::uint32_t>(arguments);
+  kept.site = site;
+  kept.scope_bytes = static_cast<std::uint32_t>(fields.size());
+  kept.logger_bytes = static_cast<std::uint16_t>(logger.size());
+  kept.task_name_bytes = static_cast<std::uint16_t>(task.size());
+  std::memcpy(entry, &kept, sizeof kept);
+  std::byte* end = store(entry + sizeof kept, message);
+  const auto put = [&end](const void* from, std::size_t count) {
+    if (count != 0) std::memcpy(end, from, count);
+    end += count;
+  };
+  put(logger.data(), logger.size());
+  put(task.data(), task.size());
+  put(fields.data(), fields.size());
+  const auto position = history_->commit(bytes);
+  if (record.worker < 0) return;
+  for (const auto& source : sources_) {
+    if (source->identity.worker == record.worker && source->identity.incarnation == record.incarnation &&
+        record.origin != Origin::lifecycle)
+      source->note_recent(position);
+  }
+}
+
+}  // namespace kindred::internal

@@ -1,0 +1,85 @@
+#include "collect/lane_input.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include "kindred/internal/record_encoder.hpp"
+
+namespace kindred::internal {
+namespace {
+
+/// Encoded fields as they are kept: nothing for none.
+void assign_fields(std::vector<std::byte>& fields, std::span<const std::byte> bytes) {
+  std::uint32_t count = 0;
+  if (bytes.size() >= sizeof count) std::memcpy(&count, bytes.data(), sizeof count);
+  if (count == 0)
+    fields.clear();
+  else
+    fields.assign(bytes.begin(), bytes.end());
+}
+
+}  // namespace
+
+std::byte* LaneInput::put_context(std::uint32_t slot, std::byte* to) const noexcept {
+  const auto put = [&to](const void* bytes, std::size_t count) {
+    if (count != 0) std::memcpy(to, bytes, count);
+    to += count;
+  };
+  put(slots[slot].name.data(), slots[slot].name.size());
+  put(record.task_name.data(), record.task_name.size());
+  put(scope.data(), scope.size());
+  put(slots[slot].fields.data(), slots[slot].fields.size());
+  return to;
+}
+
+bool LaneInput::take_scope(ByteReader& control) {
+  assign_fields(scope, control.rest());
+  forget_fields();
+  return true;
+}
+
+bool LaneInput::take_binding(ByteReader& control, std::uint32_t slot) {
+  if (slot >= slots.size()) return false;
+  const auto name = control.text(control.value<std::uint32_t>());
+  if (!control.ok()) return false;
+  slots[slot].known = true;
+  slots[slot].name = name.substr(0, longest_context_name);
+  assign_fields(slots[slot].fields, control.rest());
+  forget_fields();
+  return true;
+}
+
+bool LaneInput::take_piece(ByteReader& piece) {
+  if (head.site == record_site::begin) {
+    const auto total = piece.value<std::uint64_t>();
+    const auto site = piece.value<std::uint32_t>();
+    static_cast<void>(piece.value<std::uint32_t>());
+    if (!piece.ok() || total > longest_text + (2U << 20U) || piece.left() > total) return false;
+    large.open = true;
+    large.total = total;
+    large.site = site;
+    large.slot = head.slot;
+    large.tick = tick;
+    large.bytes.assign(piece.rest().begin(), piece.rest().end());
+  } else {
+    const auto before = piece.value<std::uint64_t>();
+    if (!piece.ok()) return false;
+    // Where its begin was given up, the rest has no meaning (and was counted by the producer).
+    if (!large.open) return true;
+    if (before != large.bytes.size()) {
+      large.give_up();
+      return true;
+    }
+    const auto more = piece.bytes(std::min<std::size_t>(piece.left(), large.total - large.bytes.size()));
+    large.bytes.insert(large.bytes.end(), more.begin(), more.end());
+  }
+  if (large.bytes.size() != large.total) return true;
+  large.open = false;
+  head_is_large = true;
+  has_head = true;
+  head = {.size = 0, .site = large.site, .ticks = large.tick, .slot = large.slot};
+  tick = large.tick;
+  return true;
+}
+
+}  // namespace kindred::internal
