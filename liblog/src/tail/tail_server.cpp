@@ -223,10 +223,8 @@ bool TailServer::Tail::pause(Clock::time_point until) noexcept {
   return true;
 }
 
-namespace {
-
 /// Calls `take(line)` for each kept record in `bytes` that is asked for, as a JSON line. False: `take` did.
-class WantedRecords {
+class TailServer::WantedRecords {
  public:
   explicit WantedRecords(const TailRequest& request) : request_{request} {}
   template <class Take>
@@ -250,8 +248,6 @@ class WantedRecords {
   LogRecord record_;
   TextBuffer message_;
 };
-
-}  // namespace
 
 /// Sends the last that fit, of what was kept when the visitor came: all is gone through once, because records
 /// are not indexed by what they are asked for.
@@ -284,10 +280,45 @@ bool TailServer::Tail::send_last(const TailRequest& request, std::uint64_t end) 
   return true;
 }
 
+/// Sends what was read of the history, a piece at a time. False: the visitor has gone.
+bool TailServer::Tail::send_wanted(WantedRecords& wanted, std::vector<std::byte>& bytes, std::uint64_t lost) {
+  TextBuffer out;
+  if (lost != 0) out.append(fmt::format("{} {}\n", tail_answer::lost, lost));
+  const bool there = wanted.each(bytes, [&](JsonFormatter& json, const LogRecord& record) {
+    json.append(record, out);
+    out.push_back('\n');
+    if (out.size() < piece_bytes) return true;
+    const bool taken = send(out.view());
+    out.clear();
+    out.shrink(1 << 20);
+    return taken;
+  });
+  return there && send(out.view());
+}
+
+/// Waits for records behind `place`. False: there will be none for this visitor.
+bool TailServer::Tail::wait_for_records(const History::Place& place) {
+  const History& history = *shared->history;
+  bool gone = false;
+  const auto next = history.next(place, [&] {
+    if (shared->ending.load(std::memory_order_acquire)) return;
+    const auto news = wait_for_socket(socket.get(), false, bell.fd(), {});
+    if (news.also) static_cast<void>(bell.clear());
+    // The visitor has nothing more to say: readable means gone, or talking nonsense.
+    gone = news.gone || news.readable;
+  });
+  if (gone) return false;
+  const bool is_end = next == History::Next::closed ||
+                      (next == History::Next::nothing && shared->ending.load(std::memory_order_acquire));
+  // Published between the look and the end is what was committed before it.
+  if (!is_end || history.newest().position > place.position) return true;
+  static_cast<void>(send(fmt::format("{}\n", tail_answer::end)));
+  return false;
+}
+
 void TailServer::Tail::send_records(const TailRequest& request) {
   History& history = *shared->history;
   WantedRecords wanted{request};
-  TextBuffer out;
   std::vector<std::byte> bytes;
   auto place = history.newest();
   const auto end = place.position;
@@ -306,7 +337,7 @@ void TailServer::Tail::send_records(const TailRequest& request) {
     Hearing& operator=(const Hearing&) = delete;
     ~Hearing() { history.stop_hearing(bell); }
   } hearing{history, bell};
-  for (;;) {
+  do {
     if (!request.follow && place.position >= end) {
       static_cast<void>(send(fmt::format("{}\n", tail_answer::done)));
       return;
@@ -314,36 +345,8 @@ void TailServer::Tail::send_records(const TailRequest& request) {
     const std::size_t most =
         request.follow ? piece_bytes : std::min<std::size_t>(piece_bytes, end - place.position);
     const auto lost = history.copy(place, bytes, most);
-    if (lost != 0) out.append(fmt::format("{} {}\n", tail_answer::lost, lost));
-    const bool there = wanted.each(bytes, [&](JsonFormatter& json, const LogRecord& record) {
-      json.append(record, out);
-      out.push_back('\n');
-      if (out.size() < piece_bytes) return true;
-      const bool taken = send(out.view());
-      out.clear();
-      out.shrink(1 << 20);
-      return taken;
-    });
-    if (!there || !send(out.view())) return;
-    out.clear();
-    if (!request.follow) continue;
-    bool gone = false;
-    const auto next = history.next(place, [&] {
-      if (shared->ending.load(std::memory_order_acquire)) return;
-      const auto news = wait_for_socket(socket.get(), false, bell.fd(), {});
-      if (news.also) static_cast<void>(bell.clear());
-      // The visitor has nothing more to say: readable means gone, or talking nonsense.
-      gone = news.gone || news.readable;
-    });
-    if (gone) return;
-    if (next == History::Next::closed ||
-        (next == History::Next::nothing && shared->ending.load(std::memory_order_acquire))) {
-      // Published between the look and the end is what was committed before it.
-      if (history.newest().position > place.position) continue;
-      static_cast<void>(send(fmt::format("{}\n", tail_answer::end)));
-      return;
-    }
-  }
+    if (!send_wanted(wanted, bytes, lost)) return;
+  } while (!request.follow || wait_for_records(place));
 }
 
 }  // namespace kindred::internal

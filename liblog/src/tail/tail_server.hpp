@@ -58,6 +58,7 @@ class TailServer {
     std::atomic<bool> ending{false};
     std::chrono::steady_clock::time_point end_by{};  ///< set before `ending`
   };
+  class WantedRecords;
   struct Tail final : TailVisit {
     Tail(Descriptor its_socket, std::shared_ptr<const Shared> its_shared)
         : socket{std::move(its_socket)}, shared{std::move(its_shared)} {}
@@ -72,6 +73,8 @@ class TailServer {
     [[nodiscard]] bool read_request(TailRequest& request) const;
     void give_answer(const TailRequest& request);
     void send_records(const TailRequest& request);
+    [[nodiscard]] bool send_wanted(WantedRecords& wanted, std::vector<std::byte>& bytes, std::uint64_t lost);
+    [[nodiscard]] bool wait_for_records(const History::Place& place);
     [[nodiscard]] bool send_last(const TailRequest& request, std::uint64_t end);
     bool send(std::string_view text) noexcept override;
     bool pause(std::chrono::steady_clock::time_point until) noexcept override;
