@@ -1,6 +1,9 @@
 // Records to a file, end to end: --workers tasks log --count records each, from --threads threads in all;
 // until the last one is in the file. Each line has time, level, worker and task, as the default pattern
-// writes them.
+// writes them. --sinks: `file` (the default), `json`, `five` (files of one pattern), or `gz` (a file that is
+// rotated each 8 MB, and packed meanwhile); of five, each file is counted.
+#include <cstdio>
+#include <deque>
 #include <thread>
 
 #include "support/log_file.hpp"
@@ -22,6 +25,17 @@ void log_from(std::size_t threads, std::size_t count) {
   log_all(count);
 }
 
+/// Counts the lines of the file and of those that were rotated away, and removes the latter.
+void check_packed(const std::string& path, std::size_t expected) {
+  const std::string all = path + " " + path + ".*.gz";
+  std::FILE* const lines =
+      ::popen(("zcat -f " + all + " | grep -c ordered; rm -f " + path + ".*.gz").c_str(), "r");
+  std::size_t found = 0;
+  if (lines == nullptr || std::fscanf(lines, "%zu", &found) != 1 || ::pclose(lines) != 0)
+    bench::fail("the packed files cannot be read");
+  if (found != expected) bench::fail(std::to_string(found) + " records are in the files");
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -30,9 +44,17 @@ int main(int argc, char** argv) {
   const auto count = options.number("count", 100'000);
   const auto workers = options.number("workers", 2);
   const auto threads = options.number("threads", workers) / workers;
-  const bench::LogFile file;
+  const std::string sinks = options.text("sinks", "file");
+  std::deque<bench::LogFile> files(sinks == "five" ? 5 : 1);
   kindred::ProcessPoolExecutor pool{entry, bench::warm_pool_options(options)};
-  pool.logger().add_sink(kindred::sinks::file(file.path()));
+  kindred::FileOptions file;
+  if (sinks == "gz") {
+    file.rotate = "8 MB";
+    file.compression = kindred::Compression::gz;
+  }
+  for (const auto& one : files)
+    pool.logger().add_sink(sinks == "json" ? kindred::sinks::json(one.path())
+                                           : kindred::sinks::file(one.path(), file));
   std::vector<kindred::Future<void>> futures;
   pool.submit(nothing).get();
   const double begin = bench::now_ns();
@@ -40,5 +62,20 @@ int main(int argc, char** argv) {
     futures.push_back(pool.submit(log_from, threads, count));
   for (auto& future : futures) future.get();
   pool.logger().flush();
-  bench::report_records(file, count * threads * workers, bench::now_ns() - begin);
+  const double took = bench::now_ns() - begin;
+  const std::size_t records = count * threads * workers;
+  if (sinks == "gz") {
+    pool.logger().remove_sinks();  // until all is packed
+    check_packed(files.front().path(), records);
+    bench::report(static_cast<double>(records) / took * 1e9, "records/s");
+    return 0;
+  }
+  for (std::size_t i = 1; i < files.size(); ++i) {
+    if (files[i].count(bench::record_word, bench::record_end).whole != records)
+      bench::fail("a file has not all records");
+  }
+  if (sinks == "json")
+    bench::report_records(files.front(), records, took, false, "\"message\":", "}");
+  else
+    bench::report_records(files.front(), records, took);
 }

@@ -215,6 +215,10 @@ def main_rows(scale):
                          *loggers("log_call", 100, workers, n(100, 20))], 55,
                         [at_least(1 / 1.1, "1.1x the limit of this run", name="limit"), at_least(1.0001, "below quill", name="quill")],
                         scatter=40, close=("limit", "kindred", "quill"), warmed=False))
+    for sinks, what in (("json", "as JSON"), ("gz", "rotated and packed as gz"), ("five", "five files of one pattern")):
+        rows.append(Row(f"log_records_{sinks}", f"records to a file, {what}, 2 producing", "records/s", "more",
+                        [floor("log_records", count=n(400_000), workers=2), kindred("log_records", count=n(200_000), workers=2, sinks=sinks)],
+                        note="the limit is of one plain file"))
     for workers, name in ((2, "log_records"), (1, "log_records_one")):
         rows.append(Row(name, f"records to a file, end to end, {workers} producing", "records/s", "more",
                         [floor("log_records", count=n(400_000), workers=workers), kindred("log_records", count=n(400_000), workers=workers),

@@ -61,8 +61,9 @@ inline constexpr const char* record_end = " euro";
 /// Checks that all `expected` records are in the file, each whole, and reports records a second.
 /// `torn_allowed` is for peers that tear lines by design; how many they tore is in the report.
 inline void report_records(const LogFile& file, std::size_t expected, double took_ns,
-                           bool torn_allowed = false) {
-  const auto lines = file.count(record_word, record_end);
+                           bool torn_allowed = false, const std::string& word = record_word,
+                           const std::string& end = record_end) {
+  const auto lines = file.count(word, end);
   if (!torn_allowed && (lines.whole != expected || lines.torn != 0)) {
     fail(std::to_string(lines.whole) + " whole lines and " + std::to_string(lines.torn) +
          " torn ones in the file where " + std::to_string(expected) + " records were logged");
