@@ -274,6 +274,11 @@ void Collector::State::run() {
     }
     sleep_until_something(quiet_since, nap, round.pending);
   }
+  end_thread();
+}
+
+/// What is left when the thread ends: nobody waits any longer, and nothing is lost without a word.
+void Collector::State::end_thread() {
   drain->sinks.remove_all();
   history->close();
   front->flushed(front->flushes_asked());

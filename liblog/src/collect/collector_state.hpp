@@ -117,6 +117,7 @@ struct Collector::State : std::enable_shared_from_this<Collector::State> {
   // --- what the thread does ---
   std::vector<std::shared_ptr<Ticket>> waiting;  ///< accepted, and not done
   void run();
+  void end_thread();
   void take_tickets();
   std::uint32_t flush_number = 0;     ///< of `LogFront::flushes_asked`: seen
   std::uint64_t flush_wanted_at = 0;  ///< ticks; 0: no such flush is wanted

@@ -188,6 +188,66 @@ bool reserve_for(LaneState& lane, const Binding* binding, std::size_t bytes, std
   }
 }
 
+/// Copies to a reserved place, one piece after the other.
+class PlaceInLane {
+ public:
+  explicit PlaceInLane(std::byte* at) noexcept : at_{at} {}
+  template <class T>
+  PlaceInLane& put(const T& value) noexcept {
+    return put(std::as_bytes(std::span{&value, 1}));
+  }
+  PlaceInLane& put(std::span<const std::byte> bytes) noexcept {
+    if (!bytes.empty()) std::memcpy(at_, bytes.data(), bytes.size());
+    at_ += bytes.size();
+    return *this;
+  }
+  PlaceInLane& put_head(std::size_t bytes, std::uint32_t slot, std::uint32_t site,
+                        std::uint64_t now) noexcept {
+    return put(static_cast<std::uint32_t>(bytes) | slot << record_slot_shift).put(site).put(now);
+  }
+
+ private:
+  std::byte* at_;
+};
+
+/// What was begun cannot be ended, and is counted as dropped. The collector sees a record begun and not
+/// ended, and discards it.
+void leave_begun(LaneState& lane) noexcept {
+  lane.ring.leave();
+  lane.ring.make_stale();
+}
+
+/// Writes the pieces behind the first one, from `rest` on; `before` bytes were in that.
+void put_pieces(LaneState& lane, std::span<const std::byte> rest, std::uint64_t before,
+                std::uint64_t now) noexcept {
+  constexpr std::size_t head = record_head_bytes + sizeof before;
+  const std::size_t most = lane.ring.largest() / 8 * 8;
+  while (!rest.empty()) {
+    const std::size_t bytes = std::min(most, round_to_record(head + rest.size()));
+    const auto piece = rest.first(std::min(bytes - head, rest.size()));
+    std::byte* const at = lane.ring.reserve_unread(bytes);
+    if (at == nullptr) {
+      // Under the policies that do not wait too: the message is larger than the lane, so that else it could
+      // never pass.
+      if (wait_for_room(lane, bytes, lane.front->block_limit())) continue;
+      return leave_begun(lane);
+    }
+    if (lane.ring.begun_block()) {
+      if (put_thread(lane) == Put::done) continue;
+      return leave_begun(lane);
+    }
+    PlaceInLane{at}.put_head(bytes, 0, record_site::more, now).put(before).put(piece);
+    before += piece.size();
+    rest = rest.subspan(piece.size());
+    if (!rest.empty())
+      lane.ring.commit_piece(bytes);
+    else
+      lane.ring.commit(bytes);
+    wake_collector(lane);
+  }
+  ++lane.sequence;
+}
+
 /// Writes an encoded record whole or in pieces. False: the lane is closed.
 bool put_encoded(LaneState& lane, const Binding* binding, std::uint32_t site,
                  std::span<const std::byte> payload) noexcept {
@@ -204,70 +264,23 @@ bool put_encoded(LaneState& lane, const Binding* binding, std::uint32_t site,
     lane.ring.leave();
     if (!lane_was_reopened(lane)) return false;
   }
-  const auto put = [&at](const void* bytes, std::size_t count) {
-    std::memcpy(at, bytes, count);
-    at += count;
-  };
+  PlaceInLane place{at};
   if (fits) {
-    const std::uint32_t words[2] = {static_cast<std::uint32_t>(whole) | slot << record_slot_shift, site};
-    put(words, sizeof words);
-    put(&now, sizeof now);
-    if (!payload.empty()) put(payload.data(), payload.size());
+    place.put_head(whole, slot, site, now).put(payload);
     lane.ring.commit(whole);
     ++lane.sequence;
     wake_collector(lane);
     return true;
   }
-
   // In pieces: `begin` holds the count of all bytes and the record's site; the lane stays entered until the
   // last one is there.
-  const std::uint32_t words[2] = {static_cast<std::uint32_t>(first) | slot << record_slot_shift,
-                                  record_site::begin};
   const std::uint64_t total = payload.size();
   const std::uint32_t facts[2] = {site, 0};
-  put(words, sizeof words);
-  put(&now, sizeof now);
-  put(&total, sizeof total);
-  put(facts, sizeof facts);
-  std::size_t done = first - record_head_bytes - sizeof total - sizeof facts;
-  put(payload.data(), done);
+  const std::size_t begun = first - record_head_bytes - sizeof total - sizeof facts;
+  place.put_head(first, slot, record_site::begin, now).put(total).put(facts).put(payload.first(begun));
   lane.ring.commit_piece(first);
   wake_collector(lane);
-  while (done < payload.size()) {
-    constexpr std::size_t head = record_head_bytes + sizeof(std::uint64_t);
-    const std::size_t most = lane.ring.largest() / 8 * 8;
-    const std::size_t bytes = std::min(most, round_to_record(head + payload.size() - done));
-    const std::size_t piece = std::min(bytes - head, payload.size() - done);
-    at = lane.ring.reserve_unread(bytes);
-    if (at == nullptr) {
-      // Under the policies that do not wait too: the message is larger than the lane, so that else it could
-      // never pass.
-      if (wait_for_room(lane, bytes, lane.front->block_limit())) continue;
-      // Counted as dropped by now. The collector sees a record begun and not ended, and discards it.
-      lane.ring.leave();
-      lane.ring.make_stale();
-      return true;
-    }
-    if (lane.ring.begun_block()) {
-      if (put_thread(lane) == Put::done) continue;
-      lane.ring.leave();  // counted as dropped, as above
-      lane.ring.make_stale();
-      return true;
-    }
-    const std::uint32_t more[2] = {static_cast<std::uint32_t>(bytes), record_site::more};
-    const std::uint64_t before = done;
-    put(more, sizeof more);
-    put(&now, sizeof now);
-    put(&before, sizeof before);
-    put(payload.data() + done, piece);
-    done += piece;
-    if (done < payload.size())
-      lane.ring.commit_piece(bytes);
-    else
-      lane.ring.commit(bytes);
-    wake_collector(lane);
-  }
-  ++lane.sequence;
+  put_pieces(lane, payload.subspan(begun), begun, now);
   return true;
 }
 
