@@ -2,10 +2,10 @@
 // and only the task that was in it is lost, with the reason, its last log lines and the stack of the crash.
 //
 // expect: 'abc' -> 294
-// expect: bad-2 was lost: worker
+// expect: bad-2 was lost: its worker was killed by SIGSEGV
 // expect: was killed by SIGSEGV while running 'checksum'
 // expect: it had said: [info] checksum of bad-2
-// expect: bad-4 was lost: worker
+// expect: bad-4 was lost: its worker was killed by SIGSEGV
 // expect: 10 inputs: 8 results, 2 lost, 2 restarts
 #include <cstdio>
 #include <cstring>
@@ -50,7 +50,7 @@ int main(int argc, char** argv) {
       ++results;
     } catch (const kindred::WorkerLost& error) {
       ++lost;
-      std::printf("%s was lost: %s\n", inputs[i].c_str(), error.what());
+      std::printf("%s was lost: its worker %s\n", inputs[i].c_str(), to_string(error.exit_reason()).c_str());
       if (!error.last_log_lines().empty())
         std::printf("it had said: %s\n", error.last_log_lines().back().c_str());
       std::printf("its stack:\n%s\n", error.backtrace().c_str());

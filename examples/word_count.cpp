@@ -241,15 +241,14 @@ void count_all(kindred::Entry& entry, const Arguments& arguments) {
     for (const auto& [word, count] : file.commonest) tally[word] += count;
   }
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - started;
-  pool.logger().info("{} files counted, {} not readable", readable, files.size() - readable);
+  pool.logger().info("{} counted, {} not readable", readable, files.size() - readable);
   pool.logger().flush();
   fmt::print("{} words in {} file{}; ", words, readable, readable == 1 ? "" : "s");
   print_commonest(tally);
   if (!arguments.trace.empty()) {
     const auto stats = pool.stats();
     const std::chrono::duration<double> run_time = stats.run_time;
-    pool.logger().info("{} calls ran for {:.6f} s in all: see {} at https://ui.perfetto.dev", stats.done,
-                       run_time.count(), arguments.trace);
+    pool.logger().info("{} calls ran for {:.6f} s", stats.done, run_time.count());
   }
   if (!arguments.stats.empty()) {
     std::ofstream out{arguments.stats};

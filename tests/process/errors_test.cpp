@@ -324,7 +324,7 @@ TEST_CASE("word_count says what is wrong with its arguments, and counts the file
   INFO(to_string(outcome));
   CHECK(outcome.code == 0);
   CHECK_CONTAINS(outcome.err, "cannot read /proc/self/mem: Input/output error");
-  CHECK_CONTAINS(outcome.err, "1 files counted, 1 not readable");
+  CHECK_CONTAINS(outcome.err, "1 counted, 1 not readable");
   CHECK_CONTAINS(outcome.out, "3 words in 1 file;");
 }
 #endif

@@ -18,6 +18,7 @@
 #include "kindred/internal/console_sink.hpp"
 #include "kindred/read_log.hpp"
 #include "kindred/sinks.hpp"
+#include "sinks/wrapped_rows.hpp"
 #include "support/test.hpp"
 #include "unit/sink_records.hpp"
 
@@ -116,6 +117,20 @@ TEST_CASE("a console writes lines when it is flushed or has many") {
   sink.write(record);
   sink.write(record);
   CHECK(pipe.read().size() > 60'000);
+}
+
+TEST_CASE("a line is broken at spaces into rows of a terminal, and colours take no column") {
+  using kindred::internal::wrapped_rows;
+  CHECK(wrapped_rows("", 10).empty());
+  CHECK(wrapped_rows("one two", 10) == "one two");
+  CHECK(wrapped_rows("one two three", 10) == "one two\n    three");
+  CHECK(wrapped_rows("one two three four five", 10) == "one two\n    three\n    four\n    five");
+  CHECK(wrapped_rows("a /path/that/is/longer/than/a/row b", 10) ==
+        "a\n    /path/that/is/longer/than/a/row\n    b");
+  CHECK(wrapped_rows("\x1b[31mone\x1b[m two \x1b[1mend\x1b[m", 11) ==
+        "\x1b[31mone\x1b[m two \x1b[1mend\x1b[m");
+  CHECK(wrapped_rows("äöü äöü äöü", 11) == "äöü äöü äöü");
+  CHECK(wrapped_rows("two  spaces", 20) == "two  spaces");
 }
 
 TEST_CASE("a console whose reader went away counts what it could not write, and kills nobody") {

@@ -8,7 +8,9 @@
 #include "kindred/internal/console_foot.hpp"
 #include "kindred/internal/escape.hpp"
 #include "kindred/internal/files.hpp"
+#include "kindred/internal/text_buffer.hpp"
 #include "record/delivery.hpp"
+#include "sinks/wrapped_rows.hpp"
 
 namespace kindred::internal {
 namespace {
@@ -19,6 +21,7 @@ PatternFormatter make_formatter(int fd, const SinkOptions& options) {
 }
 
 constexpr std::string_view stack_field = "backtrace";
+constexpr std::size_t usual_columns = 80;
 
 // The stack of a crash that the pool tells of; null for any other record.
 const std::string* stack_of(const LogRecord& record) noexcept {
@@ -31,7 +34,8 @@ const std::string* stack_of(const LogRecord& record) noexcept {
 
 // A standard error that fails has nobody to be told to.
 ConsoleSink::ConsoleSink(int fd, const SinkOptions& options)
-    : formatter_{make_formatter(fd, options)},
+    : fd_{fd},
+      formatter_{make_formatter(fd, options)},
       writer_{fd == 2 ? "" : "standard output", 64 * 1024},
       terminal_{is_terminal(fd)} {
   writer_.use(fd, false);
@@ -69,12 +73,19 @@ void ConsoleSink::deliver(Delivery& delivery) {
   writer_.end_line(begin);
 }
 
-// For people: the crash first, then a row a frame.
+// For people: the crash first, on a terminal no wider than that, then a row a frame.
 void ConsoleSink::append_with_stack(const LogRecord& record, std::string_view stack) {
   LogRecord crash = record;
   std::erase_if(crash.fields, [](const Field& field) { return field.key == stack_field; });
   auto& buffer = writer_.buffer();
-  formatter_.append(crash, buffer);
+  if (terminal_) {
+    TextBuffer line;
+    formatter_.append(crash, line);
+    const unsigned columns = terminal_columns(fd_);
+    buffer.append(wrapped_rows(line.view(), columns == 0 ? usual_columns : columns));
+  } else {
+    formatter_.append(crash, buffer);
+  }
   for (std::string_view rest = stack; !rest.empty();) {
     const auto end = rest.find('\n');
     buffer.append("\n    at ");

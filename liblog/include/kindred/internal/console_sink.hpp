@@ -25,6 +25,7 @@ class ConsoleSink final : public Sink {
  private:
   void append_with_stack(const LogRecord& record, std::string_view stack);
 
+  int fd_;
   PatternFormatter formatter_;
   LineWriter writer_;
   bool terminal_;
