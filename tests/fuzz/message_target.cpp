@@ -7,7 +7,7 @@
 #include "kindred/error.hpp"
 #include "kindred/internal/bootstrap.hpp"
 #include "kindred/internal/crash_report.hpp"
-#include "pool_part.hpp"
+#include "pool_setup.hpp"
 
 using namespace kindred;
 using namespace kindred::internal;
@@ -32,7 +32,7 @@ KINDRED_FUZZ_TARGET(message) {
     if (which == 0) {
       (void)read_setup(message);
     } else {
-      (void)read_pool_part(message);
+      (void)read_pool_setup(message);
     }
   } catch (const DecodeError&) {  // what it is for
   } catch (const UsageError&) {}
@@ -46,7 +46,7 @@ KINDRED_FUZZ_SEEDS(message) {
   setup.options.cpu_affinity = {0, 1};
   setup.options.rlimits[7] = 99;
   setup.cwd = "/tmp";
-  setup.pool_part.resize(20);
+  setup.pool_setup.resize(20);
   std::uint64_t size = 0;
   const auto memory = write_setup(setup, &size);
   std::vector<std::byte> text{std::byte{0}};
@@ -56,5 +56,5 @@ KINDRED_FUZZ_SEEDS(message) {
   std::vector<std::byte> crash(1 + sizeof(CrashPage), std::byte{1});
   crash[0] = std::byte{2};
   seed("crash", crash);
-  seed("pool_part", std::vector<std::byte>(200, std::byte{1}));
+  seed("pool_setup", std::vector<std::byte>(200, std::byte{1}));
 }

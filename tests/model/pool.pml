@@ -6,8 +6,10 @@
  * weak machine would make of it. With BUFFER the parent makes no fence behind the publish of a call, as where the kernel has membarrier: the store lies in
  * the parent's store buffer until some later time, and at the latest until the worker's heavy barrier.
  *
- * Names are those of the code: PoolCore::hand, wake_worker, arm, arm_all, pump_slot, lead, wait_group, cancel, bury; WorkerProcess::run, sleep_until,
- * write_result, ring_if_armed. Left out: spinning, timers, large values, the worker's ready message (a worker is ready when it is started).
+ * What stands for what: hand is CallWriter::dispatch; wake_worker WorkerControl::wake; arm and arm_all Bells::arm and Dispatcher::arm_all; pump and
+ * pump_slot Dispatcher::collect_results and ResultIntake::take_results; take_back ResultIntake::revoke; lead and wait_group Waiters::lead and wait_until;
+ * cancel PoolCore::cancel; bury Burial::bury; and in the worker WorkerProcess::run, sleep_until, ResultWriter::write, ParentBells::ring_if_armed.
+ * Left out: spinning, timers, large values, the worker's ready message (a worker is ready when it is started).
  */
 #ifndef TASKS
 #define TASKS 2

@@ -7,7 +7,7 @@
 
 #include <doctest/doctest.h>
 
-#include "dispatch/run_average.hpp"
+#include "link/run_average.hpp"
 
 using namespace kindred::internal;
 

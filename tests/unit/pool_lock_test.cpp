@@ -1,5 +1,5 @@
 // The lock of a pool, which is given back by a plain store.
-#include "pool_lock.hpp"
+#include "lock/pool_lock.hpp"
 
 #include <atomic>
 #include <chrono>

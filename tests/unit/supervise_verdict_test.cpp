@@ -8,7 +8,7 @@
 #include <doctest/doctest.h>
 
 #include "supervise/death_verdict.hpp"
-#include "task_state.hpp"
+#include "task/task_state.hpp"
 
 using namespace kindred;
 using namespace kindred::internal;

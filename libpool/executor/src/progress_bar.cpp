@@ -11,7 +11,7 @@
 #include "kindred/internal/escape.hpp"
 #include "kindred/internal/files.hpp"
 #include "kindred/internal/text_buffer.hpp"
-#include "pool_core.hpp"
+#include "pool/pool_core.hpp"
 #include "progress_row.hpp"
 
 namespace kindred {

@@ -20,7 +20,6 @@
 #include "kindred/internal/process.hpp"
 #include "kindred/internal/throw_stack.hpp"
 #include "kindred/shared_array.hpp"
-#include "memory_blocks.hpp"
 #include "nesting.hpp"
 
 namespace kindred {
@@ -57,7 +56,7 @@ std::span<std::byte> grow_vector(void* self, std::span<const std::byte> written,
 WorkerProcess::WorkerProcess(WorkerBootstrap& boot)
     : boot_{boot},
       header_{boot.segment.header()},
-      part_{read_pool_part(boot.setup.pool_part)},
+      part_{read_pool_setup(boot.setup.pool_part)},
       calls_{boot.segment.call_room(), header_.calls},
       results_{boot.segment.result_room(), header_.results},
       worker_{*this} {}
@@ -807,7 +806,7 @@ bool WorkerProcess::close_sandbox(bool after_initializer) {
 }
 
 void prepare_fork_server(const Setup& setup, CodeMap& code) {
-  for (const WrittenCall& call : read_pool_part(setup.pool_part).preload) {
+  for (const WrittenCall& call : read_pool_setup(setup.pool_part).preload) {
     std::vector<std::byte> room(4096);
     Encoder out{ContextId{}, room, grow_vector, &room};
     Decoder in{ContextId{}, call.arguments};

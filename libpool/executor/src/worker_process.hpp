@@ -14,13 +14,13 @@
 #include <unordered_map>
 #include <vector>
 
+#include "kept_blocks.hpp"
 #include "kindred/internal/bootstrap.hpp"
 #include "kindred/internal/task_entry.hpp"
 #include "kindred/logger.hpp"
 #include "kindred/worker.hpp"
-#include "memory_blocks.hpp"
 #include "output_capture.hpp"
-#include "pool_part.hpp"
+#include "pool_setup.hpp"
 
 namespace kindred::internal {
 
@@ -93,7 +93,7 @@ class WorkerProcess {
   WorkerBootstrap& boot_;
   const std::uint32_t boot_pid_ = process_id();
   SegmentHeader& header_;
-  PoolPart part_;
+  PoolSetup part_;
   RingReader<> calls_;
   RingWriter<> results_;
   Worker worker_;
@@ -109,7 +109,7 @@ class WorkerProcess {
     bool ours = true;  // to write into; false: a future of the parent may read it
   };
   std::unordered_map<std::uint64_t, std::shared_ptr<SharedMemory>> call_blocks_;
-  std::array<std::optional<ResultBlock>, ResultBlocks::most> result_blocks_;
+  std::array<std::optional<ResultBlock>, max_result_blocks> result_blocks_;
   KeptBlocks kept_blocks_;
   SharedMemory* block_ = nullptr;  // that the result is written into: one of these, or `single_block_`
   std::size_t block_place_ = 0;

@@ -1,20 +1,9 @@
 #pragma once
 
 #include "kindred/exit_reason.hpp"
+#include "link/kill_reason.hpp"
 
 namespace kindred::internal {
-
-/// Why the parent killed a worker.
-enum class KillReason : unsigned char {
-  none,                ///< it did not
-  task,                ///< for its task: a time limit, or `cancel(Running::kill)`
-  protocol,            ///< it corrupted its shared memory or its socket
-  silence,             ///< it began nothing of what it was given, while tasks waited
-  mute,                ///< it closed its socket and went on
-  stopped,             ///< it is stopped by a signal
-  shutdown,            ///< the pool ends, or shrinks
-  initializer_timeout  ///< its initializer ran over its limit
-};
 
 /// What is known of a worker's death.
 struct Death {

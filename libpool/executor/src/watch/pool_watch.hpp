@@ -18,22 +18,14 @@
 
 namespace kindred::internal {
 
-class PoolCore;
-
-/// How the log's door reaches the pool: closed when the pool ends, because a guest's thread may outlive it.
-struct ViewGate {
-  std::mutex lock;  ///< held while a question is answered; never taken under the pool's lock
-  PoolCore* pool = nullptr;
-};
-
-/// What a pool notes of its tasks and workers for those who look at it, beside `PoolStats`. The pool points
-/// to it from its hot path only while it is wanted: while a trace is written, a metrics file is, or somebody
-/// asked in the last five minutes.
+/// What a pool notes of its tasks and workers for those who look at it, beside `PoolStats`. The hot path
+/// notes only while that is wanted: while a trace or a metrics file is written, or a guest asked in the last
+/// five minutes.
 struct PoolWatch {
   static constexpr std::size_t deaths_kept = 32;
   static constexpr double patience_nanoseconds = 300e9;  // a scrape a minute must not lose what is between
 
-  // Under the pool's lock.
+  // Guarded by the pool's lock.
   TimeHistogram queue_time;
   TimeHistogram run_time;
   TaskNames names;
@@ -46,12 +38,13 @@ struct PoolWatch {
   std::uint64_t trace_lost = 0;        ///< by traces that have ended
   SystemTime since{};
 
-  // Under `files_lock`, which is taken before the pool's.
+  // Guarded by `files_lock`, which is taken before the pool's.
   std::mutex files_lock;
   std::unique_ptr<TraceWriter> trace;
   std::unique_ptr<MetricsFile> metrics_file;
 
-  // Under the gate's lock: the names of functions are looked for in the program's symbols, which takes time.
+  // Guarded by the lock of the window's gate: the names of functions are looked for in the program's symbols,
+  // which takes time.
   std::map<CodeReference, std::string> known_code;
 };
 

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "kindred/internal/byte_stream.hpp"
+#include "kindred/internal/locked.hpp"
 #include "kindred/internal/wakeup.hpp"
 
 namespace kindred {
@@ -54,7 +55,7 @@ class StoredFailure final : public Failure {
   E error_;
 };
 
-/// A failure that somebody else's exception object tells; shared by its readers.
+/// A failure that is one exception object, shared by its readers.
 class SharedFailure final : public Failure {
  public:
   explicit SharedFailure(std::exception_ptr error) : error_{std::move(error)} {}
@@ -69,10 +70,34 @@ enum class Outcome : std::uint8_t { open, value, failure, cancelled };
 /// What shall be done when a state is finished. It moves on as a whole, so that to finish something takes no
 /// memory.
 struct Continuations {
-  std::vector<std::function<void()>> in_line;    ///< on the thread that finishes it
-  std::vector<std::function<void()>> callbacks;  ///< later, on the callback thread
-  std::unique_ptr<Continuations> next;           ///< in a queue of them
-  std::uint64_t of_task = 0;                     ///< the task whose end they follow; 0: none
+  std::vector<std::function<void(Locked)>> in_line;  ///< on the thread that finishes it
+  std::vector<std::function<void()>> callbacks;      ///< later, on the callback thread
+  std::unique_ptr<Continuations> next;               ///< in a queue of them
+  std::uint64_t of_task = 0;                         ///< the task whose end they follow; 0: none
+};
+
+class FutureState;
+class TaskState;
+
+/// What futures and tasks ask of the pool that they belong to. The pool implements it; they know nothing else
+/// of it. It lives as long as any of them: see `TaskStore` and `LocalState`.
+class FutureHome {
+ public:
+  virtual bool wait(FutureState& state, Deadline deadline) = 0;
+  /// Errors: `UsageError` in a process that is not the pool's, `SystemError` where no thread can be started.
+  virtual void add_callback(FutureState& state, std::function<void()> action) = 0;
+  virtual void add_continuation(FutureState& state, std::function<void(Locked)> action) = 0;
+  virtual bool cancel(TaskState& task, Running how) = 0;
+  [[nodiscard]] virtual bool is_running(const TaskState& task) const = 0;
+  [[nodiscard]] virtual std::vector<LogRecord> log_of(std::uint64_t task_id) = 0;
+  /// Drops the last reference of a task that was open a moment ago, on any thread; true: the caller is to
+  /// destroy it.
+  [[nodiscard]] virtual bool drop_last_of_open(TaskState& task) noexcept = 0;
+  /// Any thread; the pool may be gone after it.
+  virtual void give_back_cell(void* of_a_task) noexcept = 0;
+
+ protected:
+  ~FutureHome() = default;
 };
 
 /// What futures share: it is open, then finished, once and for ever. Counted by reference.
@@ -89,7 +114,7 @@ class FutureState {
     if (drop_reference()) let_go();
   }
 
-  // Order: acquire, pairs with the release in `mark_finished`: value and failure are there.
+  // Order: acquire, pairs with the release in `conclude`: value and failure are there.
   [[nodiscard]] bool finished() const noexcept { return finished_.load(std::memory_order_acquire); }
   [[nodiscard]] Outcome outcome() const noexcept { return finished() ? outcome_ : Outcome::open; }
   /// Blocks until it is finished or the deadline passes; true: finished. Errors: `UsageError` in a process
@@ -111,7 +136,25 @@ class FutureState {
   void on_finished(std::function<void()> action);
   /// The same, but on the very thread that finishes it, under the pool's lock: only for short work of ours
   /// that never throws.
-  void on_finished_inline(std::function<void()> action);
+  void on_finished_inline(std::function<void(Locked)> action);
+
+  /// A thread will sleep until it is finished, and must be woken.
+  void note_sleeper(Locked) noexcept { has_sleepers_ = true; }
+  [[nodiscard]] bool has_sleepers(Locked) const noexcept { return has_sleepers_; }
+  /// Has it, open, neither a continuation nor a thread that sleeps until it is finished?
+  [[nodiscard]] bool ends_unnoticed(Locked) const noexcept {
+    return continuations_ == nullptr && !has_sleepers_;
+  }
+  /// Of an open one; null: it has none yet. Owned by the state.
+  [[nodiscard]] Continuations*& continuations(Locked) noexcept { return continuations_; }
+  /// Finishes it, and takes the failure over. Its continuations were taken out before. From here on whoever
+  /// holds it may be done with it, and it may be gone.
+  void conclude(Locked, Outcome outcome, Failure* failure) noexcept {
+    failure_ = failure;
+    outcome_ = outcome;
+    finished_.store(true, std::memory_order_release);
+  }
+  [[nodiscard]] FutureHome* home() const noexcept { return home_; }
 
  protected:
   virtual ~FutureState();
@@ -122,33 +165,22 @@ class FutureState {
     return references_.load(std::memory_order_acquire) == 1 ||
            references_.fetch_sub(1, std::memory_order_acq_rel) == 1;
   }
-  /// Nobody holds it any more.
+  /// The last reference was dropped.
   virtual void let_go() noexcept { delete this; }
   /// `release` of one that was not finished a moment ago.
   virtual void release_open() noexcept {
     if (drop_reference()) let_go();
   }
-  /// Under the pool's lock, of an open one: has it no continuation, and nobody who sleeps until it is
-  /// finished?
-  [[nodiscard]] bool ends_unnoticed() const noexcept { return continuations_ == nullptr && !has_sleepers_; }
-  /// From here on whoever holds it may be done with it, and it may be gone.
-  void mark_finished(Outcome outcome) noexcept {
-    outcome_ = outcome;
-    finished_.store(true, std::memory_order_release);
-  }
-
   std::atomic<std::uint32_t> references_{1};
   std::atomic<bool> finished_{false};
   Outcome outcome_ = Outcome::open;
   const bool local_;
-  bool has_sleepers_ = false;  // under the pool's lock: somebody must be woken when it finishes
-  PoolCore* pool_ = nullptr;   // kept alive by this state
-  union {                      // both owned
-    Continuations* continuations_ = nullptr;  // while it is open; under the pool's lock
+  bool has_sleepers_ = false;                 // guarded by the pool's lock
+  FutureHome* home_ = nullptr;                // kept alive by this state
+  union {                                     // both owned
+    Continuations* continuations_ = nullptr;  // while it is open; guarded by the pool's lock
     Failure* failure_;  // once it is finished; null for a value, or where memory had ended
   };
-
-  friend class PoolCore;
 };
 
 /// A state that a continuation in this process will finish.
@@ -181,7 +213,8 @@ struct ValueBytes {
   ContextId context;
 };
 [[nodiscard]] ValueBytes value_bytes(FutureState& state);
-/// A decoder of a result threw `cause` (case 33): the future's own failure.
+/// Call in a handler: the decoder of a result threw. The error that it throws says that the result could not
+/// be read.
 [[noreturn]] void throw_unreadable_result(FutureState& state);
 
 /// Owns a reference to a state.

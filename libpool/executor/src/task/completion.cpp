@@ -1,0 +1,149 @@
+#include "task/completion.hpp"
+
+#include <vector>
+
+#include "kindred/error.hpp"
+#include "kindred/internal/exception_codec.hpp"
+
+namespace kindred::internal {
+namespace {
+
+class EncodedFailure final : public Failure {
+ public:
+  EncodedFailure(std::span<const std::byte> bytes, ContextId context, TaskFacts facts)
+      : bytes_{bytes.begin(), bytes.end()}, context_{context}, facts_{std::move(facts)} {}
+  [[nodiscard]] std::exception_ptr make() const override {
+    Decoder decoder{context_, bytes_};
+    return decode_exception(decoder, facts_);
+  }
+
+ private:
+  std::vector<std::byte> bytes_;
+  ContextId context_;
+  TaskFacts facts_;
+};
+
+// A cancelled task's failure. The error is made when it is read: a shutdown may cancel a million tasks, and
+// of most of them no reader asks why.
+class CancelledFailure final : public Failure {
+ public:
+  // `task` owns this failure, and keeps the pool, which has `code`. `how` is a literal.
+  CancelledFailure(const std::shared_ptr<const CodeBook>& code, const TaskState& task,
+                   const char* how) noexcept
+      : code_{&code}, task_{&task}, how_{how} {}
+  [[nodiscard]] std::exception_ptr make() const override {
+    return std::make_exception_ptr(Cancelled{facts_of(*task_, *code_), how_});
+  }
+
+ private:
+  const std::shared_ptr<const CodeBook>* code_;
+  const TaskState* task_;
+  const char* how_;
+};
+
+}  // namespace
+
+std::unique_ptr<Failure> make_encoded_failure(std::span<const std::byte> bytes, ContextId context,
+                                              TaskFacts facts) {
+  return std::make_unique<EncodedFailure>(bytes, context, std::move(facts));
+}
+
+void Completion::finish(Locked locked, TaskState& task, Outcome outcome, std::unique_ptr<Failure> failure) {
+  KINDRED_ASSERT(!task.is_pending());
+  KINDRED_ASSERT(outstanding_ != 0U);
+  if (outcome != Outcome::value) {
+    if (!failure || !failure->keeps_call()) {
+      task.drop_bytes();
+      task.cargo.reset();
+    }
+    if (outcome == Outcome::failure && flight_recorder_) deferred_.release_flight_of(locked, task.id);
+  }
+  switch (outcome) {
+    case Outcome::value: ++totals_.done; break;
+    case Outcome::cancelled: ++totals_.cancelled; break;
+    default: break;
+  }
+  KINDRED_INJECTION_POINT("parent.finish");
+  --outstanding_;
+  const bool forgotten = task.forgotten;
+  if (forgotten) [[unlikely]]
+    task.retain();
+  end(locked, task, outcome, std::move(failure));
+  if (forgotten) [[unlikely]]
+    task.release();
+}
+
+void Completion::end(Locked locked, FutureState& state, Outcome outcome, std::unique_ptr<Failure> failure) {
+  std::unique_ptr<Continuations> continuations{std::exchange(state.continuations(locked), nullptr)};
+  const bool has_sleepers = state.has_sleepers(locked);
+  if (continuations) [[unlikely]]
+    state.retain();
+  state.conclude(locked, outcome, failure.release());
+  if (continuations) [[unlikely]] {
+    --with_continuations_;
+    for (auto& action : continuations->in_line) action(locked);
+    continuations->in_line.clear();
+    if (!continuations->callbacks.empty()) {
+      continuations->of_task = state.task_id() != 0 ? state.task_id() : task_of_running_callback();
+      deferred_.run_callbacks_of(locked, std::move(continuations));
+    }
+    state.release();
+  }
+  // From here on the state may be gone: a thread that waits for it holds it.
+  if (awaited_ == &state) events_.wake_leader(locked);
+  if (has_sleepers) events_.wake_followers(locked, state);
+  check_all_ended(locked);
+}
+
+Continuations& Completion::continuations_of(Locked locked, FutureState& state) {
+  Continuations*& continuations = state.continuations(locked);
+  if (continuations == nullptr) {
+    continuations = new Continuations;
+    ++with_continuations_;
+  }
+  return *continuations;
+}
+
+bool Completion::add_callback(Locked locked, FutureState& state, std::function<void()>& action) {
+  if (state.finished()) return false;
+  callbacks_.start();
+  continuations_of(locked, state).callbacks.push_back(std::move(action));
+  return true;
+}
+
+bool Completion::add_continuation(Locked locked, FutureState& state, std::function<void(Locked)>& action) {
+  if (state.finished()) return false;
+  continuations_of(locked, state).in_line.push_back(std::move(action));
+  return true;
+}
+
+bool Completion::try_again(Locked locked, TaskState& task) {
+  if (!task.options || task.ended_attempts() > task.options->retries || phase_.kill_signal != 0 ||
+      phase_.broken)
+    return false;
+  ++totals_.retried;
+  pending_.push_front(locked, task);
+  return true;
+}
+
+void Completion::finish_cancelled(Locked locked, TaskState& task, const char* how) {
+  finish_with(locked, task, Outcome::cancelled,
+              [&] { return std::make_unique<CancelledFailure>(code_, task, how); });
+}
+
+void Completion::cancel_pending(Locked locked) {
+  while (TaskState* const task = pending_.front(locked)) {
+    pending_.remove(locked, *task);
+    finish_cancelled(locked, *task, "by shutdown, before it began");
+  }
+}
+
+void Completion::fail_pending(Locked locked, const std::function<std::unique_ptr<Failure>()>& make) {
+  while (TaskState* const task = pending_.front(locked)) {
+    pending_.remove(locked, *task);
+    ++totals_.lost;
+    finish_with(locked, *task, Outcome::failure, make);
+  }
+}
+
+}  // namespace kindred::internal

@@ -1,0 +1,310 @@
+// Tasks to workers and results back, without a process: the test plays the workers.
+#include "dispatch/dispatcher.hpp"
+
+#include "kindred/error.hpp"
+#include "support/test.hpp"
+#include "unit/pool_rooms.hpp"
+
+using namespace kindred;
+using namespace kindred::internal;
+using namespace kindred::test;
+
+namespace {
+
+/// A run time that is known from now on: that many results of tasks that ran as many ticks.
+void teach(PlayedPool& pool, PlayedWorker& worker, std::uint64_t ran, int times = 8) {
+  for (int i = 0; i < times; ++i) {
+    const auto task = pool.submit();
+    REQUIRE(worker.begin() == PlayedPool::task_of(task).id);
+    worker.end({}, ran);
+    REQUIRE(pool.collect());
+  }
+}
+
+std::uint64_t microseconds(double count) {
+  return static_cast<std::uint64_t>(count * 1e3 * ticks_per_nanosecond());
+}
+
+}  // namespace
+
+TEST_CASE("without a worker a task is pending, and a worker is wanted") {
+  PlayedPool pool{2};
+  const auto task = pool.submit();
+  PoolGuard guard{pool.mutex};
+  CHECK(PlayedPool::task_of(task).is_pending());
+  CHECK(pool.slots.wanted(guard) == 1);
+  CHECK(pool.events.supervisor_wakes == 1);
+}
+
+TEST_CASE("as many workers are wanted as there is work for, and no more than may be") {
+  PlayedPool pool{2};
+  std::vector<StateHandle> tasks;
+  for (int i = 0; i < 5; ++i) tasks.push_back(pool.submit());
+  PoolGuard guard{pool.mutex};
+  CHECK(pool.slots.wanted(guard) == 2);
+  pool.slots.want_no_more(guard);
+  pool.dispatcher.want_all_workers(guard);
+  CHECK(pool.slots.wanted(guard) == 2);
+  pool.phase.broken = std::make_unique<SharedFailure>(nullptr);
+  pool.slots.want_no_more(guard);
+  pool.dispatcher.want_all_workers(guard);
+  pool.dispatcher.want_workers(guard);
+  CHECK(pool.slots.wanted(guard) == 0);
+}
+
+TEST_CASE("a call and its result cross the rings, with arguments and values of any size that fits a ring") {
+  PlayedPool pool;
+  PlayedWorker& worker = pool.add_worker();
+  for (const std::size_t size : {0U, 1U, 7U, 8U, 9U, 24U, 25U, 1000U, 16384U}) {
+    CAPTURE(size);
+    const auto task = pool.submit(std::string(size, 'a'));
+    CHECK(PlayedPool::task_of(task).is_dispatched());
+    CHECK(worker.begin() == PlayedPool::task_of(task).id);
+    worker.end(std::string(size, 'r'));
+    CHECK(pool.collect());
+    CHECK(task->outcome() == TaskOutcome::value);
+    CHECK(PlayedPool::value_of(task) == std::string(size, 'r'));
+  }
+  PoolGuard guard{pool.mutex};
+  CHECK(pool.slots.in_flight(guard) == 0);
+  CHECK(worker.slot().stats.tasks_done == 9);
+}
+
+TEST_CASE(
+    "a worker of unknown run time gets one call ahead, and the others are pending until it has done one") {
+  PlayedPool pool;
+  PlayedWorker& worker = pool.add_worker();
+  std::vector<StateHandle> tasks;
+  for (int i = 0; i < 4; ++i) tasks.push_back(pool.submit());
+  {
+    PoolGuard guard{pool.mutex};
+    CHECK(pool.slots.in_flight(guard) == 2);
+    CHECK(pool.pending.size() == 2);
+  }
+  REQUIRE(worker.begin() == 1);
+  worker.end("x");
+  CHECK(pool.collect());
+  PoolGuard guard{pool.mutex};
+  CHECK(pool.pending.size() < 2);  // the run time is known now: more are dispatched ahead
+}
+
+TEST_CASE("short tasks are dispatched far ahead, long ones are not") {
+  PlayedPool pool;
+  PlayedWorker& worker = pool.add_worker();
+  teach(pool, worker, microseconds(1));
+  std::vector<StateHandle> tasks;
+  for (int i = 0; i < 200; ++i) tasks.push_back(pool.submit());
+  PoolGuard guard{pool.mutex};
+  CHECK(pool.pending.empty());
+  CHECK(pool.slots.in_flight(guard) == 200);
+}
+
+TEST_CASE("the first task with a priority takes back what was dispatched ahead, and the best one is next") {
+  PlayedPool pool;
+  PlayedWorker& worker = pool.add_worker();
+  std::vector<StateHandle> tasks;
+  for (int i = 0; i < 2; ++i) tasks.push_back(pool.submit());
+  REQUIRE(worker.begin() == 1);
+  const auto best = pool.submit({}, std::make_unique<TaskOptions>(TaskOptions{.priority = 5}));
+  {
+    PoolGuard guard{pool.mutex};
+    CHECK(pool.slots.in_flight(guard) == 1);  // the one that runs
+    CHECK(pool.pending.front(guard) == &PlayedPool::task_of(best));
+  }
+  worker.end({});
+  CHECK(pool.collect());
+  CHECK(worker.begin() == PlayedPool::task_of(best).id);
+}
+
+TEST_CASE("a call that has begun is not revoked, one that has not is, and its worker never begins it") {
+  PlayedPool pool;
+  PlayedWorker& worker = pool.add_worker();
+  const auto begun = pool.submit();
+  const auto queued = pool.submit();
+  REQUIRE(worker.begin() == 1);
+  {
+    PoolGuard guard{pool.mutex};
+    CHECK_FALSE(pool.intake.revoke(guard, worker.slot(), 0));
+    CHECK(pool.intake.revoke(guard, worker.slot(), 1));
+    CHECK(pool.slots.in_flight(guard) == 1);
+    pool.completion.finish_cancelled(guard, PlayedPool::task_of(queued), "in the test");
+  }
+  worker.end({});
+  CHECK(worker.begin() == 0);
+  CHECK(pool.collect());
+  CHECK(begun->outcome() == TaskOutcome::value);
+}
+
+TEST_CASE("calls behind a long call are given to an idle worker") {
+  PlayedPool pool{2};
+  PlayedWorker& busy = pool.add_worker();
+  std::vector<StateHandle> tasks;
+  for (int i = 0; i < 2; ++i) tasks.push_back(pool.submit());
+  REQUIRE(busy.begin() == 1);
+  PlayedWorker& idle = pool.add_worker();
+  // The call has been running for a millisecond.
+  const auto past = ticks() - microseconds(1000);
+  busy.slot().progress_ticks = past;
+  busy.header().begun_ticks = past;
+  {
+    PoolGuard guard{pool.mutex};
+    pool.dispatcher.rebalance(guard);
+    CHECK(pool.completion.totals(guard).taken_back == 1);
+  }
+  CHECK(idle.begin() == 2);
+}
+
+TEST_CASE("calls behind a young call stay, and the supervisor is asked to look again") {
+  PlayedPool pool{2};
+  PlayedWorker& busy = pool.add_worker();
+  std::vector<StateHandle> tasks;
+  for (int i = 0; i < 2; ++i) tasks.push_back(pool.submit());
+  REQUIRE(busy.begin() == 1);
+  pool.add_worker();
+  PoolGuard guard{pool.mutex};
+  const auto before = pool.events.looks.size();
+  busy.slot().progress_ticks = ticks() + microseconds(1e6);  // however slow this machine is
+  pool.dispatcher.rebalance(guard);
+  CHECK(pool.completion.totals(guard).taken_back == 0);
+  CHECK(pool.dispatcher.rebalance_at(guard).has_value());
+  CHECK(pool.events.looks.size() == before + 1);
+}
+
+TEST_CASE("a worker that neither begins nor ends a call gets no more, and its calls go to another") {
+  PlayedPool pool{2};
+  PlayedWorker& silent = pool.add_worker();
+  const auto task = pool.submit();
+  PlayedWorker& other = pool.add_worker();
+  silent.slot().progress_ticks = ticks() - microseconds(20'000);
+  {
+    PoolGuard guard{pool.mutex};
+    pool.dispatcher.rebalance(guard);
+  }
+  CHECK(silent.slot().silent());
+  CHECK(other.begin() == 1);
+  // It has passed what was revoked: it is no longer silent.
+  CHECK(silent.begin() == 0);
+  PoolGuard guard{pool.mutex};
+  CHECK_FALSE(still_silent(guard, silent.slot()));
+}
+
+TEST_CASE("a worker that passed a call without a result is killed") {
+  PlayedPool pool;
+  PlayedWorker& worker = pool.add_worker();
+  const auto task = pool.submit();
+  REQUIRE(worker.begin() == 1);
+  PoolGuard guard{pool.mutex};
+  worker.header().calls.consumed.store(worker.slot().calls.published());
+  worker.slot().progress_ticks = ticks() - microseconds(20'000);
+  pool.dispatcher.rebalance(guard);
+  CHECK(worker.slot().kill_reason == KillReason::protocol);
+}
+
+TEST_CASE("a result that does not add up kills its worker, and finishes no task") {
+  const auto refused = [](ResultHeader result, const std::string& words) {
+    CAPTURE(words);
+    PlayedPool pool;
+    PlayedWorker& worker = pool.add_worker();
+    const auto task = pool.submit();
+    REQUIRE(worker.begin() == 1);
+    worker.write(result, {});
+    (void)pool.collect();
+    CHECK(worker.slot().kill_reason == KillReason::protocol);
+    CHECK(worker.slot().last_words.protocol_error.find(words) != std::string::npos);
+    CHECK_FALSE(task->finished());
+  };
+  refused(result_of(77), "a result is for task 77");
+  auto result = result_of(1);
+  result.value_bytes = 4096;
+  refused(result, "sizes do not add up");
+  result = result_of(1);
+  result.attachments = 200;
+  refused(result, "sizes do not add up");
+  result = result_of(1);
+  result.kind = static_cast<ResultKind>(9);
+  refused(result, "sizes do not add up");
+  result = result_of(1);
+  result.flags = result_is_external;
+  refused(result, "reference to its memory is malformed");
+}
+
+TEST_CASE("a worker whose memory has grown over its limit gets no more calls, and is asked to leave") {
+  PlayedPool pool;
+  PlayedWorker& worker = pool.add_worker();
+  const auto first = pool.submit();
+  const auto second = pool.submit();
+  REQUIRE(worker.begin() == 1);
+  worker.write(result_of(1, ResultKind::value, result_asks_recycle), {});
+  CHECK(pool.collect());
+  CHECK(first->outcome() == TaskOutcome::value);
+  CHECK(worker.slot().state == WorkerSlot::State::leaving);
+  CHECK(worker.header().command == static_cast<std::uint32_t>(Command::finish));
+  CHECK(PlayedPool::task_of(second).is_pending());
+}
+
+TEST_CASE("an attempt that failed is tried again where its options say so, and waits since its submit") {
+  PlayedPool pool;
+  PlayedWorker& worker = pool.add_worker();
+  const auto task =
+      pool.submit({}, std::make_unique<TaskOptions>(TaskOptions{.retries = 1, .retry_exceptions = true}));
+  const auto submitted = PlayedPool::task_of(task).submitted_ticks;
+  REQUIRE(worker.begin() == 1);
+  worker.write(result_of(1, ResultKind::failure), {});
+  CHECK(pool.collect());
+  CHECK_FALSE(task->finished());
+  CHECK(PlayedPool::task_of(task).submitted_ticks == submitted);
+  CHECK(PlayedPool::task_of(task).ended_attempts() == 1);
+  PoolGuard guard{pool.mutex};
+  CHECK(pool.completion.totals(guard).retried == 1);
+}
+
+TEST_CASE("which bells are armed: none for a leader that looks, all results for one that sleeps") {
+  PlayedPool pool;
+  PlayedWorker& worker = pool.add_worker();
+  const auto task = pool.submit();
+  PoolGuard guard{pool.mutex};
+  const auto armed = [&] {
+    pool.dispatcher.arm_all(guard);
+    return worker.header().armed.load() & 7U;
+  };
+  pool.bells.set_leader(guard, Bells::Leader::looks);
+  CHECK(armed() == 0);
+  pool.bells.set_leader(guard, Bells::Leader::sleeps);
+  CHECK(armed() == Armed::waiter);
+  pool.bells.set_leader(guard, Bells::Leader::none);
+  CHECK(armed() == 0);
+  pool.phase.closed = true;
+  CHECK(armed() == Armed::service);
+  // Each arming that is made stale is one more: the worker rings once for each.
+  const auto epoch = worker.header().armed.load() >> Armed::epoch_shift;
+  (void)armed();
+  CHECK((worker.header().armed.load() >> Armed::epoch_shift) == epoch);
+  pool.bells.make_stale(guard);
+  (void)armed();
+  CHECK((worker.header().armed.load() >> Armed::epoch_shift) == epoch + 1);
+}
+
+TEST_CASE("a task that is limited has its limits looked at when the nearest one may come") {
+  PlayedPool pool;
+  pool.add_worker();
+  const auto before = std::chrono::steady_clock::now();
+  const auto task =
+      pool.submit({}, std::make_unique<TaskOptions>(TaskOptions{.timeout = 10s, .soft_timeout = 3s}));
+  REQUIRE(pool.events.limits.size() == 1);
+  CHECK(pool.events.limits[0].second == 1);
+  CHECK(pool.events.limits[0].first >= before + 3s);
+  CHECK(pool.events.limits[0].first < before + 10s);
+}
+
+TEST_CASE("backpressure counts unfinished tasks, and gives each live worker one more") {
+  PlayedPool pool{2, 3};
+  const auto allows = [&](std::size_t unfinished) {
+    PoolGuard guard{pool.mutex};
+    return pool.backpressure.allows_another(guard, unfinished, pool.slots);
+  };
+  CHECK(allows(2));
+  CHECK_FALSE(allows(3));
+  pool.add_worker();
+  CHECK(allows(3));
+  CHECK_FALSE(allows(4));
+}

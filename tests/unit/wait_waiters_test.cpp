@@ -1,0 +1,196 @@
+// Threads that wait for results, and who runs on which core: the test plays the workers.
+#include "wait/waiters.hpp"
+
+#include <atomic>
+#include <thread>
+
+#include "support/test.hpp"
+#include "unit/pool_rooms.hpp"
+#include "wait/cores.hpp"
+
+using namespace kindred;
+using namespace kindred::internal;
+using namespace kindred::test;
+
+namespace {
+
+struct WaitingPool : PlayedPool {
+  explicit WaitingPool(std::size_t max_workers = 1, bool may_spin = true)
+      : PlayedPool{max_workers}, spin{may_spin} {}
+  bool spin;
+  SharedBell bell;
+  Cores cores{2, slots, load};
+  Waiters waiters{{mutex, slots, control, bells, dispatcher, completion, cores,
+                   [this]() -> const SharedBell& { return bell; }, spin}};
+};
+
+kindred::internal::Deadline in(std::chrono::milliseconds time) {
+  return std::chrono::steady_clock::now() + time;
+}
+std::uint64_t microseconds(double count) {
+  return static_cast<std::uint64_t>(count * 1e3 * ticks_per_nanosecond());
+}
+
+// What a worker does that rings when a result lies there.
+void play(PlayedWorker& worker, const SharedBell& bell, int calls) {
+  while (calls > 0) {
+    if (worker.begin() == 0) {
+      std::this_thread::yield();
+      continue;
+    }
+    worker.end("done");
+    bell.ring();
+    --calls;
+  }
+}
+
+}  // namespace
+
+TEST_CASE("a result that is there already is taken in by the wait itself, and no thread leads") {
+  WaitingPool pool;
+  PlayedWorker& worker = pool.add_worker();
+  const auto task = pool.submit();
+  REQUIRE(worker.begin() == 1);
+  worker.end("x");
+  CHECK(pool.waiters.wait(*task.get(), in(0ms)));
+  PoolGuard guard{pool.mutex};
+  CHECK_FALSE(pool.waiters.has_leader(guard));
+}
+
+TEST_CASE("a wait ends at its deadline, whatever the worker does, and leaves no leader behind") {
+  for (const bool spin : {true, false}) {
+    CAPTURE(spin);
+    WaitingPool pool{1, spin};
+    pool.add_worker();
+    const auto task = pool.submit();
+    CHECK_FALSE(pool.waiters.wait(*task.get(), in(20ms)));
+    CHECK_FALSE(pool.waiters.wait(
+        *task.get(), kindred::internal::Deadline{std::chrono::steady_clock::time_point{}}));  // only asks
+    PoolGuard guard{pool.mutex};
+    CHECK_FALSE(pool.waiters.has_leader(guard));
+    CHECK(pool.bells.leader(guard) == Bells::Leader::none);
+  }
+}
+
+TEST_CASE("the leader takes results in whether it spins or sleeps") {
+  for (const bool spin : {true, false}) {
+    CAPTURE(spin);
+    WaitingPool pool{1, spin};
+    PlayedWorker& worker = pool.add_worker();
+    const auto task = pool.submit();
+    std::thread player{[&] { play(worker, pool.bell, 1); }};
+    CHECK(pool.waiters.wait(*task.get(), {}));
+    CHECK(PlayedPool::value_of(task) == "done");
+    player.join();
+  }
+}
+
+TEST_CASE("threads that follow a leader are woken for their own results, and one of them leads next") {
+  WaitingPool pool;
+  PlayedWorker& worker = pool.add_worker();
+  std::vector<StateHandle> tasks;
+  for (int i = 0; i < 6; ++i) tasks.push_back(pool.submit());
+  struct Forward {
+    static void leader(WaitingPool& pool) {
+      PoolGuard guard{pool.mutex};
+      pool.waiters.wake_leader(guard);
+    }
+  };
+  std::atomic<int> ended{0};
+  std::vector<std::thread> waiting;
+  for (const auto& task : tasks) {
+    waiting.emplace_back([&pool, &ended, state = task.get()] {
+      if (pool.waiters.wait(*state, in(30s))) ++ended;
+    });
+  }
+  // What `PoolCore` does with the events, here by a thread that looks.
+  std::atomic<bool> stop{false};
+  std::thread events{[&] {
+    while (!stop) {
+      {
+        PoolGuard guard{pool.mutex};
+        for (const FutureState* state : std::exchange(pool.events.woken, {}))
+          pool.waiters.wake_followers(guard, *state);
+      }
+      Forward::leader(pool);
+      std::this_thread::yield();
+    }
+  }};
+  play(worker, pool.bell, 6);
+  for (auto& thread : waiting) thread.join();
+  stop = true;
+  events.join();
+  CHECK(ended == 6);
+}
+
+TEST_CASE("a wait for several futures ends when it is told that it is ready") {
+  WaitingPool pool;
+  Waiter waiter;
+  std::atomic<bool> ready{false};
+  std::thread teller{[&] {
+    PoolGuard guard{pool.mutex};
+    ready = true;
+    pool.waiters.wake(guard, waiter);
+  }};
+  CHECK(pool.waiters.wait_until([&] { return ready.load(); }, waiter, in(30s)));
+  teller.join();
+}
+
+TEST_CASE("workers fill all cores only if each has short work for the whole nap") {
+  WaitingPool pool{2};
+  PlayedWorker& first = pool.add_worker();
+  PlayedWorker& second = pool.add_worker();
+  const auto fill = [&](PlayedWorker& worker, double average_us, std::size_t calls) {
+    worker.slot().average.forget();
+    worker.slot().average.move_towards(static_cast<double>(microseconds(average_us)), 0, 1);
+    for (std::size_t i = worker.slot().in_flight.size(); i < calls; ++i)
+      worker.slot().in_flight.push_back({});
+    worker.slot().progress_ticks = ticks();
+  };
+  PoolGuard guard{pool.mutex};
+  CHECK_FALSE(pool.cores.saturated(guard, 100us));  // no run time is known
+  RunAverage::Batch batch{.max_counted = microseconds(10), .counted = microseconds(10), .results = 1};
+  pool.load.note_times(guard, first.slot(), batch);
+  fill(first, 10, 20);
+  CHECK_FALSE(pool.cores.saturated(guard, 100us));  // a core is free
+  fill(second, 10, 20);
+  CHECK(pool.cores.saturated(guard, 100us));
+  CHECK_FALSE(pool.cores.saturated(guard, 1ms));  // it would run dry meanwhile
+  second.slot().ready = false;
+  CHECK_FALSE(pool.cores.saturated(guard, 100us));
+  for (auto& worker : pool.workers) {
+    while (!worker->slot().in_flight.empty()) worker->slot().in_flight.pop_front();
+  }
+}
+
+TEST_CASE("of two workers on one core, one is asked to go to another") {
+  WaitingPool pool{2};
+  PlayedWorker& first = pool.add_worker();
+  PlayedWorker& second = pool.add_worker();
+  std::vector<StateHandle> tasks;
+  for (int i = 0; i < 4; ++i) tasks.push_back(pool.submit());
+  first.header().cpu = 3;
+  second.header().cpu = 3;
+  PoolGuard guard{pool.mutex};
+  REQUIRE(first.slot().has_calls());
+  REQUIRE(second.slot().has_calls());
+  pool.cores.spread_over_cores(guard);
+  CHECK(first.header().crowded_cpu == 0);
+  CHECK(second.header().crowded_cpu == 3);
+  second.header().cpu = 4;
+  pool.cores.spread_over_cores(guard);
+  CHECK(second.header().crowded_cpu == 0);
+}
+
+TEST_CASE("a neighbour on this core runs a short task until it has run long, and is none on another core") {
+  WaitingPool pool;
+  PlayedWorker& worker = pool.add_worker();
+  const auto task = pool.submit();
+  REQUIRE(worker.begin() == 1);
+  worker.header().cpu = 1;
+  PoolGuard guard{pool.mutex};
+  CHECK(pool.cores.neighbour_on(guard, 0) == Cores::Neighbour::short_task);
+  CHECK(pool.cores.neighbour_on(guard, 1) == Cores::Neighbour::none);
+  worker.header().begun_ticks = ticks() - microseconds(10'000);
+  CHECK(pool.cores.neighbour_on(guard, 0) == Cores::Neighbour::long_task);
+}
