@@ -1,6 +1,6 @@
 // The k-th call of each kind fails, for every k until none is reached: all that a pool does works all the
 // same, or fails with a kindred::Error that names the call and its errno; nothing hangs, and nothing is left.
-// Rows 22 to 24 of the reliability table (B56, B57, B58, C67).
+// Rows 22 to 24 of the reliability table.
 //
 // The calls are caught where the libraries leave for the C library: this program has functions of the same
 // names.
@@ -264,7 +264,7 @@ int try_all(StartMethod method, const Caught& call, bool others, int most) {
 }  // namespace
 
 TEST_CASE_EACH_START_METHOD(
-    "whichever call of the parent fails, all works, or an error names it; nothing hangs, nothing is left (row 22, B56, C67)") {
+    "whichever call of the parent fails, all works, or an error names it; nothing hangs, nothing is left (row 22)") {
   if (!KINDRED_TEST_CATCHES_CALLS) KINDRED_SKIP("a sanitizer catches these calls itself");
   const test::Deadline deadline{long_run() ? 1500s : 120s};
   std::string text;

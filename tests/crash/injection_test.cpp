@@ -447,7 +447,7 @@ TEST_CASE("a worker that sleeps, or is about to, wakes for a call that comes lat
   }
 }
 
-TEST_CASE("a kill that comes when a task's end is decided comes too late, and hits nothing else (F120)") {
+TEST_CASE("a kill that comes when a task's end is decided comes too late, and hits nothing else") {
   Injection injection;
   ResourceAudit audit;
   {

@@ -51,8 +51,7 @@ double cpu_seconds() {
 
 }  // namespace
 
-TEST_CASE_EACH_START_METHOD(
-    "a pool whose workers die over and over breaks at the limit, and says why (B55)") {
+TEST_CASE_EACH_START_METHOD("a pool whose workers die over and over breaks at the limit, and says why") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{
       entry(), {.start_method = method, .max_workers = 1, .restart_limit = {.count = 5, .period = 1h}}};
@@ -119,7 +118,7 @@ TEST_CASE_EACH_START_METHOD(
             took <= 2);
 }
 
-TEST_CASE_EACH_START_METHOD("a task that succeeds in between ends the count of deaths (B55)") {
+TEST_CASE_EACH_START_METHOD("a task that succeeds in between ends the count of deaths") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{
       entry(), {.start_method = method, .max_workers = 1, .restart_limit = {.count = 2, .period = 1h}}};
@@ -146,7 +145,7 @@ TEST_CASE_EACH_START_METHOD("with break_pool, one death ends everything, as in c
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "a worker killed in the middle of a large result fails that task, and the others finish (B43)") {
+    "a worker killed in the middle of a large result fails that task, and the others finish") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
   for (const std::size_t size : {std::size_t{100}, std::size_t{30'000}, std::size_t{100} << 20U}) {
@@ -160,7 +159,7 @@ TEST_CASE_EACH_START_METHOD(
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "when all workers die with much in flight, everything ends, and so does shutdown (B45)") {
+    "when all workers die with much in flight, everything ends, and so does shutdown") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(),
                            {.start_method = method, .max_workers = 2, .restart_limit = {.count = 1000}}};
@@ -185,7 +184,7 @@ TEST_CASE_EACH_START_METHOD(
   CHECK(lost <= 2);
 }
 
-TEST_CASE_EACH_START_METHOD("a worker that dies while shutdown waits does not keep it (B48)") {
+TEST_CASE_EACH_START_METHOD("a worker that dies while shutdown waits does not keep it") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   const auto begun = pool.make_event(), go = pool.make_event();
@@ -257,7 +256,7 @@ TEST_CASE_EACH_START_METHOD(
             longest <= grace + 1s);
 }
 
-TEST_CASE_EACH_START_METHOD("a callback that submits while workers die does not stop the pool (B40)") {
+TEST_CASE_EACH_START_METHOD("a callback that submits while workers die does not stop the pool") {
   ResourceAudit audit;
   std::atomic<int> ended{0};
   {

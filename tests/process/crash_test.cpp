@@ -162,7 +162,7 @@ void check_lost(Future<int>& future, const Expected& expected, const std::string
 }  // namespace
 
 TEST_CASE_EACH_START_METHOD(
-    "a task that ends its worker fails with how it ended, worker, pid and task, and the pool goes on (B31, B50)") {
+    "a task that ends its worker fails with how it ended, worker, pid and task, and the pool goes on") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   for (const auto& expected : deaths) {
@@ -176,7 +176,7 @@ TEST_CASE_EACH_START_METHOD(
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "an argument that throws while it is read fails its task, and the worker goes on (B29)") {
+    "an argument that throws while it is read fails its task, and the worker goes on") {
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   CHECK(pool.submit(number, 1).get() == 1);
   const auto pids = pool.worker_pids();
@@ -194,7 +194,7 @@ TEST_CASE_EACH_START_METHOD(
   CHECK(pool.worker_pids() == pids);
 }
 
-TEST_CASE_EACH_START_METHOD("an argument that ends the worker while it is read fails that task alone (B30)") {
+TEST_CASE_EACH_START_METHOD("an argument that ends the worker while it is read fails that task alone") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   for (const auto& expected : deaths) {
@@ -207,7 +207,7 @@ TEST_CASE_EACH_START_METHOD("an argument that ends the worker while it is read f
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "a result that throws or ends the worker while it is written fails that task alone (B32)") {
+    "a result that throws or ends the worker while it is written fails that task alone") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   auto thrown = pool.submit(give_unwritable, Death::throws);
@@ -229,7 +229,7 @@ TEST_CASE_EACH_START_METHOD(
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "a result that throws while it is read in the parent fails its future, and the pool goes on (B33)") {
+    "a result that throws while it is read in the parent fails its future, and the pool goes on") {
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   auto future = pool.submit(give_unreadable);
   for (int again = 0; again < 2; ++again) {
@@ -246,7 +246,7 @@ TEST_CASE_EACH_START_METHOD(
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "twenty results that cannot be written are twenty errors, and no worker is lost (B35)") {
+    "twenty results that cannot be written are twenty errors, and no worker is lost") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
   std::vector<Future<DiesWhenWritten>> futures;
@@ -257,7 +257,7 @@ TEST_CASE_EACH_START_METHOD(
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "tasks that were handed to a worker that dies, and not begun, run elsewhere, each once (B42, B50)") {
+    "tasks that were handed to a worker that dies, and not begun, run elsewhere, each once") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
   for (int i = 0; i < 50; ++i) CHECK(pool.submit(number, i).get() == i);  // short ones: it hands ahead
@@ -274,8 +274,7 @@ TEST_CASE_EACH_START_METHOD(
   CHECK(pool.stats().lost == 5);
 }
 
-TEST_CASE_EACH_START_METHOD(
-    "a worker killed from outside while it is idle fails no future and is replaced (B41)") {
+TEST_CASE_EACH_START_METHOD("a worker killed from outside while it is idle fails no future and is replaced") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   for (const int signal : {SIGKILL, SIGTERM}) {
@@ -316,7 +315,7 @@ TEST_CASE_EACH_START_METHOD(
   CHECK(pool.stats().restarts == 0);
 }
 
-TEST_CASE_EACH_START_METHOD("each failed future has an error object of its own (B50)") {
+TEST_CASE_EACH_START_METHOD("each failed future has an error object of its own") {
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   auto first = pool.submit(die_as_asked, Death::aborts);
   auto second = pool.submit(die_as_asked, Death::aborts);
@@ -360,7 +359,7 @@ TEST_CASE_EACH_START_METHOD("a lost task is run again as often as its retries sa
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "what a crash handler logs by the async-signal-safe call is in the log before the failure is seen (G135)") {
+    "what a crash handler logs by the async-signal-safe call is in the log before the failure is seen") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   for (const int signal : {SIGSEGV, SIGTERM, SIGABRT}) {

@@ -172,7 +172,7 @@ void throw_and_check(ProcessPoolExecutor& pool, int which, const char* text) {
 
 }  // namespace
 
-TEST_CASE_EACH_START_METHOD("nested exceptions arrive with type, text, chain, worker and task (B51)") {
+TEST_CASE_EACH_START_METHOD("nested exceptions arrive with type, text, chain, worker and task") {
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   auto future = pool.submit(throw_nested);
   try {
@@ -205,7 +205,7 @@ TEST_CASE_EACH_START_METHOD("nested exceptions arrive with type, text, chain, wo
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "the stack that an exception was thrown on arrives, from the throw out to the task (B51)") {
+    "the stack that an exception was thrown on arrives, from the throw out to the task") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   const std::vector<std::string> report{"(anonymous namespace)::read_row",
@@ -271,7 +271,7 @@ TEST_CASE_EACH_START_METHOD("the stack of a failed initializer is in the cause, 
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "an exception that cannot be copied or read back arrives with its type and text (B52)") {
+    "an exception that cannot be copied or read back arrives with its type and text") {
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   CHECK_THROWS_CONTAINS(pool.submit(throw_uncopyable).get(), std::runtime_error,
                         "it holds what cannot be copied");
@@ -296,7 +296,7 @@ TEST_CASE_EACH_START_METHOD("a registered exception arrives as itself, with its 
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "what is no exception object is reported with its value, and a task that ends its thread too (B53)") {
+    "what is no exception object is reported with its value, and a task that ends its thread too") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   CHECK_THROWS_CONTAINS(pool.submit(throw_int).get(), TaskError, "int");
@@ -323,7 +323,7 @@ TEST_CASE_EACH_START_METHOD(
   }
 }
 
-TEST_CASE_EACH_START_METHOD("an exception object that a task returns is a value (B54)") {
+TEST_CASE_EACH_START_METHOD("an exception object that a task returns is a value") {
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   auto future = pool.submit(give_exception);
   CHECK(std::string{future.get().what()} == "I am a value");

@@ -104,17 +104,17 @@ TEST_CASE_EACH_START_METHOD(
   CHECK_THROWS_AS(pool.set_initializer({load, "other"}), UsageError);
 }
 
-TEST_CASE_EACH_START_METHOD("an initializer that throws breaks the pool with its own error (B36)") {
+TEST_CASE_EACH_START_METHOD("an initializer that throws breaks the pool with its own error") {
   check_broken(method, {go_wrong, Way::throws}, "initializer", "model.bin is not there");
 }
 
-TEST_CASE_EACH_START_METHOD("an initializer that ends the worker breaks the pool with how it ended (B37)") {
+TEST_CASE_EACH_START_METHOD("an initializer that ends the worker breaks the pool with how it ended") {
   check_broken(method, {go_wrong, Way::exits}, "initializer", "exited with code 9");
   check_broken(method, {go_wrong, Way::segfaults}, "initializer", "SIGSEGV");
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "a SIGKILL in the initializer is a death like any other: it breaks the pool when it comes too often (B37, B55)") {
+    "a SIGKILL in the initializer is a death like any other: it breaks the pool when it comes too often") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(),
                            {.start_method = method,
@@ -126,12 +126,12 @@ TEST_CASE_EACH_START_METHOD(
   CHECK(pool.stats().restarts == 4);
 }
 
-TEST_CASE_EACH_START_METHOD("an initializer that hangs breaks the pool after initializer_timeout (B37)") {
+TEST_CASE_EACH_START_METHOD("an initializer that hangs breaks the pool after initializer_timeout") {
   check_broken(method, {go_wrong, Way::hangs}, "initializer", "initializer", 150ms);
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "an initializer that fails in the third worker only breaks the pool with the cause (B38)") {
+    "an initializer that fails in the third worker only breaks the pool with the cause") {
   ResourceAudit audit;
   Log log;
   {
@@ -150,7 +150,7 @@ TEST_CASE_EACH_START_METHOD(
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "an initializer that fails in a replacement only breaks the pool with the cause (B38)") {
+    "an initializer that fails in a replacement only breaks the pool with the cause") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   const auto starts = pool.make_counter();
@@ -190,7 +190,7 @@ TEST_CASE_EACH_START_METHOD("the finalizer runs in each worker that ends in good
   }
 }
 
-TEST_CASE_EACH_START_METHOD("a finalizer that throws, dies or hangs is reported, and shutdown ends (B39)") {
+TEST_CASE_EACH_START_METHOD("a finalizer that throws, dies or hangs is reported, and shutdown ends") {
   for (const auto& [how, text] :
        std::vector<std::pair<Way, std::string>>{{Way::throws, "model.bin is not there"},
                                                 {Way::exits, "exited with code 9"},

@@ -45,7 +45,7 @@ void before_the_signal() {
 }  // namespace
 
 TEST_CASE_EACH_START_METHOD(
-    "one Ctrl-C to the whole group cancels what is pending, lets the running task end, and exits with 130 (F124)") {
+    "one Ctrl-C to the whole group cancels what is pending, lets the running task end, and exits with 130") {
   ResourceAudit audit;
   Program program{victim("interrupted"), {std::string{to_string(method)}, "gentle"}, {.own_group = true}};
   CHECK(program.read_line() == "ready");
@@ -56,7 +56,7 @@ TEST_CASE_EACH_START_METHOD(
   CHECK(program.wait_for_end_of_output(5s));
 }
 
-TEST_CASE_EACH_START_METHOD("a second Ctrl-C kills what does not end, at once (F124)") {
+TEST_CASE_EACH_START_METHOD("a second Ctrl-C kills what does not end, at once") {
   ResourceAudit audit;
   Program program{victim("interrupted"), {std::string{to_string(method)}, "deaf"}, {.own_group = true}};
   CHECK(program.read_line() == "ready");
@@ -68,7 +68,7 @@ TEST_CASE_EACH_START_METHOD("a second Ctrl-C kills what does not end, at once (F
   CHECK(program.wait_for_end_of_output(5s));
 }
 
-TEST_CASE_EACH_START_METHOD("Ctrl-C typed at a terminal reaches the parent alone (F124)") {
+TEST_CASE_EACH_START_METHOD("Ctrl-C typed at a terminal reaches the parent alone") {
   const int terminal = ::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
   if (terminal < 0 || ::grantpt(terminal) != 0 || ::unlockpt(terminal) != 0)
     KINDRED_SKIP("no pseudo terminal to be had");
@@ -101,7 +101,7 @@ TEST_CASE_EACH_START_METHOD("Ctrl-C typed at a terminal reaches the parent alone
 }
 
 TEST_CASE(
-    "a parent that was stopped for a while, five seconds too, finds its tasks done, not over their time (F125, row 31)") {
+    "a parent that was stopped for a while, five seconds too, finds its tasks done, not over their time (row 31)") {
   ResourceAudit audit;
   std::vector<std::unique_ptr<Program>> programs;  // each start method, all at once: the time is the same
   for (const char* const method : {"fork", "spawn", "forkserver"}) {
@@ -123,8 +123,7 @@ TEST_CASE(
   scorecard(31, "3 parents stopped for 1.2 s and for 5 s: 0 tasks over their limit of 1 s, 0 deaths");
 }
 
-TEST_CASE_EACH_START_METHOD(
-    "a wall clock that is set, forth and back, ends no task and no wait (F125, row 31)") {
+TEST_CASE_EACH_START_METHOD("a wall clock that is set, forth and back, ends no task and no wait (row 31)") {
   if (slowness() > 1) KINDRED_SKIP("a sanitizer wants to come before all other libraries");
   ResourceAudit audit;
   Program program{victim("interrupted"),

@@ -114,8 +114,7 @@ TEST_CASE_EACH_START_METHOD("hundreds of large results are kept without a descri
   for (unsigned i = 300; i-- > 0;) CHECK(is_pattern(futures[i].get(), 150'000 + i * 100, i));
 }
 
-TEST_CASE_EACH_START_METHOD(
-    "the memory of large values is used again, and given back when it is idle (C82)") {
+TEST_CASE_EACH_START_METHOD("the memory of large values is used again, and given back when it is idle") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   for (unsigned i = 0; i < 50; ++i)

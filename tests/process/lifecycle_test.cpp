@@ -46,7 +46,7 @@ std::size_t threads_of_this() {
 }  // namespace
 
 TEST_CASE_EACH_START_METHOD(
-    "construction starts no worker; under fork it starts the template and nothing else (C61)") {
+    "construction starts no worker; under fork it starts the template and nothing else") {
   ResourceAudit audit;
   const auto processes = descendants(::getpid()).size();
   const auto threads = threads_of_this();
@@ -133,7 +133,7 @@ TEST_CASE("a template that was forked while a thread of the program was in dl_it
   walker.join();
 }
 
-TEST_CASE_EACH_START_METHOD("tasks that are waited for one after another use one worker (C62)") {
+TEST_CASE_EACH_START_METHOD("tasks that are waited for one after another use one worker") {
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 4}};
   std::set<int> pids;
   for (int i = 0; i < 30; ++i) pids.insert(pool.submit(pid_of_worker).get());
@@ -142,7 +142,7 @@ TEST_CASE_EACH_START_METHOD("tasks that are waited for one after another use one
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "tasks that wait for each other get as many workers as they need, up to max_workers (C63)") {
+    "tasks that wait for each other get as many workers as they need, up to max_workers") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 4}};
   for (const int together : {1, 2, 4}) {
@@ -162,7 +162,7 @@ TEST_CASE_EACH_START_METHOD(
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "a worker is replaced after max_tasks_per_worker tasks exactly, and no task is lost (C64)") {
+    "a worker is replaced after max_tasks_per_worker tasks exactly, and no task is lost") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1, .max_tasks_per_worker = 3}};
   std::vector<int> pids;
@@ -176,7 +176,7 @@ TEST_CASE_EACH_START_METHOD(
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "a backlog larger than max_tasks_per_worker is worked off, results in flight included (C65, C87)") {
+    "a backlog larger than max_tasks_per_worker is worked off, results in flight included") {
   ResourceAudit audit;
   for (const auto& [workers, most, backlog] :
        {std::tuple{1, 2, 6}, std::tuple{2, 2, 8}, std::tuple{2, 1, 9}, std::tuple{2, 7, 100}}) {
@@ -188,8 +188,7 @@ TEST_CASE_EACH_START_METHOD(
   }
 }
 
-TEST_CASE_EACH_START_METHOD(
-    "with one task per worker and a shutdown at once, all that is pending ends (C66)") {
+TEST_CASE_EACH_START_METHOD("with one task per worker and a shutdown at once, all that is pending ends") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2, .max_tasks_per_worker = 1}};
   std::vector<Future<int>> futures;
@@ -201,7 +200,7 @@ TEST_CASE_EACH_START_METHOD(
   }
 }
 
-TEST_CASE_EACH_START_METHOD("a pool that is destroyed finishes what is pending (C68)") {
+TEST_CASE_EACH_START_METHOD("a pool that is destroyed finishes what is pending") {
   ResourceAudit audit;
   std::vector<Future<int>> futures;
   {
@@ -212,7 +211,7 @@ TEST_CASE_EACH_START_METHOD("a pool that is destroyed finishes what is pending (
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "shutdown may be called again, from threads and from callbacks, and each call ends (C69)") {
+    "shutdown may be called again, from threads and from callbacks, and each call ends") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   const auto begun = pool.make_event(), go = pool.make_event();
@@ -235,7 +234,7 @@ TEST_CASE_EACH_START_METHOD(
   CHECK(pool.worker_pids().empty());
 }
 
-TEST_CASE_EACH_START_METHOD("submit after shutdown is refused with what to do (C70)") {
+TEST_CASE_EACH_START_METHOD("submit after shutdown is refused with what to do") {
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   CHECK(pool.submit(number, 1).get() == 1);
   pool.shutdown();
@@ -245,7 +244,7 @@ TEST_CASE_EACH_START_METHOD("submit after shutdown is refused with what to do (C
   CHECK(pool.stats().done == 1);
 }
 
-TEST_CASE_EACH_START_METHOD("shutdown without waiting returns at once, and the tasks finish (C72)") {
+TEST_CASE_EACH_START_METHOD("shutdown without waiting returns at once, and the tasks finish") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   const auto go = pool.make_event();
@@ -258,7 +257,7 @@ TEST_CASE_EACH_START_METHOD("shutdown without waiting returns at once, and the t
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "shutdown ends right after the only task was cancelled, or on a pool that never ran (C73)") {
+    "shutdown ends right after the only task was cancelled, or on a pool that never ran") {
   ResourceAudit audit;
   {
     ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
@@ -273,7 +272,7 @@ TEST_CASE_EACH_START_METHOD(
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "shutdown that cancels lets what runs finish, cancels the rest, and the count is exact (C74)") {
+    "shutdown that cancels lets what runs finish, cancels the rest, and the count is exact") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   const auto begun = pool.make_event(), go = pool.make_event();
@@ -289,7 +288,7 @@ TEST_CASE_EACH_START_METHOD(
   pool.shutdown();
 }
 
-TEST_CASE_EACH_START_METHOD("terminate_workers and kill_workers end a pool in every state (C75)") {
+TEST_CASE_EACH_START_METHOD("terminate_workers and kill_workers end a pool in every state") {
   for (const bool kill : {false, true}) {
     CAPTURE(kill);
     const auto end = [kill](ProcessPoolExecutor& pool) {
@@ -322,7 +321,7 @@ TEST_CASE_EACH_START_METHOD("terminate_workers and kill_workers end a pool in ev
   }
 }
 
-TEST_CASE_EACH_START_METHOD("workers that ignore SIGTERM are killed after shutdown_grace (C75)") {
+TEST_CASE_EACH_START_METHOD("workers that ignore SIGTERM are killed after shutdown_grace") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1, .shutdown_grace = 100ms}};
   const auto begun = pool.make_event();
@@ -333,7 +332,7 @@ TEST_CASE_EACH_START_METHOD("workers that ignore SIGTERM are killed after shutdo
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "a worker that leaves for idleness and a task that arrives do not miss each other (C79, C80)") {
+    "a worker that leaves for idleness and a task that arrives do not miss each other") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1, .idle_timeout = 1ms}};
   std::set<int> pids;
@@ -346,7 +345,7 @@ TEST_CASE_EACH_START_METHOD(
   CHECK(pool.stats().restarts == 0);
 }
 
-TEST_CASE_EACH_START_METHOD("a worker that grew over its limit is replaced after its task (C81)") {
+TEST_CASE_EACH_START_METHOD("a worker that grew over its limit is replaced after its task") {
   if (slowness() > 1) KINDRED_SKIP("a sanitizer keeps memory that was freed");
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(),
@@ -374,7 +373,7 @@ TEST_CASE_EACH_START_METHOD(
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "memory of large arguments and results is free on both sides when they are done (C82)") {
+    "memory of large arguments and results is free on both sides when they are done") {
   if (slowness() > 1) KINDRED_SKIP("a sanitizer keeps memory that was freed");
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
@@ -406,7 +405,7 @@ TEST_CASE_EACH_START_METHOD("resize takes workers away and gives more") {
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "a first submit that finds no descriptor leaves no task behind, and the next one works (B56)") {
+    "a first submit that finds no descriptor leaves no task behind, and the next one works") {
   if (slowness() > 1) KINDRED_SKIP("a sanitizer needs descriptors of its own");
   ResourceAudit audit;
   rlimit before{};

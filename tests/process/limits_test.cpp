@@ -104,7 +104,7 @@ bool all_gone(const SharedArray<int>& pids) {
 }  // namespace
 
 TEST_CASE_EACH_START_METHOD(
-    "a task over its timeout fails with TaskTimeout, and the next runs in a new worker (F115)") {
+    "a task over its timeout fails with TaskTimeout, and the next runs in a new worker") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   const int before = pool.submit(pid_of_worker).get();
@@ -124,7 +124,7 @@ TEST_CASE_EACH_START_METHOD(
   CHECK(pool.submit({.timeout = 1h}, number, 3).get() == 3);
 }
 
-TEST_CASE_EACH_START_METHOD("the clock of a timeout begins with the task, not with submit (F116)") {
+TEST_CASE_EACH_START_METHOD("the clock of a timeout begins with the task, not with submit") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   const auto begun = pool.make_event(), go = pool.make_event();
@@ -137,7 +137,7 @@ TEST_CASE_EACH_START_METHOD("the clock of a timeout begins with the task, not wi
   CHECK(first.get() == 7);
 }
 
-TEST_CASE_EACH_START_METHOD("a soft timeout asks the task to stop, the hard one ends it (F117)") {
+TEST_CASE_EACH_START_METHOD("a soft timeout asks the task to stop, the hard one ends it") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   const auto begun = pool.make_event();
@@ -147,7 +147,7 @@ TEST_CASE_EACH_START_METHOD("a soft timeout asks the task to stop, the hard one 
   CHECK_THROWS_AS(pool.submit({.timeout = 60ms, .soft_timeout = 20ms}, stay).get(), TaskTimeout);
 }
 
-TEST_CASE_EACH_START_METHOD("a task that blocks all signals, or spins, ends all the same (F118)") {
+TEST_CASE_EACH_START_METHOD("a task that blocks all signals, or spins, ends all the same") {
   ResourceAudit audit;
   for (const auto grace :
        {std::optional<std::chrono::nanoseconds>{}, std::optional<std::chrono::nanoseconds>{30ms}}) {
@@ -158,7 +158,7 @@ TEST_CASE_EACH_START_METHOD("a task that blocks all signals, or spins, ends all 
   }
 }
 
-TEST_CASE_EACH_START_METHOD("with terminate_grace, a task over its timeout may clean up at SIGTERM (F118)") {
+TEST_CASE_EACH_START_METHOD("with terminate_grace, a task over its timeout may clean up at SIGTERM") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1, .terminate_grace = 1h}};
   const auto told = pool.make_array<int>(1, ArrayAccess::all_write);
@@ -166,15 +166,14 @@ TEST_CASE_EACH_START_METHOD("with terminate_grace, a task over its timeout may c
   CHECK(told[0] == 1);
 }
 
-TEST_CASE_EACH_START_METHOD(
-    "a task that SIGTERM ends within terminate_grace is over its time, not lost (F118)") {
+TEST_CASE_EACH_START_METHOD("a task that SIGTERM ends within terminate_grace is over its time, not lost") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1, .terminate_grace = 1h}};
   CHECK_THROWS_AS(pool.submit({.timeout = 30ms}, spin).get(), TaskTimeout);
   CHECK(pool.submit(number, 3).get() == 3);
 }
 
-TEST_CASE_EACH_START_METHOD("killing a running task ends its worker, and no other task is harmed (F120)") {
+TEST_CASE_EACH_START_METHOD("killing a running task ends its worker, and no other task is harmed") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
   const auto begun = pool.make_event(), go = pool.make_event(), other_begun = pool.make_event();
@@ -206,8 +205,7 @@ TEST_CASE_EACH_START_METHOD("asking a running task to stop leaves it its result"
   }
 }
 
-TEST_CASE_EACH_START_METHOD(
-    "a task killed as it ends is either cancelled or done, and never hits the next (F120)") {
+TEST_CASE_EACH_START_METHOD("a task killed as it ends is either cancelled or done, and never hits the next") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(),
                            {.start_method = method, .max_workers = 1, .restart_limit = {.count = 1000}}};
@@ -224,7 +222,7 @@ TEST_CASE_EACH_START_METHOD(
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "tasks with different limits each end in their time, and the pool sleeps meanwhile (F122)") {
+    "tasks with different limits each end in their time, and the pool sleeps meanwhile") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 6}};
   const auto all = pool.make_barrier(6);
@@ -300,7 +298,7 @@ TEST_CASE_EACH_START_METHOD(
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "subprocesses of a task go with it when it is over its time, or its pool is killed (E109, E110)") {
+    "subprocesses of a task go with it when it is over its time, or its pool is killed") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   const auto pids = pool.make_array<int>(3, ArrayAccess::all_write);
@@ -317,7 +315,7 @@ TEST_CASE_EACH_START_METHOD(
   CHECK(all_gone(pids));
 }
 
-TEST_CASE_EACH_START_METHOD("a stopped worker is killed by the limit of its task (B59, F125)") {
+TEST_CASE_EACH_START_METHOD("a stopped worker is killed by the limit of its task") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   auto stopped = pool.submit({.timeout = 100ms}, [] { ::raise(SIGSTOP); });
@@ -325,7 +323,7 @@ TEST_CASE_EACH_START_METHOD("a stopped worker is killed by the limit of its task
   CHECK(pool.submit(number, 3).get() == 3);
 }
 
-TEST_CASE_EACH_START_METHOD("a wait with a deadline leaves the task alone (F123)") {
+TEST_CASE_EACH_START_METHOD("a wait with a deadline leaves the task alone") {
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   const auto begun = pool.make_event(), go = pool.make_event();
   auto future = pool.submit(begin_and_wait, begun, go);

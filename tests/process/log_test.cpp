@@ -204,7 +204,7 @@ TEST_CASE_EACH_START_METHOD("records know worker, pid, task, name and attempt, a
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "all that a task logged, and the line that tells of its death, is in the log before its failure is seen, however it died (G126)") {
+    "all that a task logged, and the line that tells of its death, is in the log before its failure is seen, however it died") {
   ResourceAudit audit;
   constexpr int lines = 500;
   for (const Way how : {Way::kills_itself, Way::segfaults, Way::exits, Way::throws}) {
@@ -230,7 +230,7 @@ TEST_CASE_EACH_START_METHOD(
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "what a worker prints is captured with its task, the half line of a dead one too (G127)") {
+    "what a worker prints is captured with its task, the half line of a dead one too") {
   ResourceAudit audit;
   Seen seen;
   ProcessPoolExecutor pool{entry(),
@@ -332,7 +332,7 @@ TEST_CASE_EACH_START_METHOD(
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "many threads of many workers: every line once and whole, each thread's in its order (G128)") {
+    "many threads of many workers: every line once and whole, each thread's in its order") {
   ResourceAudit audit;
   constexpr int tasks = 4, threads = 3, lines = 400;
   Seen seen;
@@ -360,8 +360,7 @@ TEST_CASE_EACH_START_METHOD(
   CHECK(pool.stats().log.dropped == 0);
 }
 
-TEST_CASE_EACH_START_METHOD(
-    "a full log drops by its policy, counts what it drops, and says so in the log (G129)") {
+TEST_CASE_EACH_START_METHOD("a full log drops by its policy, counts what it drops, and says so in the log") {
   ResourceAudit audit;
   for (const auto policy : {WhenFull::drop_newest, WhenFull::drop_oldest, WhenFull::block}) {
     CAPTURE(static_cast<int>(policy));
@@ -393,7 +392,7 @@ TEST_CASE_EACH_START_METHOD(
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "a sink that takes nothing stops neither tasks, where the policy says so, nor shutdown (G130)") {
+    "a sink that takes nothing stops neither tasks, where the policy says so, nor shutdown") {
   ResourceAudit audit;
   std::mutex held;
   std::unique_lock hold{held};
@@ -575,7 +574,7 @@ TEST_CASE_EACH_START_METHOD(
       std::min({full_disk, dev_full, hung}) >= 0.95);
 }
 
-TEST_CASE_EACH_START_METHOD("a level set in the parent holds in a running worker at its next call (G131)") {
+TEST_CASE_EACH_START_METHOD("a level set in the parent holds in a running worker at its next call") {
   Seen seen;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   seen.add_to(pool);
@@ -591,7 +590,7 @@ TEST_CASE_EACH_START_METHOD("a level set in the parent holds in a running worker
   CHECK(future.get() > 0);
 }
 
-TEST_CASE_EACH_START_METHOD("initializer, finalizer and what dies after it are heard (G132)") {
+TEST_CASE_EACH_START_METHOD("initializer, finalizer and what dies after it are heard") {
   ResourceAudit audit;
   Seen seen;
   {
@@ -612,7 +611,7 @@ TEST_CASE_EACH_START_METHOD("initializer, finalizer and what dies after it are h
   CHECK(count(seen.all(), "before it fails") == 1);
 }
 
-TEST_CASE_EACH_START_METHOD("long and hostile texts arrive whole, byte by byte (G134)") {
+TEST_CASE_EACH_START_METHOD("long and hostile texts arrive whole, byte by byte") {
   Seen seen;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   seen.add_to(pool);
@@ -821,7 +820,7 @@ TEST_CASE_EACH_START_METHOD(
   CHECK(count(seen.of(Origin::log), "much ") + dropped == 5000);
 }
 
-TEST_CASE_EACH_START_METHOD("shutdown returns when everything is in the sinks (G136)") {
+TEST_CASE_EACH_START_METHOD("shutdown returns when everything is in the sinks") {
   ResourceAudit audit;
   Seen seen;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};

@@ -94,7 +94,7 @@ int ask_own_pool(int value) {
 
 }  // namespace
 
-TEST_CASE_EACH_START_METHOD("a task may have a pool of its own, with figures of its own (C83)") {
+TEST_CASE_EACH_START_METHOD("a task may have a pool of its own, with figures of its own") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
   std::vector<Future<int>> futures;
@@ -105,7 +105,7 @@ TEST_CASE_EACH_START_METHOD("a task may have a pool of its own, with figures of 
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "what goes wrong in an inner pool arrives with type and text, and leaves nothing behind (E114)") {
+    "what goes wrong in an inner pool arrives with type and text, and leaves nothing behind") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   pool.logger().add_sink([](const LogRecord&) {});
@@ -119,7 +119,7 @@ TEST_CASE_EACH_START_METHOD(
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "when the outer pool is shut down, inner pools that were kept end, idle or busy (C83)") {
+    "when the outer pool is shut down, inner pools that were kept end, idle or busy") {
   for (const bool busy : {false, true}) {
     CAPTURE(busy);
     ResourceAudit audit;
@@ -133,7 +133,7 @@ TEST_CASE_EACH_START_METHOD(
   }
 }
 
-TEST_CASE_EACH_START_METHOD("when the outer workers are killed, inner workers go too (C83, E109)") {
+TEST_CASE_EACH_START_METHOD("when the outer workers are killed, inner workers go too") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   const auto pids = pool.make_array<int>(4, ArrayAccess::all_write);
@@ -147,7 +147,7 @@ TEST_CASE_EACH_START_METHOD("when the outer workers are killed, inner workers go
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "a pool deeper than max_depth is refused with both numbers, and those above end in order (C83)") {
+    "a pool deeper than max_depth is refused with both numbers, and those above end in order") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   CHECK(pool.submit(down, static_cast<int>(method), 2).get() == 2);
@@ -158,8 +158,7 @@ TEST_CASE_EACH_START_METHOD(
   CHECK(pool.submit(twice, 1).get() == 2);
 }
 
-TEST_CASE(
-    "a worker that submits to its own pool is refused with the reason, instead of waiting for itself (C84)") {
+TEST_CASE("a worker that submits to its own pool is refused with the reason, instead of waiting for itself") {
   ResourceAudit audit;
   // Only a copy of this program knows the pool at all: under fork, where its template is forked anew after
   // the pool was made.
@@ -184,7 +183,7 @@ TEST_CASE(
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "a task does not find the pool that the parent has in a global, so it cannot wait for itself (C84)") {
+    "a task does not find the pool that the parent has in a global, so it cannot wait for itself") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1, .max_tasks_per_worker = 1}};
   known_to_all = &pool;

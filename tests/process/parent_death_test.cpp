@@ -41,7 +41,7 @@ std::string still_there(const std::vector<ProcessInfo>& processes, std::chrono::
 }  // namespace
 
 TEST_CASE_EACH_START_METHOD(
-    "when the parent is killed, every worker and server of its is gone, whatever they did (E106, row 11)") {
+    "when the parent is killed, every worker and server of its is gone, whatever they did (row 11)") {
   std::chrono::duration<double, std::milli> idle{0}, busy{0};
   for (const char* state : {"idle", "busy", "deaf", "initializer", "result", "respawning"}) {
     CAPTURE(std::string{state});
@@ -67,8 +67,7 @@ TEST_CASE_EACH_START_METHOD(
       idle <= 100ms && busy <= 1s);
 }
 
-TEST_CASE_EACH_START_METHOD(
-    "a parent that ends by a signal it does not handle leaves nothing behind (E106)") {
+TEST_CASE_EACH_START_METHOD("a parent that ends by a signal it does not handle leaves nothing behind") {
   for (const int signal : {SIGTERM, SIGINT, SIGSEGV}) {
     CAPTURE(signal);
     ResourceAudit audit;
@@ -81,8 +80,7 @@ TEST_CASE_EACH_START_METHOD(
   }
 }
 
-TEST_CASE_EACH_START_METHOD(
-    "a parent killed at any moment of its workers' start leaves nothing behind (E108)") {
+TEST_CASE_EACH_START_METHOD("a parent killed at any moment of its workers' start leaves nothing behind") {
   for (int round = 0; round < 16; ++round) {
     ResourceAudit audit;
     Program program{victim("orphaned_pool"), {std::string{to_string(method)}, "starting"}};
@@ -96,7 +94,7 @@ TEST_CASE_EACH_START_METHOD(
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "a program that leaves with tasks pending and no shutdown ends, and its workers with it (C71)") {
+    "a program that leaves with tasks pending and no shutdown ends, and its workers with it") {
   for (const char* state : {"exit", "leak"}) {
     CAPTURE(std::string{state});
     ResourceAudit audit;

@@ -78,7 +78,7 @@ std::vector<std::string> forged(std::vector<std::string> environment = {}) {
 }  // namespace
 
 TEST_CASE_EACH_START_METHOD(
-    "a program whose gate is misplaced gets an error that says so, and no fork bomb (D90, row 36)") {
+    "a program whose gate is misplaced gets an error that says so, and no fork bomb (row 36)") {
   const std::string name{to_string(method)};
   for (const char* where : {"nothing", "global", "own_arguments", "late"}) {
     CAPTURE(std::string{where});
@@ -147,7 +147,7 @@ TEST_CASE("what only looks like a worker never runs a task, and says why (row 36
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "a program that gave up its privileges, and whose file its workers may not look at, has workers (D90)") {
+    "a program that gave up its privileges, and whose file its workers may not look at, has workers") {
   const auto outcome = run_forked([method] {
     if (::getuid() == 0 && (::setgid(65534) != 0 || ::setuid(65534) != 0)) ::_exit(cannot_be_tried);
     ::prctl(PR_SET_DUMPABLE, 0);
@@ -162,7 +162,7 @@ TEST_CASE_EACH_START_METHOD(
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "nobody can connect to the fork server or to a worker: nothing listens, and nothing has a name (D95)") {
+    "nobody can connect to the fork server or to a worker: nothing listens, and nothing has a name") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2, .start_all = true}};
   // Both are workers by now: one that is being executed still has all that this process has.
@@ -204,7 +204,7 @@ TEST_CASE_EACH_START_METHOD(
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "workers that start after the program's file was replaced or deleted run the program that runs (D103, row 35)") {
+    "workers that start after the program's file was replaced or deleted run the program that runs (row 35)") {
   for (const bool replaced : {true, false}) {
     CAPTURE(replaced);
     ResourceAudit audit;
@@ -222,7 +222,7 @@ TEST_CASE_EACH_START_METHOD(
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "a library that was replaced while the program ran is refused with both build ids, or was there before (D103, row 35)") {
+    "a library that was replaced while the program ran is refused with both build ids, or was there before (row 35)") {
   ResourceAudit audit;
   MovingParts parts;
   Program program{parts.program(), {std::string{to_string(method)}, "linked"}};
@@ -238,7 +238,7 @@ TEST_CASE_EACH_START_METHOD(
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "a library that was deleted while the program ran is an error that tells where to look, or was there before (D103)") {
+    "a library that was deleted while the program ran is an error that tells where to look, or was there before") {
   ResourceAudit audit;
   MovingParts parts;
   Program program{parts.program(), {std::string{to_string(method)}, "linked"}};
@@ -259,7 +259,7 @@ TEST_CASE_EACH_START_METHOD(
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "a function of a library that only the parent has loaded is an error that names it; load_libraries loads it (D104)") {
+    "a function of a library that only the parent has loaded is an error that names it; load_libraries loads it") {
   ResourceAudit audit;
   MovingParts parts;
   MovingParts::place(MovingParts::other_build(), parts.plugin());
@@ -337,7 +337,7 @@ TEST_CASE_EACH_START_METHOD(
   }
 }
 
-TEST_CASE_EACH_START_METHOD("a worker that uses OpenMP does not freeze where the parent uses it too (D99)") {
+TEST_CASE_EACH_START_METHOD("a worker that uses OpenMP does not freeze where the parent uses it too") {
   ResourceAudit audit;
   for (const char* order : {"pool_first", "pool_after"}) {
     CAPTURE(std::string{order});

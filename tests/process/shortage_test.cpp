@@ -173,7 +173,7 @@ std::string text_of_loss(Future<void> future) {
 }  // namespace
 
 TEST_CASE_EACH_START_METHOD(
-    "where the third of five workers finds no descriptor, two do the work until there are more (B56, row 23)") {
+    "where the third of five workers finds no descriptor, two do the work until there are more (row 23)") {
   ResourceAudit audit;
   rlimit before{};
   ::getrlimit(RLIMIT_NOFILE, &before);
@@ -188,7 +188,7 @@ TEST_CASE_EACH_START_METHOD(
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "where the third of five workers finds no process, two do the work until there are more (B56, row 23)") {
+    "where the third of five workers finds no process, two do the work until there are more (row 23)") {
   const auto outcome = run_forked([method] {
     // The limit does not hold for root.
     if (::getuid() == 0 && (::setgid(65534) != 0 || ::setuid(65534) != 0)) ::_exit(cannot_be_tried);
@@ -202,7 +202,7 @@ TEST_CASE_EACH_START_METHOD(
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "where the only worker cannot be replaced, what is pending fails with what was missing (C67)") {
+    "where the only worker cannot be replaced, what is pending fails with what was missing") {
   ResourceAudit audit;
   rlimit before{};
   ::getrlimit(RLIMIT_NOFILE, &before);
@@ -236,7 +236,7 @@ TEST_CASE_EACH_START_METHOD(
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "a kill for want of memory is told by the cgroup's own count, and by no older one (B57)") {
+    "a kill for want of memory is told by the cgroup's own count, and by no older one") {
   int tried = 0;
   for (const bool unified : {true, false}) {
     CAPTURE(unified);
@@ -268,7 +268,7 @@ TEST_CASE_EACH_START_METHOD(
   if (tried == 0) KINDRED_SKIP("no mount namespace to be had, or no cgroups");
 }
 
-TEST_CASE_EACH_START_METHOD("a worker that the kernel kills for want of memory is told to be that (B57)") {
+TEST_CASE_EACH_START_METHOD("a worker that the kernel kills for want of memory is told to be that") {
   const auto mine = unified_group();
   const auto parent = std::filesystem::path{mine}.parent_path().string();
   const auto group = parent + "/kindred-test-" + std::to_string(::getpid());
@@ -298,7 +298,7 @@ TEST_CASE_EACH_START_METHOD("a worker that the kernel kills for want of memory i
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "where memory for an argument or a result is short, that task gets an error with sizes, and nobody a SIGBUS (B58, row 24)") {
+    "where memory for an argument or a result is short, that task gets an error with sizes, and nobody a SIGBUS (row 24)") {
   const auto outcome = run_forked([method] {
     if (unified_group().empty()) ::_exit(cannot_be_tried);
     fake_groups();

@@ -152,7 +152,7 @@ TEST_CASE_EACH_START_METHOD("a worker is told what a tick of the clock is, and d
         kindred::internal::ticks_per_nanosecond());
 }
 
-TEST_CASE_EACH_START_METHOD("a worker has its own descriptors only, whatever the parent has open (D91)") {
+TEST_CASE_EACH_START_METHOD("a worker has its own descriptors only, whatever the parent has open") {
   ResourceAudit audit;
   const int secret = ::open("/etc/hostname", O_RDONLY);  // without close-on-exec, as careless code opens it
   const int high = ::fcntl(secret, F_DUPFD, 700);
@@ -200,7 +200,7 @@ TEST_CASE_EACH_START_METHOD(
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "environment, folder, niceness, limits and CPUs hold in the worker, and the parent is as before (D101)") {
+    "environment, folder, niceness, limits and CPUs hold in the worker, and the parent is as before") {
   ResourceAudit audit;
   ::setenv("KINDRED_TEST_KEPT", "kept", 1);
   ::setenv("KINDRED_TEST_GONE", "gone", 1);
@@ -233,7 +233,7 @@ TEST_CASE_EACH_START_METHOD(
   ::unsetenv("KINDRED_TEST_GONE");
 }
 
-TEST_CASE_EACH_START_METHOD("a worker, and its subprocess, that reads standard input meets its end (D97)") {
+TEST_CASE_EACH_START_METHOD("a worker, and its subprocess, that reads standard input meets its end") {
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   CHECK(pool.submit(read_input).get() == 0);
   CHECK(pool.submit(read_input_of_child).get() == 0);
@@ -254,7 +254,7 @@ TEST_CASE_EACH_START_METHOD("a worker blocks no signal, whatever its parent's th
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "workers start and are replaced while other threads hold locks of the C library (D98)") {
+    "workers start and are replaced while other threads hold locks of the C library") {
   ResourceAudit audit;
   std::atomic<bool> stop{false};
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2, .max_tasks_per_worker = 1}};
@@ -303,8 +303,7 @@ TEST_CASE_EACH_START_METHOD(
   scorecard(21, fmt::format("{} workers of {} pools made beside 8 busy threads, 0 hangs", ran, pools));
 }
 
-TEST_CASE_EACH_START_METHOD(
-    "a thread that a task leaves behind does not keep its worker from ending (D105)") {
+TEST_CASE_EACH_START_METHOD("a thread that a task leaves behind does not keep its worker from ending") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   pool.submit(leave_thread_behind).get();
@@ -315,7 +314,7 @@ TEST_CASE_EACH_START_METHOD(
   CHECK(pool.stats().restarts == 0);
 }
 
-TEST_CASE_EACH_START_METHOD("many workers that are all terminated leave no process and no zombie (D93)") {
+TEST_CASE_EACH_START_METHOD("many workers that are all terminated leave no process and no zombie") {
   ResourceAudit audit;
   constexpr int many = 24;
   ProcessPoolExecutor pool{entry(),
@@ -334,7 +333,7 @@ TEST_CASE_EACH_START_METHOD("many workers that are all terminated leave no proce
   CHECK(pids.count(pool.submit({.retries = 1}, pid_of_worker).get()) == 0);
 }
 
-TEST_CASE_EACH_START_METHOD("the parent's standard streams may be closed or broken (D96)") {
+TEST_CASE_EACH_START_METHOD("the parent's standard streams may be closed or broken") {
   const auto outcome = run_forked([method] {
     ::close(0);
     ::close(1);
@@ -353,7 +352,7 @@ TEST_CASE_EACH_START_METHOD("the parent's standard streams may be closed or brok
   CHECK(outcome.code == 0);
 }
 
-TEST_CASE("two pools of different start methods run beside each other, each with its own objects (D88)") {
+TEST_CASE("two pools of different start methods run beside each other, each with its own objects") {
   ResourceAudit audit;
   ProcessPoolExecutor one{entry(), {.start_method = StartMethod::fork, .max_workers = 1}};
   ProcessPoolExecutor two{entry(), {.start_method = StartMethod::spawn, .max_workers = 1}};
@@ -368,7 +367,7 @@ TEST_CASE("two pools of different start methods run beside each other, each with
 }
 
 TEST_CASE(
-    "what preload made is there in every worker of a fork server, and its failure is told at the first start (D102)") {
+    "what preload made is there in every worker of a fork server, and its failure is told at the first start") {
   ResourceAudit audit;
   {
     ProcessPoolExecutor pool{entry(),
@@ -389,8 +388,7 @@ TEST_CASE(
       UsageError);
 }
 
-TEST_CASE(
-    "a fork server survives SIGINT and SIGTERM, and after SIGKILL another one serves, with a warning (D94, E112)") {
+TEST_CASE("a fork server survives SIGINT and SIGTERM, and after SIGKILL another one serves, with a warning") {
   ResourceAudit audit;
   std::mutex mutex;
   std::string log;

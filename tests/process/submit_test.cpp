@@ -114,7 +114,7 @@ TEST_CASE_EACH_START_METHOD("arguments and results of every size cross, nested o
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "an argument that cannot be written fails that future alone, and no worker is touched (B27)") {
+    "an argument that cannot be written fails that future alone, and no worker is touched") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   auto future = pool.submit(take, Unwritable{});
@@ -184,7 +184,7 @@ TEST_CASE_EACH_START_METHOD("task options out of range are refused with their va
   CHECK(pool.stats().submitted == 0);
 }
 
-TEST_CASE_EACH_START_METHOD("higher priorities go first, equal ones in their order (A26)") {
+TEST_CASE_EACH_START_METHOD("higher priorities go first, equal ones in their order") {
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   const auto begun = pool.make_event(), go = pool.make_event();
   const auto place = pool.make_counter();
@@ -201,7 +201,7 @@ TEST_CASE_EACH_START_METHOD("higher priorities go first, equal ones in their ord
   CHECK(std::vector<int>(order.begin(), order.end()) == std::vector<int>{95, 51, 53, 0, 4, -28});
 }
 
-TEST_CASE_EACH_START_METHOD("a task that waited longer than its queue_timeout never starts (A26, F116)") {
+TEST_CASE_EACH_START_METHOD("a task that waited longer than its queue_timeout never starts") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   const auto begun = pool.make_event(), go = pool.make_event();

@@ -11,14 +11,14 @@ namespace kindred::test {
 /// at the very end included. The start method that the case's name ends with is added.
 ///
 /// args: `as_promised`: whether `figure` is what the row promises. A busy machine may miss a time without
-/// anything being wrong: that is said (MISSED) and fails nothing. A case that names its rows ("... (F125, row
+/// anything being wrong: that is said (MISSED) and fails nothing. A case that names its rows ("... (row
 /// 31)") and says no figure has a line all the same: its name, NOT HELD, or SKIPPED with the reason. The
 /// table shows the names where the row has no figure.
 /// Threads: that of the case.
 void scorecard(int row, const std::string& figure, bool as_promised = true);
 
 namespace internal {
-/// The rows that the name of a case is about: "... (rows 23, 24, B57)" is about 23 and 24.
+/// The rows that the name of a case is about: "... (rows 23, 24)" is about 23 and 24.
 [[nodiscard]] std::vector<int> rows_of(std::string_view case_name);
 void print_row(int row, std::string_view text, std::string_view case_name);
 /// The case has ended: says what there is to be said.

@@ -625,7 +625,7 @@ TEST_CASE("what a task throws replaces its result, in whatever phase") {
         "while writing the result, std::runtime_error: unwritable");
 }
 
-TEST_CASE("the stack of a throw is noted where it comes to the worker's loop, and nowhere else (B51)") {
+TEST_CASE("the stack of a throw is noted where it comes to the worker's loop, and nowhere else") {
   (void)take_throw_stack();
   const auto caught_inside = [] {
     try {
@@ -658,7 +658,7 @@ TEST_CASE("the stack of a throw is noted where it comes to the worker's loop, an
   CHECK(stack.size() <= throw_stack_limit);
 }
 
-TEST_CASE("a stack that is too long is no message (B51)") {
+TEST_CASE("a stack that is too long is no message") {
   Bytes bytes;
   Encoder encoder{ContextId{}, bytes.memory, &Bytes::grow, &bytes};
   encode_exception(encoder, thrown_by([] { throw 5; }), TaskPhase::running);

@@ -196,8 +196,8 @@ bool CallWriter::send_modules(WorkerSlot& slot, CodeReference reference) {
   return true;
 }
 
-// Sends the task's shared memories, and notes their numbers in the layout. Where the socket takes no more, what was sent
-// already is never named: the worker drops it when it comes to a later one.
+// Sends the task's shared memories, and notes their numbers in the layout. Where the socket takes no more,
+// what was sent already is never named: the worker drops it when it comes to a later one.
 bool CallWriter::send_cargo(WorkerSlot& slot, const TaskState& task, Layout& layout) {
   const Attachments& memories = task.cargo->attachments;
   const std::uint64_t first = slot.sent.memory_id + 1;

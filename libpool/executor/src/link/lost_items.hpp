@@ -32,8 +32,9 @@ class LostItems final : public Failure {
 /// Is the task a map's chunk?
 [[nodiscard]] bool runs_items(const TaskState& task, const CodeBook& code);
 
-/// What a dead worker's segment says of the chunk that it ran. Every word is the worker's: it is read once and checked.
-/// Nothing is known where the words are another attempt's, or do not add up.
-[[nodiscard]] ItemsLeft read_items_left(const Segment& segment, const ResultBlocks& blocks, AttemptId attempt);
+/// What a dead worker's segment says of the chunk that it ran. Every word is the worker's: it is read once
+/// and checked. Nothing is known where the words are another attempt's, or do not add up.
+[[nodiscard]] ItemsLeft read_items_left(const Segment& segment, const ResultBlocks& blocks,
+                                        AttemptId attempt);
 
 }  // namespace kindred::internal

@@ -12,8 +12,8 @@
 #include "kindred/internal/crash_report.hpp"
 #include "kindred/internal/exception_codec.hpp"
 #include "kindred/internal/injection.hpp"
-#include "output_capture.hpp"
 #include "link/lost_items.hpp"
+#include "output_capture.hpp"
 
 namespace kindred::internal {
 namespace {
@@ -395,7 +395,8 @@ void Burial::lose(Locked locked, const InFlight& attempt, const WorkerSlot& slot
         WorkerLost{{verdict.reason, facts_of(task, completion.code(), &worker),
                     obituary.log.lines_of(task.id), obituary.crash.frames, slot.last_words.loss_hint}});
     if (!runs_items(task, *completion.code())) return failure;
-    return std::make_unique<LostItems>(std::move(failure), read_items_left(*slot.segment, slot.memory.blocks, number));
+    return std::make_unique<LostItems>(std::move(failure),
+                                       read_items_left(*slot.segment, slot.memory.blocks, number));
   });
 }
 
