@@ -12,8 +12,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "kept_blocks.hpp"
 #include "kindred/kindred.hpp"
+#include "link/memory_blocks.hpp"
 #include "support/test.hpp"
 
 using namespace kindred;
