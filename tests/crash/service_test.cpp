@@ -7,6 +7,7 @@
 // ctest: LABELS long TIMEOUT 4600 COST 600
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
@@ -117,11 +118,16 @@ Reading read_back(const std::string& path) {
 std::map<std::uint64_t, int> told(const std::string& oracle) {
   std::map<std::uint64_t, int> lines;
   const std::string text = read_file(oracle);
-  for (std::size_t at = 0; at < text.size(); at += 32) {
-    unsigned long long task = 0;
-    int count = 0;
-    if (std::sscanf(text.c_str() + at, "%llu %d", &task, &count) == 2)
-      lines[task] = std::max(lines[task], count);
+  for (std::size_t at = 0; at + 32 <= text.size(); at += 32) {
+    // Not by sscanf: it looks for the end of all that is left, each time.
+    std::uint64_t task = 0;
+    int line = 0;
+    const char* const end = text.data() + at + 32;
+    const auto first = std::from_chars(text.data() + at, end, task);
+    if (first.ec != std::errc{} || first.ptr == end ||
+        std::from_chars(first.ptr + 1, end, line).ec != std::errc{})
+      continue;
+    lines[task] = std::max(lines[task], line);
   }
   return lines;
 }
