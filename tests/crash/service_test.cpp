@@ -31,6 +31,7 @@
 
 #include "kindred/kindred.hpp"
 #include "kindred/read_log.hpp"
+#include "support/rows.hpp"
 #include "support/tasks.hpp"
 #include "support/test.hpp"
 
@@ -251,15 +252,11 @@ TEST_CASE("a service run: every committed line is in the files once, in order, a
   std::uint64_t packed = 0;
   for (const auto& file : std::filesystem::directory_iterator{folder.path()})
     packed += file.path().extension() == ".zst" ? 1U : 0U;
-  std::printf(
-      "service run of %lld s, seed %llu: %llu tasks (%llu threw, %llu workers lost, %llu over their time), %llu committed "
-      "lines each in 2 files once and in order, %llu records, %llu details held back, %llu files packed, %llu shown by "
-      "the tail\n",
-      static_cast<long long>(seconds.count()), static_cast<unsigned long long>(seed),
-      static_cast<unsigned long long>(sums.tasks), static_cast<unsigned long long>(sums.failed),
-      static_cast<unsigned long long>(sums.lost), static_cast<unsigned long long>(sums.over_time),
-      static_cast<unsigned long long>(lines), static_cast<unsigned long long>(sums.given_to_sinks),
-      static_cast<unsigned long long>(sums.log.held_back), static_cast<unsigned long long>(packed),
-      static_cast<unsigned long long>(shown));
-  std::fflush(stdout);
+  scorecard(
+      37,
+      fmt::format(
+          "{} s, seed {}: {} tasks ({} threw, {} workers lost, {} over their time), {} committed lines each in 2 "
+          "files once and in order, {} records, {} details held back, {} files packed, {} shown by the tail",
+          seconds.count(), seed, sums.tasks, sums.failed, sums.lost, sums.over_time, lines,
+          sums.given_to_sinks, sums.log.held_back, packed, shown));
 }
