@@ -157,8 +157,9 @@ void ViewText::put_names(std::vector<std::string>& out, const Json& view) const 
   std::vector<const Json*> names;
   for (const auto& name : view.at("names").as_array()) names.push_back(&name);
   if (names.empty()) return;
-  std::ranges::stable_sort(names, [](const Json* a, const Json* b) {
-    return number(*a, "run_seconds") > number(*b, "run_seconds");
+  std::ranges::sort(names, [](const Json* a, const Json* b) {
+    const double left = number(*a, "run_seconds"), right = number(*b, "run_seconds");
+    return left != right ? left > right : a->at("name").as_string() < b->at("name").as_string();
   });
   out.push_back("  ENDED  FAILED  LOST       MEAN    LONGEST     IN ALL  TASKS OF THE NAME");
   for (std::size_t i = 0; i < std::min(names.size(), names_shown); ++i) {
