@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <csignal>
+#include <cstdlib>
 #include <filesystem>
 #include <future>
 #include <random>
@@ -487,6 +488,14 @@ int child_aborts() {
   return WTERMSIG(status);
 }
 
+int fork_with_signals_blocked() {
+  sigset_t all;
+  ::sigfillset(&all);
+  ::sigprocmask(SIG_BLOCK, &all, nullptr);
+  return ::fork();
+}
+int run_a_shell() { return std::system("true"); }
+
 }  // namespace
 
 TEST_CASE_EACH_START_METHOD("network, processes and exec are allowed one by one") {
@@ -610,14 +619,22 @@ TEST_CASE_EACH_START_METHOD("neither the program nor what its workers are forked
   CHECK(contains(read_file("/proc/" + std::to_string(worker) + "/status"), "CapEff:\t0000000000000000"));
 }
 
+TEST_CASE_EACH_START_METHOD("a fork with all signals blocked, as newer C libraries do it, is told by name") {
+  NEEDS_A_SANDBOX();
+  SandboxedPool pool{options_for(method, Sandbox::compute())};
+  CHECK_THROWS_CONTAINS(pool->submit(fork_with_signals_blocked).get(), WorkerLost,
+                        "the bad system call `clone`: the sandbox forbids it");
+  CHECK_THROWS_CONTAINS(pool->submit(run_a_shell).get(), WorkerLost, "posix_spawn, system and popen");
+}
+
 TEST_CASE("what the sandbox is made of is told in the log, and what is wrong is told at construction") {
   NEEDS_A_SANDBOX();
   std::vector<std::string> lines;
   {
     ProcessPoolExecutor pool{entry(), options_for(StartMethod::spawn, Sandbox::compute())};
-    pool.logger().add_sink(
-        sinks::callback([&](const LogRecord& record) { lines.push_back(record.message); }));
     CHECK(pool.submit(add, 1, 2).get() == 3);
+    pool.logger().flush();
+    for (const LogRecord& record : pool.logger().kept_records()) lines.push_back(record.message);
   }
   CHECK(
       std::ranges::any_of(lines, [](const auto& line) { return contains(line, "workers are sandboxed: "); }));

@@ -162,6 +162,7 @@ SandboxPlan make_sandbox_plan(const Sandbox& sandbox, const SandboxPlatform& pla
     auto filters = make_sandbox_filters(sandbox, !(sandbox.processes && bounds_signals), abi);
     plan.refusals = std::move(filters.refusals);
     plan.calls = std::move(filters.calls);
+    plan.refuses_forks = !sandbox.processes;
   }
   plan.memory_bytes = sandbox.memory_bytes;
   plan.limits_file_size = sandbox.write.empty();
@@ -193,8 +194,9 @@ std::string describe(const SandboxPlan& plan) {
 
 std::string sandbox_violation(int system_call) {
   if (system_call < 0)
-    return "It made a bad system call: the sandbox forbids it. Which call is not known: kindred's handler did not run (a "
-           "32-bit call, or SIGSYS was blocked).";
+    return "It made a bad system call: the sandbox forbids it. Which call is not known, because SIGSYS was blocked (as "
+           "posix_spawn, system and popen do around theirs: Sandbox::processes allows to start processes), or because "
+           "it was a 32-bit call.";
   const std::string name = system_call_name(system_call);
   std::string text = "It made the bad system call `" + name + "`: the sandbox forbids it.";
   for (const OptionOfCalls& option : options_of_calls) {
@@ -217,7 +219,7 @@ void write_sandbox_plan(Encoder& out, const SandboxPlan& plan) {
   write_program(out, plan.calls);
   out.write_value(plan.memory_bytes);
   for (const bool flag : {plan.limits_file_size, plan.landlock, plan.drops_capabilities, plan.own_namespaces,
-                          plan.after_initializer})
+                          plan.after_initializer, plan.refuses_forks})
     out.write_value<std::uint8_t>(flag ? 1 : 0);
 }
 
@@ -237,7 +239,7 @@ SandboxPlan read_sandbox_plan(Decoder& in) {
   plan.calls = read_program(in);
   plan.memory_bytes = in.read_value<std::uint64_t>();
   for (bool* const flag : {&plan.limits_file_size, &plan.landlock, &plan.drops_capabilities,
-                           &plan.own_namespaces, &plan.after_initializer})
+                           &plan.own_namespaces, &plan.after_initializer, &plan.refuses_forks})
     *flag = in.read_value<std::uint8_t>() != 0;
   return plan;
 }

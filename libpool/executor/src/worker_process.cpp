@@ -797,6 +797,7 @@ bool WorkerProcess::close_sandbox(bool after_initializer) {
   if (!plan || plan->after_initializer != after_initializer) return true;
   try {
     enter_sandbox(*plan);
+    if (plan->refuses_forks) report_forks_beforehand();
     return true;
   } catch (const std::exception& error) {
     const std::string_view text{error.what()};

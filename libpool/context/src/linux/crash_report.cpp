@@ -2,6 +2,7 @@
 
 #include <execinfo.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -102,26 +103,43 @@ CrashCause cause_of(int number, const siginfo_t& info, const void* context) noex
   return CrashCause::unknown;
 }
 
+// Inlined, so that two frames lie before that of the program: the handler's, and the step into it.
 // Async-signal-safe. `load_unwinder` was called before, so that it loads nothing now.
+[[gnu::always_inline]] inline void write_report(CrashPage& page, int number, std::uint64_t address,
+                                                std::int64_t system_call, std::uint32_t state) {
+  page.signal = static_cast<std::uint32_t>(number);
+  page.address = address;
+  page.task_id = task_of(prepared.attempt->load(std::memory_order_relaxed));
+  page.system_call = system_call;
+  page.thread = static_cast<std::uint32_t>(::syscall(SYS_gettid));
+  // Crash: a second fault in here ends the process (the handler is reset): the report then has no frames,
+  // but is complete up to here.
+  page.frame_count = 0;
+  page.cause = 0;
+  page.state.store(state, std::memory_order_release);
+  std::array<void*, CrashPage::frames_limit> frames{};
+  const int count = ::backtrace(frames.data(), static_cast<int>(frames.size()));
+  for (int i = 0; i < count; ++i)
+    page.frames[i] =
+        reference_in_parent(reinterpret_cast<std::uintptr_t>(frames[static_cast<std::size_t>(i)]));
+  page.frame_count = static_cast<std::uint32_t>(count);
+}
+
+// A fork handler. What the program's thread does next ends the process by SIGSYS.
+void on_fork() {
+  CrashPage* const page = prepared.page;
+  if (page == nullptr || prepared.pid != ::getpid() || page->state.load(std::memory_order_relaxed) != 0)
+    return;
+  write_report(*page, SIGSYS, 0, SYS_clone, CrashPage::expected);
+}
+
 void on_crash(int number, siginfo_t* info, void* context) {
   CrashPage* const page = prepared.page;
-  if (page != nullptr && prepared.pid == ::getpid() && page->state.load(std::memory_order_relaxed) == 0) {
-    page->signal = static_cast<std::uint32_t>(number);
-    page->address = reinterpret_cast<std::uint64_t>(info->si_addr);
-    page->task_id = task_of(prepared.attempt->load(std::memory_order_relaxed));
-    page->system_call = number == SIGSYS && info->si_code == system_call_refused ? info->si_syscall : -1;
-    page->thread = static_cast<std::uint32_t>(::syscall(SYS_gettid));
-    // Crash: a second fault in here ends the process (the handler is reset): the report then has no frames,
-    // but is complete up to here.
-    page->frame_count = 0;
-    page->cause = 0;
-    page->state.store(CrashPage::complete, std::memory_order_release);
-    std::array<void*, CrashPage::frames_limit> frames{};
-    const int count = ::backtrace(frames.data(), static_cast<int>(frames.size()));
-    for (int i = 0; i < count; ++i)
-      page->frames[i] =
-          reference_in_parent(reinterpret_cast<std::uintptr_t>(frames[static_cast<std::size_t>(i)]));
-    page->frame_count = static_cast<std::uint32_t>(count);
+  if (page != nullptr && prepared.pid == ::getpid() &&
+      page->state.load(std::memory_order_relaxed) != CrashPage::complete) {
+    const std::int64_t call =
+        number == SIGSYS && info->si_code == system_call_refused ? info->si_syscall : -1;
+    write_report(*page, number, reinterpret_cast<std::uint64_t>(info->si_addr), call, CrashPage::complete);
     page->cause = static_cast<std::uint32_t>(cause_of(number, *info, context));
   }
   // SA_RESETHAND has put the default action back: it happens when the signal, raised anew, is delivered at
@@ -187,10 +205,13 @@ void install_crash_handlers(std::span<std::byte> page, const std::atomic<std::ui
   for (const int number : crash_signals) ::sigaction(number, &action, nullptr);
 }
 
+void report_forks_beforehand() noexcept { ::pthread_atfork(on_fork, nullptr, nullptr); }
+
 CrashReport read_crash_report(std::span<const std::byte> bytes, const CodeBook& code) {
   const auto* const page = reinterpret_cast<const CrashPage*>(bytes.data());
   CrashReport report;
-  if (page->state.load(std::memory_order_acquire) != CrashPage::complete) return report;
+  const std::uint32_t state = page->state.load(std::memory_order_acquire);
+  if (state != CrashPage::complete && state != CrashPage::expected) return report;
   const std::uint32_t number = page->signal;
   const std::uint64_t address = page->address;
   const std::size_t count = std::min<std::size_t>(page->frame_count, CrashPage::frames_limit);

@@ -17,8 +17,9 @@ enum class CrashCause : std::uint32_t { unknown, stack_overflow, read_only_array
 /// What a dying worker writes into the crash page of its segment, from its signal handler.
 struct CrashPage {
   static constexpr std::uint32_t complete = 0x6372617a;
+  static constexpr std::uint32_t expected = 0x65787063;
   static constexpr std::size_t frames_limit = 64;
-  std::atomic<std::uint32_t> state;  ///< `complete` once all below is there
+  std::atomic<std::uint32_t> state;  ///< `complete` or `expected` once all below is there
   std::uint32_t signal;
   std::uint64_t address;  ///< of the fault
   std::uint64_t task_id;
@@ -39,6 +40,11 @@ void load_unwinder() noexcept;
 /// `attempt` (an `AttemptId`) is read at the crash. Worker, once; `modules` are the parent's, by index.
 void install_crash_handlers(std::span<std::byte> page, const std::atomic<std::uint64_t>& attempt,
                             const std::vector<Module>& modules);
+
+/// From now on, a fork(3) in this process is reported as a refused `clone` before it is tried: newer C
+/// libraries block all signals around that call, so no handler runs when the sandbox refuses it. Worker,
+/// once, in a sandbox that allows no processes.
+void report_forks_beforehand() noexcept;
 
 /// Tells of modules that are loaded here now, anew where a library came: places in them get references.
 /// Worker, one thread.

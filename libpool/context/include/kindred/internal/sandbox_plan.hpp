@@ -36,6 +36,7 @@ struct SandboxPlan {
   bool drops_capabilities = true;
   bool own_namespaces = false;  ///< user, network and System V namespaces, where the worker has one thread
   bool after_initializer = false;
+  bool refuses_forks = false;  ///< `calls` has none that makes a process
 };
 
 /// What a plan is made from: which layers the kernel and this build have.
