@@ -122,6 +122,7 @@ class Drain {
     std::byte* entry = nullptr;  ///< room for the head that is kept, then the record's bytes
     std::size_t offset = 0;      ///< of the arguments, from behind that head
     std::size_t arguments = 0;   ///< bytes
+    std::size_t bytes = 0;       ///< of all that is kept
     bool keep = false;           ///< `entry` is in the history; else in scratch memory
     [[nodiscard]] std::span<const std::byte> argument_bytes() const noexcept {
       return {entry + sizeof(KeptRecord) + offset, arguments};
@@ -158,8 +159,8 @@ class Drain {
   Taken deliver_head(Source& source, LaneInput& lane);
   bool take_head(LaneInput& lane, std::size_t payload, Encoded& encoded);
   void find_site(Source& source, std::uint32_t index, Encoded& encoded) const;
-  bool set_facts(LaneInput& lane, const Site& site);
-  void put_kept(const LaneInput& lane, const Encoded& encoded) const noexcept;
+  static void set_site(LaneInput& lane, const Site& site);
+  static void put_kept(const LaneInput& lane, const Encoded& encoded) noexcept;
   Taken deliver(Source& source, LaneInput& lane, const Encoded& encoded);
   Taken hold_back(const Encoded& encoded);
   void keep_cut(Delivery& delivery);

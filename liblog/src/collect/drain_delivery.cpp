@@ -52,7 +52,6 @@ void Drain::to_sinks(Delivery& delivery) {
 }
 
 bool Drain::is_for_flight(const LaneInput& lane) const noexcept {
-  if (flight_ == nullptr) return false;
   const auto& record = lane.record;
   Level level = levels.level;
   if (!worker_levels.empty()) {
@@ -67,12 +66,12 @@ bool Drain::is_for_flight(const LaneInput& lane) const noexcept {
 /// Copies the next record to where it is kept: what is read of it from there on is private memory. False
 /// where its producer has given it up meanwhile.
 bool Drain::take_head(LaneInput& lane, std::size_t payload, Encoded& encoded) {
-  const std::size_t most = round_up(sizeof(KeptRecord) + payload + lane.context_bytes(lane.head.slot));
-  encoded.keep = most <= history_->longest();
+  encoded.bytes = round_up(sizeof(KeptRecord) + payload + lane.context.size());
+  encoded.keep = encoded.bytes <= history_->longest();
   if (encoded.keep) [[likely]] {
-    encoded.entry = history_->reserve(most);
+    encoded.entry = history_->reserve(encoded.bytes);
   } else {
-    scratch_.bytes.resize(most);
+    scratch_.bytes.resize(encoded.bytes);
     encoded.entry = scratch_.bytes.data();
   }
   encoded.arguments = payload;
@@ -108,6 +107,8 @@ Drain::Taken Drain::deliver_head(Source& source, LaneInput& lane) {
     return deliver_special(source, lane);
   if (!lane.knows_slot(head.slot)) [[unlikely]]
     return lose_head(source, lane, "a record names a logger that was never sent");
+  if (!lane.is_described(head.slot)) [[unlikely]]
+    lane.describe(head.slot, facts_ids_ += 256);
   const std::size_t payload = lane.head_is_large ? lane.large.bytes.size() : head.size - record_head_bytes;
   Encoded encoded;
   if (!take_head(lane, payload, encoded)) return Taken::gone;
@@ -120,58 +121,35 @@ Drain::Taken Drain::deliver_head(Source& source, LaneInput& lane) {
   return deliver(source, lane, encoded);
 }
 
-/// Makes the lane's record that of the next one: what is the same as before stays. False where the fields of
-/// its context make no sense.
-bool Drain::set_facts(LaneInput& lane, const Site& site) {
-  LogRecord& record = lane.record;
-  const std::uint32_t index = lane.head.slot;
-  if (lane.record_site != &site) {
-    lane.record_site = &site;
-    record.level = site.level();
-    record.level_name = site.level_name();
-    record.source = site.source();
-  }
-  bool sense = true;
-  const bool other_slot = lane.record_slot != index;
-  if (other_slot) [[unlikely]] {
-    const std::string_view name = lane.slots[index].name;
-    lane.record_slot = index;
-    record.origin = origin_of_logger(name);
-    record.logger = record.origin == Origin::log ? name : std::string_view{};
-  }
-  if (other_slot || !lane.fields_are_base) sense = lane.set_base_fields(index);
-  if (other_slot || lane.facts_id == 0) [[unlikely]] {
-    if (lane.facts_id == 0) lane.facts_id = facts_ids_ += 256;
-    lane.kept = kept_of(record);
-    lane.kept.scope_bytes = static_cast<std::uint32_t>(lane.scope.size());
-    lane.kept.binding_bytes = static_cast<std::uint32_t>(lane.slots[index].fields.size());
-    lane.kept.logger_bytes = static_cast<std::uint16_t>(lane.slots[index].name.size());
-    lane.kept.task_name_bytes = static_cast<std::uint16_t>(record.task_name.size());
-  }
-  return sense;
+/// Puts what the site says into the lane's record, where another one's is there.
+void Drain::set_site(LaneInput& lane, const Site& site) {
+  lane.record_site = &site;
+  lane.record.level = site.level();
+  lane.record.level_name = site.level_name();
+  lane.record.source = site.source();
 }
 
 /// Writes what is kept of the lane's record around its bytes.
-void Drain::put_kept(const LaneInput& lane, const Encoded& encoded) const noexcept {
+void Drain::put_kept(const LaneInput& lane, const Encoded& encoded) noexcept {
   auto* const kept = std::construct_at(reinterpret_cast<KeptRecord*>(encoded.entry), lane.kept);
+  kept->bytes = static_cast<std::uint32_t>(encoded.bytes);
+  kept->arguments = static_cast<std::uint32_t>(encoded.arguments);
   kept->site = encoded.site;
   kept->time = lane.record.time.time_since_epoch().count();
   kept->sequence = lane.record.sequence;
-  kept->late = lane.record.late;
-  kept->arguments = static_cast<std::uint32_t>(encoded.arguments);
   kept->arguments_offset = static_cast<std::uint32_t>(encoded.offset);
-  const std::size_t bytes = sizeof(KeptRecord) + encoded.offset + encoded.arguments;
-  const std::byte* const end = lane.put_context(lane.record_slot, encoded.entry + bytes);
-  kept->bytes = static_cast<std::uint32_t>(round_up(static_cast<std::size_t>(end - encoded.entry)));
+  kept->late = lane.record.late;
+  if (!lane.context.empty())
+    std::memcpy(encoded.entry + sizeof(KeptRecord) + encoded.offset + encoded.arguments, lane.context.data(),
+                lane.context.size());
 }
 
 /// To the flight recorder.
 Drain::Taken Drain::hold_back(const Encoded& encoded) {
   add(counters.held_back, 1);
-  const std::size_t bytes = reinterpret_cast<const KeptRecord*>(encoded.entry)->bytes;
-  if (encoded.keep && bytes <= flight_->longest()) {
-    std::memcpy(flight_->reserve(bytes), encoded.entry, bytes);
-    flight_->commit(bytes);
+  if (encoded.keep && encoded.bytes <= flight_->longest()) {
+    std::memcpy(flight_->reserve(encoded.bytes), encoded.entry, encoded.bytes);
+    flight_->commit(encoded.bytes);
   }
   return Taken::delivered;
 }
@@ -187,10 +165,11 @@ void Drain::keep_cut(Delivery& delivery) {
 Drain::Taken Drain::deliver(Source& source, LaneInput& lane, const Encoded& encoded) {
   LogRecord& record = lane.record;
   const Site& site = *encoded.site;
-  bool sense = set_facts(lane, site);
+  if (lane.record_site != &site) set_site(lane, site);
+  bool sense = lane.fields_are_base || lane.set_base_fields(lane.record_slot);
   record.time = clock_.time_of(lane.tick);
   record.sequence = lane.next_sequence++;
-  const bool flight = is_for_flight(lane);
+  const bool flight = flight_ != nullptr && is_for_flight(lane);
   record.late = !flight && mark_late(lane.tick);
   add(source.counters->records, 1);
   if (encoded.keep) [[likely]]
@@ -206,7 +185,7 @@ Drain::Taken Drain::deliver(Source& source, LaneInput& lane, const Encoded& enco
   if (site.has_fields()) lane.fields_are_base = false;
   Delivery delivery{record, lane.facts_id + lane.record_slot, site, scratch_.arguments, scratch_.message};
   if (encoded.keep) [[likely]]
-    source.note_recent(history_->commit(reinterpret_cast<const KeptRecord*>(encoded.entry)->bytes));
+    source.note_recent(history_->commit(encoded.bytes));
   else
     keep_cut(delivery);
   if (record.late) add(source.counters->late, 1);

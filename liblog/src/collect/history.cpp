@@ -93,8 +93,7 @@ void History::forget(std::size_t bytes) {
   }
 }
 
-std::byte* History::reserve(std::size_t bytes) {
-  bytes = (bytes + 7) / 8 * 8;
+std::byte* History::make_room(std::size_t bytes) {
   const std::size_t to_end = capacity_ - head_offset_;
   const std::size_t padding = bytes > to_end ? to_end : 0;
   const std::size_t needed = padding + bytes;
@@ -107,15 +106,6 @@ std::byte* History::reserve(std::size_t bytes) {
     head_offset_ = 0;
   }
   return memory_.get() + head_offset_;
-}
-
-std::uint64_t History::commit(std::size_t bytes) noexcept {
-  const std::uint64_t position = head_;
-  head_ += bytes;
-  head_offset_ += bytes;
-  if (head_offset_ == capacity_) head_offset_ = 0;
-  ++head_ordinal_;
-  return position;
 }
 
 void History::publish() noexcept {

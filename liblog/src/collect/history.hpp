@@ -62,9 +62,20 @@ class History {
   // --- the collector's thread ---
   [[nodiscard]] std::size_t longest() const noexcept { return capacity_ / 8; }
   /// Returns room for a record of up to `bytes` (at most `longest()`), in one piece.
-  [[nodiscard]] std::byte* reserve(std::size_t bytes);
+  [[nodiscard]] std::byte* reserve(std::size_t bytes) {
+    bytes = (bytes + 7) / 8 * 8;
+    const bool fits = bytes <= capacity_ - head_offset_ && bytes <= capacity_ - (head_ - tail_);
+    return fits ? memory_.get() + head_offset_ : make_room(bytes);
+  }
   /// The record of `bytes` in the reserved room is complete. Returns its position.
-  std::uint64_t commit(std::size_t bytes) noexcept;
+  std::uint64_t commit(std::size_t bytes) noexcept {
+    const std::uint64_t position = head_;
+    head_ += bytes;
+    head_offset_ += bytes;
+    if (head_offset_ == capacity_) head_offset_ = 0;
+    ++head_ordinal_;
+    return position;
+  }
   /// Shows readers what was committed.
   void publish() noexcept;
   /// The record at a position, if it is still there.
@@ -96,6 +107,7 @@ class History {
   void stop_hearing(const Doorbell& bell) noexcept;
 
  private:
+  std::byte* make_room(std::size_t bytes);
   void forget(std::size_t bytes);
   void tell_readers() noexcept;
   [[nodiscard]] const KeptRecord& record_at(std::uint64_t position) const noexcept {

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <span>
+#include <string_view>
 
 #include "kindred/internal/record_encoder.hpp"
 
@@ -20,16 +22,29 @@ void assign_fields(std::vector<std::byte>& fields, std::span<const std::byte> by
 
 }  // namespace
 
-std::byte* LaneInput::put_context(std::uint32_t slot, std::byte* to) const noexcept {
-  const auto put = [&to](const void* bytes, std::size_t count) {
-    if (count != 0) std::memcpy(to, bytes, count);
-    to += count;
+void LaneInput::describe(std::uint32_t slot, std::uint64_t new_facts_id) {
+  const Slot& its = slots[slot];
+  if (record_slot != slot) {
+    record_slot = slot;
+    record.origin = origin_of_logger(its.name);
+    record.logger = record.origin == Origin::log ? std::string_view{its.name} : std::string_view{};
+    fields_are_base = false;
+  }
+  if (facts_id == 0) facts_id = new_facts_id;
+  context.clear();
+  const auto put = [this](const auto& text) {
+    const auto bytes = std::as_bytes(std::span{text.data(), text.size()});
+    context.insert(context.end(), bytes.begin(), bytes.end());
   };
-  put(slots[slot].name.data(), slots[slot].name.size());
-  put(record.task_name.data(), record.task_name.size());
-  put(scope.data(), scope.size());
-  put(slots[slot].fields.data(), slots[slot].fields.size());
-  return to;
+  put(its.name);
+  put(record.task_name);
+  put(scope);
+  put(its.fields);
+  kept = kept_of(record);
+  kept.scope_bytes = static_cast<std::uint32_t>(scope.size());
+  kept.binding_bytes = static_cast<std::uint32_t>(its.fields.size());
+  kept.logger_bytes = static_cast<std::uint16_t>(its.name.size());
+  kept.task_name_bytes = static_cast<std::uint16_t>(record.task_name.size());
 }
 
 bool LaneInput::take_scope(ByteReader& control) {

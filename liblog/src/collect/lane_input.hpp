@@ -75,17 +75,19 @@ struct LaneInput {
   bool fields_are_base = true;        ///< its fields are those of scope and slot, and nothing else
   /// Names the record's facts, together with its slot; 0: they have changed, and have no name yet.
   std::uint64_t facts_id = 0;
-  KeptRecord kept{};  ///< of these facts: what is the same in each record that is kept
+  // What is the same in each record of these facts that is kept: its head, and the texts behind its bytes.
+  KeptRecord kept{};
+  std::vector<std::byte> context;
 
   [[nodiscard]] bool knows_slot(std::uint32_t slot) const noexcept {
     return slot == 0 || (slot < slots.size() && slots[slot].known);
   }
-  /// How much its context takes beside a record that is kept.
-  [[nodiscard]] std::size_t context_bytes(std::uint32_t slot) const noexcept {
-    return slots[slot].name.size() + record.task_name.size() + scope.size() + slots[slot].fields.size();
+  /// Are facts and what is kept of them those of the slot, and have they a name?
+  [[nodiscard]] bool is_described(std::uint32_t slot) const noexcept {
+    return record_slot == slot && facts_id != 0;
   }
-  /// Writes that context, and returns its end.
-  std::byte* put_context(std::uint32_t slot, std::byte* to) const noexcept;
+  /// Makes them so, under that name if they have none.
+  void describe(std::uint32_t slot, std::uint64_t new_facts_id);
   void forget_facts() noexcept { facts_id = 0; }
   void forget_attribution() {
     record.task_id = 0;

@@ -28,8 +28,7 @@ void Source::set_pid(std::uint32_t pid) noexcept {
   }
 }
 
-const Site* Source::site(std::uint32_t index) {
-  if (index < sites_.size()) return sites_[index];
+const Site* Source::read_site(std::uint32_t index) {
   // The dictionary has grown, or the record lies. What is read is copied first, and checked in the copy.
   const std::uint64_t used = control().site_bytes_used.load(std::memory_order_acquire);
   if (used > shape_.site_bytes) return nullptr;

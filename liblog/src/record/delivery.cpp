@@ -13,12 +13,7 @@ const LogRecord& Delivery::whole() {
   return record_;
 }
 
-void Delivery::append_message(TextBuffer& out) const {
-  if (facts_ == nullptr)
-    append_escaped(out, record_.message);
-  else
-    site_->plan().append_escaped(out, *arguments_);
-}
+void Delivery::append_whole_message(TextBuffer& out) const { append_escaped(out, record_.message); }
 
 bool Delivery::append_json_message(TextBuffer& out) const {
   return facts_ == nullptr ? append_json_escaped(out, record_.message)

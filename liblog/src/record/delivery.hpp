@@ -41,7 +41,12 @@ class Delivery {
   const LogRecord& whole();
 
   /// Appends the message as `append_escaped` shows it.
-  void append_message(TextBuffer& out) const;
+  void append_message(TextBuffer& out) const {
+    if (facts_ != nullptr) [[likely]]
+      site_->plan().append_escaped(out, *arguments_);
+    else
+      append_whole_message(out);
+  }
   /// Appends the message as `append_json_escaped` does, and returns what that does.
   bool append_json_message(TextBuffer& out) const;
 
@@ -49,6 +54,8 @@ class Delivery {
   std::uint64_t number = 0;
 
  private:
+  void append_whole_message(TextBuffer& out) const;
+
   const LogRecord& record_;
   LogRecord* facts_ = nullptr;  ///< of a record whose message is not made yet
   std::uint64_t facts_id_ = 0;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <type_traits>
 
 #include <fmt/compile.h>
 #include <fmt/format.h>
@@ -42,33 +43,47 @@ bool begins_within_character(std::string_view text) noexcept {
   return !text.empty() && (static_cast<unsigned char>(text.front()) & 0xc0U) == 0x80U;
 }
 
-/// Reads one argument. False where the bytes end early, or there is no such type.
-[[gnu::always_inline]] inline bool read(ByteReader& reader, ArgType type, Argument& argument,
-                                        Arguments& all) noexcept {
+/// Takes a `T` off the front of `bytes`, as 64 bits. False where there are fewer bytes.
+template <class T>
+[[gnu::always_inline]] inline bool take(std::span<const std::byte>& bytes, std::uint64_t& bits) noexcept {
+  if (bytes.size() < sizeof(T)) [[unlikely]]
+    return false;
+  T value;
+  std::memcpy(&value, bytes.data(), sizeof value);
+  bytes = bytes.subspan(sizeof value);
+  // A number with a sign keeps it.
+  bits =
+      static_cast<std::uint64_t>(std::conditional_t<std::is_signed_v<T>, std::int64_t, std::uint64_t>{value});
+  return true;
+}
+
+/// Takes one argument off the front of `bytes`. False where they end early, or there is no such type.
+[[gnu::always_inline]] inline bool take(std::span<const std::byte>& bytes, ArgType type, Argument& argument,
+                                        std::size_t& text_bytes) noexcept {
   argument.type = type;
   switch (type) {
     case ArgType::string:
     case ArgType::message: {
-      const auto text = reader.text(reader.value<std::uint32_t>());
-      argument.text = text.data();
-      argument.text_bytes = static_cast<std::uint32_t>(text.size());
-      all.count_text(text.size());
-      break;
+      std::uint64_t size;
+      if (!take<std::uint32_t>(bytes, size) || bytes.size() < size) [[unlikely]]
+        return false;
+      argument.text = reinterpret_cast<const char*>(bytes.data());
+      argument.text_bytes = static_cast<std::uint32_t>(size);
+      text_bytes += size;
+      bytes = bytes.subspan(size);
+      return true;
     }
     case ArgType::int64:
     case ArgType::uint64:
     case ArgType::real64:
-    case ArgType::pointer: argument.bits = reader.value<std::uint64_t>(); break;
-    case ArgType::int32:
-      argument.bits = static_cast<std::uint64_t>(std::int64_t{reader.value<std::int32_t>()});
-      break;
+    case ArgType::pointer: return take<std::uint64_t>(bytes, argument.bits);
+    case ArgType::int32: return take<std::int32_t>(bytes, argument.bits);
     case ArgType::uint32:
-    case ArgType::real32: argument.bits = reader.value<std::uint32_t>(); break;
+    case ArgType::real32: return take<std::uint32_t>(bytes, argument.bits);
     case ArgType::boolean:
-    case ArgType::character: argument.bits = reader.value<std::uint8_t>(); break;
+    case ArgType::character: return take<std::uint8_t>(bytes, argument.bits);
     default: return false;
   }
-  return reader.ok();
 }
 
 bool read_fields(ByteReader& reader, char code, std::vector<Field>& fields) {
@@ -77,22 +92,18 @@ bool read_fields(ByteReader& reader, char code, std::vector<Field>& fields) {
   return decode_field(reader, type & static_cast<std::uint8_t>(~arg_is_field), fields);
 }
 
-/// Writes a value that is no text, as `{}` does: at most `longest_number` characters. Returns their end.
-[[gnu::always_inline]] inline char* write_value(char* to, const Argument& value) {
+char* write_double(char* to, double number) {
+  char* const end = write_short_double(to, number);
+  return end != nullptr ? end : fmt::format_to(to, FMT_COMPILE("{}"), number);
+}
+
+/// Writes a value of the rarer types, as `{}` does: at most `longest_number` characters. Returns their end.
+[[gnu::noinline]] char* write_rare(char* to, const Argument& value) {
   switch (value.type) {
     case ArgType::boolean: return fmt::format_to(to, FMT_COMPILE("{}"), value.bits != 0);
-    case ArgType::int32:
-    case ArgType::int64: return write_decimal(to, static_cast<std::int64_t>(value.bits));
-    case ArgType::uint32:
-    case ArgType::uint64: return write_decimal(to, value.bits);
     case ArgType::real32:
       return fmt::format_to(to, FMT_COMPILE("{}"),
                             std::bit_cast<float>(static_cast<std::uint32_t>(value.bits)));
-    case ArgType::real64: {
-      const auto number = std::bit_cast<double>(value.bits);
-      char* const end = write_short_double(to, number);
-      return end != nullptr ? end : fmt::format_to(to, FMT_COMPILE("{}"), number);
-    }
     case ArgType::pointer: return fmt::format_to(to, FMT_COMPILE("{:#x}"), value.bits);
     default: return to;
   }
@@ -149,6 +160,7 @@ bool put_with_care(TextBuffer& out, std::string_view text) {
 MessagePlan::MessagePlan(std::string_view format, std::string_view types) : types_{types} {
   is_message_ = !types_.empty() && types_.front() == static_cast<char>(ArgType::message);
   plain_arguments_ = types_.size() - static_cast<std::size_t>(std::ranges::count_if(types_, is_field));
+  has_fields_ = plain_arguments_ < types_.size();
   if (is_message_) {
     Piece message;
     message.then = Then::value;
@@ -231,30 +243,36 @@ bool MessagePlan::take_argument(std::string_view inside, std::size_t& next_argum
 
 bool MessagePlan::decode(std::span<const std::byte> bytes, Arguments& arguments,
                          std::vector<Field>& fields) const {
-  ByteReader reader{bytes};
+  if (has_fields_ || is_message_) [[unlikely]]
+    return decode_fields_too(bytes, arguments, fields);
   Argument* next = arguments.make_room(plain_arguments_);
-  if (has_fields() || is_message_) [[unlikely]]
-    return decode_fields_too(reader, arguments, next, fields);
+  std::size_t text_bytes = 0;
   for (const char code : types_) {
-    if (!read(reader, static_cast<ArgType>(code), *next++, arguments)) [[unlikely]]
+    if (!take(bytes, static_cast<ArgType>(code), *next++, text_bytes)) [[unlikely]]
       return false;
   }
+  arguments.set_text_bytes(text_bytes);
   return true;
 }
 
-bool MessagePlan::decode_fields_too(ByteReader& reader, Arguments& arguments, Argument* next,
+bool MessagePlan::decode_fields_too(std::span<const std::byte> bytes, Arguments& arguments,
                                     std::vector<Field>& fields) const {
   if (is_message_ && plain_arguments_ != 1) return false;
+  Argument* next = arguments.make_room(plain_arguments_);
   Argument* const end = next + plain_arguments_;
+  std::size_t text_bytes = 0;
   for (const char code : types_) {
     if (!is_field(code)) {
-      if (!read(reader, static_cast<ArgType>(code), *next++, arguments)) return false;
+      if (!take(bytes, static_cast<ArgType>(code), *next++, text_bytes)) return false;
       continue;
     }
+    ByteReader reader{bytes};
     if (!read_fields(reader, code, fields)) return false;
+    bytes = reader.rest();
     if (code == static_cast<char>(ArgType::fields)) break;  // they go on to the end
   }
   std::fill(next, end, Argument{});
+  arguments.set_text_bytes(text_bytes);
   return true;
 }
 
@@ -264,51 +282,81 @@ std::size_t MessagePlan::room_for(const Arguments& arguments) const noexcept {
   return room_[index_of<form>()] + arguments.text_bytes() + copied_more;
 }
 
+namespace {
+
+/// Writes a text behind `to`, which is in the buffer's reserved room, and returns its end; null where it
+/// cannot be escaped apart from what is before it. `room`: to be there behind it.
+template <TextForm form>
+[[gnu::always_inline]] inline char* put_text(TextBuffer& out, char* to, std::string_view text,
+                                             std::size_t room, bool& all_utf8) {
+  if constexpr (form == TextForm::plain) {
+    copy_text(reinterpret_cast<std::byte*>(to), text.data(), text.size());
+  } else {
+    if (begins_within_character(text)) [[unlikely]]
+      return nullptr;
+    if (text.size() > longest_clean_try || !copy_clean<form>(to, text)) [[unlikely]] {
+      out.end_at(to);
+      all_utf8 &= put_with_care<form>(out, text);
+      return out.reserve(room);
+    }
+  }
+  return to + text.size();
+}
+
+/// Writes a value as `spec` says; as `put_text`.
+template <TextForm form>
+[[gnu::noinline]] char* put_formatted(TextBuffer& out, char* to, const Argument& argument,
+                                      const std::string& spec, std::size_t room, bool& all_utf8) {
+  TextBuffer formatted;
+  put_formatted(formatted, argument, spec);
+  out.end_at(to);
+  to = out.reserve(room + formatted.size());
+  return put_text<form>(out, to, formatted.view(), room, all_utf8);
+}
+
+}  // namespace
+
 /// False where the pieces cannot be escaped one by one: then something may have been appended.
 template <TextForm form>
 bool MessagePlan::put(TextBuffer& out, const Arguments& arguments, bool& all_utf8) const {
   const std::size_t room = room_for<form>(arguments);
-  char* begin = out.reserve(room);
-  char* to = begin;
-  const auto put_text = [&](std::string_view text) {
-    if (form != TextForm::plain && begins_within_character(text)) [[unlikely]]
-      return false;
-    if constexpr (form == TextForm::plain) {
-      copy_text(reinterpret_cast<std::byte*>(to), text.data(), text.size());
-    } else if (text.size() > longest_clean_try || !copy_clean<form>(to, text)) [[unlikely]] {
-      out.advance(static_cast<std::size_t>(to - begin));
-      all_utf8 &= put_with_care<form>(out, text);
-      begin = to = out.reserve(room);
-      return true;
-    }
-    to += text.size();
-    return true;
-  };
+  const char* const texts = texts_.data();
+  char* to = out.reserve(room);
   for (const Piece& piece : pieces_) {
     const std::size_t bytes = piece.text_bytes[index_of<form>()];
-    const char* const text = texts_.data() + piece.text[index_of<form>()];
+    const char* const text = texts + piece.text[index_of<form>()];
     std::memcpy(to, text, copied_more);
     if (bytes > copied_more) [[unlikely]]
       std::memcpy(to + copied_more, text + copied_more, bytes - copied_more);
     to += bytes;
-    if (piece.then == Then::end) break;
-    const Argument& argument = arguments[piece.argument];
-    if (piece.then == Then::formatted) [[unlikely]] {
-      TextBuffer formatted;
-      put_formatted(formatted, argument, piece.spec);
-      out.advance(static_cast<std::size_t>(to - begin));
-      begin = to = out.reserve(room + formatted.size());
-      if (!put_text(formatted.view())) return false;
-    } else if (argument.type == ArgType::string || argument.type == ArgType::message) {
-      if (!put_text({argument.text, argument.text_bytes})) return false;
-    } else if (argument.type == ArgType::character) {
-      const char letter = static_cast<char>(argument.bits);
-      if (!put_text({&letter, 1})) return false;
-    } else {
-      to = write_value(to, argument);
+    if (piece.then != Then::value) [[unlikely]] {
+      if (piece.then == Then::end) break;
+      to = put_formatted<form>(out, to, arguments[piece.argument], piece.spec, room, all_utf8);
+      if (to == nullptr) return false;
+      continue;
     }
+    const Argument& argument = arguments[piece.argument];
+    switch (argument.type) {
+      case ArgType::string:
+      case ArgType::message:
+        to = put_text<form>(out, to, {argument.text, argument.text_bytes}, room, all_utf8);
+        break;
+      case ArgType::character: {
+        const char letter = static_cast<char>(argument.bits);
+        to = put_text<form>(out, to, {&letter, 1}, room, all_utf8);
+        break;
+      }
+      case ArgType::int32:
+      case ArgType::int64: to = write_decimal(to, static_cast<std::int64_t>(argument.bits)); break;
+      case ArgType::uint32:
+      case ArgType::uint64: to = write_decimal(to, argument.bits); break;
+      case ArgType::real64: to = write_double(to, std::bit_cast<double>(argument.bits)); break;
+      default: to = write_rare(to, argument); break;
+    }
+    if (to == nullptr) [[unlikely]]
+      return false;
   }
-  out.advance(static_cast<std::size_t>(to - begin));
+  out.end_at(to);
   return true;
 }
 

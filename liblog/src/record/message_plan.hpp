@@ -30,7 +30,6 @@ class Arguments {
  public:
   /// Makes room for `count` arguments, and returns the first.
   Argument* make_room(std::size_t count) {
-    text_bytes_ = 0;
     if (count <= few_.size()) [[likely]]
       return begin_ = few_.data();
     many_.resize(count);
@@ -39,7 +38,7 @@ class Arguments {
   [[nodiscard]] const Argument& operator[](std::size_t index) const noexcept { return begin_[index]; }
   /// How long the texts are, all together.
   [[nodiscard]] std::size_t text_bytes() const noexcept { return text_bytes_; }
-  void count_text(std::size_t bytes) noexcept { text_bytes_ += bytes; }
+  void set_text_bytes(std::size_t bytes) noexcept { text_bytes_ = bytes; }
 
  private:
   std::array<Argument, 16> few_;
@@ -56,7 +55,7 @@ class MessagePlan {
   /// `types`: an `ArgType` each, with `arg_is_field`. A format that makes no sense is its own message.
   MessagePlan(std::string_view format, std::string_view types);
 
-  [[nodiscard]] bool has_fields() const noexcept { return plain_arguments_ < types_.size(); }
+  [[nodiscard]] bool has_fields() const noexcept { return has_fields_; }
   /// How much memory it takes, beside itself.
   [[nodiscard]] std::size_t bytes() const noexcept { return texts_.size() + pieces_.size() * sizeof(Piece); }
   /// Decodes a record's arguments (`bytes` is private memory, to which `arguments` then points), and adds its
@@ -91,12 +90,13 @@ class MessagePlan {
   bool put(TextBuffer& out, const Arguments& arguments, bool& all_utf8) const;
   template <TextForm form>
   [[nodiscard]] std::size_t room_for(const Arguments& arguments) const noexcept;
-  bool decode_fields_too(ByteReader& reader, Arguments& arguments, Argument* next,
-                         std::vector<Field>& fields) const;
+  [[gnu::noinline]] bool decode_fields_too(std::span<const std::byte> bytes, Arguments& arguments,
+                                           std::vector<Field>& fields) const;
 
   std::string types_;
   std::size_t plain_arguments_ = 0;  ///< those of the format; key-values may stand anywhere among them
-  bool is_message_ = false;          ///< the first argument is the message
+  bool has_fields_ = false;
+  bool is_message_ = false;  ///< the first argument is the message
   std::vector<Piece> pieces_;
   std::string texts_;                  ///< with some bytes behind the last
   std::array<std::size_t, 3> room_{};  ///< for all texts and numbers, in each form

@@ -215,7 +215,7 @@ void FileSink::rotate(std::size_t begin) {
 }
 
 bool FileSink::rotation_is_due(Delivery& delivery, std::size_t begin) {
-  if (!rotates_ || writer_.failing()) return false;
+  if (writer_.failing()) return false;
   state_.bytes = writer_.file_bytes() + begin;
   const std::size_t line = writer_.buffer().size() - begin;
   try {
@@ -258,7 +258,7 @@ void FileSink::deliver(Delivery& delivery) {
     throw;
   }
   const std::size_t length = buffer.size() - begin;
-  if (rotation_is_due(delivery, begin)) rotate(begin);
+  if (rotates_ && rotation_is_due(delivery, begin)) rotate(begin);
   if (buffer.size() >= writer_.limit()) look_after_file();
   writer_.end_line(buffer.size() - length);
   ++state_.records;

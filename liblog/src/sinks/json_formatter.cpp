@@ -101,6 +101,8 @@ void JsonFormatter::turn_to(std::int64_t second) {
   fraction_ = time_.size();
   time_ += fmt::format("000000000{}{:02}:{:02}\",\"timestamp\":", time.tm_gmtoff < 0 ? '-' : '+',
                        minutes / 60, minutes % 60);
+  before_timestamp_ = time_.size();
+  time_ += fmt::format("{}.000000000}}", second);
 }
 
 void JsonFormatter::append_time(const LogRecord& record, TextBuffer& out) {
@@ -112,10 +114,14 @@ void JsonFormatter::append_time(const LogRecord& record, TextBuffer& out) {
   out.append(time_);
   char* const fraction = out.data() + begin + fraction_;
   write_padded(fraction, static_cast<std::uint32_t>(since_epoch - second * billion), fraction_digits);
+  if (since_epoch >= 0) [[likely]] {
+    std::memcpy(out.data() + out.size() - fraction_digits - 1, fraction, fraction_digits);
+    return;
+  }
   // -0.5 s is the second -1 and 500,000,000 ns: written as -0.500000000.
-  if (since_epoch < 0) out.push_back('-');
-  const auto size = since_epoch < 0 ? ~static_cast<std::uint64_t>(since_epoch) + 1
-                                    : static_cast<std::uint64_t>(since_epoch);
+  const auto size = ~static_cast<std::uint64_t>(since_epoch) + 1;
+  out.truncate(begin + before_timestamp_);
+  out.push_back('-');
   out.append_number(size / billion);
   out.push_back('.');
   out.append_padded(static_cast<std::uint32_t>(size % billion), fraction_digits);

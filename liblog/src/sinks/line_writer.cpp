@@ -155,8 +155,7 @@ bool LineWriter::drain(std::size_t bytes) {
   return true;
 }
 
-void LineWriter::end_line(std::size_t begin) {
-  if (buffer_.size() < limit_ && error_ == 0) return;
+void LineWriter::end_line_with_care(std::size_t begin) {
   if (error_ == 0) {
     drain();
     return;

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstring>
 #include <iterator>
+#include <span>
 #include <utility>
 
 #include "kindred/error.hpp"
@@ -357,6 +358,9 @@ PatternFormatter::PatternFormatter(std::string_view pattern, const LevelColors* 
     ++head_steps_;
     head_has_place_ = head_has_place_ || of == Of::place;
   }
+  const std::span tail = std::span{steps_}.subspan(head_steps_);
+  tail_is_usual_ = tail.size() == 2 && tail[0].kind == Kind::message && tail[0].width == 0 &&
+                   tail[1].kind == Kind::fields && tail[1].width == 0;
 }
 
 void PatternFormatter::add(const PatternPart& part) {
@@ -410,21 +414,40 @@ void PatternFormatter::append(const Delivery& delivery, TextBuffer& out, ColorRa
   }
   if (second != second_) [[unlikely]]
     turn_to(second);
-  const bool follows = previous_nanoseconds_ != 0 && since_epoch >= previous_nanoseconds_;
-  Line line{.delivery = delivery,
-            .record = record,
-            .second = second,
-            .nanosecond = static_cast<std::uint32_t>(nanosecond),
-            .since = follows ? static_cast<std::uint64_t>(since_epoch - previous_nanoseconds_) : 0,
-            .message_begin = out.size()};
-  auto step = steps_.cbegin();
   // What is late says so in its head, and a range is of places in this line.
   if (delivery.facts_id() != 0 && !record.late && range == nullptr) [[likely]] {
-    put_head(line, out);
-    step += static_cast<std::ptrdiff_t>(head_steps_);
+    const std::size_t begin = out.size();
+    Head& head = head_of(delivery);
+    if (is_of(head, delivery, second)) [[likely]]
+      put_head(head, static_cast<std::uint32_t>(nanosecond), out);
+    else
+      make_head(head, line_of(delivery, second, nanosecond, begin), out);
+    if (tail_is_usual_) [[likely]] {
+      const std::size_t message_begin = out.size();
+      delivery.append_message(out);
+      append_fields(out, record, message_begin);
+    } else {
+      Line line = line_of(delivery, second, nanosecond, begin);
+      for (std::size_t i = head_steps_; i < steps_.size(); ++i) put(steps_[i], line, out, nullptr);
+    }
+  } else {
+    Line line = line_of(delivery, second, nanosecond, out.size());
+    for (const Step& step : steps_) put(step, line, out, range);
   }
-  for (; step != steps_.cend(); ++step) put(*step, line, out, range);
   previous_nanoseconds_ = since_epoch;
+}
+
+PatternFormatter::Line PatternFormatter::line_of(const Delivery& delivery, std::int64_t second,
+                                                 std::int64_t nanosecond, std::size_t begin) const noexcept {
+  const LogRecord& record = delivery.facts();
+  const std::int64_t since_epoch = record.time.time_since_epoch().count();
+  const bool follows = previous_nanoseconds_ != 0 && since_epoch >= previous_nanoseconds_;
+  return {.delivery = delivery,
+          .record = record,
+          .second = second,
+          .nanosecond = static_cast<std::uint32_t>(nanosecond),
+          .since = follows ? static_cast<std::uint64_t>(since_epoch - previous_nanoseconds_) : 0,
+          .message_begin = begin};
 }
 
 PatternFormatter::Fraction PatternFormatter::fraction_of(Kind kind, std::size_t at) noexcept {
@@ -433,37 +456,46 @@ PatternFormatter::Fraction PatternFormatter::fraction_of(Kind kind, std::size_t 
   return kind == Kind::microseconds ? Fraction{place, 1'000, 6} : Fraction{place, 1, 9};
 }
 
-/// Appends what the first steps make: as they made it last for the same facts, with this record's part of the
-/// second.
-void PatternFormatter::put_head(const Line& line, TextBuffer& out) {
+std::uintptr_t PatternFormatter::place_of(const Delivery& delivery) const noexcept {
+  const LogRecord& record = delivery.facts();
+  return head_has_place_ || !record.level_name.empty() ? reinterpret_cast<std::uintptr_t>(delivery.site())
+                                                       : static_cast<std::uintptr_t>(record.level) + 1;
+}
+
+/// Where the head of such a record would be.
+PatternFormatter::Head& PatternFormatter::head_of(const Delivery& delivery) {
   constexpr unsigned bits = 6;
   if (heads_.empty()) [[unlikely]]
     heads_.resize(std::size_t{1} << bits);
-  const Site* const site = line.delivery.site();
-  const std::uint64_t facts_id = line.delivery.facts_id();
-  const std::uintptr_t place = head_has_place_ || !line.record.level_name.empty()
-                                   ? reinterpret_cast<std::uintptr_t>(site)
-                                   : static_cast<std::uintptr_t>(line.record.level) + 1;
-  Head& head = heads_[(facts_id ^ place) * 0x9e37'79b9'7f4a'7c15U >> (64U - bits)];
+  const std::uint64_t key = delivery.facts_id() ^ place_of(delivery);
+  return heads_[key * 0x9e37'79b9'7f4a'7c15U >> (64U - bits)];
+}
+
+bool PatternFormatter::is_of(const Head& head, const Delivery& delivery, std::int64_t second) const noexcept {
+  return head.facts_id == delivery.facts_id() && head.second == second && head.place == place_of(delivery);
+}
+
+/// Appends what the first steps made last for the same facts, with this record's part of the second.
+void PatternFormatter::put_head(const Head& head, std::uint32_t nanosecond, TextBuffer& out) {
+  const std::size_t bytes = head.text.size();
+  char* const text = out.reserve(bytes);
+  std::memcpy(text, head.text.data(), bytes);
+  for (const Fraction& fraction : head.fractions)
+    write_padded(text + fraction.at, nanosecond / fraction.unit, fraction.digits);
+  out.advance(bytes);
+}
+
+/// Appends what the first steps make, and keeps it.
+void PatternFormatter::make_head(Head& head, Line line, TextBuffer& out) {
   const std::size_t begin = out.size();
-  if (head.facts_id == facts_id && head.place == place && head.second == line.second) [[likely]] {
-    const std::size_t bytes = head.text.size();
-    char* const text = out.reserve(bytes);
-    std::memcpy(text, head.text.data(), bytes);
-    for (const auto& fraction : head.fractions)
-      write_padded(text + fraction.at, line.nanosecond / fraction.unit, fraction.digits);
-    out.advance(bytes);
-    return;
-  }
   head.fractions.clear();
-  Line same = line;
   for (std::size_t i = 0; i < head_steps_; ++i) {
     if (steps_[i].flag->of == Of::fraction)
       head.fractions.push_back(fraction_of(steps_[i].kind, out.size() - begin));
-    put(steps_[i], same, out, nullptr);
+    put(steps_[i], line, out, nullptr);
   }
-  head.facts_id = facts_id;
-  head.place = place;
+  head.facts_id = line.delivery.facts_id();
+  head.place = place_of(line.delivery);
   head.second = line.second;
   head.text = out.view(begin);
 }
@@ -572,7 +604,7 @@ void append_field_value(TextBuffer& out, const FieldValue& value) {
 }
 
 void append_fields(TextBuffer& out, const LogRecord& record, std::size_t message_begin) {
-  if (record.fields.empty()) {
+  if (record.fields.empty()) [[likely]] {
     if (out.size() != message_begin && ends_like_fields(out.view(message_begin))) out.append(" {}");
     return;
   }

@@ -48,8 +48,9 @@ class JsonFormatter {
   TextBuffer exact_;          ///< members of "exact", where the record has bytes that JSON cannot carry
   std::string start_method_;  ///< the member, ready
   std::vector<Common> common_;
-  std::string time_;          ///< the member "time", as of `second_`, with room for the fractions
-  std::size_t fraction_ = 0;  ///< where its first one stands
+  std::string time_;                  ///< the member "time", as of `second_`, with room for the two fractions
+  std::size_t fraction_ = 0;          ///< where its first one stands
+  std::size_t before_timestamp_ = 0;  ///< where the number begins that has the second one
   std::int64_t second_ = INT64_MIN;
 };
 

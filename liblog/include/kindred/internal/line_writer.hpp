@@ -44,7 +44,10 @@ class LineWriter {
   [[nodiscard]] TextBuffer& buffer() noexcept { return buffer_; }
   /// To be called after a line with its newline was appended at `begin`: writes when enough came together, or
   /// drops the line.
-  void end_line(std::size_t begin);
+  void end_line(std::size_t begin) {
+    if (buffer_.size() >= limit_ || error_ != 0) [[unlikely]]
+      end_line_with_care(begin);
+  }
   /// Writes the first `bytes` of the buffer: whole lines. False: it failed, and part of them may remain.
   bool drain(std::size_t bytes);
   bool drain() { return drain(buffer_.size()); }
@@ -61,6 +64,7 @@ class LineWriter {
   [[nodiscard]] std::uint64_t lost() const noexcept { return lost_.load(std::memory_order_relaxed); }
 
  private:
+  void end_line_with_care(std::size_t begin);
   void fail(int error);
   void note_written(std::size_t bytes) noexcept;
   [[nodiscard]] bool begin_is_last() const noexcept;

@@ -120,7 +120,13 @@ class PatternFormatter {
 
   void add(const PatternPart& part);
   void turn_to(std::int64_t second);
-  void put_head(const Line& line, TextBuffer& out);
+  [[nodiscard]] Line line_of(const Delivery& delivery, std::int64_t second, std::int64_t nanosecond,
+                             std::size_t begin) const noexcept;
+  [[nodiscard]] std::uintptr_t place_of(const Delivery& delivery) const noexcept;
+  [[nodiscard]] Head& head_of(const Delivery& delivery);
+  [[nodiscard]] bool is_of(const Head& head, const Delivery& delivery, std::int64_t second) const noexcept;
+  static void put_head(const Head& head, std::uint32_t nanosecond, TextBuffer& out);
+  void make_head(Head& head, Line line, TextBuffer& out);
   void put(const Step& step, Line& line, TextBuffer& out, ColorRange* range);
   static Fraction fraction_of(PatternPart::Kind kind, std::size_t at) noexcept;
   static void pad(const Step& step, std::size_t begin, TextBuffer& out);
@@ -129,6 +135,7 @@ class PatternFormatter {
   std::vector<Step> steps_;     ///< neighbouring literals and time parts are one
   std::size_t head_steps_ = 0;  ///< how many of them, from the first on, a head holds
   bool head_has_place_ = false;
+  bool tail_is_usual_ = false;  ///< behind the head stand the message and the fields, and nothing else
   bool looks_back_ = false;
   std::vector<Head> heads_;  ///< by a hash; empty: none was needed yet
   std::string steady_text_;  ///< of literal and time parts, as of `second_`

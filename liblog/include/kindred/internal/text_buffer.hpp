@@ -21,21 +21,23 @@ inline constexpr std::array<char, 200> digit_pairs = [] {
   return digits;
 }();
 
+/// The powers of ten; but for the first, which is 0, so that 0 has one digit.
+inline constexpr std::array<std::uint64_t, 20> powers_of_ten = [] {
+  std::array<std::uint64_t, 20> all{};
+  std::uint64_t power = 1;
+  for (auto& each : all) {
+    each = power;
+    power *= 10;
+  }
+  all[0] = 0;
+  return all;
+}();
+
 /// How many decimal digits `number` has.
 [[nodiscard]] inline std::size_t count_digits(std::uint64_t number) noexcept {
-  constexpr std::array<std::uint64_t, 20> powers = [] {
-    std::array<std::uint64_t, 20> all{};
-    std::uint64_t power = 1;
-    for (auto& each : all) {
-      each = power;
-      power *= 10;
-    }
-    all[0] = 0;  // so that 0 has one digit
-    return all;
-  }();
   // 1233 / 4096 is the logarithm of 2, near enough.
   const auto guess = static_cast<std::size_t>(std::bit_width(number | 1U)) * 1233 >> 12U;
-  return guess + (number >= powers[guess] ? 1 : 0);
+  return guess + (number >= powers_of_ten[guess] ? 1 : 0);
 }
 
 /// Writes `number` in decimal, at most 20 characters, and returns their end.
@@ -79,6 +81,8 @@ class TextBuffer {
     return data_.get() + size_;
   }
   void advance(std::size_t bytes) noexcept { size_ += bytes; }
+  /// Counts what was filled up to `end`.
+  void end_at(const char* end) noexcept { size_ = static_cast<std::size_t>(end - data_.get()); }
   void append(std::string_view text) {
     char* const target = reserve(text.size());
     if (!text.empty()) std::memcpy(target, text.data(), text.size());
