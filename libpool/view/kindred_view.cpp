@@ -26,6 +26,7 @@ kindred-view --all [OPTION...]    all pools of this user (root: of all users), a
 
       --listen HOST:PORT   where the page is served (default 127.0.0.1:0; port 0: any that is free)
       --token-file FILE    whoever shows the token in this file is let in, also from elsewhere
+      --wait               begins where there is no pool yet, and shows those to come
       --until-end          ends when the pools have ended
   -h, --help
 
@@ -40,6 +41,7 @@ struct Wishes {
   bool chosen = false;
   WebServer::Address address;
   std::string token;
+  bool wait = false;
   bool until_end = false;
 };
 
@@ -83,6 +85,8 @@ Wishes read_arguments(std::vector<std::string> words) {
       wishes.address = address_in(arguments.value_of(*word));
     } else if (*word == "--token-file") {
       wishes.token = token_in(arguments.value_of(*word));
+    } else if (*word == "--wait") {
+      wishes.wait = true;
     } else if (*word == "--until-end") {
       wishes.until_end = true;
     } else if (!word->starts_with('-') && !wishes.chosen) {
@@ -101,7 +105,8 @@ Wishes read_arguments(std::vector<std::string> words) {
 int run(std::vector<std::string> words) {
   Wishes wishes = read_arguments(std::move(words));
   PoolSet pools{wishes.choice};
-  if (wishes.choice.pid && !pools.ever_found()) throw Stop{exit_failed, words_for_no_pool(wishes.choice)};
+  if (wishes.choice.pid && !wishes.wait && !pools.ever_found())
+    throw Stop{exit_failed, words_for_no_pool(wishes.choice)};
   WebServer server{pools, wishes.address, wishes.token};
   fmt::print("{}\n", server.url());
   std::fflush(stdout);

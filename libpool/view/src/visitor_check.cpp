@@ -46,11 +46,15 @@ std::string_view cookie_value(std::string_view cookies, std::string_view name) {
 bool socket_is_ours(int from, int to) {
   const std::uint32_t me = internal::user_id();
   bool found = false;
+  // Most lines are other sockets': they are passed over by their text. Whoever opens many connections has
+  // this file read for each.
+  const std::string from_text = fmt::format(":{:04X} ", from), to_text = fmt::format(":{:04X} ", to);
   for (const char* const path : {"/proc/net/tcp", "/proc/net/tcp6"}) {
     std::ifstream file{path};
     std::string line;
     std::getline(file, line);
     while (std::getline(file, line)) {
+      if (line.find(from_text) == std::string::npos || line.find(to_text) == std::string::npos) continue;
       std::istringstream words{line};
       std::string slot, local, remote, state, queues, timer, retransmits;
       std::uint32_t uid = 0;
