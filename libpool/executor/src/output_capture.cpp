@@ -13,36 +13,11 @@ namespace {
 
 constexpr std::chrono::milliseconds between_rounds{1};
 constexpr unsigned long_line_patience = 100;  ///< rounds
-// What the parent reads of a dead worker's output: as much as the largest pipe holds. A subprocess that lives
-// on and writes without end is not followed.
-constexpr std::size_t most_untold = std::size_t{1} << 20U;
-
 PrintedTexts& printed_in(std::span<std::byte> page) noexcept {
   return *reinterpret_cast<PrintedTexts*>(page.subspan(printed_texts_offset, sizeof(PrintedTexts)).data());
 }
 
 }  // namespace
-
-static_assert(printed_texts_offset + sizeof(PrintedTexts) <= 4096);
-
-std::string take_untold(const PrintedText& printed, std::span<const std::byte> log_area, int pipe) {
-  // The worker may have written nonsense: every number is read once and bounded.
-  const PrintedText::State state = printed.state.load(std::memory_order_acquire);
-  std::string text;
-  std::size_t logged =
-      state.logging != 0 && was_committed(log_area, printed.mark) ? printed.next_logged : state.logged;
-  if (state.taking != 0 && printed.marker == printed.expected) {
-    const std::size_t next = std::min(state.next_kept(), PrintedText::limit);
-    text.assign(printed.text[1U - state.which], next);
-    if (next != 0) text.back() = printed.marker;
-    logged = 0;
-  } else {
-    text.assign(printed.text[state.which], std::min<std::size_t>(state.kept, PrintedText::limit));
-  }
-  (void)read_available(pipe, text, most_untold);
-  text.erase(0, logged);
-  return text;
-}
 
 OutputCapture::OutputCapture(Descriptor captured_stdout, Descriptor captured_stderr,
                              std::span<std::byte> page, bool own_table)
@@ -89,66 +64,86 @@ void OutputCapture::read_both(bool partial_lines) {
   read_one(stderr_, partial_lines);
 }
 
+// One round of reading a stream: `text_` is what was kept of it and what is in its pipe.
+struct OutputCapture::Round {
+  PrintedText::State state;
+  std::size_t kept;       // bytes of the text that were kept
+  std::size_t copied;     // bytes of the text that are in the pipe
+  std::size_t begin = 0;  // of what is not in the log yet
+  std::size_t rest = 0;   // how much that is, once the lines are in the log
+};
+
 void OutputCapture::read_one(Stream& stream, bool partial_lines) {
-  PrintedText& printed = stream.printed;
-  for (;;) {
-    auto state = printed.state.load(std::memory_order_relaxed);
-    text_.assign(printed.text[state.which], state.kept);
-    const std::size_t kept = text_.size();
-    const std::size_t copied = copy_available(stream.pipe.get(), copies_, text_);
-    std::size_t begin = 0;
-    const auto log_up_to = [&](std::size_t end, std::size_t next) {
-      printed.mark = next_commit();
-      printed.next_logged = static_cast<std::uint32_t>(next);
-      state.logging = 1;
-      printed.state.store(state, std::memory_order_release);
-      // Crash: from here on the lane's cursor tells whether the line is in the log.
-      log_captured(stream.origin, std::string_view{text_}.substr(begin, end - begin));
-      begin = next;
-      state.logged = static_cast<std::uint32_t>(begin);
-      state.logging = 0;
-      printed.state.store(state, std::memory_order_release);
-    };
-    for (std::size_t end = 0; (end = text_.find('\n', begin)) != std::string::npos;) log_up_to(end, end + 1);
-    std::size_t rest = text_.size() - begin;
-    if (begin != 0) stream.waited = 0;
-    if (rest != 0 && (partial_lines || (rest > PrintedText::limit && ++stream.waited > long_line_patience))) {
-      log_up_to(text_.size(), text_.size());
-      rest = 0;
-      stream.waited = 0;
-    }
-    // What is taken out of the pipe: all, or all but a long unfinished line.
-    const std::size_t stays = rest > PrintedText::limit ? std::min(rest, copied) : 0;
-    const std::size_t taken = copied - stays;
-    if (taken == 0) {
-      if (begin != 0) {  // the unfinished line was all there was, and is in the log
-        PrintedText::State next;
-        next.which = state.which;
-        printed.state.store(next, std::memory_order_release);
-      }
-      return;
-    }
-    const std::size_t next_kept = stays != 0 ? 0 : rest;
-    char* const other = printed.text[1U - state.which];
-    const std::size_t of_kept = begin < kept && next_kept != 0 ? kept - begin : 0;
-    std::memcpy(other, text_.data() + begin, of_kept);
-    const std::size_t of_pipe = next_kept - of_kept;
-    printed.expected = text_[kept + taken - 1];
-    printed.marker = static_cast<char>(~printed.expected);
-    state.taking = 1;
-    state.set_next_kept(next_kept);
-    printed.state.store(state, std::memory_order_release);
-    // Crash: before the call the marker is not what is expected, and all is as it was; behind it, all is as
-    // it will be.
-    take_out(stream.pipe.get(), {text_.data(), taken - std::max<std::size_t>(of_pipe, 1)},
-             {other + of_kept, of_pipe == 0 ? 0 : of_pipe - 1}, printed.marker);
-    if (next_kept != 0) other[next_kept - 1] = printed.marker;
-    PrintedText::State next;
-    next.which = static_cast<std::uint8_t>(1U - state.which);
-    next.kept = static_cast<std::uint16_t>(next_kept);
-    printed.state.store(next, std::memory_order_release);
-    if (stays != 0) return;
+  for (std::size_t taken = 1; taken != 0;) {
+    Round round{.state = stream.printed.state.load(std::memory_order_relaxed), .kept = 0, .copied = 0};
+    text_.assign(stream.printed.text[round.state.which], round.state.kept);
+    round.kept = text_.size();
+    round.copied = copy_available(stream.pipe.get(), copies_, text_);
+    log_lines(stream, round, partial_lines);
+    taken = take(stream, round);
   }
+}
+
+void OutputCapture::log_up_to(Stream& stream, Round& round, std::size_t end, std::size_t next) {
+  PrintedText& printed = stream.printed;
+  printed.mark = next_commit();
+  printed.next_logged = static_cast<std::uint32_t>(next);
+  round.state.logging = 1;
+  printed.state.store(round.state, std::memory_order_release);
+  // Crash: from here on the lane's cursor tells whether the line is in the log.
+  log_captured(stream.origin, std::string_view{text_}.substr(round.begin, end - round.begin));
+  round.begin = next;
+  round.state.logged = static_cast<std::uint32_t>(next);
+  round.state.logging = 0;
+  printed.state.store(round.state, std::memory_order_release);
+}
+
+void OutputCapture::log_lines(Stream& stream, Round& round, bool partial_lines) {
+  for (std::size_t end = 0; (end = text_.find('\n', round.begin)) != std::string::npos;)
+    log_up_to(stream, round, end, end + 1);
+  round.rest = text_.size() - round.begin;
+  if (round.begin != 0) stream.waited = 0;
+  const bool is_long = round.rest > PrintedText::limit;
+  if (round.rest == 0 || (!partial_lines && !(is_long && ++stream.waited > long_line_patience))) return;
+  log_up_to(stream, round, text_.size(), text_.size());
+  round.rest = 0;
+  stream.waited = 0;
+}
+
+// Takes out of the pipe what the text has of it: all, or all except a long unfinished line. Returns how many
+// bytes; 0: there is nothing more to be read now.
+std::size_t OutputCapture::take(Stream& stream, const Round& round) {
+  PrintedText& printed = stream.printed;
+  PrintedText::State state = round.state;
+  PrintedText::State next;
+  const std::size_t stays = round.rest > PrintedText::limit ? std::min(round.rest, round.copied) : 0;
+  const std::size_t taken = round.copied - stays;
+  if (taken == 0) {
+    if (round.begin != 0) {  // the unfinished line was all there was, and is in the log
+      next.which = state.which;
+      printed.state.store(next, std::memory_order_release);
+    }
+    return 0;
+  }
+  const std::size_t next_kept = stays != 0 ? 0 : round.rest;
+  char* const other = printed.text[1U - state.which];
+  const std::size_t of_kept = round.begin < round.kept && next_kept != 0 ? round.kept - round.begin : 0;
+  std::memcpy(other, text_.data() + round.begin, of_kept);
+  const std::size_t of_pipe = next_kept - of_kept;
+  printed.expected = text_[round.kept + taken - 1];
+  printed.marker = static_cast<char>(~printed.expected);
+  state.taking = 1;
+  state.set_next_kept(next_kept);
+  printed.state.store(state, std::memory_order_release);
+  // Crash: before the call the marker is not what is expected, and all is as it was; behind it, all is as it
+  // will be.
+  take_out(stream.pipe.get(), {text_.data(), taken - std::max<std::size_t>(of_pipe, 1)},
+           {other + of_kept, of_pipe == 0 ? 0 : of_pipe - 1}, printed.marker);
+  if (next_kept != 0) other[next_kept - 1] = printed.marker;
+  next.which = static_cast<std::uint8_t>(1U - state.which);
+  next.kept = static_cast<std::uint16_t>(next_kept);
+  printed.state.store(next, std::memory_order_release);
+  return stays != 0 ? 0 : taken;
 }
 
 }  // namespace kindred::internal

@@ -61,7 +61,7 @@ class Dispatcher {
 
   /// Takes calls back from a busy worker for an idle one, and looks after workers that do not respond.
   void rebalance(Locked locked);
-  /// Tells the workers which bell to ring. Results that came before have rung for nobody: the caller looks at
+  /// Tells the workers which bell to ring. Results that came before have rung no bell: the caller looks at
   /// the rings after it.
   void arm_all(Locked locked) noexcept;
   /// Has the supervisor start workers, where the work asks for more.

@@ -39,7 +39,7 @@ struct CallBlock : SharedMemory {
 /// have held the lock for ever.
 class CallBlocks {
  public:
-  /// Beyond so many in use, arguments wait in ordinary memory: each block is a descriptor.
+  /// Beyond this many in use, arguments wait in ordinary memory: each block is a descriptor.
   static constexpr std::size_t max_in_use = 64;
 
   explicit CallBlocks(BlockFreed freed) : freed_{std::move(freed)} {}

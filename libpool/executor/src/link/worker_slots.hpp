@@ -40,6 +40,13 @@ class WorkerSlots {
     KINDRED_ASSERT(index < slots_.size());
     return *slots_[index];
   }
+  /// May there be another worker?
+  [[nodiscard]] bool has_free_slot(Locked locked) const noexcept {
+    for (const WorkerSlot& slot : all(locked)) {
+      if (slot.state == WorkerSlot::State::empty && static_cast<std::size_t>(slot.index) < max()) return true;
+    }
+    return slots_.size() < max();
+  }
   /// An empty slot for another worker; null where there are as many workers as may be.
   [[nodiscard]] WorkerSlot* free_slot(Locked locked) {
     for (WorkerSlot& slot : all(locked)) {

@@ -13,7 +13,7 @@
 #include "kindred/internal/exception_codec.hpp"
 #include "kindred/internal/injection.hpp"
 #include "link/lost_items.hpp"
-#include "output_capture.hpp"
+#include "printed_text.hpp"
 
 namespace kindred::internal {
 namespace {

@@ -41,28 +41,36 @@ Starter::~Starter() = default;
 
 void Starter::check(PoolGuard& guard, Time now) {
   check_start_in_hand(guard);
-  while (parts_.slots.wanted(guard) != 0 && !start_ && backoff_.may_start(now)) {
-    WorkerSlot* const slot = !parts_.phase.ended && has_work(guard) ? parts_.slots.free_slot(guard) : nullptr;
-    if (slot == nullptr) return parts_.slots.want_no_more(guard);
+  for (;;) {
+    switch (next_start_step(facts(guard), now)) {
+      case StartStep::none: return;
+      case StartStep::want_none: return parts_.slots.want_no_more(guard);
+      case StartStep::end_fork_server: return end_slow_launcher(guard);
+      case StartStep::prepare: break;
+    }
     if (!prepare_launcher(guard)) return;
     parts_.slots.want_one_less(guard);
-    begin_start(guard, *slot);
+    begin_start(guard, *parts_.slots.free_slot(guard));
   }
 }
 
+StartFacts Starter::facts(Locked locked) const {
+  return {.is_wanted = parts_.slots.wanted(locked) != 0,
+          .is_in_hand = start_ != nullptr,
+          .has_use = !parts_.phase.ended && has_use(locked),
+          .has_slot = parts_.slots.has_free_slot(locked),
+          .may_start = backoff_.next_start(),
+          .preparing_since = preparing_since_,
+          .preload_limit = parts_.options.preload_timeout};
+}
+
 // Is another worker of any use?
-bool Starter::has_work(Locked locked) const {
+bool Starter::has_use(Locked locked) const {
   return !parts_.phase.broken && !(parts_.phase.closed && parts_.completion.outstanding(locked) == 0);
 }
 
 Deadline Starter::next(Locked locked) const {
-  if (start_) return start_->asked.answer_by;
-  if (preparing_since_) {
-    if (!parts_.options.preload_timeout) return {};
-    return *preparing_since_ + *parts_.options.preload_timeout;
-  }
-  if (parts_.slots.wanted(locked) == 0) return {};
-  return backoff_.next_start();
+  return start_ ? Deadline{start_->asked.answer_by} : next_start_look(facts(locked));
 }
 
 // A fork server may preload for long: nothing in here waits for that. The poll tells when there is news of
@@ -70,32 +78,34 @@ Deadline Starter::next(Locked locked) const {
 bool Starter::prepare_launcher(PoolGuard& guard) {
   std::exception_ptr failure;
   bool ready = false;
-  const auto& limit = parts_.options.preload_timeout;
-  if (preparing_since_ && limit && *preparing_since_ + *limit <= steady_clock::now()) {
-    failure = end_slow_launcher();
-  } else {
-    guard.unlock();
-    try {
-      ready = parts_.context.prepare_launcher();
-    } catch (...) {
-      failure = std::current_exception();
-    }
-    guard.lock();
-    if (!failure && !ready && !preparing_since_) preparing_since_ = steady_clock::now();
+  guard.unlock();
+  try {
+    ready = parts_.context.prepare_launcher();
+  } catch (...) {
+    failure = std::current_exception();
   }
-  if (failure || ready) preparing_since_.reset();
-  if (!failure) return ready && parts_.slots.wanted(guard) != 0;
+  guard.lock();
+  if (!failure && !ready) {
+    if (!preparing_since_) preparing_since_ = steady_clock::now();
+    return false;
+  }
+  preparing_since_.reset();
+  // Meanwhile the wish may have been dropped, and the slots have become fewer.
+  if (!failure) return parts_.slots.wanted(guard) != 0 && parts_.slots.has_free_slot(guard);
   parts_.slots.want_one_less(guard);
   fail(guard, failure);
   return false;
 }
 
-std::exception_ptr Starter::end_slow_launcher() {
+void Starter::end_slow_launcher(Locked locked) {
   parts_.context.end_launcher();
+  preparing_since_.reset();
+  parts_.slots.want_one_less(locked);
   const double limit = std::chrono::duration<double>(*parts_.options.preload_timeout).count();
-  return std::make_exception_ptr(UsageError{
-      "the fork server did not come to an end of ExecutorOptions::preload within preload_timeout, " +
-      std::to_string(limit) + " s, and was killed. Preload less, or raise preload_timeout."});
+  fail(locked,
+       std::make_exception_ptr(UsageError{
+           "the fork server did not come to an end of ExecutorOptions::preload within preload_timeout, " +
+           std::to_string(limit) + " s, and was killed. Preload less, or raise preload_timeout."}));
 }
 
 // Asks for a worker, and takes it on where it is there within a moment, which is nearly always.
@@ -143,7 +153,7 @@ std::vector<int> Starter::open_captures(StartInHand& start) const {
 // more.
 void Starter::check_start_in_hand(PoolGuard& guard) {
   if (!start_) return;
-  if (parts_.phase.kill_signal == 0 && has_work(guard)) return go_on(guard, nullptr);
+  if (parts_.phase.kill_signal == 0 && has_use(guard)) return go_on(guard, nullptr);
   WorkerSlot& slot = *start_->slot;
   guard.unlock();
   drop_start();

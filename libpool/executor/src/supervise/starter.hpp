@@ -15,6 +15,7 @@
 #include "link/worker_slots.hpp"
 #include "supervise/ending.hpp"
 #include "supervise/restart_policy.hpp"
+#include "supervise/start_plan.hpp"
 #include "supervise/supervisor_poll.hpp"
 #include "task/pool_guard.hpp"
 #include "watch/watch_notes.hpp"
@@ -63,10 +64,11 @@ class Starter {
   struct StartInHand;  // a worker on its way, and what it was greeted with
 
   void check_start_in_hand(PoolGuard& guard);
-  [[nodiscard]] bool has_work(Locked locked) const;
+  [[nodiscard]] StartFacts facts(Locked locked) const;
+  [[nodiscard]] bool has_use(Locked locked) const;
   /// False: a worker cannot be started yet, or never.
   [[nodiscard]] bool prepare_launcher(PoolGuard& guard);
-  [[nodiscard]] std::exception_ptr end_slow_launcher();
+  void end_slow_launcher(Locked locked);
   void begin_start(PoolGuard& guard, WorkerSlot& slot);
   void go_on(PoolGuard& guard, std::exception_ptr failure);
   void fail(Locked locked, const std::exception_ptr& failure);

@@ -44,7 +44,7 @@ struct Cargo {
 class TaskState final : public FutureState {
  public:
   static constexpr std::size_t inline_bytes = 24;
-  /// Where the task is: with nobody (being made, or finished), among the pending tasks, or with a worker.
+  /// Where the task is: nowhere (being made, or finished), among the pending tasks, or with a worker.
   enum class Place : std::uint8_t { nowhere, pending, dispatched };
 
   /// Made in a cell of the pool's `TaskStore`, by which it keeps the pool. Has one reference, the caller's.
@@ -127,7 +127,7 @@ class TaskState final : public FutureState {
     place_ = Place::nowhere;
   }
 
-  bool forgotten : 1 = false;  // nobody but the pool will ask for it
+  bool forgotten : 1 = false;  // only the pool refers to it
 
   // What is counted for the attempt at hand ends with it: see end_attempt.
 

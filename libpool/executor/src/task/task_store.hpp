@@ -21,7 +21,7 @@ namespace kindred::internal {
 ///     returned_   | cells in the list: 32 | the first of them: 32 |        all bits set: closed
 ///
 /// Out are `taken_` less those in the list. Who closes the store learns how many there are, and counts them
-/// from then on: nobody's step is counted twice or not at all, since whoever gives a cell back after that
+/// from then on: no step is counted twice or not at all, since a thread that gives a cell back after that
 /// finds it closed.
 class TaskStore {
  public:

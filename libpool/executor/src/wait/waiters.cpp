@@ -161,7 +161,7 @@ void Waiters::sleep(PoolGuard& guard, const Ready& ready, Deadline deadline) {
   KINDRED_INJECTION_POINT("parent.wait.before_arming");
   parts_.bells.make_stale(guard);
   parts_.dispatcher.arm_all(guard);
-  // After arming: a result that came before it has rung for nobody.
+  // After arming: a result that came before it has rung no bell.
   const bool came = parts_.dispatcher.collect_results(guard);
   if (!came && !ready()) {
     const Deadline until = next_look(guard, deadline);

@@ -1,0 +1,77 @@
+#include "child/cpu_manners.hpp"
+
+#include <algorithm>
+
+#include "kindred/internal/process.hpp"
+
+namespace kindred::internal {
+namespace {
+
+// The kernel packs a parent and a worker that wait for each other on one core, and leaves them there as long
+// as both yield. After this many yields to the parent without a sleep between, the worker goes to another
+// core; not more often than `moves_apart_nanoseconds`.
+constexpr unsigned max_yields_to_parent = 64;
+constexpr double parent_wakes_nanoseconds = 50'000;
+constexpr double moves_apart_nanoseconds = 1'000'000;
+constexpr double max_moves_apart_nanoseconds = 100'000'000;
+
+std::uint64_t ticks_of(double nanoseconds) {
+  return static_cast<std::uint64_t>(nanoseconds * ticks_per_nanosecond());
+}
+
+}  // namespace
+
+void CpuManners::tell_cpu() noexcept {
+  header_.cpu.store(static_cast<std::uint32_t>(current_cpu()) + 1, std::memory_order_relaxed);
+}
+
+bool CpuManners::shares_core() const noexcept {
+  return header_.parent_cpu.load(std::memory_order_relaxed) == static_cast<std::uint32_t>(current_cpu()) + 1;
+}
+
+void CpuManners::note_woken() noexcept {
+  tell_cpu();
+  shares_core_ = shares_core();
+}
+
+void CpuManners::yield_once_to_waker() noexcept {
+  if (std::exchange(shares_core_, false)) yield_cpu();
+}
+
+void CpuManners::yield_while_spinning() noexcept {
+  if (shares_core())
+    yield_to_parent();
+  else if (ticks() - rang_parent_at_ < ticks_of(parent_wakes_nanoseconds))
+    yield_cpu();
+  tell_cpu();
+}
+
+// Or goes to another core, where it has yielded often and not slept.
+void CpuManners::yield_to_parent() noexcept {
+  yield_cpu();
+  if (++yields_to_parent_ < max_yields_to_parent) return;
+  yields_to_parent_ = 0;
+  if (shares_core()) move_apart(ticks());
+}
+
+void CpuManners::tell_cpu_and_move(std::uint64_t now) noexcept {
+  told_at_ = now;
+  tell_cpu();
+  const auto cpu = header_.cpu.load(std::memory_order_relaxed);
+  if (header_.crowded_cpu.load(std::memory_order_relaxed) != cpu) return;
+  header_.crowded_cpu.store(0, std::memory_order_relaxed);
+  move_apart(now);
+}
+
+void CpuManners::move_apart(std::uint64_t now) noexcept {
+  if (now - moved_at_ < move_apart_) return;
+  // Where it comes to this again and again, there are not enough cores for both.
+  move_apart_ = now - moved_at_ < 2 * move_apart_
+                    ? std::min(2 * move_apart_, ticks_of(max_moves_apart_nanoseconds))
+                    : ticks_of(moves_apart_nanoseconds);
+  moved_at_ = now;
+  (void)leave_cpu(current_cpu());
+  tell_cpu();
+}
+
+}  // namespace kindred::internal

@@ -1,0 +1,56 @@
+#pragma once
+
+#include <cstdint>
+#include <utility>
+
+#include "kindred/internal/clock.hpp"
+#include "kindred/internal/segment.hpp"
+
+namespace kindred::internal {
+
+/// On which core the worker runs, and when it leaves it to others: to the parent, which may wait there for a
+/// result, or to another worker.
+class CpuManners {
+ public:
+  explicit CpuManners(SegmentHeader& header) noexcept : header_{header} {}
+
+  /// Tells the parent where the worker runs; a worker that is busy does so every 100 us, and leaves the core
+  /// where the parent finds it crowded.
+  void tell_cpu_if_old(std::uint64_t now) noexcept {
+    if (now - told_at_ > is_old_after_) [[unlikely]]
+      tell_cpu_and_move(now);
+  }
+  void tell_cpu() noexcept;
+  /// The parent's thread was rung: it may be queued behind the worker on this core.
+  void note_parent_rung() noexcept {
+    rang_parent_at_ = ticks();
+    shares_core_ = true;
+  }
+  /// The worker was woken, on whichever core the kernel chose.
+  void note_woken() noexcept;
+  /// Before it spins: woken on the core of the thread that woke it, which now waits there for what the worker
+  /// has done.
+  void yield_once_to_waker() noexcept;
+  /// While it spins: the parent may be queued behind the worker on this core. Any other thread there gets it
+  /// by the kernel's rules: a long task would not give it back soon.
+  void yield_while_spinning() noexcept;
+  /// The worker is about to sleep.
+  void note_sleep() noexcept { yields_to_parent_ = 0; }
+
+ private:
+  [[nodiscard]] bool shares_core() const noexcept;  // with the parent, by its latest word
+  void yield_to_parent() noexcept;
+  void tell_cpu_and_move(std::uint64_t now) noexcept;
+  void move_apart(std::uint64_t now) noexcept;
+
+  SegmentHeader& header_;
+  bool shares_core_ = false;          // with whoever woke it, until it has let that run
+  std::uint64_t rang_parent_at_ = 0;  // ticks
+  unsigned yields_to_parent_ = 0;     // since it slept, or moved
+  std::uint64_t told_at_ = 0;         // ticks
+  const std::uint64_t is_old_after_ = static_cast<std::uint64_t>(100'000 * ticks_per_nanosecond());
+  std::uint64_t moved_at_ = 0;    // ticks, to another core
+  std::uint64_t move_apart_ = 0;  // ticks: it moves no more often
+};
+
+}  // namespace kindred::internal
