@@ -986,3 +986,31 @@ TEST_CASE("arguments are read in their order, and each is moved into its paramet
   CHECK(run([](Counts value) { return value.text; }, counts) == "x");
   CHECK(copies == 0);
 }
+
+TEST_CASE("a table whose keys collide is refused in a bounded time, alone or in many tables of one message") {
+  using Table = std::unordered_map<std::uint64_t, std::uint64_t>;
+  const auto colliding = [](std::size_t count) {
+    Table like_it;
+    like_it.reserve(count);
+    std::vector<std::pair<std::uint64_t, std::uint64_t>> pairs;  // of the same bytes as the table
+    for (std::uint64_t i = 0; i < count; ++i) pairs.emplace_back(i * like_it.bucket_count(), i);
+    return pairs;
+  };
+  CHECK_THROWS_CONTAINS((void)value_of<Table>(bytes_of(colliding(60'000))), DecodeError, "keys collide");
+  CHECK(value_of<Table>(bytes_of(colliding(1'500))).size() == 1'500);
+  const std::vector<std::vector<std::pair<std::uint64_t, std::uint64_t>>> many(200, colliding(1'000));
+  CHECK_THROWS_CONTAINS((void)value_of<std::vector<Table>>(bytes_of(many)), DecodeError, "keys collide");
+  const std::vector<std::vector<std::pair<std::uint64_t, std::uint64_t>>> few(5, colliding(1'000));
+  CHECK(value_of<std::vector<Table>>(bytes_of(few)).size() == 5);
+}
+
+TEST_CASE("a large table, and equal keys without end, cost what their number allows") {
+  std::unordered_set<std::string> words;
+  std::unordered_multimap<int, int> equal;
+  for (int i = 0; i < 200'000; ++i) {
+    words.insert(std::to_string(i));
+    equal.emplace(i % 3, i);
+  }
+  CHECK((value_of<std::unordered_set<std::string>>(bytes_of(words)) == words));
+  CHECK(value_of<std::unordered_multimap<int, int>>(bytes_of(equal)).size() == 200'000);
+}

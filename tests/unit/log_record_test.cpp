@@ -7,6 +7,8 @@
 #include <vector>
 
 #include <fmt/format.h>
+#include <malloc.h>
+#include <unistd.h>
 
 #include "kindred/internal/call_site.hpp"
 #include "kindred/internal/record_encoder.hpp"
@@ -186,9 +188,10 @@ TEST_CASE("the same site is the same object, and survives a turn through its byt
                         .level = Level::warn};
   encode_site(bytes, facts);
   CHECK(bytes.size() % 8 == 0);
-  const Site* const site = intern_site(bytes);
+  SiteTable table;
+  const Site* const site = table.intern(bytes);
   REQUIRE(site != nullptr);
-  CHECK(intern_site(facts) == site);
+  CHECK(table.intern(facts) == site);
   CHECK(site->source().file == "/src/x.cpp");
   CHECK(site->source().line == 77);
   CHECK(site->source().function == "void f()");
@@ -196,33 +199,89 @@ TEST_CASE("the same site is the same object, and survives a turn through its byt
   CHECK(site->level_name() == "audit");
 }
 
-TEST_CASE(
-    "where the places of a process are too many to be kept, a record has none, and is read all the same") {
+TEST_CASE("where the places of a log are too many to be kept, a record has none, and is read all the same") {
   const auto outcome = kindred::test::run_forked([] {
+    SiteTable table;
     const std::string long_name(1024, 'n');
     const std::string long_format(60 * 1024, 'f');
     for (int i = 0; i < 1'200; ++i) {
-      const Site* const site = intern_site(SiteFacts{.format = long_format + std::to_string(i),
-                                                     .file = long_name,
-                                                     .function = long_name,
-                                                     .types = {},
-                                                     .level_name = {},
-                                                     .line = 5,
-                                                     .level = Level::warn});
+      const Site* const site = table.intern(SiteFacts{.format = long_format + std::to_string(i),
+                                                      .file = long_name,
+                                                      .function = long_name,
+                                                      .types = {},
+                                                      .level_name = {},
+                                                      .line = 5,
+                                                      .level = Level::warn});
       if (site == nullptr) ::_exit(3);
     }
     const std::string types(1, static_cast<char>(ArgType::message));
     for (int i = 0; i < 20'000; ++i) {
-      const Site* const site = intern_site(SiteFacts{.format = {},
-                                                     .file = long_name + std::to_string(i),
-                                                     .function = {},
-                                                     .types = types,
-                                                     .level_name = {},
-                                                     .line = 5,
-                                                     .level = Level::warn});
+      const Site* const site = table.intern(SiteFacts{.format = {},
+                                                      .file = long_name + std::to_string(i),
+                                                      .function = {},
+                                                      .types = types,
+                                                      .level_name = {},
+                                                      .line = 5,
+                                                      .level = Level::warn});
       if (site == nullptr || site->level() != Level::warn) ::_exit(4);
       if (i > 10'000 && site->source().line != 0) ::_exit(5);
     }
+    // Another log has a table of its own.
+    SiteTable other;
+    const Site* const site = other.intern(SiteFacts{
+        .format = {}, .file = "a.cpp", .function = "f", .types = types, .level_name = {}, .line = 7});
+    if (site == nullptr || site->source().line != 7 || site->source().file != "a.cpp") ::_exit(6);
+  });
+  INFO(kindred::test::to_string(outcome));
+  CHECK(outcome.code == 0);
+}
+
+TEST_CASE("the places of a log end with it, but for the names that its records carry") {
+  const auto outcome = kindred::test::run_forked([] {
+    LogRecord record;
+    const auto before = ::mallinfo2().uordblks;
+    std::size_t during = 0;
+    {
+      SiteTable table;
+      const std::string long_format(1024, 'f');
+      const std::string types(1, static_cast<char>(ArgType::message));
+      for (std::uint32_t line = 1; line <= 40'000; ++line) {
+        const Site* const site = table.intern(SiteFacts{.format = long_format,
+                                                        .file = "/src/generated.cpp",
+                                                        .function = "void generated()",
+                                                        .types = types,
+                                                        .level_name = {},
+                                                        .line = line});
+        if (site == nullptr || site->source().line != line) ::_exit(3);
+        record.source = site->source();
+      }
+      during = ::mallinfo2().uordblks;
+    }
+    if (during == before) ::_exit(77);
+    if (during - before < 20'000'000) ::_exit(4);
+    if (::mallinfo2().uordblks - before > 100'000) ::_exit(5);
+    if (record.source.file != "/src/generated.cpp" || record.source.function != "void generated()")
+      ::_exit(6);
+  });
+  INFO(kindred::test::to_string(outcome));
+  CHECK(outcome.code == 0);
+}
+
+TEST_CASE("a log that names places without end takes the names of no other log") {
+  const auto outcome = kindred::test::run_forked([] {
+    const std::string types(1, static_cast<char>(ArgType::message));
+    const auto place = [&](SiteTable& table, const std::string& file) {
+      const Site* const site = table.intern(SiteFacts{
+          .format = {}, .file = file, .function = "f", .types = types, .level_name = {}, .line = 7});
+      if (site == nullptr) ::_exit(3);
+      return site->source().line;
+    };
+    SiteTable greedy;
+    const std::string long_name(900, 'n');
+    for (int i = 0; i < 20'000; ++i) (void)place(greedy, long_name + std::to_string(i));
+    if (place(greedy, "one more.cpp") != 0) ::_exit(4);
+    SiteTable other;
+    if (place(other, "one more.cpp") != 7) ::_exit(5);
   });
   INFO(kindred::test::to_string(outcome));
   CHECK(outcome.code == 0);
@@ -244,7 +303,8 @@ TEST_CASE("a site or a record that lies about itself is refused, and read within
     for (unsigned flips = 1 + random() % 4; flips > 0; --flips)
       bad[random() % bad.size()] = static_cast<std::byte>(random());
     if (random() % 4 == 0) bad.resize(random() % bad.size());
-    const Site* const site = intern_site(bad);
+    SiteTable table;
+    const Site* const site = table.intern(bad);
     if (site == nullptr) {
       ++refused;
       continue;

@@ -1,6 +1,7 @@
 #include "collect/drain.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <utility>
 
 namespace kindred::internal {
@@ -25,6 +26,11 @@ Drain::Drain(const LogOptions& options, CollectorHooks hooks, std::shared_ptr<Hi
       hold_limit_{options.hold_limit},
       hooks_{std::move(hooks)},
       history_{std::move(history)} {}
+
+std::uint64_t Drain::own_facts_ids() noexcept {
+  static std::atomic<std::uint64_t> logs{0};
+  return logs.fetch_add(1, std::memory_order_relaxed) << 40U;
+}
 
 void Drain::begin() {
   clock_.begin();

@@ -115,6 +115,9 @@ class Drain {
   std::function<void(LogRecord&)> on_record;
 
  private:
+  /// Formatters know texts by facts and site, and may serve several logs, one after another: so no other log
+  /// of this process gives the same numbers.
+  [[nodiscard]] static std::uint64_t own_facts_ids() noexcept;
   enum class Taken : std::uint8_t { delivered, gone, corrupt };
   /// A record that was taken out of its lane, in the memory where it is to be kept.
   struct Encoded {
@@ -206,7 +209,7 @@ class Drain {
     Arguments arguments;
     LogRecord patched;
   } scratch_;
-  std::uint64_t facts_ids_ = 0;  ///< given to lanes so far
+  std::uint64_t facts_ids_ = own_facts_ids();  ///< given to lanes so far
   CollectorState state_ = CollectorState::absent;
 };
 

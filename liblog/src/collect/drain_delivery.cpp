@@ -86,14 +86,14 @@ bool Drain::take_head(LaneInput& lane, std::size_t payload, Encoded& encoded) {
 
 void Drain::find_site(Source& source, std::uint32_t index, Encoded& encoded) const {
   if (index != record_site::inlined) [[likely]] {
-    encoded.site = source.site(index);
+    encoded.site = source.site(index, history_->sites());
     return;
   }
   const std::span<const std::byte> payload = encoded.argument_bytes();
   std::uint32_t bytes = 0;
   if (payload.size() >= sizeof bytes) std::memcpy(&bytes, payload.data(), sizeof bytes);
   if (bytes < site_head_bytes || bytes > payload.size()) return;
-  encoded.site = intern_site(payload.first(bytes));
+  encoded.site = history_->sites().intern(payload.first(bytes));
   encoded.offset = bytes;
   encoded.arguments -= bytes;
 }
@@ -270,13 +270,14 @@ void Drain::keep_emitted(const LogRecord& record) {
   static constexpr char types[] = {static_cast<char>(ArgType::message), 0};
   const std::size_t most_message = history_->longest() / 4;
   const std::string_view message = std::string_view{record.message}.substr(0, most_message);
-  const Site* const site = intern_site(SiteFacts{.format = {},
-                                                 .file = record.source.file,
-                                                 .function = record.source.function,
-                                                 .types = {types, 1},
-                                                 .level_name = record.level_name,
-                                                 .line = record.source.line,
-                                                 .level = std::min(record.level, Level::critical)});
+  const Site* const site =
+      history_->sites().intern(SiteFacts{.format = {},
+                                         .file = record.source.file,
+                                         .function = record.source.function,
+                                         .types = {types, 1},
+                                         .level_name = record.level_name,
+                                         .line = record.source.line,
+                                         .level = std::min(record.level, Level::critical)});
   if (site == nullptr) return;
   std::vector<std::byte> fields;
   if (!record.fields.empty()) encode_fields(fields, record.fields, most_message);

@@ -59,6 +59,9 @@ class History {
  public:
   explicit History(std::size_t bytes);
 
+  /// Of the records that are kept here.
+  [[nodiscard]] SiteTable& sites() noexcept { return sites_; }
+
   // --- the collector's thread ---
   [[nodiscard]] std::size_t longest() const noexcept { return capacity_ / 8; }
   /// Returns room for a record of up to `bytes` (at most `longest()`), in one piece.
@@ -114,6 +117,7 @@ class History {
     return *reinterpret_cast<const KeptRecord*>(memory_.get() + position % capacity_);
   }
 
+  SiteTable sites_;
   std::size_t capacity_;
   std::unique_ptr<std::byte[]> memory_;
 

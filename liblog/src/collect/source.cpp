@@ -28,7 +28,7 @@ void Source::set_pid(std::uint32_t pid) noexcept {
   }
 }
 
-const Site* Source::read_site(std::uint32_t index) {
+const Site* Source::read_site(std::uint32_t index, SiteTable& all) {
   // The dictionary has grown, or the record lies. What is read is copied first, and checked in the copy.
   const std::uint64_t used = control().site_bytes_used.load(std::memory_order_acquire);
   if (used > shape_.site_bytes) return nullptr;
@@ -42,7 +42,7 @@ const Site* Source::read_site(std::uint32_t index) {
     scratch_.resize(bytes);
     std::memcpy(scratch_.data(), dictionary + site_bytes_read_, bytes);
     std::memcpy(scratch_.data(), &bytes, sizeof bytes);  // as it was checked, whatever it is now
-    const Site* const site = intern_site(scratch_);
+    const Site* const site = all.intern(scratch_);
     if (site == nullptr) return nullptr;
     sites_.push_back(site);
     site_bytes_read_ += bytes;

@@ -49,8 +49,8 @@ class Source {
   /// Makes the input of a lane that the process has begun to use.
   LaneInput& open_lane(std::uint32_t index, bool from_now_on);
   /// The site of a record; null: the process never wrote it.
-  [[nodiscard]] const Site* site(std::uint32_t index) {
-    return index < sites_.size() ? sites_[index] : read_site(index);
+  [[nodiscard]] const Site* site(std::uint32_t index, SiteTable& all) {
+    return index < sites_.size() ? sites_[index] : read_site(index, all);
   }
   /// Says which process it is, once that is known.
   void set_pid(std::uint32_t pid) noexcept;
@@ -81,7 +81,7 @@ class Source {
   std::size_t recent_next = 0;             ///< where the next one goes: that of the oldest
 
  private:
-  const Site* read_site(std::uint32_t index);
+  const Site* read_site(std::uint32_t index, SiteTable& all);
 
   std::span<std::byte> area_;
   LogAreaShape shape_;

@@ -1,10 +1,10 @@
 #include "record/site.hpp"
 
-#include <memory>
 #include <mutex>
-#include <unordered_map>
+#include <optional>
+#include <unordered_set>
+#include <utility>
 
-#include "front/small_lock.hpp"
 #include "kindred/internal/call_site.hpp"
 
 namespace kindred::internal {
@@ -71,76 +71,95 @@ bool decode_site(std::span<const std::byte> bytes, SiteFacts& facts) noexcept {
   return reader.ok();
 }
 
-struct Sites {
+// The names that records carry, which users may keep for as long as the program runs. A place in the code is
+// known by few names: one file has many lines.
+struct Names {
   SmallLock lock;
-  std::unordered_map<std::string, std::unique_ptr<const Site>> all;
+  std::unordered_set<std::string> all;  // a node each: the texts stay where they are
   std::size_t bytes = 0;
 };
-Sites& sites() {
-  static auto* const known = new Sites;  // never destroyed: records point into it
+Names& names() {
+  static auto* const known = new Names;  // never destroyed
   return *known;
 }
-constexpr std::size_t most_bytes = 64U * 1024 * 1024;
-constexpr std::size_t most_bytes_without_place = most_bytes + 4U * 1024 * 1024;
+
+// Its copy that stays; nothing: there is no room for it. `budget` is what one table may still add.
+std::optional<std::string_view> keep_name(std::string_view name, std::size_t& budget) {
+  if (name.empty()) return name;
+  Names& known = names();
+  const std::lock_guard hold{known.lock};
+  std::string copy{name};
+  if (const auto found = known.all.find(copy); found != known.all.end()) return *found;
+  constexpr std::size_t of_a_name = 64;  // what the table takes beside the text
+  const std::size_t bytes = name.size() + of_a_name;
+  if (bytes > budget || known.bytes + bytes > SiteTable::most_name_bytes) return std::nullopt;
+  budget -= bytes;
+  known.bytes += bytes;
+  return *known.all.insert(std::move(copy)).first;
+}
+
+std::string key_of(const SiteFacts& facts) {
+  std::vector<std::byte> bytes;
+  encode_site(bytes, facts);
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+}  // namespace
+
+const Site* SiteTable::intern(std::span<const std::byte> bytes) {
+  SiteFacts facts;
+  if (!decode_site(bytes, facts)) return nullptr;
+  const std::string key{reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+  const std::lock_guard hold{lock_};
+  if (const auto found = all_.find(key); found != all_.end()) return found->second.get();
+  const Site* const site = add(key, facts, most_bytes);
+  return site != nullptr ? site : intern_without_place(facts);
+}
+
+const Site* SiteTable::intern(const SiteFacts& facts) {
+  std::vector<std::byte> bytes;
+  encode_site(bytes, facts);
+  return intern(bytes);
+}
+
+// Null: it would take the table beyond `most`.
+const Site* SiteTable::add(const std::string& key, SiteFacts facts, std::size_t most) {
+  if (bytes_ + key.size() > most) return nullptr;
+  const auto file = keep_name(facts.file, name_budget_);
+  const auto function = keep_name(facts.function, name_budget_);
+  if (file && function) {
+    facts.file = *file;
+    facts.function = *function;
+  } else {
+    facts.file = facts.function = {};
+    facts.line = 0;
+  }
+  auto site = std::make_unique<const Site>(facts);
+  const std::size_t takes = key.size() + site->plan().bytes();
+  if (bytes_ + takes > most) return nullptr;
+  bytes_ += takes;
+  return all_.emplace(key, std::move(site)).first->second.get();
+}
 
 // The table is full: the record is kept, but its place in the code is not, nor, where that is not enough, its
 // text. Only a process that lies about the types of its arguments, too, finds no site at all.
-const Site* intern_without_place(SiteFacts facts) {
-  facts.file = {};
-  facts.function = {};
+const Site* SiteTable::intern_without_place(SiteFacts facts) {
+  constexpr std::string_view unknown = "(no room is left for the texts of places that log)";
+  facts.file = facts.function = {};
   facts.line = 0;
   for (;;) {
-    std::vector<std::byte> bytes;
-    encode_site(bytes, facts);
-    const std::string key{reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-    Sites& known = sites();
-    const std::lock_guard hold{known.lock};
-    if (const auto found = known.all.find(key); found != known.all.end()) return found->second.get();
-    constexpr std::string_view unknown = "(no room is left for the texts of places that log)";
-    auto site = std::make_unique<const Site>(facts);
-    const std::size_t takes = bytes.size() + site->plan().bytes();
-    if (known.bytes + takes <= most_bytes_without_place) {
-      known.bytes += takes;
-      return known.all.emplace(key, std::move(site)).first->second.get();
-    }
+    const std::string key = key_of(facts);
+    if (const auto found = all_.find(key); found != all_.end()) return found->second.get();
+    if (const Site* const site = add(key, facts, most_bytes + most_bytes_without_place)) return site;
     if (facts.format == unknown) return nullptr;
     facts.format = unknown;
   }
 }
 
-}  // namespace
-
-const Site* intern_site(std::span<const std::byte> bytes) {
-  SiteFacts facts;
-  if (!decode_site(bytes, facts)) return nullptr;
-  const std::string key{reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-  Sites& known = sites();
-  std::unique_lock hold{known.lock};
-  if (const auto found = known.all.find(key); found != known.all.end()) return found->second.get();
-  auto site = std::make_unique<const Site>(facts);
-  const std::size_t takes = bytes.size() + site->plan().bytes();
-  if (known.bytes + takes > most_bytes) {
-    hold.unlock();
-    return intern_without_place(facts);
-  }
-  const Site* const result = site.get();
-  known.all.emplace(key, std::move(site));
-  known.bytes += takes;
-  return result;
-}
-
-const Site* intern_site(const SiteFacts& facts) {
-  std::vector<std::byte> bytes;
-  encode_site(bytes, facts);
-  return intern_site(bytes);
-}
-
 Site::Site(const SiteFacts& facts)
     : level_{facts.level},
       level_name_{facts.level_name},
-      file_{facts.file},
-      function_{facts.function},
-      source_{.file = file_, .line = facts.line, .function = function_},
+      source_{.file = facts.file, .line = facts.line, .function = facts.function},
       plan_{facts.format, facts.types} {}
 
 bool Site::format(std::span<const std::byte> arguments, TextBuffer& message,

@@ -2,11 +2,14 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
+#include "front/small_lock.hpp"
 #include "kindred/internal/text_buffer.hpp"
 #include "kindred/level.hpp"
 #include "kindred/log_record.hpp"
@@ -32,10 +35,10 @@ inline constexpr std::size_t site_head_bytes = 20;
 
 void encode_site(std::vector<std::byte>& out, const SiteFacts& facts);
 
-/// A site as the collector uses it: its format taken apart once. Immutable; lives as long as the process, so
-/// that records may point into it. Threads: any thread.
+/// A site as the collector uses it: its format taken apart once. Immutable. Threads: any thread.
 class Site {
  public:
+  /// The names of file and function must last: records point to them.
   explicit Site(const SiteFacts& facts);
 
   [[nodiscard]] Level level() const noexcept { return level_; }
@@ -52,16 +55,38 @@ class Site {
  private:
   Level level_;
   std::string level_name_;
-  std::string file_;
-  std::string function_;
   SourceLocation source_;
   MessagePlan plan_;
 };
 
-/// Returns the site that was encoded so, the same object for the same bytes. Null where they make no sense.
-/// Where the sites of this process have come to take 64 MiB, a further one has no place in the code. `bytes`
-/// is private memory. Threads: any thread.
-[[nodiscard]] const Site* intern_site(std::span<const std::byte> bytes);
-[[nodiscard]] const Site* intern_site(const SiteFacts& facts);
+/// The sites of one log, which end with it. Where they have come to take 64 MiB, a further one has no place
+/// in the code. The names of files and functions stay as long as the process, because records that users keep
+/// point to them: 4 MiB a log and 16 MiB a process at most, and a site beyond that has no place either.
+/// Threads: any thread.
+class SiteTable {
+ public:
+  static constexpr std::size_t most_bytes = 64U * 1024 * 1024;
+  static constexpr std::size_t most_bytes_without_place = 4U * 1024 * 1024;
+  static constexpr std::size_t most_own_name_bytes = 4U * 1024 * 1024;
+  static constexpr std::size_t most_name_bytes = 16U * 1024 * 1024;
+
+  SiteTable() = default;
+  SiteTable(const SiteTable&) = delete;
+  SiteTable& operator=(const SiteTable&) = delete;
+  /// Returns the site that was encoded so, the same object for the same bytes. Null where they make no sense.
+  /// `bytes` is private memory.
+  [[nodiscard]] const Site* intern(std::span<const std::byte> bytes);
+  [[nodiscard]] const Site* intern(const SiteFacts& facts);
+
+ private:
+  // Under the lock.
+  const Site* add(const std::string& key, SiteFacts facts, std::size_t most);
+  const Site* intern_without_place(SiteFacts facts);
+
+  SmallLock lock_;
+  std::unordered_map<std::string, std::unique_ptr<const Site>> all_;
+  std::size_t bytes_ = 0;
+  std::size_t name_budget_ = most_own_name_bytes;
+};
 
 }  // namespace kindred::internal

@@ -19,6 +19,11 @@ void throw_message_too_deep() {
   throw DecodeError{"the message holds a value that is nested more than " + std::to_string(nesting_limit) +
                     " levels deep"};
 }
+void throw_colliding_keys() {
+  throw DecodeError{
+      "the message holds a hash table whose keys collide, so that filling it would take very long. Send such "
+      "keys in a vector or an ordered map, or give their type a better std::hash"};
+}
 void throw_bad_byte(const char* what, unsigned value) {
   throw DecodeError{std::string{"the message is damaged: "} + what + " is " + std::to_string(value)};
 }

@@ -133,6 +133,10 @@ std::string WorkerMail::take_memory(Locked locked, WorkerSlot& slot, Message& me
       throw SystemError{"recvmsg", EMFILE, "taking in a result's shared memory"};
     auto memory =
         std::make_shared<SharedMemory>(SharedMemory::adopt(std::move(message.descriptors[0]), notice.bytes));
+    // What it has beyond that, no result would ever name.
+    if (memory->size() != notice.bytes)
+      return "a shared memory of " + std::to_string(notice.bytes) + " bytes was announced, and one of " +
+             std::to_string(memory->size()) + " bytes came";
     if (kept) {
       memory->close_descriptor();  // for values only; an attachment may be sent on
       slot.memory.blocks.add(id, std::move(memory));

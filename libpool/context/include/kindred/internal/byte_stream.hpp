@@ -160,6 +160,8 @@ class Decoder {
   /// How deep the value nests that is being read; the codec counts and limits it, so that no message
   /// overflows the stack.
   [[nodiscard]] std::uint32_t& depth() noexcept { return depth_; }
+  /// What filling hash tables has cost so far beyond what their sizes allow; the codec counts and limits it.
+  [[nodiscard]] std::uint32_t& hash_steps() noexcept { return hash_steps_; }
 
  private:
   [[noreturn]] void throw_short(std::size_t wanted) const {
@@ -171,6 +173,7 @@ class Decoder {
   const std::byte* end_;
   ContextId context_;
   std::uint32_t depth_ = 0;
+  std::uint32_t hash_steps_ = 0;
   Attachments* attachments_;
 };
 

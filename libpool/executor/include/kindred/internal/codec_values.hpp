@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <chrono>
 #include <cstring>
 #include <type_traits>
 #include <utility>
@@ -18,6 +19,7 @@ namespace kindred::internal {
 [[noreturn]] void throw_bad_byte(const char* what,
                                  unsigned value);  ///< DecodeError: "a bool that is neither 0 nor 1: 7"
 [[noreturn]] void throw_valueless_variant();       ///< UsageError
+[[noreturn]] void throw_colliding_keys();          ///< DecodeError
 /// The number of one of the standard's four error categories, or `unknown_category`.
 [[nodiscard]] std::uint8_t category_number(const std::error_category& category) noexcept;
 [[nodiscard]] const std::error_category& standard_category(std::uint8_t number);
@@ -167,6 +169,59 @@ T get_forward_list(Reader& reader) {
   return list;
 }
 
+/// Bounds what it costs to fill a hash table: keys that collide, by bad luck or because a task means harm,
+/// make each insertion a walk through all that are there, and a message of 1 MiB a matter of 20 seconds. The
+/// walks are measured for one key in 16, by chance, so that no message can be written to avoid it. Allowed
+/// are 32 steps a key, and four million more a message (some tens of milliseconds).
+template <class T>
+class HashWork {
+ public:
+  static constexpr std::size_t few = 256;  ///< are not worth a look
+  static constexpr std::uint32_t most_steps = 4'000'000;
+
+  HashWork(std::size_t count, Decoder& decoder) noexcept : spent_{decoder.hash_steps()} {
+    if (count <= few) return;
+    allowed_ = 32 * static_cast<std::uint64_t>(count);
+    chance_ = static_cast<std::uint32_t>(std::chrono::steady_clock::now().time_since_epoch().count()) | 1U;
+  }
+  HashWork(const HashWork&) = delete;
+  HashWork& operator=(const HashWork&) = delete;
+  ~HashWork() { spent_ += static_cast<std::uint32_t>(steps_ > allowed_ ? steps_ - allowed_ : 0); }
+
+  /// Before `key` is inserted. Errors: `DecodeError`.
+  template <class Key>
+  void count(const T& table, const Key& key) {
+    if constexpr (requires { table.begin(table.bucket(key)), table.key_eq()(key, key); }) {
+      if (chance_ == 0) return;
+      chance_ ^= chance_ << 13U, chance_ ^= chance_ >> 17U, chance_ ^= chance_ << 5U;  // Marsaglia's xorshift
+      if (chance_ % 16 == 0) walk(table, key);
+    }
+  }
+
+ private:
+  template <class Key>
+  void walk(const T& table, const Key& key) {
+    if (table.bucket_count() == 0) return;
+    const auto bucket = table.bucket(key);
+    const auto equal = table.key_eq();
+    for (auto at = table.begin(bucket); at != table.end(bucket); ++at) {
+      steps_ += 16;
+      if (steps_ > allowed_ + most_steps - spent_) throw_colliding_keys();
+      if constexpr (requires { at->first; } &&
+                    !std::is_same_v<typename T::key_type, typename T::value_type>) {
+        if (equal(at->first, key)) return;
+      } else {
+        if (equal(*at, key)) return;
+      }
+    }
+  }
+
+  std::uint32_t& spent_;
+  std::uint64_t allowed_ = 0;
+  std::uint64_t steps_ = 0;
+  std::uint32_t chance_ = 0;  // 0: nothing is looked at
+};
+
 template <class Writer, class T>
 void put_set(Writer& writer, const T& set) {
   const Nesting level{stream(writer)};
@@ -180,7 +235,12 @@ T get_set(Reader& reader) {
   const auto count = stream(reader).read_count(element_bytes<Key>);
   T set;
   reserve_for(set, count, stream(reader));
-  for (std::size_t i = 0; i != count; ++i) set.emplace_hint(set.end(), get_element<Key>(reader));
+  HashWork<T> work{count, stream(reader)};
+  for (std::size_t i = 0; i != count; ++i) {
+    auto key = get_element<Key>(reader);
+    work.count(set, key);
+    set.emplace_hint(set.end(), std::move(key));
+  }
   return set;
 }
 
@@ -201,9 +261,11 @@ T get_map(Reader& reader) {
   const auto count = stream(reader).read_count(element_bytes<Key> + min_bytes<Mapped>());
   T map;
   reserve_for(map, count, stream(reader));
+  HashWork<T> work{count, stream(reader)};
   for (std::size_t i = 0; i != count; ++i) {
     auto key = get_element<Key>(reader);
     auto mapped = get<Mapped>(reader);
+    work.count(map, key);
     map.emplace_hint(map.end(), std::move(key), std::move(mapped));
   }
   return map;
