@@ -1,27 +1,23 @@
 // Tasks that are untidy at random (descriptors, flags, forks, stops, groups, execs, messages, bells, deaths),
 // beside honest ones: every future ends, honest tasks give what they should, and nothing is left. Rows 1 and
 // 2 of the reliability table with the weapons that no write into the segment has.
-#include <array>
-#include <atomic>
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <cstdint>
-#include <cstdio>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <random>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/socket.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
-#include "kindred/internal/bootstrap.hpp"
 #include "kindred/kindred.hpp"
 #include "support/test.hpp"
+#include "support/untidy.hpp"
 
 using namespace kindred;
 using namespace kindred::test;
@@ -38,67 +34,6 @@ std::int64_t honest(std::int64_t value, int microseconds) {
 }
 std::vector<std::int64_t> honest_and_large(std::int64_t value) {
   return std::vector<std::int64_t>(20'000, value);
-}
-
-// Does one to three untidy things, and may end by the last one.
-std::int64_t untidy(std::uint64_t seed) {
-  Random random{seed};
-  for (auto left = 1 + random() % 3; left > 0; --left) {
-    const int fd = static_cast<int>(3 + random() % 8);
-    switch (random() % 14) {
-      case 0: ::syscall(SYS_close_range, fd, ~0U, 0); break;
-      case 1: ::close(fd); break;
-      case 2:
-        ::close(fd);
-        (void)::open("/dev/null", O_RDWR);
-        break;
-      case 3:
-        for (int each = 0; each < 16; ++each)
-          ::fcntl(each, F_SETFL, random() % 2 == 0 ? 0 : O_NONBLOCK | O_ASYNC);
-        break;
-      case 4: {
-        std::array<char, 256> bytes{};
-        (void)::recv(kindred::internal::worker_fd::socket, bytes.data(), bytes.size(), MSG_DONTWAIT);
-        break;
-      }
-      case 5: {
-        std::array<char, 64> bytes{};
-        for (auto& byte : bytes) byte = static_cast<char>(random());
-        (void)::send(kindred::internal::worker_fd::socket, bytes.data(), random() % bytes.size(),
-                     MSG_DONTWAIT | MSG_NOSIGNAL);
-        break;
-      }
-      case 6:
-        if (::fork() == 0) return -1;
-        break;
-      case 7:
-        if (::fork() == 0) throw std::runtime_error{"a child of a task"};
-        break;
-      case 8:
-        if (::fork() == 0) {  // goes on beside its worker, and after it
-          ::usleep(static_cast<useconds_t>(random() % 20'000));
-          ::_exit(0);
-        }
-        break;
-      case 9:
-        (void)::setsid();
-        (void)::setpgid(0, 0);
-        std::signal(SIGTERM, SIG_IGN);
-        break;
-      case 10:
-        if (random() % 4 == 0) ::raise(SIGSTOP);
-        break;
-      case 11:
-        if (random() % 2 == 0) ::execlp("sleep", "sleep", "1000", nullptr);
-        break;
-      case 12: ::dup2(0, fd); break;
-      default:
-        if (random() % 4 == 0) ::raise(SIGKILL);
-        if (random() % 4 == 0) ::_exit(75);
-        break;
-    }
-  }
-  return 7;
 }
 
 }  // namespace
@@ -170,4 +105,64 @@ TEST_CASE_EACH_START_METHOD(
   CHECK(lost <= untidy_tasks);
   MESSAGE(fmt::format("{} untidy tasks beside {} honest ones, of which {} were lost", untidy_tasks,
                       honest_tasks, lost));
+}
+
+namespace {
+
+// The processes, zombies not counted, whose environment had that variable when they were executed, or whose
+// ancestor's had when it was copied.
+std::vector<std::string> processes_marked(const std::string& mark) {
+  std::vector<std::string> found;
+  for (const auto& entry : std::filesystem::directory_iterator{"/proc"}) {
+    // A process may end while its files are read: then they are cut, or empty.
+    const auto read = [&](const char* name) {
+      std::ifstream file{entry.path() / name};
+      std::string text;
+      std::getline(file, text, '\x01');
+      return text;
+    };
+    const std::string variables = read("environ");
+    if (variables.find(mark) == std::string::npos) continue;
+    const std::string stat = read("stat");
+    const auto end = stat.rfind(')');
+    if (end != std::string::npos && stat[end + 2] != 'Z') found.push_back(stat.substr(0, end + 3));
+  }
+  return found;
+}
+
+}  // namespace
+
+TEST_CASE_EACH_START_METHOD(
+    "a program that is killed in a storm of untidy tasks leaves no process (row 11)") {
+  Deadline deadline{600s};
+  const std::uint64_t seed = std::random_device{}();
+  MESSAGE("seed " << seed);
+  Random random{seed};
+  const int programs = (long_run() ? 100 : 6) / (slowness() > 1 ? 3 : 1) + 1;
+  std::chrono::microseconds slowest{0};
+  for (int i = 0; i < programs; ++i) {
+    ResourceAudit audit;
+    const std::string mark = "KINDRED_TEST_MARK=" + std::to_string(random());
+    ProgramOptions options;
+    options.environment.push_back(mark);
+    Program program{
+        victim("untidy_storm"), {std::string{to_string(method)}, std::to_string(random())}, options};
+    CHECK(program.read_line() == "ready");
+    ::usleep(static_cast<useconds_t>(random() % 400'000));
+    program.signal(SIGKILL);
+    CHECK(program.wait().signal == SIGKILL);
+    const auto since = std::chrono::steady_clock::now();
+    std::vector<std::string> left;
+    do {
+      left = processes_marked(mark);
+    } while (!left.empty() && std::chrono::steady_clock::now() - since < 1s * slowness());
+    slowest = std::max(slowest, std::chrono::duration_cast<std::chrono::microseconds>(
+                                    std::chrono::steady_clock::now() - since));
+    for (const auto& process : left) MESSAGE("left: " << process);
+    REQUIRE(left.empty());
+  }
+  scorecard(11,
+            fmt::format("{} programs killed in a storm of untidy tasks under {}: the last process was gone "
+                        "after {} us at the latest",
+                        programs, to_string(method), slowest.count()));
 }
