@@ -1,5 +1,6 @@
 // kindred-tail beside a pool: who sees what, and that nobody is held up.
 #include <algorithm>
+#include <array>
 #include <csignal>
 #include <memory>
 #include <mutex>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include <grp.h>
+#include <sched.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -512,6 +514,23 @@ TEST_CASE("nonsense, silence and haste at the socket harm nobody") {
   do answer = ask_as(0, names[0], kindred::internal::TailRequest{.ask = "facts"}.to_line());
   while (contains(answer, "as many as may be"));
   CHECK_CONTAINS(answer, "workers=1");
+}
+
+TEST_CASE("users without a number in a user namespace are not taken for one another") {
+  const auto outcome = run_forked([] {
+    std::array<int, 2> pair{};
+    if (::unshare(CLONE_NEWUSER) != 0 || ::geteuid() != 65534) ::_exit(77);
+    if (::socketpair(AF_UNIX, SOCK_STREAM, 0, pair.data()) != 0) ::_exit(3);
+    if (kindred::internal::peer_of(pair[0])) ::_exit(4);
+  });
+  if (outcome.code == 77) KINDRED_SKIP("no user namespace can be made here");
+  CHECK(outcome.code == 0);
+  std::array<int, 2> pair{};
+  REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair.data()) == 0);
+  const kindred::internal::Descriptor here{pair[0]}, there{pair[1]};
+  const auto peer = kindred::internal::peer_of(pair[0]);
+  REQUIRE(peer);
+  CHECK(peer->uid == ::geteuid());
 }
 
 TEST_CASE("who knocks where many wait waits, too, and is let in") {

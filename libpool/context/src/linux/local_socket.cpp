@@ -97,10 +97,30 @@ std::vector<std::string> local_names(std::string_view beginning) {
   return names;
 }
 
+namespace {
+
+// In a user namespace, all users that have no number there have this one, and nobody can tell them apart.
+bool stands_for_unknown_users(std::uint32_t uid) noexcept try {
+  std::uint32_t overflow = 65534;
+  std::ifstream{"/proc/sys/kernel/overflowuid"} >> overflow;
+  if (uid != overflow) return false;
+  std::ifstream map{"/proc/self/uid_map"};
+  constexpr std::uint64_t all_users = 0xffff'ffffU;
+  std::uint64_t first = 0;
+  std::uint64_t outside = 0;
+  std::uint64_t count = 0;
+  return !(map >> first >> outside >> count) || count < all_users;
+} catch (...) {
+  return true;
+}
+
+}  // namespace
+
 std::optional<Peer> peer_of(int fd) noexcept {
   ucred credentials{};
   socklen_t size = sizeof credentials;
   if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0) return std::nullopt;
+  if (stands_for_unknown_users(credentials.uid)) return std::nullopt;
   return Peer{.pid = static_cast<std::uint32_t>(credentials.pid), .uid = credentials.uid};
 }
 

@@ -27,7 +27,8 @@ void stop_listening(int listener) noexcept;  ///< whoever waits or comes is refu
 /// Returns the names that begin so and are listened to, sorted.
 [[nodiscard]] std::vector<std::string> local_names(std::string_view beginning);
 
-/// By the kernel's word (SO_PEERCRED): who connected, or (asked by him) who listens.
+/// By the kernel's word (SO_PEERCRED): who connected, or (asked by him) who listens. None for a user who has
+/// no number in this process's user namespace.
 struct Peer {
   std::uint32_t pid = 0;
   std::uint32_t uid = 0;  ///< the effective one
