@@ -47,6 +47,17 @@ int until_token(Worker& worker, Event begun) {
   stopped.wait(false);
   return worker.stop_requested() ? 6 : 0;
 }
+std::string bytes_of(std::size_t size) { return std::string(size, 'x'); }
+// False, once it is asked to stop.
+bool until_token_alone(Worker& worker) {
+  std::atomic<bool> stopped{false};
+  const std::stop_callback callback{worker.stop_token(), [&] {
+                                      stopped = true;
+                                      stopped.notify_all();
+                                    }};
+  stopped.wait(false);
+  return !worker.stop_requested();
+}
 // Five attempts, each well below a limit of a second, together over what the parent's own clock allows one.
 int succeed_at_fifth(Worker& worker, bool by_dying) {
   const auto until = std::chrono::steady_clock::now() + 450ms;
@@ -369,4 +380,18 @@ TEST_CASE_EACH_START_METHOD("an attempt that was asked to stop leaves nothing of
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   CHECK_FALSE(
       pool.submit({.soft_timeout = 500ms, .retries = 1, .retry_exceptions = true}, is_asked_again).get());
+}
+
+TEST_CASE_EACH_START_METHOD(
+    "a finished task with a time limit keeps no memory, while an older task with one is still open") {
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2, .start_all = true}};
+  auto older = pool.submit({.timeout = 1h}, until_token_alone);
+  constexpr std::size_t size = 1 << 20;
+  constexpr int rounds = 200;
+  CHECK(pool.submit({.timeout = 2h}, bytes_of, size).get().size() == size);
+  const auto before = resident_kib();
+  for (int i = 0; i < rounds; ++i) CHECK(pool.submit({.timeout = 2h}, bytes_of, size).get().size() == size);
+  CHECK(resident_kib() - before < rounds * 1024 / 4);
+  CHECK_FALSE(older.cancel(Running::ask));
+  CHECK_FALSE(older.get());
 }

@@ -1,10 +1,13 @@
 // Several futures at once: wait and as_completed, and who is woken by what.
 #include <algorithm>
 #include <atomic>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
+
+#include <malloc.h>
 
 #include "kindred/kindred.hpp"
 #include "support/tasks.hpp"
@@ -233,4 +236,49 @@ TEST_CASE_EACH_START_METHOD(
   futures.clear();
   late.set();  // what was to be told of it is told now
   CHECK(one.submit(number, 3).get() == 3);
+}
+
+TEST_CASE_EACH_START_METHOD(
+    "waits that time out, and loops over as_completed that are left early, leave nothing at the futures") {
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
+  ProcessPoolExecutor other{entry(), {.start_method = method, .max_workers = 1}};
+  const auto go = pool.make_event();
+  const auto other_go = other.make_event();
+  std::vector<Future<int>> futures;
+  futures.push_back(pool.submit(after, go, 1));
+  futures.push_back(other.submit(after, other_go, 2));
+  futures.push_back(pool.submit(number, 3));
+  futures[2].wait();
+  const std::span<Future<int>> open{futures.data(), 2};
+  const auto use_all = [&] {
+    CHECK(kindred::wait(open, ReturnWhen::first_completed, 0ms).done.empty());
+    for (auto& first : as_completed(futures)) {
+      CHECK(first.get() == 3);
+      break;
+    }
+  };
+  for (int i = 0; i < 100; ++i) use_all();  // what is allocated once and kept
+  const auto before = ::mallinfo2().uordblks;
+  for (int i = 0; i < 2'000; ++i) use_all();
+  CHECK(::mallinfo2().uordblks < before + 2'000 * 20);  // each note takes more than that
+  go.set();
+  other_go.set();
+  int sum = 0;
+  for (auto& future : as_completed(futures)) sum += future.get();
+  CHECK(sum == 6);
+}
+
+TEST_CASE_EACH_START_METHOD("a range of as_completed may outlive the futures that it was made of") {
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  const auto go = pool.make_event();
+  std::vector<Future<int>> futures;
+  futures.push_back(pool.submit(number, 1));
+  futures.push_back(pool.submit(after, go, 2));
+  {
+    auto range = as_completed(futures);
+    CHECK(range.begin()->get() == 1);
+    futures.clear();
+  }
+  go.set();
+  CHECK(pool.submit(number, 5).get() == 5);
 }

@@ -55,6 +55,9 @@ struct NotedEvents final : PoolEvents {
   void wake_supervisor(Locked) override { ++supervisor_wakes; }
   void wake_supervisor_at(Locked, Time at) override { looks.push_back(at); }
   void check_limits_at(Locked, Time at, TaskState& task) override { limits.push_back({at, task.id}); }
+  void end_limits(Locked locked, TaskState& task) noexcept override {
+    if (on_end_limits) on_end_limits(locked, task);
+  }
   void look_at_log(Locked) noexcept override { ++log_looks; }
 
   int leader_wakes = 0;
@@ -63,6 +66,7 @@ struct NotedEvents final : PoolEvents {
   int supervisor_wakes = 0;
   std::vector<Time> looks;
   std::vector<std::pair<Time, std::uint64_t>> limits;
+  std::function<void(Locked, TaskState&)> on_end_limits;
   int log_looks = 0;
 };
 
@@ -224,14 +228,19 @@ class PlayedPool : public FutureHome {
 
  private:
   bool wait(FutureState&, kindred::internal::Deadline) override { return false; }
-  void add_callback(FutureState& state, std::function<void()> action) override {
+  void add_callback(FutureState& state, std::function<void()> action, const void* owner) override {
     PoolGuard guard{mutex};
-    if (completion.add_callback(guard, state, action)) return;
+    if (completion.add_callback(guard, state, action, owner)) return;
     action();
   }
-  void add_continuation(FutureState& state, std::function<void(Locked)> action) override {
+  void add_continuation(FutureState& state, std::function<void(Locked)> action, const void* owner) override {
     PoolGuard guard{mutex};
-    if (!completion.add_continuation(guard, state, action)) action(guard);
+    if (!completion.add_continuation(guard, state, action, owner)) action(guard);
+  }
+  void withdraw(FutureState& state, const void* owner) noexcept override {
+    Continuations withdrawn;
+    PoolGuard guard{mutex};
+    completion.withdraw(guard, state, owner, withdrawn);
   }
   bool cancel(TaskState&, Running) override { return false; }
   [[nodiscard]] bool is_running(const TaskState&) const override { return false; }

@@ -14,8 +14,11 @@ namespace {
 
 struct LimitedPool : PlayedPool {
   explicit LimitedPool(std::optional<std::chrono::nanoseconds> grace = {})
-      : limits{grace, pending, intake, completion} {}
+      : limits{grace, pending, intake, completion} {
+    events.on_end_limits = [this](Locked locked, TaskState& task) { limits.forget(locked, task); };
+  }
   ~LimitedPool() {
+    events.on_end_limits = {};
     PoolGuard guard{mutex};
     limits.clear(guard);
   }
@@ -51,7 +54,7 @@ TEST_CASE("timers come in the order of their moments, none before it, and each k
   CHECK_FALSE(timers.next(guard).has_value());
 }
 
-TEST_CASE("a finished task needs no timer: the next moment is that of an unfinished one") {
+TEST_CASE("a task that is forgotten has no moment: the next one is that of another task") {
   PlayedPool pool;
   const SteadyTime start{1000s};
   const auto done = pool.make_task();
@@ -60,26 +63,40 @@ TEST_CASE("a finished task needs no timer: the next moment is that of an unfinis
   Timers timers;
   (void)timers.add(guard, start + 1s, PlayedPool::task_of(done));
   (void)timers.add(guard, start + 2s, PlayedPool::task_of(open));
-  pool.completion.finish_with_value(guard, PlayedPool::task_of(done));
+  (void)timers.add(guard, start + 3s, PlayedPool::task_of(done));
+  timers.forget(guard, PlayedPool::task_of(done));
   CHECK(timers.next(guard) == start + 2s);
-  timers.clear(guard);
+  TaskState* const due = timers.take_due(guard, start + 9s);
+  CHECK(due == &PlayedPool::task_of(open));
+  due->unpin(guard);
+  CHECK_FALSE(timers.next(guard).has_value());
 }
 
-TEST_CASE("a task that only a timer keeps is destroyed when the timer lets go") {
-  PlayedPool pool;
-  auto task = pool.make_task();
-  TaskState& state = PlayedPool::task_of(task);
-  Timers timers;
-  {
+TEST_CASE("nothing of a finished task is kept for its limits, however far away they are") {
+  for (const bool has_future : {false, true}) {
+    CAPTURE(has_future);
+    PlayedPool pool;
+    Timers timers;
+    pool.events.on_end_limits = [&](Locked locked, TaskState& task) { timers.forget(locked, task); };
+    auto older = pool.make_task({}, std::make_unique<TaskOptions>(TaskOptions{.timeout = 1h}));
+    auto task = pool.make_task({}, std::make_unique<TaskOptions>(TaskOptions{.timeout = 2h}));
+    TaskState& state = PlayedPool::task_of(task);
+    {
+      PoolGuard guard{pool.mutex};
+      (void)timers.add(guard, SteadyTime{1h}, PlayedPool::task_of(older));
+      (void)timers.add(guard, SteadyTime{2h}, state);
+    }
+    if (!has_future) task = {};
+    {
+      PoolGuard guard{pool.mutex};
+      pool.completion.finish_with_value(guard, state);
+    }
+    task = {};
+    CHECK(pool.cells.in_use() == 1);  // the older one
     PoolGuard guard{pool.mutex};
-    (void)timers.add(guard, SteadyTime{1s}, state);
-    pool.completion.finish_with_value(guard, state);
+    pool.completion.finish_with_value(guard, PlayedPool::task_of(older));
+    CHECK_FALSE(timers.next(guard).has_value());
   }
-  task = {};
-  CHECK(pool.cells.in_use() == 1);
-  PoolGuard guard{pool.mutex};
-  CHECK_FALSE(timers.next(guard).has_value());
-  CHECK(pool.cells.in_use() == 0);
 }
 
 TEST_CASE(

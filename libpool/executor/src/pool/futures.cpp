@@ -26,20 +26,28 @@ void PoolCore::note_continuation(Locked locked) {
   if (dispatch_.dispatcher.collect_results(locked)) dispatch_.dispatcher.arm_all(locked);
 }
 
-void PoolCore::add_callback(FutureState& state, std::function<void()> action) {
+void PoolCore::add_callback(FutureState& state, std::function<void()> action, const void* owner) {
   require_here("future");
   {
     PoolGuard guard{tasks_.mutex};
-    if (tasks_.completion.add_callback(guard, state, action)) return note_continuation(guard);
+    if (tasks_.completion.add_callback(guard, state, action, owner)) return note_continuation(guard);
   }
   run_callback(action);
 }
 
-void PoolCore::add_continuation(FutureState& state, std::function<void(Locked)> action) {
+void PoolCore::add_continuation(FutureState& state, std::function<void(Locked)> action, const void* owner) {
   require_here("future");
   PoolGuard guard{tasks_.mutex};
-  if (tasks_.completion.add_continuation(guard, state, action)) return note_continuation(guard);
+  if (tasks_.completion.add_continuation(guard, state, action, owner)) return note_continuation(guard);
   action(guard);  // with the lock here, too: so it never runs at the same time as another one
+}
+
+void PoolCore::withdraw(FutureState& state, const void* owner) noexcept {
+  if (!here()) return;
+  Continuations withdrawn;  // what they hold goes once the lock is given back
+  PoolGuard guard{tasks_.mutex};
+  tasks_.completion.withdraw(guard, state, owner, withdrawn);
+  guard.unlock();
 }
 
 void PoolCore::finish_local(FutureState& state, Outcome outcome, std::unique_ptr<Failure> failure) {

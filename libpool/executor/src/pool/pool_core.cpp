@@ -163,6 +163,7 @@ void PoolCore::wake_supervisor_at(Locked locked, Time at) { supervise_.superviso
 void PoolCore::check_limits_at(Locked locked, Time at, TaskState& task) {
   if (supervise_.limits.look_at(locked, at, task)) supervise_.supervisor.wake(locked);
 }
+void PoolCore::end_limits(Locked locked, TaskState& task) noexcept { supervise_.limits.forget(locked, task); }
 void PoolCore::look_at_log(Locked) noexcept { collector_.look_again(); }
 
 // --- the pool as a whole

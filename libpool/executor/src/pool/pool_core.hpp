@@ -52,8 +52,9 @@ class PoolCore final : public FutureHome, private PoolEvents {
 
   // --- futures
   bool wait(FutureState& state, Deadline deadline) override;
-  void add_callback(FutureState& state, std::function<void()> action) override;
-  void add_continuation(FutureState& state, std::function<void(Locked)> action) override;
+  void add_callback(FutureState& state, std::function<void()> action, const void* owner) override;
+  void add_continuation(FutureState& state, std::function<void(Locked)> action, const void* owner) override;
+  void withdraw(FutureState& state, const void* owner) noexcept override;
   bool cancel(TaskState& task, Running how) override;
   [[nodiscard]] bool is_running(const TaskState& task) const override;
   [[nodiscard]] std::vector<LogRecord> log_of(std::uint64_t task_id) override;
@@ -94,6 +95,7 @@ class PoolCore final : public FutureHome, private PoolEvents {
   void wake_supervisor(Locked locked) override;
   void wake_supervisor_at(Locked locked, Time at) override;
   void check_limits_at(Locked locked, Time at, TaskState& task) override;
+  void end_limits(Locked locked, TaskState& task) noexcept override;
   void look_at_log(Locked) noexcept override;
 
   void check_depth() const;

@@ -12,40 +12,94 @@
 namespace kindred::internal {
 namespace {
 
-// Wakes the waiter, which waits in `pool`.
-class Wake {
- public:
-  Wake(PoolCore& pool, Waiter& waiter) noexcept : pool_{pool}, waiter_{waiter} {}
-  void with_lock(Locked locked) const noexcept { pool_.waiters().wake(locked, waiter_); }
-  void without_lock() const noexcept { pool_.wake_from_outside(waiter_); }
-
- private:
-  PoolCore& pool_;
-  Waiter& waiter_;
-};
-
-// Calls `note(wake)` when the state is finished: while the lock of `pool` is held where the state is its,
-// else on the other pool's callback thread. `note` returns whether the waiter is to be woken.
-void watch(FutureState& state, PoolCore& pool, Waiter& waiter, std::function<bool()> note) {
-  const Wake wake{pool, waiter};
-  if (pool_of(state) == &pool) {
-    state.on_finished_inline([note = std::move(note), wake](Locked locked) {
-      if (note()) wake.with_lock(locked);
-    });
-  } else {
-    state.retain();  // the callback runs after the state has ended, when the waiting thread may have dropped
-                     // it
-    StateHandle keep{&state};
-    state.on_finished([note = std::move(note), keep = std::move(keep), wake] {
-      if (note()) wake.without_lock();
-    });
-  }
-}
-
 std::shared_ptr<PoolCore> keep(PoolCore* pool) {
   pool->retain();
   return {pool, [](PoolCore* kept) { kept->release(); }};
 }
+
+// What several futures note for one waiting thread, which waits in one pool: that of an open one of them. It
+// may outlive the wait, by a note that runs on another pool's callback thread.
+struct Watched {
+  explicit Watched(PoolCore& its_pool) : pool{keep(&its_pool)} {}
+
+  std::mutex mutex;
+  std::vector<StateHandle> open;  // those whose note has not run; null: it has
+  Waiter waiter;
+  const std::shared_ptr<PoolCore> pool;
+};
+
+// Calls `note(position, state)` of the watched once for each state that is finished: while the lock of its
+// pool is held where the state is that pool's, else on the other pool's callback thread. `note` is called
+// with the mutex of the watched, and returns whether the waiter is to be woken.
+template <class W>
+void watch(const std::shared_ptr<W>& watched, const std::vector<FutureState*>& states) {
+  watched->open.reserve(states.size());
+  for (FutureState* const state : states) {
+    state->retain();
+    watched->open.emplace_back(state);
+  }
+  const auto note = [watched](std::size_t position) {
+    StateHandle finished;  // let go without the mutex
+    const std::scoped_lock lock{watched->mutex};
+    std::swap(finished, watched->open[position]);
+    return finished && watched->note(position, *finished.get());
+  };
+  for (std::size_t i = 0; i < states.size(); ++i) {
+    if (pool_of(*states[i]) == watched->pool.get()) {
+      states[i]->on_finished_inline(
+          [note, i, &of = *watched](Locked locked) {
+            if (note(i)) of.pool->waiters().wake(locked, of.waiter);
+          },
+          watched.get());
+    } else {
+      states[i]->on_finished(
+          [note, i, &of = *watched] {
+            if (note(i)) of.pool->wake_from_outside(of.waiter);
+          },
+          watched.get());
+    }
+  }
+}
+
+bool satisfies(const FutureState& state, ReturnWhen when) {
+  return state.finished() && (when == ReturnWhen::first_completed || state.outcome() == Outcome::failure);
+}
+
+// For a thread that waits until one of `count` states satisfies it, or all are finished.
+struct WatchedForOne : Watched {
+  WatchedForOne(PoolCore& its_pool, ReturnWhen its_when, std::size_t count)
+      : Watched{its_pool}, when{its_when}, left{count} {}
+  bool note(std::size_t, const FutureState& state) {
+    is_satisfied = --left == 0 || is_satisfied || satisfies(state, when);
+    return is_satisfied;
+  }
+  const ReturnWhen when;
+  std::size_t left;
+  bool is_satisfied = false;
+};
+
+// The thread waits no more: the open states forget their notes.
+void end_watch(Watched& watched) noexcept {
+  for (StateHandle& slot : watched.open) {
+    StateHandle state;
+    {
+      const std::scoped_lock lock{watched.mutex};
+      std::swap(state, slot);
+    }
+    if (state) state->withdraw(&watched);
+  }
+}
+
+class WatchEnd {
+ public:
+  explicit WatchEnd(Watched& watched) noexcept : watched_{watched} {}
+  WatchEnd(const WatchEnd&) = delete;
+  WatchEnd& operator=(const WatchEnd&) = delete;
+  ~WatchEnd() { end_watch(watched_); }
+
+ private:
+  Watched& watched_;
+};
 
 }  // namespace
 
@@ -56,66 +110,50 @@ void wait_for_states(const std::vector<FutureState*>& states, ReturnWhen when, D
     }
     return;
   }
-  struct Shared {
-    std::mutex mutex;
-    std::size_t left = 0;
-    bool satisfied = false;
-    Waiter waiter;
-  };
-  const auto satisfies = [when](const FutureState& state) {
-    return state.finished() && (when == ReturnWhen::first_completed || state.outcome() == Outcome::failure);
-  };
   PoolCore* pool = nullptr;
   for (FutureState* const state : states) {
-    if (satisfies(*state)) return;
+    if (satisfies(*state, when)) return;
     if (!state->finished()) pool = pool_of(*state);
   }
   if (pool == nullptr) return;
-  auto shared = std::make_shared<Shared>();
-  shared->left = states.size();
-  // The note may come after this call has returned: what it touches lives in `shared`, and the pool in the
-  // state that it is a note of.
-  for (FutureState* const state : states) {
-    watch(*state, *pool, shared->waiter, [shared, state, satisfies, kept = keep(pool)] {
-      const std::scoped_lock lock{shared->mutex};
-      --shared->left;
-      if (satisfies(*state) || shared->left == 0) shared->satisfied = true;
-      return shared->satisfied;
-    });
-  }
-  const auto ready = [&shared] {
-    const std::scoped_lock lock{shared->mutex};
-    return shared->satisfied;
+  const auto watched = std::make_shared<WatchedForOne>(*pool, when, states.size());
+  const WatchEnd end{*watched};
+  watch(watched, states);
+  const auto ready = [&watched] {
+    const std::scoped_lock lock{watched->mutex};
+    return watched->is_satisfied;
   };
   pool->require_here("future");
-  (void)pool->waiters().wait_until(ready, shared->waiter, deadline);
+  (void)pool->waiters().wait_until(ready, watched->waiter, deadline);
 }
 
-struct CompletionQueue::Shared {
-  std::mutex mutex;
+struct CompletionQueue::Shared : Watched {
+  using Watched::Watched;
+  bool note(std::size_t position, const FutureState&) {
+    finished.push_back(position);
+    return true;
+  }
   std::deque<std::size_t> finished;
-  Waiter waiter;
-  std::shared_ptr<PoolCore> pool;
 };
 
-CompletionQueue::CompletionQueue(const std::vector<FutureState*>& states)
-    : shared_{std::make_shared<Shared>()}, left_{states.size()} {
+CompletionQueue::CompletionQueue(const std::vector<FutureState*>& states) : left_{states.size()} {
   if (states.empty()) return;
   PoolCore* pool = pool_of(*states.front());
   for (FutureState* const state : states) {
     if (!state->finished()) pool = pool_of(*state);
   }
-  shared_->pool = keep(pool);
-  for (std::size_t i = 0; i < states.size(); ++i) {
-    watch(*states[i], *pool, shared_->waiter, [shared = shared_, i] {
-      const std::scoped_lock lock{shared->mutex};
-      shared->finished.push_back(i);
-      return true;
-    });
+  shared_ = std::make_shared<Shared>(*pool);
+  try {
+    watch(shared_, states);
+  } catch (...) {
+    end_watch(*shared_);
+    throw;
   }
 }
 
-CompletionQueue::~CompletionQueue() = default;
+CompletionQueue::~CompletionQueue() {
+  if (shared_) end_watch(*shared_);
+}
 
 std::optional<std::size_t> CompletionQueue::next(Deadline deadline) {
   const auto take = [&]() -> std::optional<std::size_t> {

@@ -27,7 +27,9 @@ class LimitKeeper {
   }
   /// Looks at all limits whose moment has come.
   void check(Locked locked, Time now);
-  [[nodiscard]] Deadline next(Locked locked) noexcept { return timers_.next(locked); }
+  [[nodiscard]] Deadline next(Locked locked) const noexcept { return timers_.next(locked); }
+  /// Lets go of a task that ends.
+  void forget(Locked locked, TaskState& task) noexcept { timers_.forget(locked, task); }
   /// Lets go of all tasks.
   void clear(Locked locked) noexcept { timers_.clear(locked); }
 

@@ -1,8 +1,10 @@
 #pragma once
 
-#include <algorithm>
 #include <chrono>
-#include <vector>
+#include <cstddef>
+#include <map>
+#include <new>
+#include <unordered_map>
 
 #include "kindred/internal/assert.hpp"
 #include "kindred/internal/locked.hpp"
@@ -12,7 +14,7 @@
 namespace kindred::internal {
 
 /// When the time limits of tasks are to be looked at. It knows no clock and no thread. Keeps each task by a
-/// reference until its moment. Guarded by the pool's lock.
+/// reference until its moment, or until the task is finished: `forget`. Guarded by the pool's lock.
 class Timers {
  public:
   using Time = std::chrono::steady_clock::time_point;
@@ -20,44 +22,58 @@ class Timers {
   Timers() = default;
   Timers(const Timers&) = delete;
   Timers& operator=(const Timers&) = delete;
-  ~Timers() { KINDRED_ASSERT(heap_.empty()); }
+  ~Timers() { KINDRED_ASSERT(by_time_.empty()); }
 
   /// True: it is the earliest now. Errors: `std::bad_alloc`.
   [[nodiscard]] bool add(Locked, Time at, TaskState& task) {
-    heap_.push_back({at, &task});
+    KINDRED_ASSERT(!task.finished());
+    const auto timer = by_time_.emplace(at, &task);
+    try {
+      of_task_.emplace(&task, timer);
+    } catch (const std::bad_alloc&) {
+      by_time_.erase(timer);
+      throw;
+    }
     task.retain();
-    std::push_heap(heap_.begin(), heap_.end(), later);
-    return heap_.front().task == &task && heap_.front().at == at;
+    return timer == by_time_.begin();
   }
   /// A task whose moment has come; null: there is none. Its reference is the caller's now, who has to `unpin`
   /// it.
   [[nodiscard]] TaskState* take_due(Locked, Time now) noexcept {
-    return heap_.empty() || heap_.front().at > now ? nullptr : take_first();
+    return by_time_.empty() || by_time_.begin()->first > now ? nullptr : take_first();
   }
-  /// The next moment at which an unfinished task is to be looked at.
-  [[nodiscard]] Deadline next(Locked locked) noexcept {
-    while (!heap_.empty() && heap_.front().task->finished()) take_first()->unpin(locked);
-    if (heap_.empty()) return {};
-    return heap_.front().at;
+  /// Lets go of a task, whose limits are of no interest any more.
+  void forget(Locked locked, TaskState& task) noexcept {
+    const auto [first, last] = of_task_.equal_range(&task);
+    std::size_t references = 0;
+    for (auto timer = first; timer != last; ++timer, ++references) by_time_.erase(timer->second);
+    of_task_.erase(first, last);
+    for (; references > 0; --references) task.unpin(locked);
+  }
+  /// The next moment at which a task is to be looked at.
+  [[nodiscard]] Deadline next(Locked) const noexcept {
+    if (by_time_.empty()) return {};
+    return by_time_.begin()->first;
   }
   void clear(Locked locked) noexcept {
-    while (!heap_.empty()) take_first()->unpin(locked);
+    while (!by_time_.empty()) take_first()->unpin(locked);
   }
 
  private:
-  struct Timer {
-    Time at;
-    TaskState* task;
-  };
-  static bool later(const Timer& a, const Timer& b) noexcept { return a.at > b.at; }
+  using ByTime = std::multimap<Time, TaskState*>;
+
   TaskState* take_first() noexcept {
-    std::pop_heap(heap_.begin(), heap_.end(), later);
-    TaskState* const task = heap_.back().task;
-    heap_.pop_back();
+    const auto timer = by_time_.begin();
+    TaskState* const task = timer->second;
+    auto of_task = of_task_.find(task);
+    while (of_task->second != timer) ++of_task;
+    of_task_.erase(of_task);
+    by_time_.erase(timer);
     return task;
   }
 
-  std::vector<Timer> heap_;
+  ByTime by_time_;
+  std::unordered_multimap<const TaskState*, ByTime::iterator> of_task_;
 };
 
 }  // namespace kindred::internal

@@ -28,7 +28,7 @@ void run_callback(const std::function<void()>& action) noexcept {
 
 void run_callbacks(std::unique_ptr<Continuations> of_one) noexcept {
   const auto before = std::exchange(running_callback_of, of_one->of_task);
-  for (auto& callback : of_one->callbacks) run_callback(std::exchange(callback, {}));
+  for (auto& note : of_one->callbacks) run_callback(std::exchange(note.action, {}));
   running_callback_of = before;
 }
 

@@ -1,5 +1,7 @@
 #include "task/completion.hpp"
 
+#include <algorithm>
+#include <iterator>
 #include <vector>
 
 #include "kindred/error.hpp"
@@ -41,6 +43,15 @@ class CancelledFailure final : public Failure {
   const char* how_;
 };
 
+// Moves the notes of `owner` from one list to the other. Errors: `std::bad_alloc`, and nothing is moved.
+template <class Note>
+void move_notes(std::vector<Note>& from, const void* owner, std::vector<Note>& to) {
+  const auto its = std::stable_partition(from.begin(), from.end(),
+                                         [owner](const Note& note) { return note.owner != owner; });
+  to.insert(to.end(), std::make_move_iterator(its), std::make_move_iterator(from.end()));
+  from.erase(its, from.end());
+}
+
 }  // namespace
 
 std::unique_ptr<Failure> make_encoded_failure(std::span<const std::byte> bytes, ContextId context,
@@ -51,6 +62,7 @@ std::unique_ptr<Failure> make_encoded_failure(std::span<const std::byte> bytes, 
 void Completion::finish(Locked locked, TaskState& task, Outcome outcome, std::unique_ptr<Failure> failure) {
   KINDRED_ASSERT(!task.is_pending());
   KINDRED_ASSERT(outstanding_ != 0U);
+  if (task.options) end_limits(locked, task);
   if (outcome != Outcome::value) {
     if (!failure || !failure->keeps_call()) {
       task.drop_bytes();
@@ -81,7 +93,7 @@ void Completion::end(Locked locked, FutureState& state, Outcome outcome, std::un
   state.conclude(locked, outcome, failure.release());
   if (continuations) [[unlikely]] {
     --with_continuations_;
-    for (auto& action : continuations->in_line) action(locked);
+    for (auto& note : continuations->in_line) note.action(locked);
     continuations->in_line.clear();
     if (!continuations->callbacks.empty()) {
       continuations->of_task = state.task_id() != 0 ? state.task_id() : task_of_running_callback();
@@ -104,17 +116,35 @@ Continuations& Completion::continuations_of(Locked locked, FutureState& state) {
   return *continuations;
 }
 
-bool Completion::add_callback(Locked locked, FutureState& state, std::function<void()>& action) {
+bool Completion::add_callback(Locked locked, FutureState& state, std::function<void()>& action,
+                              const void* owner) {
   if (state.finished()) return false;
   callbacks_.start();
-  continuations_of(locked, state).callbacks.push_back(std::move(action));
+  continuations_of(locked, state).callbacks.push_back({std::move(action), owner});
   return true;
 }
 
-bool Completion::add_continuation(Locked locked, FutureState& state, std::function<void(Locked)>& action) {
+bool Completion::add_continuation(Locked locked, FutureState& state, std::function<void(Locked)>& action,
+                                  const void* owner) {
   if (state.finished()) return false;
-  continuations_of(locked, state).in_line.push_back(std::move(action));
+  continuations_of(locked, state).in_line.push_back({std::move(action), owner});
   return true;
+}
+
+void Completion::withdraw(Locked locked, FutureState& state, const void* owner,
+                          Continuations& withdrawn) noexcept {
+  if (state.finished()) return;
+  Continuations*& continuations = state.continuations(locked);
+  if (continuations == nullptr) return;
+  try {
+    move_notes(continuations->in_line, owner, withdrawn.in_line);
+    move_notes(continuations->callbacks, owner, withdrawn.callbacks);
+  } catch (const std::bad_alloc&) {
+    return;  // what stays costs its memory until the future is finished
+  }
+  if (!continuations->in_line.empty() || !continuations->callbacks.empty()) return;
+  delete std::exchange(continuations, nullptr);
+  --with_continuations_;
 }
 
 bool Completion::try_again(Locked locked, TaskState& task) {

@@ -60,6 +60,8 @@ class Completion {
   }
   /// Fast path of `finish`: no continuation, and no thread that sleeps, except possibly the leader.
   void finish_with_value(Locked locked, TaskState& task) {
+    if (task.options) [[unlikely]]
+      end_limits(locked, task);
     if (task.forgotten || !task.ends_unnoticed(locked) || phase_.closed)
       return finish(locked, task, Outcome::value);
     ++totals_.done;
@@ -80,9 +82,13 @@ class Completion {
   /// Finishes any future, a task or not.
   void end(Locked locked, FutureState& state, Outcome outcome, std::unique_ptr<Failure> failure);
   /// Where the future is open, notes what is to be done when it is finished; false: it is finished.
-  [[nodiscard]] bool add_callback(Locked locked, FutureState& state, std::function<void()>& action);
+  [[nodiscard]] bool add_callback(Locked locked, FutureState& state, std::function<void()>& action,
+                                  const void* owner = nullptr);
   /// The same for what is done at once, on the thread that finishes it.
-  [[nodiscard]] bool add_continuation(Locked locked, FutureState& state, std::function<void(Locked)>& action);
+  [[nodiscard]] bool add_continuation(Locked locked, FutureState& state, std::function<void(Locked)>& action,
+                                      const void* owner = nullptr);
+  /// Moves what was noted for `owner` to `withdrawn`, where the future is open.
+  void withdraw(Locked locked, FutureState& state, const void* owner, Continuations& withdrawn) noexcept;
 
   /// The future that the leading thread waits for; null: none, or several.
   void lead_for(Locked, const FutureState* target) noexcept { awaited_ = target; }
@@ -93,6 +99,11 @@ class Completion {
   [[nodiscard]] const std::shared_ptr<const CodeBook>& code() const noexcept { return code_; }
 
  private:
+  // Before the task is finished: a timer's reference may be the last one.
+  void end_limits(Locked locked, TaskState& task) noexcept {
+    const TaskOptions& options = *task.options;
+    if (options.timeout || options.soft_timeout || options.queue_timeout) events_.end_limits(locked, task);
+  }
   Continuations& continuations_of(Locked locked, FutureState& state);
 
   const std::shared_ptr<const CodeBook> code_;

@@ -75,13 +75,17 @@ std::exception_ptr FutureState::exception() const {
                   : std::make_exception_ptr(std::bad_alloc{});  // there was not even memory to say why
 }
 
-void FutureState::on_finished(std::function<void()> action) {
+void FutureState::on_finished(std::function<void()> action, const void* owner) {
   if (finished()) return run_callback(action);
-  home_->add_callback(*this, std::move(action));
+  home_->add_callback(*this, std::move(action), owner);
 }
 
-void FutureState::on_finished_inline(std::function<void(Locked)> action) {
-  home_->add_continuation(*this, std::move(action));
+void FutureState::on_finished_inline(std::function<void(Locked)> action, const void* owner) {
+  home_->add_continuation(*this, std::move(action), owner);
+}
+
+void FutureState::withdraw(const void* owner) noexcept {
+  if (!finished()) home_->withdraw(*this, owner);
 }
 
 }  // namespace kindred::internal

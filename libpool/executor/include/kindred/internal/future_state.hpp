@@ -70,10 +70,15 @@ enum class Outcome : std::uint8_t { open, value, failure, cancelled };
 /// What shall be done when a state is finished. It moves on as a whole, so that to finish something takes no
 /// memory.
 struct Continuations {
-  std::vector<std::function<void(Locked)>> in_line;  ///< on the thread that finishes it
-  std::vector<std::function<void()>> callbacks;      ///< later, on the callback thread
-  std::unique_ptr<Continuations> next;               ///< in a queue of them
-  std::uint64_t of_task = 0;                         ///< the task whose end they follow; 0: none
+  template <class Action>
+  struct Note {
+    Action action;
+    const void* owner;  ///< who may withdraw it; null: nobody
+  };
+  std::vector<Note<std::function<void(Locked)>>> in_line;  ///< on the thread that finishes it
+  std::vector<Note<std::function<void()>>> callbacks;      ///< later, on the callback thread
+  std::unique_ptr<Continuations> next;                     ///< in a queue of them
+  std::uint64_t of_task = 0;                               ///< the task whose end they follow; 0: none
 };
 
 class FutureState;
@@ -85,8 +90,10 @@ class FutureHome {
  public:
   virtual bool wait(FutureState& state, Deadline deadline) = 0;
   /// Errors: `UsageError` in a process that is not the pool's, `SystemError` where no thread can be started.
-  virtual void add_callback(FutureState& state, std::function<void()> action) = 0;
-  virtual void add_continuation(FutureState& state, std::function<void(Locked)> action) = 0;
+  virtual void add_callback(FutureState& state, std::function<void()> action, const void* owner) = 0;
+  virtual void add_continuation(FutureState& state, std::function<void(Locked)> action,
+                                const void* owner) = 0;
+  virtual void withdraw(FutureState& state, const void* owner) noexcept = 0;
   virtual bool cancel(TaskState& task, Running how) = 0;
   [[nodiscard]] virtual bool is_running(const TaskState& task) const = 0;
   [[nodiscard]] virtual std::vector<LogRecord> log_of(std::uint64_t task_id) = 0;
@@ -133,10 +140,13 @@ class FutureState {
 
   /// Runs `action` once when finished: now and here if it is finished already, else on the pool's callback
   /// thread.
-  void on_finished(std::function<void()> action);
+  void on_finished(std::function<void()> action, const void* owner = nullptr);
   /// The same, but on the very thread that finishes it, under the pool's lock: only for short work of ours
   /// that never throws.
-  void on_finished_inline(std::function<void(Locked)> action);
+  void on_finished_inline(std::function<void(Locked)> action, const void* owner = nullptr);
+  /// Takes out what was noted for `owner`, where it is still open. What was to run on the callback thread may
+  /// run all the same, where it has just finished.
+  void withdraw(const void* owner) noexcept;
 
   /// A thread will sleep until it is finished, and must be woken.
   void note_sleeper(Locked) noexcept { has_sleepers_ = true; }
