@@ -292,12 +292,15 @@ TEST_CASE_EACH_START_METHOD(
     ResourceAudit audit;
     ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
     CHECK(pool.submit(slow, 1).get() == 1);
-    const int before = count_descriptors_here();
-    auto future = pool.submit(send_many, form.bytes, form.descriptors);
-    REQUIRE(ends(future));
-    CHECK_THROWS_AS(future.get(), WorkerLost);
-    CHECK(pool.submit(slow, 1).get() == 1);
-    CHECK(soon_no_more_than(before));
+    int after_first = 0;  // the pool makes some descriptors when it first needs them
+    for (int round = 0; round < 3; ++round) {
+      auto future = pool.submit(send_many, form.bytes, form.descriptors);
+      REQUIRE(ends(future));
+      CHECK_THROWS_AS(future.get(), WorkerLost);
+      CHECK(pool.submit(slow, 1).get() == 1);
+      if (round == 0) after_first = count_descriptors_here();
+    }
+    CHECK(soon_no_more_than(after_first));
   }
 }
 

@@ -87,11 +87,13 @@ int start_apart(Apart how) {
   if (how == Apart::daemon) ::waitpid(child, nullptr, 0);
   return pid;
 }
-bool runs(pid_t pid) {
+bool runs(pid_t pid) try {
   std::ifstream file{"/proc/" + std::to_string(pid) + "/stat"};
   const std::string text{std::istreambuf_iterator<char>{file}, {}};
   const auto end = text.rfind(')');
   return end != std::string::npos && text[end + 2] != 'Z';
+} catch (const std::ios_base::failure&) {
+  return false;  // it went between the opening and the reading
 }
 bool goes(pid_t pid) {
   const auto until = std::chrono::steady_clock::now() + 5s * slowness();
