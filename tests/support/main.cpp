@@ -52,6 +52,10 @@ extern "C" int __lsan_is_turned_off() { return was_forked_beside_threads ? 1 : 0
 #endif
 
 namespace kindred::test {
+
+/// A test program may have a gate of its own, e.g. for a node of a cluster.
+[[gnu::weak]] void pass_further_gates(int argc, char** argv);
+
 namespace {
 
 Entry* the_entry = nullptr;
@@ -133,5 +137,6 @@ void skip(const std::string& reason) {
 int main(int argc, char** argv) {
   kindred::Entry entry{argc, argv};
   kindred::test::the_entry = &entry;
+  if (kindred::test::pass_further_gates != nullptr) kindred::test::pass_further_gates(argc, argv);
   return kindred::test::run(argc, argv);
 }

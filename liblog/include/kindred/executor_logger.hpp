@@ -62,6 +62,10 @@ class ExecutorLogger : public internal::LogCalls<ExecutorLogger> {
   /// record. An empty one ends that.
   void on_record(std::function<void(LogRecord&)> fn);
 
+  /// Puts records of other machines into this log, in the order of the call, with the times that they have.
+  /// For an executor over many machines.
+  void deliver(std::vector<LogRecord> records);
+
   /// The log as a range, live: what is kept (`LogOptions::keep_bytes`), then what comes, until the executor
   /// is shut down. A reader that is too slow loses the oldest, and is told how many by a record of origin
   /// lifecycle. Blocks: its iteration, until there is a record.

@@ -56,6 +56,11 @@ void ExecutorLogger::on_record(std::function<void(LogRecord&)> fn) {
   collector_.on_record(std::move(fn));
 }
 
+void ExecutorLogger::deliver(std::vector<LogRecord> records) {
+  static_cast<void>(target());
+  for (LogRecord& record : records) collector_.emit(std::move(record));
+}
+
 LogRecords ExecutorLogger::records() const {
   static_cast<void>(target());
   return LogRecords{collector_.records(true)};

@@ -29,6 +29,10 @@
 #include "kindred/stats.hpp"
 #include "kindred/task_options.hpp"
 
+namespace kindred::internal {
+struct ExecutorAccess;
+}
+
 namespace kindred {
 
 /// How `shutdown` goes.
@@ -333,6 +337,8 @@ class ProcessPoolExecutor {
   using Held = std::conditional_t<std::is_lvalue_reference_v<Range>, Range, std::remove_reference_t<Range>>;
   static void check(const TaskOptions& options);
   [[nodiscard]] internal::SharedObjectRegistry& shared();
+
+  friend struct internal::ExecutorAccess;  ///< an executor over many machines stands on one of these
 
   internal::PoolCore* core_;
   ExecutorLogger logger_;

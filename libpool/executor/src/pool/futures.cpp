@@ -158,6 +158,9 @@ void LocalState::fail(std::exception_ptr error) {
   }
   pool_of(*this)->finish_local(*this, Outcome::failure, std::move(failure));
 }
+void LocalState::fail(std::unique_ptr<Failure> failure, bool cancelled) {
+  pool_of(*this)->finish_local(*this, cancelled ? Outcome::cancelled : Outcome::failure, std::move(failure));
+}
 void LocalState::finish() { pool_of(*this)->finish_local(*this, Outcome::value, nullptr); }
 
 ValueBytes value_bytes(FutureState& state) {

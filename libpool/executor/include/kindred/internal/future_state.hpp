@@ -198,6 +198,8 @@ class LocalState : public FutureState {
  public:
   explicit LocalState(PoolCore* pool);
   void fail(std::exception_ptr error);
+  /// The same with a failure that makes a new exception for each reader; `cancelled`: that is the outcome.
+  void fail(std::unique_ptr<Failure> failure, bool cancelled);
   void finish();  ///< after the derived class has stored its value
 
  protected:
@@ -205,13 +207,13 @@ class LocalState : public FutureState {
 };
 
 template <class T>
-class LocalValue final : public LocalState {
+class LocalValue : public LocalState {
  public:
   using LocalState::LocalState;
   std::optional<T> value;
 };
 template <>
-class LocalValue<void> final : public LocalState {
+class LocalValue<void> : public LocalState {
  public:
   using LocalState::LocalState;
 };

@@ -1,0 +1,206 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <initializer_list>
+#include <memory>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "kindred/cluster_options.hpp"
+#include "kindred/entry.hpp"
+#include "kindred/executor.hpp"
+#include "kindred/executor_logger.hpp"
+#include "kindred/future.hpp"
+#include "kindred/internal/cluster_core.hpp"
+#include "kindred/internal/cluster_map.hpp"
+#include "kindred/map.hpp"
+#include "kindred/node_error.hpp"
+#include "kindred/node_options.hpp"
+#include "kindred/task_options.hpp"
+
+namespace kindred {
+
+/// An `Entry` for a program that runs on many machines. Make it first in `main`. Started by `kindred-node`,
+/// the process serves as a node here, and never returns; a worker of a node goes the way of every worker.
+///
+/// Errors: as `Entry`; a process with only one of the two marks of a node (its argument and its environment)
+/// is refused with a message on stderr and exit code 70.
+class ClusterEntry : public Entry {
+ public:
+  ClusterEntry(int argc, char** argv);
+};
+
+/// The task of a cluster that this worker runs.
+struct ClusterTask {
+  std::uint64_t id = 0;       ///< as the head's future and the log have it
+  std::uint32_t attempt = 1;  ///< over all nodes
+  /// The same for each attempt of a task, and of no other task anywhere: by it a task that may be run again
+  /// can see to it that its effect is there once.
+  std::string idempotency_key;
+};
+/// Errors: `UsageError` outside a task of a cluster. Threads: any of the task's. Fork: worker only.
+[[nodiscard]] ClusterTask this_cluster_task();
+
+/// A process pool whose workers are those of many machines, with the members of `ProcessPoolExecutor`.
+///
+///     kindred::ClusterEntry entry{argc, argv};
+///     kindred::ClusterExecutor cluster{entry, {.name = "render", .servers = {"tls://nats.farm:4222"}}};
+///     double a = cluster.submit(area, 2.0).get();
+///
+/// On each machine a `kindred-node` runs the same program, of the same build. This process is the head: it
+/// keeps each task until its result is there, so nothing is lost with a server. A task without retries begins
+/// at most once: where its node is lost, its future fails with `NodeLost`. With `TaskOptions::retries` it is
+/// run again on another node.
+///
+/// The destructor is `shutdown({.wait = true})`. Threads: every member, any thread. Fork: the process that
+/// made it.
+class ClusterExecutor {
+ public:
+  /// Errors: `UsageError` (an option; a program without build id; servers beyond loopback without TLS and
+  /// credentials), `SystemError` (no server can be reached, or it refuses these credentials: its words are in
+  /// the message). Blocks: until a server answers, at most `node_timeout`. Does not wait for nodes.
+  ClusterExecutor(ClusterEntry& entry, ClusterOptions options);
+  ClusterExecutor(const ClusterExecutor&) = delete;
+  ClusterExecutor& operator=(const ClusterExecutor&) = delete;
+  ~ClusterExecutor();
+
+  /// As `ProcessPoolExecutor::submit`. Errors: `UsageError`, `BrokenProcessPool`. Blocks: while `max_pending`
+  /// tasks or `max_ledger_bytes` are open.
+  template <class F, class... Args>
+    requires(!std::is_same_v<std::decay_t<F>, TaskOptions>)
+  auto submit(F&& function, Args&&... args) {
+    return *submit_call(false, nullptr, function, std::forward<Args>(args)...);
+  }
+  template <auto function, class... Args>
+  auto submit(Args&&... args) {
+    return *submit_call(false, nullptr, internal::FunctionConstant<function>{}, std::forward<Args>(args)...);
+  }
+  template <class F, class... Args>
+  auto submit(TaskOptions options, F&& function, Args&&... args) {
+    internal::check_cluster_options(options);
+    return *submit_call(false, &options, function, std::forward<Args>(args)...);
+  }
+  template <auto function, class... Args>
+  auto submit(TaskOptions options, Args&&... args) {
+    internal::check_cluster_options(options);
+    return *submit_call(false, &options, internal::FunctionConstant<function>{}, std::forward<Args>(args)...);
+  }
+  /// As `submit`, but nothing instead of blocking.
+  template <class F, class... Args>
+    requires(!std::is_same_v<std::decay_t<F>, TaskOptions>)
+  auto try_submit(F&& function, Args&&... args) {
+    return submit_call(true, nullptr, function, std::forward<Args>(args)...);
+  }
+  template <class F, class... Args>
+  auto try_submit(TaskOptions options, F&& function, Args&&... args) {
+    internal::check_cluster_options(options);
+    return submit_call(true, &options, function, std::forward<Args>(args)...);
+  }
+
+  /// As `ProcessPoolExecutor::map`. Items travel in chunks that take some milliseconds each.
+  template <class F, class... Args>
+  auto map(F&& function, Args&&... args) {
+    using Function = std::decay_t<F>;
+    constexpr std::size_t count = sizeof...(Args);
+    static_assert(count > 0, "kindred: map needs at least one range of arguments");
+    auto all = std::forward_as_tuple(std::forward<Args>(args)...);
+    if constexpr (std::is_same_v<std::decay_t<std::tuple_element_t<count - 1, std::tuple<Args...>>>,
+                                 MapOptions>) {
+      return map_over<Function>(function, std::get<count - 1>(all), all,
+                                std::make_index_sequence<count - 1>{});
+    } else {
+      return map_over<Function>(function, MapOptions{}, all, std::make_index_sequence<count>{});
+    }
+  }
+  template <class F, class Range>
+  auto map(F&& function, Range&& range, MapOptions options) {
+    auto all = std::forward_as_tuple(std::forward<Range>(range));
+    return map_over<std::decay_t<F>>(function, std::move(options), all, std::make_index_sequence<1>{});
+  }
+  template <class F, class T>
+  auto map(F&& function, std::initializer_list<T> items, MapOptions options = {}) {
+    return map(std::forward<F>(function), std::vector<T>(items), std::move(options));
+  }
+  template <auto function, class... Args>
+  auto map(Args&&... args) {
+    return map(internal::FunctionConstant<function>{}, std::forward<Args>(args)...);
+  }
+
+  /// Ends the job: no task is taken any more; those submitted still run, unless `cancel_pending`. Then its
+  /// nodes take down their workers. Blocks: with `wait`, until all tasks have ended.
+  void shutdown(ShutdownOptions options = {});
+
+  /// The one log: this process's records, and those of every worker on every node. A record of a node has its
+  /// name in the field `node`.
+  [[nodiscard]] ExecutorLogger& logger() noexcept;
+  [[nodiscard]] ClusterStats stats() const;
+  /// The nodes of the cluster that were heard of within the lease, also those of other builds.
+  [[nodiscard]] std::vector<NodeInfo> nodes() const;
+  /// Calls `callback` when a node joins this job, leaves it or is lost: on a thread of the executor's, which
+  /// must not wait there for a task. Replaces the former one. What it throws is logged.
+  void on_node(std::function<void(const NodeEvent&)> callback);
+
+  // Shared objects live in one machine's memory.
+  template <class... Args>
+  void make_mutex(Args&&...) = delete;
+  template <class... Args>
+  void make_semaphore(Args&&...) = delete;
+  template <class... Args>
+  void make_event(Args&&...) = delete;
+  template <class... Args>
+  void make_barrier(Args&&...) = delete;
+  template <class... Args>
+  void make_counter(Args&&...) = delete;
+  template <class T, class... Args>
+  void make_channel(Args&&...) = delete;
+  template <class T, class... Args>
+  void make_array(Args&&...) = delete;
+
+ private:
+  template <class F, class... Args>
+  auto submit_call(bool try_only, const TaskOptions* options, const F& function, Args&&... args) {
+    using Function = std::decay_t<F>;
+    using Types = internal::TaskTypes<Function, Args...>;
+    static_assert(Types::check());
+    using Result = Future<typename Types::result_t>;
+    internal::ClusterSubmission submission{*core_};
+    try {
+      internal::encode_call<Function>(submission.encoder(), decayed<Function>(function),
+                                      std::forward<Args>(args)...);
+    } catch (...) {
+      submission.arguments_failed();
+    }
+    auto* const value = new internal::RemoteValue<typename Types::result_t>{core_};
+    internal::StateHandle state{value};
+    const bool taken = submission.submit(internal::entry_info<Function, Args...>,
+                                         internal::function_address<Function>(decayed<Function>(function)),
+                                         options, state, *value, try_only);
+    return taken ? std::optional<Result>{internal::FutureAccess::make<Result>(std::move(state))}
+                 : std::optional<Result>{};
+  }
+  template <class Function, class F>
+  static decltype(auto) decayed(const F& function) noexcept {
+    if constexpr (std::is_pointer_v<Function>)
+      return static_cast<Function>(function);
+    else
+      return (function);
+  }
+  template <class Function, class F, class All, std::size_t... I>
+  auto map_over(F& function, MapOptions options, All& all, std::index_sequence<I...>) {
+    return ClusterMapRange<Function, Held<std::tuple_element_t<I, All>>...>{
+        core_, Function(function), std::move(options),
+        std::forward<std::tuple_element_t<I, All>>(std::get<I>(all))...};
+  }
+  template <class Range>
+  using Held = std::conditional_t<std::is_lvalue_reference_v<Range>, Range, std::remove_reference_t<Range>>;
+
+  std::shared_ptr<internal::ClusterCore> core_;
+};
+
+}  // namespace kindred

@@ -1,0 +1,98 @@
+#include "kindred/cluster.hpp"
+
+#include "executor_access.hpp"
+#include "head/cluster_core.hpp"
+#include "kindred/internal/exception_codec.hpp"
+
+namespace kindred {
+
+ClusterExecutor::ClusterExecutor(ClusterEntry& entry, ClusterOptions options)
+    : core_{std::make_shared<internal::ClusterCore>(entry, std::move(options))} {}
+
+ClusterExecutor::~ClusterExecutor() {
+  core_->shutdown({.wait = true});
+  core_->stop();
+}
+
+void ClusterExecutor::shutdown(ShutdownOptions options) { core_->shutdown(options); }
+ExecutorLogger& ClusterExecutor::logger() noexcept { return core_->pool().logger(); }
+ClusterStats ClusterExecutor::stats() const { return core_->stats(); }
+std::vector<NodeInfo> ClusterExecutor::nodes() const { return core_->nodes(); }
+void ClusterExecutor::on_node(std::function<void(const NodeEvent&)> callback) {
+  core_->on_node(std::move(callback));
+}
+
+namespace internal {
+
+PoolCore* pool_of(ClusterCore& core) noexcept { return ExecutorAccess::core(core.pool()); }
+void check_cluster_options(const TaskOptions& options) { ExecutorAccess::check(options); }
+std::size_t cluster_workers(ClusterCore& core) { return core.workers(); }
+
+std::exception_ptr item_error(Decoder& decoder, std::uint64_t task) {
+  TaskFacts facts;
+  facts.task_id = task;
+  facts.task_name = "map";
+  return decode_exception(decoder, facts);
+}
+
+// --- what futures ask
+
+bool RemoteTask::ask_running() const { return core_->running(id_); }
+bool RemoteTask::ask_cancel(Running how) {
+  return core_->cancel(id_, how) || state().outcome() == Outcome::cancelled;
+}
+void RemoteTask::ask_cancel_pending() { core_->cancel_pending(id_); }
+
+std::vector<LogRecord> RemoteTask::ask_log() const {
+  std::vector<LogRecord> records;
+  for (const LogRecord& record : core_->pool().logger().kept_records()) {
+    if (record.task_id == id_) records.push_back(record);
+  }
+  return records;
+}
+
+void RemoteTask::fail_unreadable() noexcept {
+  TaskFacts facts;
+  facts.task_id = id_;
+  state().fail(make_task_error(std::current_exception(), TaskPhase::reading_result, facts, ContextId{}));
+}
+
+// --- submission
+
+ClusterSubmission::ClusterSubmission(ClusterCore& core)
+    : core_{core}, bytes_(256), encoder_{ContextId{}, bytes_, &grow, this} {
+  core.require_open();
+}
+
+std::span<std::byte> ClusterSubmission::grow(void* self, std::span<const std::byte> written,
+                                             std::size_t more) {
+  auto& bytes = static_cast<ClusterSubmission*>(self)->bytes_;
+  bytes.resize(std::max(2 * written.size(), written.size() + more));
+  return bytes;
+}
+
+void ClusterSubmission::arguments_failed() {
+  try {
+    throw;
+  } catch (const UsageError&) {
+    throw;
+  } catch (...) {
+    argument_error_ = std::current_exception();
+  }
+}
+
+bool ClusterSubmission::submit(const EntryInfo& entry, const void* function, const TaskOptions* options,
+                               const StateHandle& state, RemoteTask& task, bool try_only) {
+  if (argument_error_) {
+    TaskFacts facts;
+    if (options != nullptr) facts.task_name = options->name;
+    task.state().fail(make_task_error(argument_error_, TaskPhase::writing_arguments, facts, ContextId{}));
+    return true;
+  }
+  const std::size_t size = encoder_.size();
+  bytes_.resize(size);
+  return core_.submit(entry, function, options, std::move(bytes_), state, task, try_only);
+}
+
+}  // namespace internal
+}  // namespace kindred

@@ -1,0 +1,516 @@
+#include "head/head.hpp"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+namespace kindred::internal::cluster {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr Time cancel_again = 250ms;
+constexpr Time look_every = 500ms;
+constexpr Time purge_every = 5s;
+
+double seconds(Time time) { return std::chrono::duration<double>(time).count(); }
+std::string hex(std::uint64_t number) { return fmt::format("{:016x}", number); }
+Time beat_every(Time lease) { return std::clamp<Time>(lease / 10, 20ms, 1000ms); }
+
+EpochKeeper::Settings keeper_settings(const HeadSettings& settings, BuildToken build) {
+  EpochKeeper::Settings made;
+  made.build = hex(build);
+  made.job = hex(settings.job);
+  made.manifest = encode(build, 0, Message{settings.manifest});
+  made.lease = settings.lease;
+  made.keep_results = settings.keep_results;
+  made.node_key_age = 3 * beat_every(settings.lease) + 1s;
+  made.replicas = settings.replicas;
+  made.in_memory = settings.in_memory;
+  made.max_queue_bytes = settings.max_queue_bytes;
+  return made;
+}
+
+}  // namespace
+
+Head::Head(HeadSettings settings, Engine& engine)
+    : settings_{std::move(settings)},
+      build_{build_token(settings_.build)},
+      engine_{engine},
+      self_{Address::Kind::job, hex(settings_.job)},
+      epoch_{keeper_settings(settings_, build_), engine_, tickets_},
+      publisher_{*this, engine_, tickets_, hex(build_), hex(settings_.job)},
+      roster_{settings_.lease} {
+  engine_.listen(self_);
+  engine_.listen({Address::Kind::nodes});
+  engine_.listen({Address::Kind::heads});
+}
+
+std::string Head::job_key() const { return self_.name; }
+
+void Head::tell(const Address& to, const Message& message) {
+  engine_.tell(to, encode(build_, epoch_.epoch(), message));
+}
+
+// --- tasks
+
+std::uint64_t Head::submit(Time now, TaskSpec spec) {
+  ++counts_.submitted;
+  const std::uint64_t id = ledger_.add(now, std::move(spec));
+  const auto task = ledger_.find(id);
+  if (!broken_.empty()) {
+    end(now, task, {.how = Ended::How::refused, .text = broken_, .broken = true});
+    return id;
+  }
+  publish(id, task->second);
+  return id;
+}
+
+void Head::publish(std::uint64_t id, OpenTask& task) {
+  ++task.published;
+  task.sequence = 0;
+  publisher_.add(id);
+}
+
+bool Head::publication(std::uint64_t id, Publication& out) {
+  const OpenTask* const task = ledger_.get(id);
+  if (task == nullptr || task->peer != nullptr || task->sequence != 0) return false;
+  const TaskSpec& spec = task->spec;
+  out.priority = spec.priority > 0 ? 'h' : spec.priority < 0 ? 'l' : 'm';
+  out.id = fmt::format("{}.{}.{}", job_key(), id, task->published);
+  out.large = spec.arguments.size() > settings_.inline_limit ? &spec.arguments : nullptr;
+  out.blob = 2 * id;
+  return true;
+}
+
+Bytes Head::message(std::uint64_t id, const BlobRef& blob) {
+  const TaskSpec& spec = ledger_.get(id)->spec;
+  Grant grant;
+  grant.job = settings_.job;
+  grant.task = id;
+  grant.at_most_once = spec.retries == 0;
+  grant.retry_exceptions = spec.retry_exceptions;
+  grant.timeout_ns = spec.timeout.count();
+  grant.soft_timeout_ns = spec.soft_timeout.count();
+  grant.priority = spec.priority;
+  grant.retries = spec.retries;
+  grant.name = spec.name;
+  grant.code = spec.code;
+  if (blob.id == 0)
+    grant.arguments = spec.arguments;
+  else
+    grant.blob = blob;
+  return encode(build_, epoch_.epoch(), Message{std::move(grant)});
+}
+
+void Head::release(std::uint64_t id, OpenTask& task) {
+  if (task.peer != nullptr) {
+    task.peer->held.erase(id);
+    task.peer = nullptr;
+    --held_;
+  } else if (task.doubt) {
+    task.doubt.reset();
+    --held_;
+  }
+  doubts_.erase(id);
+  task.begun = false;
+  task.unseen = 0;
+}
+
+void Head::count_end(const Ended& ended) {
+  switch (ended.how) {
+    case Ended::How::result:
+      ++(ended.result.kind == EndKind::value       ? counts_.done
+         : ended.result.kind == EndKind::lost      ? counts_.lost
+         : ended.result.kind == EndKind::timeout   ? counts_.lost
+         : ended.result.kind == EndKind::cancelled ? counts_.cancelled
+                                                   : counts_.failed);
+      break;
+    case Ended::How::node_lost: ++counts_.lost; break;
+    case Ended::How::cancelled: ++counts_.cancelled; break;
+    default: ++counts_.failed;
+  }
+}
+
+void Head::end(Time now, Open at, Ended ended) {
+  OpenTask& task = at->second;
+  ended.task = at->first;
+  ended.name = task.spec.name;
+  ended.nodes = task.lost_nodes;
+  ended.after = ended.how == Ended::How::queue_timeout ? task.spec.queue_timeout : now - task.submitted;
+  if (ended.how == Ended::How::node_lost)
+    ended.attempts = task.deaths;
+  else if (ended.how != Ended::How::result)
+    ended.attempts = task.deaths + (task.peer != nullptr ? 1 : 0);
+  if (ended.node.empty() && task.peer != nullptr) ended.node = task.peer->status.node;
+  if (task.sequence != 0 && task.peer == nullptr)
+    engine_.erase(0, {StreamKind::tasks, entered_}, task.sequence);
+  release(at->first, task);
+  cancelling_.erase(at->first);
+  count_end(ended);
+  ledger_.erase(at);
+  // Order: what a dead worker logged is in the sinks before its future fails.
+  const bool failed = ended.how == Ended::How::result && ended.result.kind != EndKind::value;
+  if (failed && log_.up_to(ended.result.life) < ended.result.log_up_to)
+    out_.held_back.push_back({std::move(ended), now + 1s});
+  else
+    out_.ended.push_back(std::move(ended));
+}
+
+void Head::let_go(Time now) {
+  std::erase_if(out_.held_back, [&](HeldBack& each) {
+    if (log_.up_to(each.ended.result.life) < each.ended.result.log_up_to && now < each.until) return false;
+    out_.ended.push_back(std::move(each.ended));
+    return true;
+  });
+}
+
+void Head::end_cancelled(Time now, Open task, std::string how) {
+  end(now, task, {.how = Ended::How::cancelled, .text = std::move(how)});
+}
+
+bool Head::is_running(std::uint64_t id) const {
+  const OpenTask* const task = ledger_.get(id);
+  return task != nullptr && task->peer != nullptr && task->begun;
+}
+
+Head::CancelState Head::cancel(Time now, std::uint64_t id, Running how) {
+  const auto found = ledger_.find(id);
+  if (found == ledger_.tasks().end()) return CancelState::refused;
+  OpenTask& task = found->second;
+  if (task.peer == nullptr && !task.doubt) {  // no node has a permit, and none gets one any more
+    end_cancelled(now, found, "before it began");
+    return CancelState::cancelled;
+  }
+  if (task.doubt) return CancelState::refused;
+  task.cancelling = how;
+  task.answer.reset();
+  task.cancel_told = Time{0};
+  task.cancel_since = now;
+  cancelling_.insert(id);
+  repeat_cancels(now);
+  return CancelState::asked;
+}
+
+std::optional<CancelAnswer> Head::cancel_answer(std::uint64_t id) const {
+  const OpenTask* const task = ledger_.get(id);
+  return task == nullptr ? std::optional{CancelAnswer::unknown} : task->answer;
+}
+
+void Head::repeat_cancels(Time now) {
+  for (const std::uint64_t id : std::vector<std::uint64_t>(cancelling_.begin(), cancelling_.end())) {
+    const auto found = ledger_.find(id);
+    if (found == ledger_.tasks().end() || found->second.peer == nullptr) {
+      cancelling_.erase(id);
+      continue;
+    }
+    OpenTask& task = found->second;
+    if (task.cancelling == Running::kill && now - task.cancel_since > settings_.lease) {
+      end_cancelled(now, found, "while it ran; its node did not say that it was killed");
+      continue;
+    }
+    if (task.cancel_told != Time{0} && now - task.cancel_told < cancel_again) continue;
+    task.cancel_told = now;
+    const Running how = task.cancelling.value_or(Running::leave);
+    tell({Address::Kind::node, task.peer->status.node},
+         Message{Cancel{.job = settings_.job, .life = task.peer->life, .task = id, .how = how}});
+  }
+}
+
+void Head::cancel_pending(Time now) {
+  for (const auto id : ledger_.ids([](const OpenTask& task) { return task.peer == nullptr && !task.doubt; }))
+    end_cancelled(now, ledger_.find(id), "by shutdown");
+}
+
+void Head::set_level_if_changed(std::uint8_t level) {
+  if (settings_.manifest.level == level) return;
+  settings_.manifest.level = level;
+  times_.last_beat.reset();  // the next beat tells
+}
+
+// --- nodes that are gone
+
+void Head::doubt(Time, std::uint64_t id, OpenTask& task, std::string node, std::string why) {
+  release(id, task);
+  task.doubt = Doubt{.node = std::move(node), .why = std::move(why)};
+  ++held_;
+  doubts_.insert(id);
+}
+
+// The node may have stored the result before it went: the results are asked before the task counts as lost.
+void Head::ask_doubts(Time now) {
+  if (!epoch_.ready()) return;
+  for (const std::uint64_t id : doubts_) {
+    Doubt& doubt = *ledger_.get(id)->doubt;
+    if (large_.contains(id)) continue;  // its result is being read
+    if (doubt.asked != 0 && now - doubt.asked_at < 1s) continue;
+    doubt.asked = tickets_.next();
+    doubt.asked_at = now;
+    engine_.find(doubt.asked, {{StreamKind::results, entered_}, fmt::format("{}.{}", job_key(), id)});
+  }
+}
+
+void Head::conclude(Time now, std::uint64_t id) {
+  const auto found = ledger_.find(id);
+  if (found == ledger_.tasks().end() || !found->second.doubt) return;
+  OpenTask& task = found->second;
+  const Doubt doubt = std::move(*task.doubt);
+  task.doubt = Doubt{};
+  release(id, task);
+  ++task.deaths;
+  task.lost_nodes.push_back(doubt.node);
+  if (task.cancelling && *task.cancelling != Running::ask) {
+    end_cancelled(now, found, "its node was lost while it was being cancelled");
+  } else if (static_cast<std::int64_t>(task.deaths) > task.spec.retries) {
+    end(now, found, {.how = Ended::How::node_lost, .node = doubt.node, .text = doubt.why});
+  } else {
+    task.cancelling.reset();
+    ++counts_.retried;
+    publish(id, task);
+  }
+}
+
+void Head::drop_peer(Time now, std::uint64_t life, NodeNews::What what, const std::string& why) {
+  const std::unique_ptr<Peer> peer = roster_.remove(life);
+  if (!peer) return;
+  if (what == NodeNews::What::lost) ++counts_.nodes_lost;
+  const std::vector<std::uint64_t> held(peer->held.begin(), peer->held.end());
+  for (const auto id : held) {
+    if (OpenTask* const task = ledger_.get(id)) doubt(now, id, *task, peer->status.node, why);
+  }
+  if (what == NodeNews::What::lost)
+    tell({Address::Kind::node, peer->status.node}, Message{Reset{settings_.job, life}});
+  out_.news.push_back({what, peer->status.node, why});
+}
+
+void Head::find_lost_nodes(Time now) {
+  for (const auto life : roster_.silent(now)) {
+    const Time silent = now - roster_.find(life)->heard;
+    drop_peer(now, life, NodeNews::What::lost,
+              fmt::format("nothing was heard of it for {:.1f} s (lease {:.1f} s)", seconds(silent),
+                          seconds(settings_.lease)));
+  }
+}
+
+void Head::break_job(Time now, const std::string& why) {
+  broken_ = why;
+  for (const auto id : ledger_.ids([](const OpenTask&) { return true; }))
+    end(now, ledger_.find(id), {.how = Ended::How::refused, .text = broken_, .broken = true});
+}
+
+// --- time
+
+void Head::enter_epoch() {
+  if (!epoch_.ready() || entered_ == epoch_.epoch()) return;
+  const bool first = entered_ == 0;
+  entered_ = epoch_.epoch();
+  ++counts_.epochs;
+  times_.last_beat.reset();  // the nodes wait for it
+  for (const Ticket feed : {feeds_.results, feeds_.log}) {
+    if (feed != 0) engine_.unfollow(feed);
+  }
+  feeds_ = {.results = tickets_.next(), .log = tickets_.next()};
+  engine_.follow(feeds_.results, {{StreamKind::results, entered_}, job_key()}, 1);
+  engine_.follow(feeds_.log, {{StreamKind::log, entered_}, job_key()}, 1);
+  if (first) return;
+  // What no node has a permit for was in the store that is gone. What a node has, it ends, and tells in this
+  // epoch.
+  publisher_.restart();
+  for (const auto id :
+       ledger_.ids([](const OpenTask& task) { return task.peer == nullptr && !task.doubt; })) {
+    ++counts_.republished;
+    publish(id, *ledger_.get(id));
+  }
+  for (auto& [id, task] : ledger_.tasks()) {
+    if (task.doubt) task.doubt->asked = 0;
+    if (task.peer != nullptr) task.sequence = 0;
+  }
+}
+
+void Head::beat(Time now) {
+  if (times_.last_beat && now - *times_.last_beat < beat_every(settings_.lease)) return;
+  roster_.begin(now);
+  times_.last_beat = now;
+  HeadBeat beat;
+  beat.job = settings_.job;
+  beat.serial = ++beat_serial_;
+  beat.open = ledger_.size();
+  beat.lease_ns = settings_.lease.count();
+  beat.grace_ns = settings_.head_grace.count();
+  beat.sent_at = now.count() + wall_offset_;
+  beat.level = settings_.manifest.level;
+  beat.closed = closed_;
+  tell({Address::Kind::heads}, Message{beat});
+}
+
+void Head::apply_queue_timeouts(Time now) {
+  for (const std::uint64_t id : ledger_.over_limit(now)) {
+    const auto found = ledger_.find(id);
+    if (found == ledger_.tasks().end()) continue;
+    OpenTask& task = found->second;
+    if (task.peer == nullptr && !task.doubt) {
+      end(now, found, {.how = Ended::How::queue_timeout});
+    } else if (!task.begun && task.peer != nullptr) {
+      task.queue_timed_out = true;
+      task.cancel_told = Time{0};
+      cancelling_.insert(id);
+    }
+  }
+}
+
+std::string Head::why_unserved() const {
+  const std::string others = roster_.others(*times_.last_beat, settings_.build);
+  std::string text =
+      fmt::format("cluster {} has had {} of {} nodes that run this build ({} of {}) for {:.1f} s. ",
+                  settings_.cluster, roster_.working(), settings_.min_nodes, settings_.build.substr(0, 16),
+                  settings_.program, seconds(settings_.node_timeout));
+  if (!others.empty()) return text + "Node " + others + ": start these nodes anew with this program.";
+  return text + fmt::format("Start some with: kindred-node --cluster {} -- {}", settings_.cluster,
+                            settings_.program);
+}
+
+void Head::fail_unserved(Time now) {
+  const Time unheard = roster_.unheard(now);
+  if (unheard > settings_.node_timeout) {
+    const std::string words = engine_.connection().last_words;
+    fail_unreachable(now,
+                     fmt::format("the engine of cluster {} has carried nothing for {:.1f} s{}. Is the server "
+                                 "running, and can it be reached?",
+                                 settings_.cluster, seconds(unheard),
+                                 words.empty() ? "" : " (its last words: " + words + ")"));
+    return;
+  }
+  const bool served = roster_.working() >= (served_once_ ? std::size_t{1} : settings_.min_nodes);
+  if ((served && epoch_.ready()) || ledger_.size() == held_) {
+    times_.unserved_since.reset();
+    return;
+  }
+  if (!times_.unserved_since) times_.unserved_since = now;
+  if (now - *times_.unserved_since < settings_.node_timeout) return;
+  const std::string why =
+      epoch_.ready()
+          ? why_unserved()
+          : fmt::format("the streams of cluster {} could not be made for {:.1f} s (the server's words: {})",
+                        settings_.cluster, seconds(settings_.node_timeout), epoch_.words());
+  for (const auto id : ledger_.ids([](const OpenTask& task) { return task.peer == nullptr && !task.doubt; }))
+    end(now, ledger_.find(id), {.how = Ended::How::refused, .text = why});
+  times_.unserved_since.reset();
+}
+
+void Head::fail_unreachable(Time now, const std::string& why) {
+  std::vector<std::uint64_t> lives;
+  for (const auto& [life, peer] : roster_.peers()) lives.push_back(life);
+  for (const auto life : lives) drop_peer(now, life, NodeNews::What::lost, why);
+  // The results cannot be asked either: what was on a node is lost, and so is what has waited long enough.
+  for (const std::uint64_t id : std::vector<std::uint64_t>(doubts_.begin(), doubts_.end())) conclude(now, id);
+  for (const auto id :
+       ledger_.ids([&](const OpenTask& task) { return now - task.submitted >= settings_.node_timeout; }))
+    end(now, ledger_.find(id), {.how = Ended::How::refused, .text = why});
+}
+
+// The queue holds a task that no node gets, though nodes have room: the server has lost it, or its consumer
+// stands.
+void Head::watch_queue(Time now) {
+  if (now - times_.look < look_every) return;
+  times_.look = now;
+  if (!epoch_.ready() || !engine_.connection().connected || roster_.working() == 0) times_.last_claim = now;
+  bool waiting = false;
+  for (const auto& [id, task] : ledger_.tasks()) {
+    waiting =
+        waiting || (task.peer == nullptr && task.sequence != 0 && now - task.stored > 3 * settings_.lease);
+  }
+  const bool room = std::ranges::any_of(roster_.peers(), [](const auto& each) {
+    return each.second->works() && each.second->held.size() < each.second->status.capacity;
+  });
+  if (waiting && room && now - times_.last_claim > 3 * settings_.lease) {
+    times_.last_claim = now;
+    epoch_.raise();
+  }
+}
+
+void Head::tick(Time now) {
+  engine_.tick();
+  epoch_.tick(now, now.count() + wall_offset_);
+  if (!closed_) enter_epoch();
+  beat(now);
+  if (closed_) return;
+  find_lost_nodes(now);
+  apply_queue_timeouts(now);
+  repeat_cancels(now);
+  ask_doubts(now);
+  fetch_blobs(now);
+  fail_unserved(now);
+  watch_queue(now);
+  served_once_ = served_once_ || roster_.working() >= settings_.min_nodes;
+  if (epoch_.ready() && served_once_ && engine_.connection().connected) publisher_.tick(now, entered_);
+  if (epoch_.ready() && feeds_.taken != 0 && now - times_.purge > purge_every) {
+    times_.purge = now;
+    engine_.purge(0, {{StreamKind::results, entered_}, job_key()}, std::exchange(feeds_.taken, 0));
+  }
+  tell_permits();
+  let_go(now);
+}
+
+Time Head::next_due(Time now) const {
+  Time due = times_.last_beat ? *times_.last_beat + beat_every(settings_.lease) : now;
+  due = std::min(due, epoch_.next_due(now));
+  if (epoch_.ready() && served_once_ && engine_.connection().connected)
+    due = std::min(due, publisher_.next_due(now));
+  due = std::min(due, ledger_.next_limit());
+  for (const HeldBack& each : out_.held_back) due = std::min(due, each.until);
+  if (!cancelling_.empty() || !doubts_.empty() || !large_.empty()) due = std::min(due, now + 50ms);
+  return due;
+}
+
+void Head::close(Time now) {
+  if (closed_) return;
+  closed_ = true;
+  times_.last_beat.reset();
+  beat(now);
+  if (!epoch_.ready()) return;
+  for (const Ticket feed : {feeds_.results, feeds_.log}) engine_.unfollow(feed);
+  const std::string build = hex(build_);
+  for (const char priority : {'h', 'm', 'l'})
+    engine_.purge(0, {{StreamKind::tasks, entered_}, build + "." + priority + "." + job_key()}, 0);
+  for (const StreamKind kind : {StreamKind::results, StreamKind::log, StreamKind::blobs})
+    engine_.purge(0, {{kind, entered_}, job_key()}, 0);
+  engine_.purge(0, {{StreamKind::jobs, 0}, job_key()}, 0);
+}
+
+// --- what is known
+
+std::size_t Head::total_workers() const noexcept {
+  std::size_t workers = 0;
+  for (const auto& [life, peer] : roster_.peers()) workers += peer->works() ? peer->status.workers : 0;
+  return workers;
+}
+
+std::vector<NodeView> Head::nodes(Time now) const {
+  std::vector<NodeView> views = roster_.view(now);
+  for (NodeView& view : views) {
+    if (!view.member) continue;
+    view.program = settings_.program;
+    view.build = settings_.build;
+    for (const auto& [life, peer] : roster_.peers()) {
+      if (peer->status.node != view.name) continue;
+      view.running = static_cast<std::size_t>(
+          std::ranges::count_if(peer->held, [this](std::uint64_t id) { return is_running(id); }));
+    }
+  }
+  return views;
+}
+
+HeadCounts Head::counts() const {
+  HeadCounts counts = counts_;
+  counts.pending = ledger_.size() - held_;
+  counts.held = held_;
+  counts.published = publisher_.published();
+  counts.repeated = publisher_.repeated();
+  counts.ledger_bytes = ledger_.bytes();
+  counts.epoch = entered_;
+  counts.outages = engine_.connection().outages;
+  counts.longest_outage = roster_.longest_outage();
+  return counts;
+}
+
+}  // namespace kindred::internal::cluster

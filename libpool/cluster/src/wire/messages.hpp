@@ -1,0 +1,308 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "engine/engine.hpp"
+#include "kindred/exit_reason.hpp"
+#include "kindred/internal/future_state.hpp"
+#include "kindred/log_record.hpp"
+#include "wire/archive.hpp"
+
+// What head and node say to each other.
+namespace kindred::internal::cluster {
+
+/// A library that a code reference counts from, by its index in the head's book of code.
+struct ModuleName {
+  std::uint16_t index = 0;
+  std::string path;
+  std::string build_id;
+  void fields(auto& archive) { archive(index, path, build_id); }
+};
+
+/// What is to be called: two code references of the head's program, and the libraries they are in. None is
+/// named for the program itself, because the build token of the packet has settled that.
+struct CallCode {
+  std::uint64_t entry = 0;
+  std::uint64_t function = 0;
+  std::vector<ModuleName> modules;
+  void fields(auto& archive) { archive(entry, function, modules); }
+};
+
+/// A function with encoded arguments: an initializer or a finalizer. `code.entry` 0: none.
+struct PreparedCall {
+  CallCode code;
+  Bytes arguments;
+  void fields(auto& archive) { archive(code, arguments); }
+};
+
+/// Bytes that are too large for a message of their own: they lie in the stream of large bytes, in parts.
+/// `id` 0: there are none.
+struct BlobRef {
+  std::uint64_t id = 0;
+  std::uint64_t size = 0;
+  std::string sha256 = {};  ///< 32 bytes
+  void fields(auto& archive) { archive(id, size, sha256); }
+};
+
+// --- what is told, and kept by nobody
+
+/// A node says that it is there, to everybody.
+struct NodeBeat {
+  std::string node = {};
+  std::string build = {};    ///< build id in hex, whole
+  std::string program = {};  ///< file name
+  std::uint64_t instance = 0;
+  std::uint32_t pid = 0;
+  std::uint32_t workers = 0;
+  std::uint32_t held = 0;
+  bool draining = false;
+  void fields(auto& archive) { archive(node, build, program, instance, pid, workers, held, draining); }
+};
+/// A head says that its job is there, to everybody.
+struct HeadBeat {
+  std::uint64_t job = 0;
+  std::uint64_t serial = 0;  ///< so that the head knows its own beat when it comes back
+  std::uint64_t open = 0;    ///< tasks of the job
+  std::int64_t lease_ns = 0;
+  std::int64_t grace_ns = 0;
+  std::int64_t sent_at = 0;  ///< its system clock
+  std::uint8_t level = 0;    ///< of the log
+  bool closed = false;       ///< the job has ended: its pool is taken down, and its tasks with it
+  void fields(auto& archive) { archive(job, serial, open, lease_ns, grace_ns, sent_at, level, closed); }
+};
+
+enum class HeldState : std::uint8_t {
+  claimed,  ///< fetched; it waits for the head's permit
+  ready,    ///< permitted, not begun
+  begun,
+  finished  ///< its result is on the way
+};
+struct HeldTask {
+  std::uint64_t task = 0;
+  std::uint64_t claim = 0;  ///< the node's number of this fetch: a permit is for one fetch only
+  HeldState state = HeldState::claimed;
+  void fields(auto& archive) { archive(task, claim, state); }
+};
+/// A node to a head whose job it has joined: all that it holds of this job, in each beat. `life` is random,
+/// and new after each reset.
+struct Status {
+  std::uint64_t life = 0;
+  std::string node = {};
+  std::uint32_t pid = 0;
+  std::uint32_t workers = 0;
+  std::uint32_t capacity = 0;      ///< how many tasks it would hold now
+  std::uint64_t permits_seen = 0;  ///< serial of the head's last permits that it has
+  bool draining = false;
+  std::string broken = {};    ///< why it cannot run this job; empty: it can
+  std::int64_t sent_at = 0;   ///< its system clock
+  std::int64_t echo = 0;      ///< `sent_at` of the head's latest beat that came; 0: none
+  std::int64_t echo_age = 0;  ///< how long ago that came
+  std::vector<HeldTask> held = {};
+  void fields(auto& archive) {
+    archive(life, node, pid, workers, capacity, permits_seen, draining, broken, sent_at, echo, echo_age,
+            held);
+  }
+};
+/// A node has fetched these tasks, and asks whether it may begin them.
+struct Claim {
+  std::uint64_t life = 0;
+  std::string node = {};
+  std::vector<HeldTask> tasks = {};
+  void fields(auto& archive) { archive(life, node, tasks); }
+};
+enum class Verdict : std::uint8_t {
+  run,
+  drop,   ///< it has ended, or another node has it: take it out of the queue
+  revoke  ///< it was given to another node, or failed: kill it
+};
+struct Permit {
+  std::uint64_t task = 0;
+  std::uint64_t claim = 0;
+  Verdict verdict = Verdict::drop;
+  std::uint32_t run = 0;      ///< counts the permits of a task
+  std::uint32_t attempt = 1;  ///< of the run to come
+  std::int32_t retries = 0;   ///< that are left after it
+  void fields(auto& archive) { archive(task, claim, verdict, run, attempt, retries); }
+};
+struct Permits {
+  std::uint64_t job = 0;
+  std::uint64_t life = 0;
+  std::uint64_t serial = 0;
+  std::vector<Permit> permits = {};
+  void fields(auto& archive) { archive(job, life, serial, permits); }
+};
+/// The head does not know this life, or has given it up: the node kills what it runs for it, and joins anew.
+struct Reset {
+  std::uint64_t job = 0;
+  std::uint64_t life = 0;
+  void fields(auto& archive) { archive(job, life); }
+};
+struct Cancel {
+  std::uint64_t job = 0;
+  std::uint64_t life = 0;
+  std::uint64_t task = 0;
+  Running how = Running::leave;
+  void fields(auto& archive) { archive(job, life, task, how); }
+};
+enum class CancelAnswer : std::uint8_t { dropped, begun, unknown };
+struct CancelReply {
+  std::uint64_t life = 0;
+  std::uint64_t task = 0;
+  CancelAnswer answer = CancelAnswer::unknown;
+  void fields(auto& archive) { archive(life, task, answer); }
+};
+/// Last message of a node that ends in good order, or that has taken down the pool of a closed job.
+struct Bye {
+  std::uint64_t life = 0;
+  void fields(auto& archive) { archive(life); }
+};
+
+// --- what is stored
+
+enum class EndKind : std::uint8_t {
+  value,
+  threw,
+  lost,
+  timeout,
+  cancelled,
+  refused,
+  returned  ///< the node gives it back: it has not begun, and never will there
+};
+
+/// How a task ended on its node.
+struct Result {
+  std::uint64_t job = 0;
+  std::uint64_t task = 0;
+  std::uint64_t life = 0;  ///< of the node that ran it
+  std::uint32_t run = 0;   ///< the permit that it ran by
+  std::string node;
+  std::uint64_t log_up_to = 0;  ///< records of this life that came before
+  EndKind kind = EndKind::value;
+  std::int32_t worker = -1;
+  std::uint32_t pid = 0;
+  std::uint32_t incarnation = 0;
+  std::uint32_t attempt = 1;
+  Bytes bytes;                     ///< the value, or what `encode_exception` wrote
+  BlobRef blob;                    ///< in place of `bytes`
+  std::uint8_t exit_kind = 0;      ///< of `ExitReason`
+  std::int32_t exit_code = 0;      ///< likewise
+  std::int32_t exit_signal = 0;    ///< likewise
+  bool core_dumped = false;        ///< likewise
+  std::vector<std::string> lines;  ///< what the worker logged last
+  std::string backtrace;
+  std::string text;           ///< refused: why; cancelled: how; lost: what else is known
+  std::int64_t limit_ns = 0;  ///< of a timeout
+  std::int64_t ran_ns = 0;
+  void fields(auto& archive) {
+    archive(job, task, life, run, node, log_up_to, kind, worker, pid, incarnation, attempt, bytes, blob,
+            exit_kind, exit_code, exit_signal, core_dumped, lines, backtrace, text, limit_ns, ran_ns);
+  }
+};
+
+/// One value of a log record.
+struct WireField {
+  std::string key;
+  std::uint8_t kind = 0;  ///< index in `FieldValue`
+  std::uint64_t number = 0;
+  std::string text;
+  void fields(auto& archive) { archive(key, kind, number, text); }
+};
+struct WireRecord {
+  std::int64_t time_ns = 0;  ///< the node's system clock
+  std::uint8_t level = 0;
+  std::string level_name, logger, message, file, function;
+  std::uint32_t line = 0;
+  std::int32_t worker = -1;
+  std::uint32_t incarnation = 0, pid = 0, tid = 0;
+  std::uint64_t task = 0;
+  std::string task_name;
+  std::uint32_t attempt = 0;
+  std::uint64_t sequence = 0;
+  std::uint8_t origin = 0;
+  std::vector<WireField> values;
+  void fields(auto& archive) {
+    archive(time_ns, level, level_name, logger, message, file, function, line, worker, incarnation, pid, tid,
+            task, task_name, attempt, sequence, origin, values);
+  }
+};
+/// Records of one life of a node in their order. `lost` before them did not fit into the node's memory.
+struct LogBatch {
+  std::uint64_t life = 0;
+  std::string node = {};
+  std::uint64_t from = 0;  ///< number of the first record, lost ones counted in
+  std::uint64_t lost = 0;
+  std::vector<WireRecord> records = {};
+  void fields(auto& archive) { archive(life, node, from, lost, records); }
+};
+
+/// What a node must know of a job before its first task.
+struct Manifest {
+  std::string name;
+  PreparedCall initializer;
+  PreparedCall finalizer;
+  std::int64_t initializer_timeout_ns = 0;  ///< 0: none
+  std::int64_t max_tasks_per_worker = 0;
+  std::int64_t max_rss_per_worker = 0;
+  std::int64_t restart_count = 64;
+  std::int64_t restart_period_ns = 10'000'000'000;
+  std::int64_t lease_ns = 10'000'000'000;
+  std::uint64_t inline_limit = 256U << 10U;  ///< larger results go into the stream of large bytes
+  bool detached = false;                     ///< it goes on without a head
+  std::uint8_t level = 0;
+  void fields(auto& archive) {
+    archive(name, initializer, finalizer, initializer_timeout_ns, max_tasks_per_worker, max_rss_per_worker,
+            restart_count, restart_period_ns, lease_ns, inline_limit, detached, level);
+  }
+};
+/// A task in the queue. `attempt` and `retries` are filled in by the head's permit.
+struct Grant {
+  std::uint64_t job = 0;
+  std::uint64_t task = 0;
+  bool at_most_once = true;  ///< acknowledged before it begins; else when its result is stored
+  bool retry_exceptions = false;
+  std::int64_t timeout_ns = 0;  ///< 0: none
+  std::int64_t soft_timeout_ns = 0;
+  std::int32_t priority = 0;
+  std::string name = {};
+  CallCode code = {};
+  Bytes arguments = {};
+  BlobRef blob = {};  ///< in place of `arguments`
+  std::uint32_t run = 0;
+  std::uint32_t attempt = 1;
+  std::int32_t retries = 0;
+  void fields(auto& archive) {
+    archive(job, task, at_most_once, retry_exceptions, timeout_ns, soft_timeout_ns, priority, name, code,
+            arguments, blob, retries);
+  }
+};
+
+using Message = std::variant<NodeBeat, HeadBeat, Status, Claim, Permits, Reset, Cancel, CancelReply, Bye,
+                             Grant, Result, LogBatch, Manifest>;
+
+/// What stands before every message, stored or told:
+///
+///     "knd1" | build token (8 bytes) | epoch (8 bytes) | kind (1 byte) | members
+using BuildToken = std::uint64_t;
+/// The first 16 hex digits of a build id. Errors: `UsageError` where there is no build id of that length.
+[[nodiscard]] BuildToken build_token(std::string_view build_id);
+
+struct Envelope {
+  Epoch epoch = 0;  ///< that the sender is in
+  Message message;
+};
+[[nodiscard]] Bytes encode(BuildToken build, Epoch epoch, const Message& message);
+/// Nothing where another build sent it, unless it is a node's beat: nothing else of another build is decoded.
+/// Errors: `DecodeError`.
+[[nodiscard]] std::optional<Envelope> decode(BuildToken mine, std::span<const std::byte> bytes);
+
+[[nodiscard]] WireRecord to_wire(const LogRecord& record);
+/// File and function stay as `SourceLocation` wants them, for the life of the program.
+[[nodiscard]] LogRecord from_wire(WireRecord record);
+
+}  // namespace kindred::internal::cluster

@@ -1,0 +1,155 @@
+#pragma once
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <csignal>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "kindred/cluster.hpp"
+#include "kindred/sinks.hpp"
+#include "support/test.hpp"
+
+// A real nats-server and real nodes on loopback. A test program that includes this is its own node's program.
+namespace kindred::test {
+
+inline ClusterEntry* the_cluster_entry = nullptr;
+
+inline ClusterEntry& cluster_entry() { return *the_cluster_entry; }
+
+/// Waits for what another process does, and looks again now and then.
+inline bool wait_until(const std::function<bool()>& condition,
+                       std::chrono::milliseconds limit = std::chrono::seconds{30}) {
+  const auto until = std::chrono::steady_clock::now() + limit;
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() > until) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds{5});
+  }
+  return true;
+}
+
+inline std::string nats_server_path() {
+  for (const char* const path :
+       {"/usr/sbin/nats-server", "/usr/bin/nats-server", "/usr/local/bin/nats-server"}) {
+    if (::access(path, X_OK) == 0) return path;
+  }
+  return {};
+}
+
+inline int free_port() {
+  const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  int port = 0;
+  if (::bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0 &&
+      ::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) == 0)
+    port = ntohs(address.sin_port);
+  ::close(fd);
+  return port;
+}
+
+inline bool answers(int port) {
+  const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  address.sin_port = htons(static_cast<std::uint16_t>(port));
+  const bool connected = ::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
+  ::close(fd);
+  return connected;
+}
+
+class NatsServer {
+ public:
+  explicit NatsServer(std::vector<std::string> arguments = {}) : arguments_{std::move(arguments)} {
+    port_ = free_port();
+    start();
+  }
+  void start() {
+    std::vector<std::string> arguments{"-a",  "127.0.0.1", "-p",          std::to_string(port_),
+                                       "-js", "-sd",       store_->path()};
+    arguments.insert(arguments.end(), arguments_.begin(), arguments_.end());
+    ProgramOptions options;
+    options.timeout = std::chrono::minutes{30};
+    program_ = std::make_unique<Program>(nats_server_path(), arguments, options);
+    REQUIRE(wait_until([this] { return answers(port_); }));
+  }
+  void kill(int signal = SIGKILL) {
+    program_->signal(signal);
+    (void)program_->wait();
+    program_.reset();
+  }
+  void signal(int number) { program_->signal(number); }
+  /// Only while it does not run.
+  void wipe() { store_ = std::make_unique<TemporaryFolder>(); }
+  [[nodiscard]] std::string url() const { return "nats://127.0.0.1:" + std::to_string(port_); }
+
+ private:
+  std::vector<std::string> arguments_;
+  std::unique_ptr<TemporaryFolder> store_ = std::make_unique<TemporaryFolder>();
+  int port_ = 0;
+  std::unique_ptr<Program> program_;
+};
+
+/// A node of the cluster "test", by kindred-node.
+class NodeProgram {
+ public:
+  NodeProgram(const NatsServer& server, const std::string& name, int workers = 1,
+              std::vector<std::string> more = {}, const std::string& program = "/proc/self/exe") {
+    std::string path = program;
+    if (program == "/proc/self/exe") {
+      char target[4096];
+      const auto size = ::readlink("/proc/self/exe", target, sizeof target);
+      path.assign(target, static_cast<std::size_t>(std::max<ssize_t>(size, 0)));
+    }
+    std::vector<std::string> arguments{"--cluster", "test", "--servers", server.url(),
+                                       "--name",    name,   "--workers", std::to_string(workers)};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    arguments.insert(arguments.end(), {"--", path});
+    ProgramOptions options;
+    options.timeout = std::chrono::minutes{30};
+    program_ = std::make_unique<Program>(KINDRED_TEST_NODE, arguments, options);
+  }
+  void signal(int number) { program_->signal(number); }
+  [[nodiscard]] pid_t pid() const { return program_->pid(); }
+  Outcome wait() { return program_->wait(); }
+  Outcome kill() {
+    program_->signal(SIGKILL);
+    return program_->wait();
+  }
+
+ private:
+  std::unique_ptr<Program> program_;
+};
+
+inline ClusterOptions options_for(const NatsServer& server) {
+  ClusterOptions options;
+  options.name = "test";
+  options.servers = {server.url()};
+  options.lease = std::chrono::seconds{1};
+  options.head_grace = std::chrono::seconds{2};
+  return options;
+}
+
+inline std::size_t members(const ClusterExecutor& cluster) {
+  std::size_t count = 0;
+  for (const NodeInfo& node : cluster.nodes()) count += node.member && !node.leaving ? 1U : 0U;
+  return count;
+}
+
+/// First thing in a case.
+#define KINDRED_NEEDS_NATS_SERVER()                \
+  if (::kindred::test::nats_server_path().empty()) \
+  KINDRED_SKIP("there is no nats-server (Debian: nats-server)")
+
+}  // namespace kindred::test

@@ -1,0 +1,253 @@
+#pragma once
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <random>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "engine/fake/fake_engine.hpp"
+#include "head/head.hpp"
+#include "node/node.hpp"
+#include "support/test.hpp"
+
+// A cluster in one process on a virtual clock: heads and nodes as in use, and an engine that loses what the
+// test wants it to lose.
+namespace kindred::test {
+
+using namespace kindred::internal::cluster;
+using kindred::internal::DecodeError;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+inline const std::string build_a = "0123456789abcdef0123456789abcdef01234567";
+inline const std::string build_b = "fedcba9876543210fedcba9876543210fedcba98";
+
+inline Bytes bytes_of(std::string_view text) {
+  const auto* const begin = reinterpret_cast<const std::byte*>(text.data());
+  return Bytes(begin, begin + text.size());
+}
+inline std::string text_of(const Bytes& bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+/// A pool that only waits: task `arguments` returns its arguments after `run_time`.
+class SimulatedPool final : public NodeHost {
+ public:
+  struct Run {
+    std::uint64_t life;
+    Grant grant;
+    bool begun = false;
+    Time ends{0};
+  };
+
+  Time* now = nullptr;
+  unsigned workers = 1;
+  Time run_time = milliseconds{10};
+  std::vector<Run> runs;
+  std::vector<std::uint64_t> begun;  ///< tasks, in order, of all lives
+  std::vector<std::pair<std::uint64_t, Result>> ended;
+  std::vector<std::uint64_t> closed;  ///< lives
+  std::vector<std::uint64_t> opened;  ///< lives
+  std::function<EndKind(const Grant&)> outcome;
+
+  void open(std::uint64_t life, const Manifest&) override { opened.push_back(life); }
+  void start(std::uint64_t life, const Grant& grant) override { runs.push_back({life, grant}); }
+  CancelAnswer cancel(std::uint64_t life, std::uint64_t task, Running how) override {
+    const auto run = std::ranges::find_if(
+        runs, [&](const Run& each) { return each.life == life && each.grant.task == task; });
+    if (run == runs.end()) return CancelAnswer::unknown;
+    if (!run->begun) {
+      runs.erase(run);
+      return CancelAnswer::dropped;
+    }
+    if (how == Running::kill) {
+      Result result;
+      result.task = task;
+      result.kind = EndKind::cancelled;
+      ended.emplace_back(life, std::move(result));
+      runs.erase(run);
+    }
+    return CancelAnswer::begun;
+  }
+  void set_level(std::uint64_t, std::uint8_t) override {}
+  void close(std::uint64_t life) override {
+    closed.push_back(life);
+    std::erase_if(runs, [&](const Run& each) { return each.life == life; });
+  }
+
+  void advance() {
+    for (auto run = runs.begin(); run != runs.end();) {
+      if (run->begun && run->ends <= *now) {
+        Result result;
+        result.task = run->grant.task;
+        result.attempt = run->grant.attempt;
+        result.bytes = run->grant.arguments;
+        result.ran_ns = run_time.count();
+        result.kind = outcome ? outcome(run->grant) : EndKind::value;
+        ended.emplace_back(run->life, std::move(result));
+        run = runs.erase(run);
+      } else {
+        ++run;
+      }
+    }
+    std::size_t busy = 0;
+    for (Run& run : runs) busy += run.begun ? 1U : 0U;
+    for (Run& run : runs) {
+      if (run.begun || busy >= workers) continue;
+      run.begun = true;
+      run.ends = *now + run_time;
+      begun.push_back(run.grant.task);
+      ++busy;
+    }
+  }
+  [[nodiscard]] Time next() const {
+    Time next = Time::max();
+    std::size_t busy = 0;
+    for (const Run& run : runs) {
+      busy += run.begun ? 1U : 0U;
+      if (run.begun) next = std::min(next, run.ends);
+    }
+    return busy < std::min<std::size_t>(workers, runs.size()) ? *now : next;
+  }
+};
+
+class SimulatedNode {
+ public:
+  SimulatedNode(FakeBus& bus, const std::string& name, unsigned workers, std::uint64_t seed,
+                const std::string& build = build_a)
+      : port_{bus, name}, random_{seed} {
+    pool.now = &bus.now;
+    pool.workers = workers;
+    NodeSettings settings;
+    settings.name = name;
+    settings.build = build;
+    settings.program = "program";
+    settings.workers = workers;
+    settings.instance = seed;
+    settings.random = [this] { return random_(); };
+    node = std::make_unique<Node>(settings, port_, pool);
+    port_.receive = [this, &bus](const EngineEvent& event) {
+      if (!stopped) node->on_event(bus.now, event);
+    };
+  }
+  void step(Time now) {
+    if (stopped) return;
+    pool.advance();
+    for (auto& [life, result] : std::exchange(pool.ended, {})) node->on_ended(now, life, std::move(result));
+    node->tick(now);
+  }
+  [[nodiscard]] Time next(Time now) const {
+    return stopped ? Time::max() : std::min(pool.next(), node->next_due(now));
+  }
+
+  SimulatedPool pool;
+  bool stopped = false;  ///< as by SIGSTOP, or killed
+  std::unique_ptr<Node> node;
+
+ private:
+  FakeBus::Port port_;
+  std::mt19937_64 random_;
+};
+
+/// Another job in the same cluster.
+struct OtherHead {
+  OtherHead(FakeBus& bus, const HeadSettings& settings) : port{bus, "other"}, head{settings, port} {
+    port.receive = [this, &bus](const EngineEvent& event) { head.on_event(bus.now, event); };
+  }
+  FakeBus::Port port;
+  Head head;
+};
+
+/// A head and nodes.
+class World {
+ public:
+  explicit World(std::size_t node_count = 0, unsigned workers = 1, HeadSettings settings = {}) {
+    if (settings.build.empty()) settings.build = build_a;
+    settings.cluster = "test";
+    settings.program = "program";
+    if (settings.job == 0) settings.job = 7;
+    head = std::make_unique<Head>(settings, port_);
+    port_.receive = [this](const EngineEvent& event) { head->on_event(bus.now, event); };
+    for (std::size_t i = 0; i < node_count; ++i) add_node(workers);
+  }
+  /// The node that began the task first.
+  [[nodiscard]] SimulatedNode& node_of(std::uint64_t task) {
+    for (const auto& node : nodes) {
+      if (std::ranges::count(node->pool.begun, task) != 0) return *node;
+    }
+    FAIL("no node began it");
+    return *nodes[0];
+  }
+  SimulatedNode& add_node(unsigned workers = 1, const std::string& build = build_a) {
+    const auto number = std::to_string(++node_count_);
+    nodes.push_back(std::make_unique<SimulatedNode>(bus, "n" + number, workers, node_count_ * 1000, build));
+    return *nodes.back();
+  }
+  std::uint64_t submit(std::string_view text, TaskSpec spec = {}) {
+    spec.name = "task";
+    spec.arguments = bytes_of(text);
+    const auto id = head->submit(bus.now, std::move(spec));
+    head->tick(bus.now);
+    return id;
+  }
+  void step() {
+    if (std::exchange(wipe_soon, false)) bus.wipe();
+    bus.deliver();
+    for (OtherHead* const other : others) other->head.tick(bus.now);
+    for (const auto& node : nodes) node->step(bus.now);
+    head->tick(bus.now);
+    for (Ended& ended : head->take_ended()) {
+      CHECK_MESSAGE(!ends.contains(ended.task), "task ", ended.task, " ended twice");
+      ends.emplace(ended.task, std::move(ended));
+    }
+  }
+  /// Lets time pass until the condition holds; false: not within `limit`.
+  bool run_until(const std::function<bool()>& condition, Time limit = seconds{120}) {
+    const Time until = bus.now + limit;
+    for (;;) {
+      step();
+      if (condition()) return true;
+      Time next = std::min(bus.next(), head->next_due(bus.now));
+      for (OtherHead* const other : others) next = std::min(next, other->head.next_due(bus.now));
+      for (const auto& node : nodes) next = std::min(next, node->next(bus.now));
+      bus.now = std::max(next, bus.now + std::chrono::microseconds{10});
+      if (bus.now > until) return false;
+    }
+  }
+  void run_for(Time time) {
+    const Time until = bus.now + time;
+    (void)run_until([&] { return bus.now >= until; }, time);
+  }
+  bool run_to_end(Time limit = seconds{120}) {
+    return run_until([this] { return head->open_tasks() == 0; }, limit);
+  }
+  [[nodiscard]] std::size_t times_begun(std::uint64_t task) const {
+    std::size_t times = 0;
+    for (const auto& node : nodes)
+      times += static_cast<std::size_t>(std::ranges::count(node->pool.begun, task));
+    return times;
+  }
+  [[nodiscard]] bool has_value(std::uint64_t task, std::string_view text) const {
+    const auto found = ends.find(task);
+    return found != ends.end() && found->second.how == Ended::How::result &&
+           found->second.result.kind == EndKind::value && text_of(found->second.result.bytes) == text;
+  }
+
+  FakeBus bus;
+
+ private:
+  FakeBus::Port port_{bus, "head"};
+  std::size_t node_count_ = 0;
+
+ public:
+  std::unique_ptr<Head> head;
+  std::vector<std::unique_ptr<SimulatedNode>> nodes;
+  std::map<std::uint64_t, Ended> ends;
+  std::vector<OtherHead*> others;
+  bool wipe_soon = false;  ///< the store goes with the next step
+};
+
+}  // namespace kindred::test
