@@ -24,6 +24,7 @@
 byte epoch = 1;          /* that the head works in */
 bool there[3];
 bool out[3];
+byte number[3];          /* of its latest publication in this epoch, as the stream counts */
 bool wiped = false;
 
 byte holder = NOBODY;    /* the node with the permit */
@@ -42,9 +43,9 @@ byte returned_claim[2];
 chan claims = [1] of {byte, byte};             /* node, number of the fetch */
 chan permits[2] = [1] of {byte};               /* number of the fetch */
 chan drops[2] = [1] of {byte};
-chan acks = [1] of {byte};                     /* epoch of the delivery */
+chan acks = [1] of {byte, byte};               /* epoch and number of the delivery */
 
-inline publish() { there[epoch] = true; out[epoch] = false }
+inline publish() { number[epoch]++; there[epoch] = true; out[epoch] = false }
 inline finish() { ended++; done = true }
 
 proctype Head() {
@@ -90,14 +91,15 @@ proctype Head() {
 proctype Node(byte me) {
   byte state = 0;          /* 0 nothing, 1 claimed, 2 running, 3 finished */
   byte from = 0;           /* epoch of the delivery */
+  byte which = 0;          /* and its number */
   byte c;
   do
   :: done -> break
   :: atomic { !done && alive[me] && state == 0 && claim[me] < FETCHES && there[epoch] && !out[epoch] ->
-       out[epoch] = true; from = epoch; claim[me]++; state = 1 }
+       out[epoch] = true; from = epoch; which = number[epoch]; claim[me]++; state = 1 }
   :: atomic { !done && alive[me] && state == 1 && nfull(claims) -> claims!me, claim[me] }   /* again and again */
 #ifdef M_NO_PERMIT
-  :: atomic { !done && alive[me] && state == 1 && nfull(acks) -> acks!from; begun++; state = 2 }
+  :: atomic { !done && alive[me] && state == 1 && nfull(acks) -> acks!from, which; begun++; state = 2 }
 #endif
   :: atomic { !done && alive[me] && nempty(permits[me]) ->
        if
@@ -111,41 +113,41 @@ proctype Node(byte me) {
        :: state == 1 && c == claim[me] ->
 #endif
             if
-            :: RETRIES == 0 && nfull(acks) -> acks!from
+            :: RETRIES == 0 && nfull(acks) -> acks!from, which
             :: else -> skip     /* it is lost, or comes after the result */
             fi;
             begun++; state = 2
-       :: c != claim[me] && !(stored[me] && stored_claim[me] == c) -> returned[me] = true; returned_claim[me] = c
+       :: (state == 0 || c != claim[me]) && !(stored[me] && stored_claim[me] == c) -> returned[me] = true; returned_claim[me] = c
        :: else -> skip
        fi }
   :: atomic { !done && alive[me] && nempty(drops[me]) -> drops[me]?c;
        if
        :: state == 1 && c == claim[me] -> state = 0;
             if
-            :: nfull(acks) -> acks!from
+            :: nfull(acks) -> acks!from, which
             :: else -> skip
             fi
        :: else -> skip
        fi }
   :: atomic { !done && alive[me] && state == 2 -> stored[me] = true; stored_claim[me] = claim[me]; state = 3 }
-  :: atomic { !done && alive[me] && state == 3 && nfull(acks) -> acks!from; state = 0 }
+  :: atomic { !done && alive[me] && state == 3 && nfull(acks) -> acks!from, which; state = 0 }
   /* It dies. One of them stays. */
   :: atomic { !done && alive[me] && alive[1 - me] -> alive[me] = false }
   od
 }
 
 proctype Engine() {
-  byte e;
+  byte e, i;
   do
   :: done -> break
-  :: atomic { nempty(acks) -> acks?e;
+  :: atomic { nempty(acks) -> acks?e, i;
        if
 #ifdef M_ACK_ACROSS
-       :: there[epoch] = false
+       :: i == number[epoch] -> there[epoch] = false
 #else
-       :: there[e] = false
+       :: i == number[e] -> there[e] = false
 #endif
-       :: skip                 /* lost */
+       :: skip                 /* lost, or its message is gone */
        fi }
   /* Its lease is over, or a sign of life was lost. */
   :: atomic { !done && there[1] && out[1] -> out[1] = false }
@@ -172,7 +174,7 @@ active proctype Watch() {
 init {
   atomic {
     alive[0] = true; alive[1] = true;
-    there[1] = true;
+    there[1] = true; number[1] = 1;
     run Head(); run Node(0); run Node(1); run Engine();
   }
 }
