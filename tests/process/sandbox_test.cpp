@@ -328,6 +328,9 @@ TEST_CASE("each attempt does its harm where the layers that stop it are left out
     INFO(to_string(outcome));
     if (tried.run == attempts::set_attribute && outcome.code == EOPNOTSUPP)
       continue;  // a file system without
+    if (tried.run == attempts::new_user && outcome.code == EPERM &&
+        !inside::sandbox_platform(true).has_namespaces)
+      continue;  // a system without, or one that is looked at from a chroot
     CHECK_MESSAGE(outcome.code == 0, named(tried, outcome.code));
     if (std::ranges::find(seen, tried.run) != seen.end())
       CHECK_MESSAGE(does_harm(scene), std::string{tried.what});
