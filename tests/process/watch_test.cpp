@@ -226,12 +226,14 @@ TEST_CASE_EACH_START_METHOD(
   double sum_us = 0;
   double queued_us = 0;
   std::set<std::string> names;
-  std::map<std::string, std::pair<int, int>> flows;  // by id: begins, ends
+  std::map<std::string, std::pair<int, int>> arrows;  // by id: begins, ends
   for (const auto& event : events) {
     names.insert(text_of(event, "name"));
     if (text_of(event, "cat") == "log") ++records;
-    if (text_of(event, "ph") == "s") ++flows[text_of(event, "id")].first;
-    if (text_of(event, "ph") == "f") ++flows[text_of(event, "id")].second;
+    if (text_of(event, "ph") == "s") ++arrows[text_of(event, "id")].first;
+    if (text_of(event, "ph") == "f") ++arrows[text_of(event, "id")].second;
+    if (event.as_object().contains("flow_out")) ++arrows[text_of(event, "bind_id")].first;
+    if (event.as_object().contains("flow_in")) ++arrows[text_of(event, "bind_id")].second;
     if (!is_run(event)) continue;
     const auto outcome = text_of(event.at("args"), "outcome");
     values += outcome == "value" ? 1U : 0U;
@@ -250,8 +252,9 @@ TEST_CASE_EACH_START_METHOD(
   CHECK(names.contains("adding 199"));
   CHECK(names.contains("worker 0 started"));
   CHECK((names.contains("worker 0 died") && names.contains("tasks")));
-  for (const auto& [id, ends] : flows) CHECK_MESSAGE(ends.first == ends.second, id);
-  CHECK_MESSAGE(flows.contains("after " + std::to_string(second_id) + ".0"), first_id);
+  for (const auto& [id, ends] : arrows) CHECK_MESSAGE((ends.first == 1 && ends.second == 1), id);
+  CHECK(arrows.size() == values + failures + lost + 1);  // one to each run, and one from "first" to "second"
+  CHECK_MESSAGE(arrows.contains("after " + std::to_string(second_id)), first_id);
   CHECK(events.back().at("args").at("lost_events").to_number<int>() == 0);
 }
 

@@ -7,15 +7,13 @@
 #include <mutex>
 #include <string>
 #include <thread>
-#include <unordered_map>
-#include <unordered_set>
 #include <vector>
 
 #include "kindred/internal/collector.hpp"
-#include "kindred/internal/text_buffer.hpp"
 #include "kindred/internal/wakeup.hpp"
 #include "watch/pool_view.hpp"
 #include "watch/trace_feed.hpp"
+#include "watch/trace_text.hpp"
 
 namespace kindred::internal {
 
@@ -50,40 +48,20 @@ class TraceWriter {
  private:
   void run() noexcept;
   void round();
-  void put_run(const TraceEvent& event);
-  void put_flow(const char* phase, const char* category, const TraceEvent& event, std::int32_t track,
-                std::int64_t at);
-  void put_caused(const TraceEvent& event);
-  void put_worker(const TraceEvent& event);
-  void put_counters(const TraceEvent& event);
-  void put_record(const LogRecord& record);
-  void put_track(std::int32_t track);
-  void put_head(const char* phase, std::int32_t track, std::int64_t at);
-  void put_name(const TaskNameEntry* name);
-  void put_time(std::int64_t nanoseconds);
-  void finish_event();
+  template <class Event>  // a `TraceEvent` or a `LogRecord`
+  void put(const Event& event);
+  /// Counts what was put and is not in the file.
+  void drop() noexcept;
   void write_out(bool end_of_file = false);
-  [[nodiscard]] std::int64_t since_begin(std::uint64_t at_ticks) const noexcept;
 
   Setup setup_;
   Descriptor file_;
-  const std::uint64_t begin_ticks_;
-  const SystemTime begin_time_;
-  TextBuffer out_;
+  TraceText text_;
   std::uint64_t written_ = 0;
-  std::uint64_t not_written_ = 0;  // for want of room in the file, or because the disk is full
+  std::uint64_t unwritten_ = 0;    // events in `text_`
+  std::uint64_t not_written_ = 0;  // events, for want of room in the file, or because the disk is full
   bool full_ = false;
   std::vector<TraceEvent> events_;
-  std::unordered_map<const TaskNameEntry*, std::string> names_;  // as JSON strings
-  std::unordered_set<std::int32_t> tracks_;
-  struct EndedRun {
-    std::uint64_t task_id = 0;
-    std::int32_t worker = -1;
-    std::int64_t ended = 0;
-  };
-  static constexpr std::size_t ended_runs = 1 << 14;  // a callback that comes later than so many others, and
-                                                      // submits, gets no arrow
-  std::vector<EndedRun> ended_{ended_runs};           // by task id
 
   std::mutex mutex_;
   std::condition_variable stop_changed_;
