@@ -614,3 +614,60 @@ TEST_CASE("the cost of a task stays the same with a thousand nodes and many open
   REQUIRE(world.run_to_end(seconds{2000}));
   CHECK(world.ends.size() == count);
 }
+
+namespace {
+
+HeadSettings detached_settings(std::uint64_t first_task) {
+  HeadSettings settings;
+  settings.detached = settings.manifest.detached = true;
+  settings.first_task = first_task;
+  return settings;
+}
+
+}  // namespace
+
+TEST_CASE("a detached job: its head goes, the nodes go on, and a later head has every result") {
+  World world{2, 1, detached_settings(100)};
+  std::vector<std::uint64_t> tasks;
+  for (auto& node : world.nodes) node->pool.run_time = seconds{1};
+  for (int i = 0; i < 10; ++i) tasks.push_back(world.submit(std::to_string(i), with_retries(i % 2)));
+  REQUIRE(world.run_until([&] { return world.head->all_recorded(); }));
+  CHECK(world.head->open_tasks() > 0);
+  world.head->close(world.bus.now);
+  world.new_head(detached_settings(200));
+  world.run_for(seconds{60});
+  for (const auto task : tasks) {
+    CHECK(world.times_begun(task) == 1);
+    world.head->adopt(world.bus.now, task);
+  }
+  check_all_end(world, tasks, true);
+  for (int i = 0; i < 10; ++i) CHECK(world.has_value(tasks[static_cast<std::size_t>(i)], std::to_string(i)));
+  CHECK(world.head->known_tasks().size() == 10);
+  world.head->adopt(world.bus.now, 7);
+  REQUIRE(world.run_to_end());
+  CHECK_CONTAINS(world.ends.at(7).text, "the engine knows no task 7");
+}
+
+TEST_CASE(
+    "a detached job whose node dies: without retries its task is lost by evidence, with them it runs elsewhere") {
+  for (std::uint64_t at = 0; at < 150; at += 3) {
+    World world{2, 1, detached_settings(100)};
+    world.bus.fate = [&world, at](std::uint64_t number) {
+      if (number == at) world.nodes[0]->stopped = true;
+      return FakeBus::Fate{};
+    };
+    std::vector<std::uint64_t> tasks;
+    for (int i = 0; i < 4; ++i) tasks.push_back(world.submit(std::to_string(i), with_retries(2 * (i % 2))));
+    REQUIRE(world.run_to_end(seconds{500}));
+    for (int i = 0; i < 4; ++i) {
+      const auto task = tasks[static_cast<std::size_t>(i)];
+      if (i % 2 == 1) {
+        CHECK_MESSAGE(world.has_value(task, std::to_string(i)), "stopped at ", at);
+        continue;
+      }
+      CHECK(world.times_begun(task) <= 1);
+      const Ended& ended = world.ends.at(task);
+      if (ended.how != Ended::How::result) CHECK(ended.how == Ended::How::node_lost);
+    }
+  }
+}

@@ -514,3 +514,99 @@ TEST_CASE("a forged node is refused") {
   CHECK(both.code == 70);
   CHECK_CONTAINS(both.err, "not the options that kindred-node leaves");
 }
+
+TEST_CASE(
+    "a detached job: the process that submitted is killed, and another one has the results by their numbers") {
+  KINDRED_NEEDS_NATS_SERVER();
+  TemporaryFolder folder;
+  NatsServer server;
+  auto options = options_for(server);
+  options.job = "frames";
+  options.detached = true;
+  const kindred::test::Outcome head = run_forked([&] {
+    ClusterExecutor cluster{cluster_entry(), options};
+    std::ofstream numbers{folder / "numbers"};
+    for (int i = 0; i < 20; ++i)
+      numbers << cluster.submit(marks, folder.path(), 5000 + i, 20).task_id() << '\n';
+    numbers.close();
+    cluster.shutdown({.wait = false});
+    std::raise(SIGKILL);
+  });
+  CHECK(head.signal == SIGKILL);
+  NodeProgram a{server, "a", 2};
+  std::vector<std::uint64_t> ids;
+  std::ifstream in{folder / "numbers"};
+  for (std::uint64_t id = 0; in >> id;) ids.push_back(id);
+  REQUIRE(ids.size() == 20);
+  ClusterExecutor cluster{cluster_entry(), options};
+  REQUIRE(wait_until([&] { return cluster.tasks().size() == 20; }));
+  for (int i = 0; i < 20; ++i) CHECK(cluster.result<int>(ids[static_cast<std::size_t>(i)]).get() == 5000 + i);
+  CHECK(lines_in(folder / "5000") == 1);
+  CHECK(cluster.submit(twice, 4).get() == 8);
+  cluster.drop(ids[0]);
+  CHECK_THROWS_CONTAINS(cluster.result<int>(ids[0]).get(), UsageError, "knows no task");
+}
+
+TEST_CASE(
+    "the server's store is wiped under load: every future has its value, and nothing without retries ran twice") {
+  KINDRED_NEEDS_NATS_SERVER();
+  TemporaryFolder folder;
+  NatsServer server;
+  NodeProgram a{server, "a", 2};
+  NodeProgram b{server, "b", 2};
+  ClusterExecutor cluster{cluster_entry(), options_for(server)};
+  std::vector<Future<int>> futures;
+  for (int i = 0; i < 200; ++i)
+    futures.push_back(cluster.submit({.retries = i % 2}, marks, folder.path(), i, 20));
+  REQUIRE(wait_until([&] { return cluster.stats().done > 20; }));
+  server.kill();
+  server.wipe();
+  server.start();
+  for (int i = 0; i < 200; ++i) {
+    CHECK(futures[static_cast<std::size_t>(i)].get() == i);
+    if (i % 2 == 0) CHECK(lines_in(folder / std::to_string(i)) == 1);
+  }
+  const ClusterStats stats = cluster.stats();
+  CHECK(stats.epochs == 2);
+  CHECK(stats.nodes_lost == 0);
+}
+
+TEST_CASE("a server without JetStream is told at once, and how to start it") {
+  KINDRED_NEEDS_NATS_SERVER();
+  NatsServer server{{}, false};
+  auto options = options_for(server);
+  options.node_timeout = 1s;
+  CHECK_THROWS_CONTAINS((ClusterExecutor{cluster_entry(), options}), SystemError, "-js");
+}
+
+TEST_CASE("a node with the permissions of the page works, and may not publish a task or remove a stream") {
+  KINDRED_NEEDS_NATS_SERVER();
+  TemporaryFolder folder;
+  std::ofstream{folder / "server.conf"} << R"(
+authorization {
+  head = { publish: ["kn.test.head", "kn.test.node.*", "kn.test.*.task.>", "kn.test.*.result.>", "kn.test.*.blob.>", "$KV.KN_test_epochs.>", "$KV.KN_test_jobs.>", "$JS.API.>", "$JS.FC.>"],
+           subscribe: ["kn.test.head", "kn.test.beat", "kn.test.job.*", "_INBOX.>"] }
+  node = { publish: ["kn.test.beat", "kn.test.job.*", "kn.test.*.result.>", "kn.test.*.log.>", "kn.test.*.blob.>", "$KV.KN_test_nodes.>",
+                     "$JS.API.CONSUMER.MSG.NEXT.>", "$JS.API.STREAM.MSG.GET.>", "$JS.ACK.>"],
+           subscribe: ["kn.test.head", "kn.test.node.*", "kn.test.beat", "_INBOX.>"] }
+  users = [ { user: head, password: "h", permissions: $head }, { user: node, password: "n", permissions: $node } ]
+}
+)";
+  NatsServer server{{"-c", folder / "server.conf"}};
+  std::ofstream{folder / "password"} << "n\n";
+  NodeProgram a{server, "a", 1, {"--user", "node", "--password-file", folder / "password"}};
+  auto options = options_for(server);
+  options.user = "head";
+  options.password = "h";
+  {
+    ClusterExecutor cluster{cluster_entry(), options};
+    CHECK(cluster.submit(twice, 4).get() == 8);
+    CHECK(cluster.submit({.retries = 1}, echo, std::string(2'000'000, 'x')).get().size() == 2'000'000);
+    auto dead = cluster.submit(logs_and_dies, 9);
+    CHECK_THROWS_AS(dead.get(), WorkerLost);
+  }
+  options.user = "node";  // as a node that has been taken over
+  options.password = "n";
+  options.node_timeout = 2s;
+  CHECK_THROWS_CONTAINS((ClusterExecutor{cluster_entry(), options}), SystemError, "Permissions Violation");
+}

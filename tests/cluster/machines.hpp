@@ -71,13 +71,14 @@ inline bool answers(int port) {
 
 class NatsServer {
  public:
-  explicit NatsServer(std::vector<std::string> arguments = {}) : arguments_{std::move(arguments)} {
+  explicit NatsServer(std::vector<std::string> arguments = {}, bool keeps = true)
+      : arguments_{std::move(arguments)}, keeps_{keeps} {
     port_ = free_port();
     start();
   }
   void start() {
-    std::vector<std::string> arguments{"-a",  "127.0.0.1", "-p",          std::to_string(port_),
-                                       "-js", "-sd",       store_->path()};
+    std::vector<std::string> arguments{"-a", "127.0.0.1", "-p", std::to_string(port_)};
+    if (keeps_) arguments.insert(arguments.end(), {"-js", "-sd", store_->path()});
     arguments.insert(arguments.end(), arguments_.begin(), arguments_.end());
     ProgramOptions options;
     options.timeout = std::chrono::minutes{30};
@@ -97,6 +98,7 @@ class NatsServer {
  private:
   std::vector<std::string> arguments_;
   std::unique_ptr<TemporaryFolder> store_ = std::make_unique<TemporaryFolder>();
+  bool keeps_ = true;
   int port_ = 0;
   std::unique_ptr<Program> program_;
 };

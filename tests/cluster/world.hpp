@@ -181,6 +181,16 @@ class World {
     FAIL("no node began it");
     return *nodes[0];
   }
+  /// The present head is gone, and another process begins the job anew.
+  void new_head(HeadSettings settings) {
+    settings.build = build_a;
+    settings.cluster = "test";
+    settings.program = "program";
+    settings.job = 7;
+    port_.receive = nullptr;
+    head = std::make_unique<Head>(settings, port_);
+    port_.receive = [this](const EngineEvent& event) { head->on_event(bus.now, event); };
+  }
   SimulatedNode& add_node(unsigned workers = 1, const std::string& build = build_a) {
     const auto number = std::to_string(++node_count_);
     nodes.push_back(std::make_unique<SimulatedNode>(bus, "n" + number, workers, node_count_ * 1000, build));

@@ -22,7 +22,14 @@ void ClusterExecutor::on_node(std::function<void(const NodeEvent&)> callback) {
   core_->on_node(std::move(callback));
 }
 
+std::vector<ClusterTaskInfo> ClusterExecutor::tasks() const { return core_->tasks(); }
+void ClusterExecutor::drop(std::uint64_t task_id) { core_->drop(task_id); }
+
 namespace internal {
+
+void adopt_task(ClusterCore& core, std::uint64_t id, const StateHandle& state, RemoteTask& task) {
+  core.adopt(id, state, task);
+}
 
 PoolCore* pool_of(ClusterCore& core) noexcept { return ExecutorAccess::core(core.pool()); }
 void check_cluster_options(const TaskOptions& options) { ExecutorAccess::check(options); }

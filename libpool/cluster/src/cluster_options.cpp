@@ -65,6 +65,10 @@ void ClusterOptions::validate() const {
   require_positive("ClusterOptions::node_timeout", node_timeout, 1ms);
   require_positive("ClusterOptions::lease", lease, 500ms);
   require_positive("ClusterOptions::head_grace", head_grace, lease);
+  if (!job.empty()) internal::check_name("ClusterOptions::job", job);
+  if (detached && job.empty())
+    throw UsageError{
+        "ClusterOptions::detached is set, and job has no name: by it another process finds the results."};
   if (replicas.value() < 1 || replicas.value() > 5)
     throw UsageError{fmt::format("ClusterOptions::replicas is {}. Use 1 to 5.", replicas.value())};
   if (durability == Durability::fsync && !assume_fsync)

@@ -146,6 +146,26 @@ class ClusterExecutor {
   /// must not wait there for a task. Replaces the former one. What it throws is logged.
   void on_node(std::function<void(const NodeEvent&)> callback);
 
+  /// A future for a task of a detached job that an earlier process has submitted, or this one: by
+  /// `Future::task_id`, or from `tasks()`. `T` is what its function returns. Each call fetches anew, until
+  /// `keep_results` is over.
+  ///
+  /// Errors: `UsageError` where the job is not detached; from the future, where the engine knows no such
+  /// task.
+  template <class T>
+  [[nodiscard]] Future<T> result(std::uint64_t task_id) {
+    auto* const value = new internal::RemoteValue<T>{core_};
+    internal::StateHandle state{value};
+    internal::adopt_task(*core_, task_id, state, *value);
+    return internal::FutureAccess::make<Future<T>>(std::move(state));
+  }
+  /// The tasks of the job by number: of a detached one all whose results are kept, of earlier processes, too
+  /// (they come in within moments after the constructor); else those that have not ended.
+  [[nodiscard]] std::vector<ClusterTaskInfo> tasks() const;
+  /// Forgets a task: one that waits never runs, one that runs is killed, the result of one that has ended is
+  /// removed.
+  void drop(std::uint64_t task_id);
+
   // Shared objects live in one machine's memory.
   template <class... Args>
   void make_mutex(Args&&...) = delete;

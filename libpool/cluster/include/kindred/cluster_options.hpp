@@ -69,6 +69,13 @@ struct ClusterOptions {
   TlsOptions tls = {};                                           ///< likewise
   bool insecure = false;                                         ///< likewise
 
+  /// The job's name; empty: a random one. Of two attached executors with one name neither works.
+  std::string job = {};
+  /// The job goes on when this process ends, and keeps its results: a process with the same `job`, of the
+  /// same build, gets them by `ClusterExecutor::result`. Its tasks rest on the servers then: see
+  /// `durability`.
+  bool detached = false;
+
   /// No task begins before so many nodes are there.
   Count min_nodes = 1;
   /// So long tasks wait where there is no node of this build (or fewer than `min_nodes`), or where the
@@ -136,6 +143,13 @@ struct NodeEvent {
   Kind kind = Kind::joined;
   std::string node;
   std::string text;
+};
+
+/// A task of a job, as `ClusterExecutor::tasks` lists them.
+struct ClusterTaskInfo {
+  enum class State : std::uint8_t { pending, running, ended };
+  std::uint64_t id = 0;
+  State state = State::pending;
 };
 
 /// What a cluster's executor has done so far. A snapshot.

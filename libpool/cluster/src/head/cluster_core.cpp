@@ -1,6 +1,7 @@
 #include "head/cluster_core.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <random>
 
 #include <fmt/format.h>
@@ -11,6 +12,7 @@
 #include "kindred/internal/process.hpp"
 #include "kindred/task_error.hpp"
 #include "names.hpp"
+#include "wire/sha256.hpp"
 
 namespace kindred::internal {
 namespace {
@@ -41,6 +43,21 @@ void require_fits(const Manifest& manifest, const Engine& engine) {
       bytes, engine.max_message())};
 }
 
+/// Of a named job the same in each process.
+std::uint64_t job_number(const ClusterOptions& options) {
+  if (options.job.empty()) return random_number();
+  const std::string digest = sha256(std::as_bytes(std::span{options.job}));
+  std::uint64_t number = 0;
+  std::memcpy(&number, digest.data(), sizeof number);
+  return number;
+}
+
+/// Of a detached job no number may come twice, whichever process gives it.
+std::uint64_t first_task(const ClusterOptions& options) {
+  if (!options.detached) return 1;
+  return (static_cast<std::uint64_t>(wall_ns()) / 1'000'000'000U) << 24U;
+}
+
 ExecutorOptions options_of_pool(const ClusterOptions& options) {
   ExecutorOptions made;
   made.start_method = StartMethod::forkserver;  // which starts nothing before a first task, and there is none
@@ -53,7 +70,7 @@ ExecutorOptions options_of_pool(const ClusterOptions& options) {
 
 ClusterCore::ClusterCore(Entry& entry, ClusterOptions options)
     : options_{(options.validate(), std::move(options))},
-      job_{random_number()},
+      job_{job_number(options_)},
       code_{std::make_shared<CodeBook>()},
       pool_{entry, options_of_pool(options_)} {
   HeadSettings made = settings();
@@ -115,10 +132,12 @@ HeadSettings ClusterCore::settings() {
   manifest.restart_count = options_.restart_limit.count.value();
   manifest.restart_period_ns = options_.restart_limit.period.count();
   manifest.level = static_cast<std::uint8_t>(pool_.logger().level());
+  made.detached = manifest.detached = options_.detached;
+  made.first_task = first_task(options_);
   manifest.lease_ns = options_.lease.count();
   manifest.inline_limit = options_.inline_limit;
   made.inline_limit = options_.inline_limit;
-  made.keep_results = options_.keep_results.value_or(std::chrono::hours{1});
+  made.keep_results = options_.keep_results.value_or(std::chrono::hours{options_.detached ? 7 * 24 : 1});
   made.replicas = static_cast<unsigned>(options_.replicas.value());
   made.in_memory = options_.durability == Durability::memory;
   return made;
@@ -287,10 +306,14 @@ void ClusterCore::deliver(Lock& lock, bool own_thread) {
   if (!merger_.empty()) move_to(merger_.take(wall_ns()));
   std::vector<NodeNews> news = head_->take_news();
   std::vector<OpenFuture> futures;
-  for (const Ended& each : ended) {
-    const auto found = futures_.find(each.task);
-    futures.push_back(found == futures_.end() ? OpenFuture{} : std::move(found->second));
-    if (found != futures_.end()) futures_.erase(found);
+  std::vector<std::size_t> ends;  // the index in `ended` of each future's
+  for (std::size_t i = 0; i < ended.size(); ++i) {
+    const auto [first, last] = futures_.equal_range(ended[i].task);
+    for (auto found = first; found != last; ++found) {
+      futures.push_back(std::move(found->second));
+      ends.push_back(i);
+    }
+    futures_.erase(first, last);
   }
   undelivered_ += ended.size();
   // The records go out under the lock: two threads would turn them round otherwise.
@@ -301,9 +324,7 @@ void ClusterCore::deliver(Lock& lock, bool own_thread) {
     return each.how != Ended::How::result || each.result.kind == EndKind::lost;
   });
   if (failed && own_thread) (void)pool_.logger().flush(100ms);
-  for (std::size_t i = 0; i < ended.size(); ++i) {
-    if (futures[i].task != nullptr) finish(ended[i], futures[i]);
-  }
+  for (std::size_t i = 0; i < futures.size(); ++i) finish(ended[ends[i]], futures[i]);
   futures.clear();
   if (ended.empty() && news.empty()) {
     changed_.notify_all();
@@ -371,8 +392,62 @@ void ClusterCore::shutdown(ShutdownOptions options) {
     lock.lock();
   }
   changed_.notify_all();
+  if (options_.detached && !options.wait) leave(lock);
   if (options.wait && std::this_thread::get_id() != thread_.get_id())
     changed_.wait(lock, [this] { return futures_.empty() && undelivered_ == 0; });
+}
+
+// A detached job goes on by itself when all of it is in the queue. What is still awaited here is not told any
+// more.
+void ClusterCore::leave(Lock& lock) {
+  left_ = true;
+  while (!changed_.wait_for(lock, 20ms, [this] { return head_->all_recorded(); })) {}
+  std::vector<OpenFuture> futures;
+  for (auto& [id, future] : futures_) futures.push_back(std::move(future));
+  futures_.clear();
+  lock.unlock();
+  for (const OpenFuture& future : futures) {
+    future.task->state().fail(std::make_exception_ptr(UsageError{fmt::format(
+        "task {} of job {} goes on without this process, which was told not to wait. Ask for it by its number: "
+        "ClusterExecutor::result.",
+        future.task->id_, options_.job)}));
+  }
+  lock.lock();
+}
+
+void ClusterCore::adopt(std::uint64_t id, const StateHandle& state, RemoteTask& task) {
+  if (!options_.detached)
+    throw UsageError{"result() is for detached jobs, and this one is not: keep the future that submit gave."};
+  {
+    const Lock lock{mutex_};
+    if (closed_) throw UsageError{"cluster " + options_.name + " is shut down."};
+    task.id_ = id;
+    futures_.emplace(id, OpenFuture{state, &task});
+    head_->adopt(now(), id);
+  }
+  wake();
+}
+
+std::vector<ClusterTaskInfo> ClusterCore::tasks() {
+  std::vector<ClusterTaskInfo> list;
+  const Lock lock{mutex_};
+  for (const auto& [id, ended] : head_->known_tasks()) {
+    ClusterTaskInfo info{.id = id};
+    if (ended)
+      info.state = ClusterTaskInfo::State::ended;
+    else if (head_->is_running(id))
+      info.state = ClusterTaskInfo::State::running;
+    list.push_back(info);
+  }
+  return list;
+}
+
+void ClusterCore::drop(std::uint64_t id) {
+  {
+    const Lock lock{mutex_};
+    head_->drop(now(), id);
+  }
+  wake();
 }
 
 void ClusterCore::stop() {

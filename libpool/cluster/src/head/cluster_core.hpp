@@ -41,6 +41,9 @@ class ClusterCore : public std::enable_shared_from_this<ClusterCore> {
   void cancel_pending(std::uint64_t task);
   void shutdown(ShutdownOptions options);
   void stop();  ///< after `shutdown`: tells the nodes, and ends the thread
+  void adopt(std::uint64_t id, const StateHandle& state, RemoteTask& task);
+  [[nodiscard]] std::vector<ClusterTaskInfo> tasks();
+  void drop(std::uint64_t id);
   [[nodiscard]] std::vector<NodeInfo> nodes();
   [[nodiscard]] ClusterStats stats();
   [[nodiscard]] std::size_t workers();
@@ -66,6 +69,7 @@ class ClusterCore : public std::enable_shared_from_this<ClusterCore> {
   /// Gives the lock away, and finishes what has ended.
   void deliver(Lock& lock, bool own_thread);
   void finish(cluster::Ended& ended, const OpenFuture& future);
+  void leave(Lock& lock);
   void tell_news(const std::vector<cluster::NodeNews>& news);
 
   ClusterOptions options_;
@@ -81,10 +85,11 @@ class ClusterCore : public std::enable_shared_from_this<ClusterCore> {
   std::unique_ptr<cluster::Engine> engine_;
   std::unique_ptr<cluster::Head> head_;
   cluster::RecordMerger merger_;
-  std::unordered_map<std::uint64_t, OpenFuture> futures_;
+  std::unordered_multimap<std::uint64_t, OpenFuture> futures_;
   std::size_t undelivered_ = 0;  // ended, and their futures not yet finished
   std::uint64_t lost_records_ = 0;
   bool closed_ = false;
+  bool left_ = false;  ///< a detached job that this process waits for no more
   std::atomic<bool> stopping_{false};
   std::function<void(const NodeEvent&)> on_node_;
   std::thread thread_;

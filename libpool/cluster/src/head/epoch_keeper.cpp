@@ -2,7 +2,8 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
+
+#include "engine/epoch_key.hpp"
 
 namespace kindred::internal::cluster {
 namespace {
@@ -16,19 +17,6 @@ constexpr Time after_refusal = 250ms;
 constexpr std::array stream_order = {StreamKind::nodes,   StreamKind::jobs, StreamKind::tasks,
                                      StreamKind::results, StreamKind::log,  StreamKind::blobs};
 constexpr std::array<char, 3> classes = {'h', 'm', 'l'};
-const Place current{{StreamKind::epochs, 0}, "current"};
-
-Bytes text_bytes(Epoch epoch) {
-  const std::string text = std::to_string(epoch);
-  const auto* const begin = reinterpret_cast<const std::byte*>(text.data());
-  return Bytes(begin, begin + text.size());
-}
-Epoch epoch_from(const Bytes& bytes) {
-  Epoch epoch = 0;
-  const auto* const begin = reinterpret_cast<const char*>(bytes.data());
-  (void)std::from_chars(begin, begin + bytes.size(), epoch);
-  return epoch;
-}
 
 }  // namespace
 
@@ -75,15 +63,15 @@ void EpochKeeper::ask(Time now, std::int64_t wall_ns) {
   asked_ = tickets_.next();
   asked_at_ = now;
   if (step_ == step_bucket) {
-    engine_.ensure(asked_, current.stream,
+    engine_.ensure(asked_, epoch_place.stream,
                    {.replicas = settings_.replicas, .in_memory = settings_.in_memory});
   } else if (step_ == step_read) {
-    engine_.find(asked_, current);
+    engine_.find(asked_, epoch_place);
   } else if (step_ == step_claim) {
     proposed_ = std::max<Epoch>(wanted_, static_cast<Epoch>(std::max<std::int64_t>(1, wall_ns / 1'000'000)));
     const Expect expect =
         revision_ == 0 ? Expect{Expect::What::absent, 0} : Expect{Expect::What::revision, revision_};
-    engine_.put(asked_, current, {}, text_bytes(proposed_), expect);
+    engine_.put(asked_, epoch_place, {}, epoch_bytes(proposed_), expect);
   } else if (step_ < step_first_queue) {
     const Stream stream = stream_at(step_);
     engine_.ensure(asked_, stream, limits_of(stream.kind));
@@ -99,7 +87,7 @@ void EpochKeeper::on_step(const Answer& answer) {
   const bool found = answer.how == Answer::How::done;
   if (step_ == step_read) {
     if (!found && answer.how != Answer::How::missing) return;
-    const Epoch there = found ? epoch_from(answer.bytes) : 0;
+    const Epoch there = found ? epoch_in(answer.bytes) : 0;
     revision_ = found ? answer.number : 0;
     if (there >= wanted_) {
       epoch_ = there;
@@ -155,7 +143,7 @@ bool EpochKeeper::on_answer(Time now, const Answer& answer) {
   if (answer.ticket == read_) {
     read_ = 0;
     if (!ready() || answer.how == Answer::How::refused) return true;
-    const Epoch there = answer.how == Answer::How::done ? epoch_from(answer.bytes) : 0;
+    const Epoch there = answer.how == Answer::How::done ? epoch_in(answer.bytes) : 0;
     if (there != epoch_) begin_again(there > epoch_ ? there : epoch_ + 1);
     return true;
   }
@@ -167,7 +155,7 @@ void EpochKeeper::look(Time now) {
   looked_ = tickets_.next();
   engine_.state(looked_, {StreamKind::tasks, epoch_});
   read_ = tickets_.next();
-  engine_.find(read_, current);
+  engine_.find(read_, epoch_place);
   look_at_ = now + look_every;
 }
 

@@ -41,6 +41,7 @@ Head::Head(HeadSettings settings, Engine& engine)
       epoch_{keeper_settings(settings_, build_), engine_, tickets_},
       publisher_{*this, engine_, tickets_, hex(build_), hex(settings_.job)},
       roster_{settings_.lease} {
+  ledger_.count_from(settings_.first_task);
   engine_.listen(self_);
   engine_.listen({Address::Kind::nodes});
   engine_.listen({Address::Kind::heads});
@@ -244,9 +245,13 @@ void Head::ask_doubts(Time now) {
     Doubt& doubt = *ledger_.get(id)->doubt;
     if (large_.contains(id)) continue;  // its result is being read
     if (doubt.asked != 0 && now - doubt.asked_at < 1s) continue;
+    if (settings_.detached && doubt.sure_at > now && !doubt.at_queue) continue;
     doubt.asked = tickets_.next();
     doubt.asked_at = now;
-    engine_.find(doubt.asked, {{StreamKind::results, entered_}, fmt::format("{}.{}", job_key(), id)});
+    if (doubt.at_queue)
+      engine_.find(doubt.asked, Stream{StreamKind::tasks, entered_}, ledger_.get(id)->sequence);
+    else
+      engine_.find(doubt.asked, {{StreamKind::results, entered_}, fmt::format("{}.{}", job_key(), id)});
   }
 }
 
@@ -261,7 +266,7 @@ void Head::conclude(Time now, std::uint64_t id) {
   task.lost_nodes.push_back(doubt.node);
   if (task.cancelling && *task.cancelling != Running::ask) {
     end_cancelled(now, found, "its node was lost while it was being cancelled");
-  } else if (static_cast<std::int64_t>(task.deaths) > task.spec.retries) {
+  } else if (static_cast<std::int64_t>(task.deaths) > task.spec.retries || task.adopted) {
     end(now, found, {.how = Ended::How::node_lost, .node = doubt.node, .text = doubt.why});
   } else {
     task.cancelling.reset();
@@ -300,7 +305,7 @@ void Head::break_job(Time now, const std::string& why) {
 
 // --- time
 
-void Head::enter_epoch() {
+void Head::enter_epoch(Time now) {
   if (!epoch_.ready() || entered_ == epoch_.epoch()) return;
   const bool first = entered_ == 0;
   entered_ = epoch_.epoch();
@@ -309,20 +314,31 @@ void Head::enter_epoch() {
   for (const Ticket feed : {feeds_.results, feeds_.log}) {
     if (feed != 0) engine_.unfollow(feed);
   }
-  feeds_ = {.results = tickets_.next(), .log = tickets_.next()};
+  feeds_.results = tickets_.next();
+  feeds_.log = tickets_.next();
+  feeds_.taken = 0;
+  feeds_.records.restart();
   engine_.follow(feeds_.results, {{StreamKind::results, entered_}, job_key()}, 1);
   engine_.follow(feeds_.log, {{StreamKind::log, entered_}, job_key()}, 1);
+  feeds_.known.clear();
   if (first) return;
   // What no node has a permit for was in the store that is gone. What a node has, it ends, and tells in this
   // epoch.
   publisher_.restart();
   for (const auto id :
        ledger_.ids([](const OpenTask& task) { return task.peer == nullptr && !task.doubt; })) {
+    OpenTask& task = *ledger_.get(id);
+    task.recorded = false;
+    if (task.adopted) {
+      doubt(now, id, task, {}, "it was in the engine's store, which is lost");
+      continue;
+    }
     ++counts_.republished;
-    publish(id, *ledger_.get(id));
+    publish(id, task);
   }
   for (auto& [id, task] : ledger_.tasks()) {
     if (task.doubt) task.doubt->asked = 0;
+    if (task.doubt) task.doubt->at_queue = false;
     if (task.peer != nullptr) task.sequence = 0;
   }
 }
@@ -339,6 +355,7 @@ void Head::beat(Time now) {
   beat.grace_ns = settings_.head_grace.count();
   beat.sent_at = now.count() + wall_offset_;
   beat.level = settings_.manifest.level;
+  beat.detached = settings_.detached;
   beat.closed = closed_;
   tell({Address::Kind::heads}, Message{beat});
 }
@@ -380,6 +397,7 @@ void Head::fail_unserved(Time now) {
                                  words.empty() ? "" : " (its last words: " + words + ")"));
     return;
   }
+  if (settings_.detached && epoch_.ready()) return;  // its tasks wait in the queue, however long
   const bool served = roster_.working() >= (served_once_ ? std::size_t{1} : settings_.min_nodes);
   if ((served && epoch_.ready()) || ledger_.size() == held_) {
     times_.unserved_since.reset();
@@ -431,7 +449,8 @@ void Head::watch_queue(Time now) {
 void Head::tick(Time now) {
   engine_.tick();
   epoch_.tick(now, now.count() + wall_offset_);
-  if (!closed_) enter_epoch();
+  if (closed_ && settings_.detached) return;
+  if (!closed_) enter_epoch(now);
   beat(now);
   if (closed_) return;
   find_lost_nodes(now);
@@ -441,9 +460,13 @@ void Head::tick(Time now) {
   fetch_blobs(now);
   fail_unserved(now);
   watch_queue(now);
-  served_once_ = served_once_ || roster_.working() >= settings_.min_nodes;
+  served_once_ = served_once_ || settings_.detached || roster_.working() >= settings_.min_nodes;
   if (epoch_.ready() && served_once_ && engine_.connection().connected) publisher_.tick(now, entered_);
-  if (epoch_.ready() && feeds_.taken != 0 && now - times_.purge > purge_every) {
+  if (settings_.detached && epoch_.ready()) {
+    if (engine_.connection().connected) feeds_.records.tick(now, entered_, engine_, tickets_);
+    look_for_lost(now);
+  }
+  if (epoch_.ready() && !settings_.detached && feeds_.taken != 0 && now - times_.purge > purge_every) {
     times_.purge = now;
     engine_.purge(0, {{StreamKind::results, entered_}, job_key()}, std::exchange(feeds_.taken, 0));
   }
@@ -465,6 +488,10 @@ Time Head::next_due(Time now) const {
 void Head::close(Time now) {
   if (closed_) return;
   closed_ = true;
+  if (settings_.detached) {  // it goes on
+    for (const std::uint64_t life : roster_.lives()) roster_.remove(life);
+    return;
+  }
   times_.last_beat.reset();
   beat(now);
   if (!epoch_.ready()) return;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "engine/engine.hpp"
+#include "engine/outbox.hpp"
 #include "engine/tickets.hpp"
 #include "head/epoch_keeper.hpp"
 #include "head/ledger.hpp"
@@ -35,6 +36,8 @@ struct HeadSettings {
   bool in_memory = false;
   std::uint64_t max_queue_bytes = 0;
   std::size_t inline_limit = 256U << 10U;
+  bool detached = false;
+  std::uint64_t first_task = 1;
 };
 
 struct NodeNews {
@@ -83,6 +86,15 @@ class Head final : private TaskSource {
   [[nodiscard]] bool is_open(std::uint64_t task) const { return ledger_.get(task) != nullptr; }
   [[nodiscard]] bool is_running(std::uint64_t task) const;
   void cancel_pending(Time now);
+  /// A task of an earlier life of a detached job: it ends as it ended, or will.
+  void adopt(Time now, std::uint64_t task);
+  /// Removes what is stored of a task that has ended or waits.
+  void drop(Time now, std::uint64_t task);
+  /// Of a detached job: is all that was submitted in the queue, and written down?
+  [[nodiscard]] bool all_recorded() const;
+  /// Tasks of a detached job, of earlier lives, too, by whether they have ended; of others those that are
+  /// open.
+  [[nodiscard]] std::map<std::uint64_t, bool> known_tasks() const;
   void set_level_if_changed(std::uint8_t level);
 
   /// Errors: none; what makes no sense is dropped.
@@ -144,13 +156,19 @@ class Head final : private TaskSource {
   void on_batch(LogBatch batch);
   void on_bye(Time now, std::uint64_t life);
 
+  void record(std::uint64_t id, OpenTask& task);
+  void note_detached(std::uint64_t id, const Result& result);
+  void observe(Peer& peer, const HeldTask& held);
+  void answer_doubt(Time now, std::uint64_t id, const Answer& answer);
+  void answer_detached(Time now, std::uint64_t id, const Answer& answer);
+  void look_for_lost(Time now);
   void doubt(Time now, std::uint64_t id, OpenTask& task, std::string node, std::string why);
   void ask_doubts(Time now);
   void conclude(Time now, std::uint64_t id);
   void drop_peer(Time now, std::uint64_t life, NodeNews::What what, const std::string& why);
   void break_job(Time now, const std::string& why);
 
-  void enter_epoch();
+  void enter_epoch(Time now);
   void beat(Time now);
   void find_lost_nodes(Time now);
   void apply_queue_timeouts(Time now);
@@ -168,15 +186,19 @@ class Head final : private TaskSource {
     std::optional<Time> unserved_since;
     Time last_claim{0};
     Time look{0};
+    Time lost{0};
     Time purge{0};
   };
   struct Feeds {
     Ticket results = 0;
     Ticket log = 0;
-    std::uint64_t taken = 0;  ///< results up to this sequence
+    std::uint64_t taken = 0;                   ///< results up to this sequence
+    Outbox records = {};                       ///< of a detached job: which tasks were submitted
+    std::map<std::uint64_t, bool> known = {};  ///< likewise, of all lives, by whether they have ended
+    std::uint64_t looked_at = 0;               ///< task of the last look for lost ones
   };
 
-  struct Outbox {
+  struct Leaving {
     std::vector<HeldBack> held_back;  ///< until the log of their node has come
     std::vector<Ended> ended;
     std::vector<NodeRecords> records;
@@ -205,7 +227,7 @@ class Head final : private TaskSource {
   std::set<std::uint64_t> cancelling_;          ///< tasks whose node has not answered
   std::map<std::uint64_t, LargeResult> large_;  ///< results whose bytes are being fetched, by task
   std::size_t held_ = 0;                        ///< tasks with a permit, or in doubt
-  Outbox out_;
+  Leaving out_;
   HeadCounts counts_;
 };
 

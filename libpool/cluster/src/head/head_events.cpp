@@ -76,6 +76,7 @@ void Head::on_answer(Time now, const Answer& answer) {
       } else if (task->sequence == 0) {
         task->sequence = sequence;
         task->stored = now;
+        if (settings_.detached) record(id, *task);
       }
     }
     return;
@@ -83,22 +84,33 @@ void Head::on_answer(Time now, const Answer& answer) {
   for (auto& [task, large] : large_) {
     if (large.fetch.on_answer(now, answer)) return;
   }
-  for (const std::uint64_t id : doubts_) {
-    const Doubt& doubt = *ledger_.get(id)->doubt;
-    if (doubt.asked != answer.ticket) continue;
-    if (answer.how == Answer::How::done) {
-      const std::uint32_t run = ledger_.get(id)->run;
-      auto envelope = decode(build_, answer.bytes);
-      auto* const result = envelope ? std::get_if<Result>(&envelope->message) : nullptr;
-      if (result != nullptr && result->job == settings_.job && result->task == id && result->run == run)
-        on_result(now, std::move(*result));
-      else
-        conclude(now, id);
-    } else if (answer.how == Answer::How::missing) {
-      conclude(now, id);
+  std::vector<Outbox::Item> recorded;
+  if (feeds_.records.on_answer(now, answer, recorded)) {
+    for (const Outbox::Item& item : recorded) {
+      if (OpenTask* const task = ledger_.get(item.cookie)) task->recorded = true;
     }
     return;
   }
+  for (const std::uint64_t id : doubts_) {
+    if (ledger_.get(id)->doubt->asked != answer.ticket) continue;
+    if (settings_.detached)
+      answer_detached(now, id, answer);
+    else
+      answer_doubt(now, id, answer);
+    return;
+  }
+}
+
+void Head::answer_doubt(Time now, std::uint64_t id, const Answer& answer) {
+  if (answer.how == Answer::How::missing) conclude(now, id);
+  if (answer.how != Answer::How::done) return;
+  const std::uint32_t run = ledger_.get(id)->run;
+  auto envelope = decode(build_, answer.bytes);
+  auto* const result = envelope ? std::get_if<Result>(&envelope->message) : nullptr;
+  if (result != nullptr && result->job == settings_.job && result->task == id && result->run == run)
+    on_result(now, std::move(*result));
+  else
+    conclude(now, id);
 }
 
 void Head::on_entry(Time now, const StreamEntry& entry) {
@@ -155,6 +167,10 @@ void Head::look_at_held(Time now, Peer& peer, const std::vector<HeldTask>& held)
   std::unordered_map<std::uint64_t, HeldTask> named;
   for (const HeldTask& each : held) {
     named[each.task] = each;
+    if (settings_.detached) {
+      observe(peer, each);
+      continue;
+    }
     if (each.state == HeldState::claimed) {
       on_claim(now, peer, each);
       continue;
@@ -174,7 +190,8 @@ void Head::look_at_held(Time now, Peer& peer, const std::vector<HeldTask>& held)
       continue;
     }
     if (++task.unseen < statuses_without) continue;
-    if (peer.status.permits_seen < task.permit_serial) {  // the permit was lost, and perhaps the task with it
+    if (!settings_.detached &&
+        peer.status.permits_seen < task.permit_serial) {  // the permit was lost, and perhaps the task with it
       task.unseen = 0;
       task.permit_serial = peer.serial + 1;
       peer.due.push_back(permit_for(id, task));
@@ -249,13 +266,15 @@ void Head::on_bye(Time now, std::uint64_t life) {
 // --- results
 
 void Head::on_result(Time now, Result result) {
+  if (settings_.detached) note_detached(result.task, result);
+  if (result.kind == EndKind::submitted) return;
   const auto found = ledger_.find(result.task);
   if (found == ledger_.tasks().end()) {
     ++counts_.duplicates;
     return;
   }
   OpenTask& task = found->second;
-  const bool current = result.run == task.run && (task.peer != nullptr || task.doubt);
+  const bool current = settings_.detached || (result.run == task.run && (task.peer != nullptr || task.doubt));
   if (result.kind == EndKind::returned) {
     if (current) on_returned(result.task, task);
     return;

@@ -57,6 +57,8 @@ struct Doubt {
   std::string why;
   Ticket asked = 0;
   Time asked_at{0};
+  bool at_queue = false;  ///< of a detached job: the results have nothing, and the queue is asked
+  Time sure_at{0};        ///< likewise: neither has it; from then on no node can have kept silent about it
 };
 
 struct OpenTask {
@@ -72,6 +74,8 @@ struct OpenTask {
   std::uint64_t permit_serial = 0;
   std::uint32_t unseen = 0;  ///< statuses of its node that did not name it
   bool begun = false;
+  bool adopted = false;          ///< of an earlier life of a detached job: its bytes are not here
+  bool recorded = false;         ///< of a detached job: it is in the results as submitted
   bool queue_timed_out = false;  ///< the node is asked whether it has begun
   std::optional<Running> cancelling = {};
   Time cancel_told{0};
@@ -93,6 +97,11 @@ class Ledger {
     tasks_.emplace(id, OpenTask{.spec = std::move(spec), .submitted = now});
     return id;
   }
+  /// A task that an earlier life of the job has submitted.
+  void adopt(Time now, std::uint64_t id) {
+    tasks_.emplace(id, OpenTask{.spec = {}, .submitted = now, .adopted = true});
+  }
+  void count_from(std::uint64_t first) noexcept { next_ = std::max(next_, first); }
   void erase(Map::iterator task) {
     const TaskSpec& spec = task->second.spec;
     bytes_ -= spec.arguments.size();

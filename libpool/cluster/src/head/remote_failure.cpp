@@ -13,7 +13,10 @@ std::string lost_message(const internal::TaskFacts& task, const std::string& nod
                          const std::vector<std::string>& nodes, std::string_view why) {
   std::string others;
   for (const auto& each : nodes) others += (others.empty() ? "" : ", ") + each;
-  std::string text = fmt::format("node {} was lost while it had {}: {}. ", node, to_string(task), why);
+  std::string text =
+      node.empty()
+          ? fmt::format("{} was lost with a node that did not say its name: {}. ", to_string(task), why)
+          : fmt::format("node {} was lost while it had {}: {}. ", node, to_string(task), why);
   if (nodes.size() > 1)
     return text + fmt::format("Attempts: {}; the nodes lost with it: {}. It may be what kills them.",
                               task.attempt, others);

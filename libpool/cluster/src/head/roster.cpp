@@ -95,6 +95,12 @@ std::optional<std::uint64_t> Roster::earlier_life(const Status& status) const {
   return std::nullopt;
 }
 
+std::vector<std::uint64_t> Roster::lives() const {
+  std::vector<std::uint64_t> lives;
+  for (const auto& [life, peer] : peers_) lives.push_back(life);
+  return lives;
+}
+
 std::size_t Roster::working() const noexcept {
   return static_cast<std::size_t>(
       std::ranges::count_if(peers_, [](const auto& each) { return each.second->works(); }));

@@ -69,6 +69,7 @@ class Roster {
   [[nodiscard]] const std::map<std::uint64_t, std::unique_ptr<Peer>>& peers() const noexcept {
     return peers_;
   }
+  [[nodiscard]] std::vector<std::uint64_t> lives() const;
   [[nodiscard]] std::size_t working() const noexcept;
   /// Nodes heard of within the lease that run another build, as words.
   [[nodiscard]] std::string others(Time now, const std::string& build) const;

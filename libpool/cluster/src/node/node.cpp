@@ -5,6 +5,8 @@
 
 #include <fmt/format.h>
 
+#include "engine/epoch_key.hpp"
+
 namespace kindred::internal::cluster {
 namespace {
 
@@ -16,6 +18,7 @@ constexpr std::size_t most_prefetched = 256;
 constexpr double prefetched_ns = 5e6;
 constexpr Time manifest_again = 250ms;
 constexpr Time default_grace = 30s;
+constexpr Time answer_patience = 1s;
 
 std::string hex(std::uint64_t number) { return fmt::format("{:016x}", number); }
 
@@ -87,8 +90,20 @@ void Node::enter(Epoch epoch) {
   }
 }
 
+// The heads tell the epoch in their beats; a detached job may have none.
+void Node::find_epoch(Time now) {
+  if (now < times_.look_at) return;
+  times_.look_at = now + answer_patience;
+  times_.looked = tickets_.next();
+  engine_.find(times_.looked, epoch_place);
+}
+
 void Node::on_answer(Time now, const Answer& answer) {
   if (fetcher_.on_answer(now, answer)) return;
+  if (answer.ticket == times_.looked) {
+    if (answer.how == Answer::How::done) enter(epoch_in(answer.bytes));
+    return;
+  }
   std::vector<Outbox::Item> stored;
   if (outbox_.on_answer(now, answer, stored)) {
     for (const Outbox::Item& item : stored) on_stored(item);
@@ -99,6 +114,7 @@ void Node::on_answer(Time now, const Answer& answer) {
       on_manifest(*job, answer);
       return;
     }
+    if (job->detached && on_detached_answer(id, *job, answer)) return;
     for (auto& [task, held] : job->held) {
       if (held.blob && held.blob->on_answer(now, answer)) return;
     }
@@ -128,6 +144,7 @@ void Node::on_head(Time now, const HeadBeat& beat, Epoch epoch) {
   job.heard = now;
   job.grace = Time{beat.grace_ns};
   job.head_sent_at = beat.sent_at;
+  job.detached = job.detached || beat.detached;
   if (job.open && job.level != beat.level) host_.set_level(job.life, beat.level);
   job.level = beat.level;
 }
@@ -148,6 +165,7 @@ void Node::on_manifest(Job& job, const Answer& answer) {
   const auto* const manifest = envelope ? std::get_if<Manifest>(&envelope->message) : nullptr;
   if (manifest == nullptr) return;
   job.open = true;
+  job.detached = manifest->detached;
   job.inline_limit = std::min<std::uint64_t>(manifest->inline_limit, engine_.max_message() / 2);
   job.level = manifest->level;
   job.status_due = true;
@@ -268,11 +286,14 @@ void Node::on_delivery(Time now, const Delivery& delivery) {
   held.handle = delivery.handle;
   held.epoch = delivery.epoch;
   held.claim = ++job.last_claim;
+  held.count = delivery.count;
+  held.fetched = now;
   job.held.emplace(task, std::move(held));
   if (job.open) job.claims.push_back(task);
 }
 
 void Node::claim(Job& job) {
+  if (job.detached) job.claims.clear();
   if (job.claims.empty()) return;
   Claim claim{.life = job.life, .node = settings_.name, .tasks = {}};
   for (const std::uint64_t task : job.claims) {
@@ -325,6 +346,10 @@ void Node::on_permit(std::uint64_t id, Job& job, const Permit& permit) {
   }
   // Order: out of the queue first, then it begins.
   if (held.grant.at_most_once) settle(held, Settle::done);
+  begin(job, held);
+}
+
+void Node::begin(Job& job, Held& held) {
   if (held.grant.blob.id != 0)
     held.blob = std::make_unique<BlobFetch>(hex(held.grant.job), held.grant.blob);
   else
@@ -334,6 +359,89 @@ void Node::on_permit(std::uint64_t id, Job& job, const Permit& permit) {
 void Node::start(Job& job, Held& held) {
   host_.start(job.life, held.grant);
   if (!held.grant.retry_exceptions) held.grant.arguments = {};
+}
+
+// --- tasks of detached jobs
+
+// Without retries: out of the queue, confirmed, and then it begins. A task that was given out before may have
+// ended: then its result is there.
+void Node::begin_detached(Time now) {
+  for (const auto& [id, job] : jobs_) {
+    if (!job->detached || !job->open) continue;
+    // Fetched too long ago: the engine may have given it to another node, and takes our acknowledgement all
+    // the same.
+    std::erase_if(job->held, [&](const auto& each) {
+      return each.second.state == HeldState::claimed && now - each.second.fetched > times_.lease / 2;
+    });
+    for (auto& [task, held] : job->held) {
+      if (held.state != HeldState::claimed || held.epoch != epoch_) continue;
+      if (held.asked != 0 && now - held.asked_at < answer_patience) continue;
+      held.asked = tickets_.next();
+      held.asked_at = now;
+      if (held.count > 1 && !held.settled)
+        engine_.find(held.asked, {{StreamKind::results, epoch_}, fmt::format("{}.{}", hex(id), task)});
+      else if (held.grant.at_most_once)
+        engine_.settle(held.asked, held.handle, Settle::done);
+    }
+    std::vector<std::uint64_t> ready;
+    for (auto& [task, held] : job->held) {
+      if (held.state == HeldState::claimed && held.count == 1 && !held.grant.at_most_once)
+        ready.push_back(task);
+    }
+    for (const std::uint64_t task : ready) begin_unasked(id, *job, task, job->held.at(task));
+  }
+}
+
+bool Node::on_detached_answer(std::uint64_t id, Job& job, const Answer& answer) {
+  for (auto& [task, held] : job.held) {
+    if (held.asked != answer.ticket || held.state != HeldState::claimed) continue;
+    held.asked = 0;
+    if (answer.how == Answer::How::refused || answer.how == Answer::How::conflict)
+      return true;  // asked again
+    if (held.count > 1 && !held.settled) {
+      const auto envelope = answer.how == Answer::How::done ? decode(build_, answer.bytes) : std::nullopt;
+      const auto* const result = envelope ? std::get_if<Result>(&envelope->message) : nullptr;
+      if (result != nullptr && result->kind != EndKind::submitted && result->kind != EndKind::returned) {
+        settle(held, Settle::done);  // another node had ended it
+        job.held.erase(task);
+        return true;
+      }
+      if (held.grant.at_most_once) {  // it never began: its acknowledgement would have been confirmed first
+        held.count = 1;
+        return true;
+      }
+      begin_unasked(id, job, task, held);
+      return true;
+    }
+    held.settled = true;
+    held.count = 1;
+    begin_unasked(id, job, task, held);
+    return true;
+  }
+  return false;
+}
+
+void Node::begin_unasked(std::uint64_t id, Job& job, std::uint64_t task, Held& held) {
+  Grant& grant = held.grant;
+  const auto before = static_cast<std::int64_t>(held.count) - 1;
+  grant.run = static_cast<std::uint32_t>(held.count);
+  grant.attempt = static_cast<std::uint32_t>(held.count);
+  held.state = HeldState::ready;
+  job.status_due = true;
+  if (before > grant.retries) {  // it may be what kills the nodes
+    Result result;
+    result.task = task;
+    result.run = grant.run;
+    result.attempt = static_cast<std::uint32_t>(before);
+    result.kind = EndKind::lost;
+    result.exit_kind = static_cast<std::uint8_t>(ExitReason::Kind::lost);
+    result.text = fmt::format("The engine gave it out {} times, and no node ended it.", before);
+    held.state = HeldState::finished;
+    store(id, job, std::move(result));
+    return;
+  }
+  grant.retries -= static_cast<std::int32_t>(before);
+  begin(job, held);
 }
 
 void Node::fetch_blobs(Time now) {
@@ -617,7 +725,7 @@ void Node::extend(Time now) {
 void Node::forget_orphans(Time now) {
   std::vector<std::uint64_t> orphaned;
   for (const auto& [id, job] : jobs_) {
-    if (job->grace > Time{0} && now - job->heard > job->grace) orphaned.push_back(id);
+    if (!job->detached && job->grace > Time{0} && now - job->heard > job->grace) orphaned.push_back(id);
   }
   for (const auto id : orphaned) {
     const auto job = jobs_.find(id);
@@ -633,12 +741,14 @@ void Node::tick(Time now) {
   beat(now);
   forget_orphans(now);
   ask_manifests(now);
+  find_epoch(now);
   for (const auto& [id, job] : jobs_) {
     tell_status(now, *job);
     claim(*job);
   }
   if (epoch_ == 0 || !connection.connected) return;
   extend(now);
+  begin_detached(now);
   fetch_blobs(now);
   store_large(now);
   outbox_.tick(now, epoch_, engine_, tickets_);
@@ -654,7 +764,8 @@ Time Node::next_due(Time now) const {
     if (!job->open) due = std::min(due, std::max(now + 1ms, job->manifest_at + manifest_again));
     if (job->status_due || !job->claims.empty()) due = now;
     if (!job->large.empty()) due = std::min(due, now + 100ms);
-    if (job->grace > Time{0}) due = std::min(due, job->heard + job->grace);
+    if (job->grace > Time{0} && !job->detached) due = std::min(due, job->heard + job->grace);
+    if (job->detached && !job->held.empty()) due = std::min(due, now + 100ms);
   }
   return due;
 }

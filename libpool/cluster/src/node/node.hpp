@@ -10,9 +10,9 @@
 #include <vector>
 
 #include "engine/engine.hpp"
+#include "engine/outbox.hpp"
 #include "engine/tickets.hpp"
 #include "node/fetcher.hpp"
-#include "node/outbox.hpp"
 #include "wire/blob.hpp"
 #include "wire/messages.hpp"
 
@@ -91,6 +91,10 @@ class Node {
     std::string handle;  ///< of its delivery
     Epoch epoch = 0;     ///< likewise: of another epoch it is never settled
     std::uint64_t claim = 0;
+    Time fetched{0};
+    std::uint64_t count = 1;  ///< how often it was given out
+    Ticket asked = 0;         ///< of a detached job: whether it has ended before, or its acknowledgement
+    Time asked_at{0};
     bool settled = false;
     HeldState state = HeldState::claimed;
     std::unique_ptr<BlobFetch> blob;
@@ -110,6 +114,7 @@ class Node {
     Ticket manifest_asked = 0;
     Time manifest_at{0};
     bool open = false;  ///< the host has a pool for it
+    bool detached = false;
     std::uint64_t inline_limit = 256U << 10U;
     std::string broken;
     bool status_due = true;
@@ -133,6 +138,11 @@ class Node {
   void on_stored(const Outbox::Item& item);
   void on_manifest(Job& job, const Answer& answer);
 
+  // Of a detached job nobody is asked: the engine alone says who has a task.
+  void begin_detached(Time now);
+  bool on_detached_answer(std::uint64_t id, Job& job, const Answer& answer);
+  void begin_unasked(std::uint64_t id, Job& job, std::uint64_t task, Held& held);
+
   Job& join(Time now, std::uint64_t id, Time grace);
   void forget(JobMap::iterator job);
   void closed(std::uint64_t id);
@@ -140,6 +150,7 @@ class Node {
   void enter(Epoch epoch);
   void settle(Held& held, Settle how);
   void claim(Job& job);
+  void begin(Job& job, Held& held);
   void start(Job& job, Held& held);
   void store(std::uint64_t id, Job& job, Result result);
   void store_large(Time now);
@@ -153,6 +164,7 @@ class Node {
   void ask_manifests(Time now);
   void fetch_blobs(Time now);
   void extend(Time now);
+  void find_epoch(Time now);
   void forget_orphans(Time now);
 
   struct Times {
@@ -160,6 +172,8 @@ class Node {
     Time extended{0};
     Time beat_every = std::chrono::seconds{1};
     Time lease = std::chrono::seconds{10};
+    Time look_at{0};            ///< at the epoch
+    Ticket looked = 0;          ///< likewise
     std::uint64_t outages = 0;  ///< of the connection, as it was looked at last
   };
 

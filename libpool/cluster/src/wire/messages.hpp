@@ -73,8 +73,11 @@ struct HeadBeat {
   std::int64_t grace_ns = 0;
   std::int64_t sent_at = 0;  ///< its system clock
   std::uint8_t level = 0;    ///< of the log
+  bool detached = false;     ///< the job goes on without this head, and needs no permits
   bool closed = false;       ///< the job has ended: its pool is taken down, and its tasks with it
-  void fields(auto& archive) { archive(job, serial, open, lease_ns, grace_ns, sent_at, level, closed); }
+  void fields(auto& archive) {
+    archive(job, serial, open, lease_ns, grace_ns, sent_at, level, detached, closed);
+  }
 };
 
 enum class HeldState : std::uint8_t {
@@ -172,7 +175,8 @@ enum class EndKind : std::uint8_t {
   timeout,
   cancelled,
   refused,
-  returned  ///< the node gives it back: it has not begun, and never will there
+  submitted,  ///< of a detached job: it is in the queue, at the sequence in `blob.size`
+  returned    ///< the node gives it back: it has not begun, and never will there
 };
 
 /// How a task ended on its node.

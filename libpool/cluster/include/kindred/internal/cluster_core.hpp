@@ -122,6 +122,8 @@ class ClusterSubmission {
   std::exception_ptr argument_error_;
 };
 
+/// `task` is part of `state`.
+void adopt_task(ClusterCore& core, std::uint64_t id, const StateHandle& state, RemoteTask& task);
 void check_cluster_options(const TaskOptions& options);
 [[nodiscard]] std::size_t cluster_workers(ClusterCore& core);
 /// The error of a map's item, as its worker encoded it.

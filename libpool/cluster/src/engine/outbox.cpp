@@ -1,4 +1,4 @@
-#include "node/outbox.hpp"
+#include "engine/outbox.hpp"
 
 #include <algorithm>
 
@@ -21,7 +21,8 @@ void Outbox::restart() {
 
 void Outbox::put(Time now, Item item, Epoch epoch, Engine& engine, Tickets& tickets) {
   const Ticket ticket = tickets.next();
-  engine.put(ticket, {{item.kind, epoch}, item.path}, std::to_string(epoch) + "." + item.id, item.bytes, {});
+  engine.put(ticket, {{item.kind, epoch}, item.path}, std::to_string(epoch) + "." + item.id, item.bytes,
+             {.what = item.unless_there ? Expect::What::absent : Expect::What::anything});
   sent_.emplace(ticket, Sent{std::move(item), now + patience});
 }
 
@@ -47,7 +48,8 @@ void Outbox::tick(Time now, Epoch epoch, Engine& engine, Tickets& tickets) {
 bool Outbox::on_answer(Time now, const Answer& answer, std::vector<Item>& stored) {
   const auto found = sent_.find(answer.ticket);
   if (found == sent_.end()) return false;
-  if (answer.how != Answer::How::done) {
+  const bool is_there = found->second.item.unless_there && answer.how == Answer::How::conflict;
+  if (answer.how != Answer::How::done && !is_there) {
     found->second.again = now + after_refusal;
     return true;
   }

@@ -11,7 +11,7 @@
 
 namespace kindred::internal::cluster {
 
-/// What a node has to store: kept, and put again by the same id, until the engine has said that it is stored.
+/// What is to be stored: kept, and put again by the same id, until the engine has said that it is stored.
 /// Threads: one at a time; `now` is an argument.
 class Outbox {
  public:
@@ -20,7 +20,8 @@ class Outbox {
     std::string path;
     std::string id;  ///< without the epoch
     Bytes bytes;
-    std::uint64_t cookie = 0;  ///< the owner's
+    std::uint64_t cookie = 0;   ///< the owner's
+    bool unless_there = false;  ///< only where nothing is stored at this path
   };
   void add(Item item) {
     bytes_ += item.bytes.size();
