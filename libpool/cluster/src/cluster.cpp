@@ -1,5 +1,7 @@
 #include "kindred/cluster.hpp"
 
+#include <algorithm>
+
 #include "executor_access.hpp"
 #include "head/cluster_core.hpp"
 #include "kindred/internal/exception_codec.hpp"
@@ -33,13 +35,32 @@ void adopt_task(ClusterCore& core, std::uint64_t id, const StateHandle& state, R
 
 PoolCore* pool_of(ClusterCore& core) noexcept { return ExecutorAccess::core(core.pool()); }
 void check_cluster_options(const TaskOptions& options) { ExecutorAccess::check(options); }
-std::size_t cluster_workers(ClusterCore& core) { return core.workers(); }
 
-std::exception_ptr item_error(Decoder& decoder, std::uint64_t task) {
+// --- maps
+
+void require_open(ClusterCore& core) { core.require_open(); }
+ClusterMapHome::Reference::Reference(ClusterCore& core) : core_{core.shared_from_this()} {}
+std::size_t ClusterMapHome::workers(ClusterCore& core) { return std::max<std::size_t>(core.workers(), 2); }
+
+std::unique_ptr<TaskOptions> ClusterMapHome::options_of_chunks(const MapOptions& options) {
+  return options.name.empty() && options.retries == 0
+             ? nullptr
+             : std::make_unique<TaskOptions>(TaskOptions{.name = options.name, .retries = options.retries});
+}
+
+TaskFacts ClusterMapHome::facts(FutureState& state) {
   TaskFacts facts;
-  facts.task_id = task;
+  facts.task_id = state.task_id();
   facts.task_name = "map";
-  return decode_exception(decoder, facts);
+  return facts;
+}
+
+StateHandle ClusterMapHome::Submission::submit(const EntryInfo& entry, const void* function,
+                                               const TaskOptions* options) {
+  auto* const bytes = new RemoteBytes{core_.shared_from_this()};
+  StateHandle state{bytes};
+  (void)submission_.submit(entry, function, options, state, *bytes, false);
+  return state;
 }
 
 // --- what futures ask

@@ -8,6 +8,7 @@
 #include <fstream>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "kindred/error.hpp"
 #include "kindred/node_options.hpp"
@@ -30,6 +31,8 @@ Runs PROGRAM as a node: it takes tasks of heads that run the same build of it, a
   --insecure              lets servers beyond this machine be used without TLS and credentials
   --name NAME             this node's name (default: the host's)
   --workers N             most workers at once (default: the CPUs that may be used)
+  --accept-jobs PATTERN[,PATTERN...]
+                          only jobs whose name (ClusterOptions::job) one of them fits, with * and ? (default: all)
   --prefetch N            tasks that are fetched ahead (default: as many as run for 5 ms)
   --start-method METHOD   fork, spawn or forkserver (default)
   --nice N                niceness of the workers
@@ -58,16 +61,23 @@ std::string first_line(const std::string& path) {
   return line;
 }
 
+std::vector<std::string> parts(const std::string& value) {
+  std::vector<std::string> parts;
+  for (std::size_t at = 0; at <= value.size();) {
+    const auto comma = std::min(value.find(',', at), value.size());
+    parts.push_back(value.substr(at, comma - at));
+    at = comma + 1;
+  }
+  return parts;
+}
+
 void take_value(kindred::NodeOptions& options, const std::string& option, const std::string& value) {
   if (option == "--cluster") {
     options.cluster = value;
   } else if (option == "--servers") {
-    options.engine.servers.clear();
-    for (std::size_t at = 0; at <= value.size();) {
-      const auto comma = std::min(value.find(',', at), value.size());
-      options.engine.servers.push_back(value.substr(at, comma - at));
-      at = comma + 1;
-    }
+    options.engine.servers = parts(value);
+  } else if (option == "--accept-jobs") {
+    options.accept_jobs = parts(value);
   } else if (option == "--credentials") {
     options.engine.credentials = value;
   } else if (option == "--user") {

@@ -1,10 +1,12 @@
 #include "worker_process.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <exception>
 
 #include <cxxabi.h>
+#include <fmt/format.h>
 
 #include "kindred/entry.hpp"
 #include "kindred/error.hpp"
@@ -14,6 +16,7 @@
 #include "kindred/internal/event_poll.hpp"
 #include "kindred/internal/exception_codec.hpp"
 #include "kindred/internal/exit_codes.hpp"
+#include "kindred/internal/foreign_task.hpp"
 #include "kindred/internal/injection.hpp"
 #include "kindred/internal/keeper.hpp"
 #include "kindred/internal/log_front.hpp"
@@ -26,6 +29,7 @@ namespace kindred {
 namespace internal {
 namespace {
 
+std::atomic<const ForeignTask*> foreign_task{nullptr};
 WorkerProcess* this_process = nullptr;  // set once, before the first call; a fork of a task inherits it and
                                         // is told apart by served_context
 
@@ -412,8 +416,12 @@ void prepare_fork_server(const Setup& setup, CodeMap& code) {
   }
 }
 
-AttemptId running_attempt(const Worker& worker) noexcept {
-  return attempt_id(worker.task_id(), static_cast<std::uint16_t>(worker.attempt()));
+AttemptId running_attempt(const Worker&) noexcept {
+  return attempt_id(this_process->task_id(), static_cast<std::uint16_t>(this_process->attempt()));
+}
+
+void set_foreign_task(const ForeignTask* task) noexcept {
+  foreign_task.store(task, std::memory_order_release);
 }
 
 }  // namespace internal
@@ -428,8 +436,20 @@ Entry& Worker::entry() const {
   static Entry passed{1, arguments};
   return passed;
 }
-std::uint64_t Worker::task_id() const noexcept { return process_->task_id(); }
-std::uint32_t Worker::attempt() const noexcept { return process_->attempt(); }
+std::uint64_t Worker::task_id() const noexcept {
+  const auto* const foreign = internal::foreign_task.load(std::memory_order_acquire);
+  return foreign == nullptr ? process_->task_id() : foreign->id;
+}
+std::uint32_t Worker::attempt() const noexcept {
+  const auto* const foreign = internal::foreign_task.load(std::memory_order_acquire);
+  return process_->attempt() + (foreign == nullptr ? 0 : foreign->attempts_before);
+}
+std::string Worker::idempotency_key() const {
+  if (const auto* const foreign = internal::foreign_task.load(std::memory_order_acquire))
+    return foreign->idempotency_key;
+  const std::uint64_t task = process_->task_id();
+  return task == 0 ? std::string{} : fmt::format("{:016x}.{}", internal::served_context().value, task);
+}
 bool Worker::stop_requested() const noexcept { return process_->stop_requested(); }
 std::stop_token Worker::stop_token() { return process_->stop_token(); }
 std::shared_ptr<void>& Worker::state_place(std::type_index type) { return process_->state_place(type); }

@@ -3,11 +3,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <initializer_list>
 #include <memory>
 #include <optional>
 #include <string>
-#include <tuple>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -18,8 +16,7 @@
 #include "kindred/executor_logger.hpp"
 #include "kindred/future.hpp"
 #include "kindred/internal/cluster_core.hpp"
-#include "kindred/internal/cluster_map.hpp"
-#include "kindred/map.hpp"
+#include "kindred/internal/map_verbs.hpp"
 #include "kindred/node_error.hpp"
 #include "kindred/node_options.hpp"
 #include "kindred/task_options.hpp"
@@ -36,17 +33,6 @@ class ClusterEntry : public Entry {
   ClusterEntry(int argc, char** argv);
 };
 
-/// The task of a cluster that this worker runs.
-struct ClusterTask {
-  std::uint64_t id = 0;       ///< as the head's future and the log have it
-  std::uint32_t attempt = 1;  ///< over all nodes
-  /// The same for each attempt of a task, and of no other task anywhere: by it a task that may be run again
-  /// can see to it that its effect is there once.
-  std::string idempotency_key;
-};
-/// Errors: `UsageError` outside a task of a cluster. Threads: any of the task's. Fork: worker only.
-[[nodiscard]] ClusterTask this_cluster_task();
-
 /// A process pool whose workers are those of many machines, with the members of `ProcessPoolExecutor`.
 ///
 ///     kindred::ClusterEntry entry{argc, argv};
@@ -58,9 +44,14 @@ struct ClusterTask {
 /// at most once: where its node is lost, its future fails with `NodeLost`. With `TaskOptions::retries` it is
 /// run again on another node.
 ///
+/// `map` and `map_outcomes` are those of `ProcessPoolExecutor` (internal/map_verbs.hpp), but for two things:
+/// items travel in chunks that take some milliseconds each, and a chunk is lost as a whole: where a worker
+/// dies, every item of its chunk ends with `WorkerLost`. With `MapOptions::retries` the chunk is run again,
+/// and with a `chunk_size` of 1 no other item pays.
+///
 /// The destructor is `shutdown({.wait = true})`. Threads: every member, any thread. Fork: the process that
 /// made it.
-class ClusterExecutor {
+class ClusterExecutor : public internal::MapVerbs<ClusterExecutor, internal::ClusterMapHome> {
  public:
   /// Errors: `UsageError` (an option; a program without build id; servers beyond loopback without TLS and
   /// credentials), `SystemError` (no server can be reached, or it refuses these credentials: its words are in
@@ -101,35 +92,6 @@ class ClusterExecutor {
   auto try_submit(TaskOptions options, F&& function, Args&&... args) {
     internal::check_cluster_options(options);
     return submit_call(true, &options, function, std::forward<Args>(args)...);
-  }
-
-  /// As `ProcessPoolExecutor::map`. Items travel in chunks that take some milliseconds each.
-  template <class F, class... Args>
-  auto map(F&& function, Args&&... args) {
-    using Function = std::decay_t<F>;
-    constexpr std::size_t count = sizeof...(Args);
-    static_assert(count > 0, "kindred: map needs at least one range of arguments");
-    auto all = std::forward_as_tuple(std::forward<Args>(args)...);
-    if constexpr (std::is_same_v<std::decay_t<std::tuple_element_t<count - 1, std::tuple<Args...>>>,
-                                 MapOptions>) {
-      return map_over<Function>(function, std::get<count - 1>(all), all,
-                                std::make_index_sequence<count - 1>{});
-    } else {
-      return map_over<Function>(function, MapOptions{}, all, std::make_index_sequence<count>{});
-    }
-  }
-  template <class F, class Range>
-  auto map(F&& function, Range&& range, MapOptions options) {
-    auto all = std::forward_as_tuple(std::forward<Range>(range));
-    return map_over<std::decay_t<F>>(function, std::move(options), all, std::make_index_sequence<1>{});
-  }
-  template <class F, class T>
-  auto map(F&& function, std::initializer_list<T> items, MapOptions options = {}) {
-    return map(std::forward<F>(function), std::vector<T>(items), std::move(options));
-  }
-  template <auto function, class... Args>
-  auto map(Args&&... args) {
-    return map(internal::FunctionConstant<function>{}, std::forward<Args>(args)...);
   }
 
   /// Ends the job: no task is taken any more; those submitted still run, unless `cancel_pending`. Then its
@@ -211,14 +173,8 @@ class ClusterExecutor {
     else
       return (function);
   }
-  template <class Function, class F, class All, std::size_t... I>
-  auto map_over(F& function, MapOptions options, All& all, std::index_sequence<I...>) {
-    return ClusterMapRange<Function, Held<std::tuple_element_t<I, All>>...>{
-        core_, Function(function), std::move(options),
-        std::forward<std::tuple_element_t<I, All>>(std::get<I>(all))...};
-  }
-  template <class Range>
-  using Held = std::conditional_t<std::is_lvalue_reference_v<Range>, Range, std::remove_reference_t<Range>>;
+  [[nodiscard]] internal::ClusterCore& map_core() const noexcept { return *core_; }
+  friend class internal::MapVerbs<ClusterExecutor, internal::ClusterMapHome>;
 
   std::shared_ptr<internal::ClusterCore> core_;
 };

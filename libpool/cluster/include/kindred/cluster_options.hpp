@@ -69,7 +69,8 @@ struct ClusterOptions {
   TlsOptions tls = {};                                           ///< likewise
   bool insecure = false;                                         ///< likewise
 
-  /// The job's name; empty: a random one. Of two attached executors with one name neither works.
+  /// The job's name, of letters, digits, - and _: nodes choose by it (`NodeOptions::accept_jobs`), and a
+  /// detached job is found by it.
   std::string job = {};
   /// The job goes on when this process ends, and keeps its results: a process with the same `job`, of the
   /// same build, gets them by `ClusterExecutor::result`. Its tasks rest on the servers then: see

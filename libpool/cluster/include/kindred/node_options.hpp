@@ -28,6 +28,10 @@ struct NodeOptions {
   /// Tasks that are fetched beyond those that run. Nothing: as many as run for 5 ms, so that long tasks are
   /// never fetched ahead.
   std::optional<std::uint32_t> prefetch = {};
+  /// Jobs that this node works for: patterns with * and ? of `ClusterOptions::job`; none: all. What it does
+  /// not accept goes back, to come to another node a second later; so this is for few kinds of jobs, and a
+  /// cluster's name of their own for many.
+  std::vector<std::string> accept_jobs = {};
   /// SIGTERM and SIGINT: takes no more tasks, gives back those that have not begun, and lets the others end,
   /// for at most `drain_grace`. False: what runs is killed at once.
   bool drain_on_term = true;

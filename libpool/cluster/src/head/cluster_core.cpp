@@ -1,6 +1,7 @@
 #include "head/cluster_core.hpp"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <random>
 
@@ -43,10 +44,11 @@ void require_fits(const Manifest& manifest, const Engine& engine) {
       bytes, engine.max_message())};
 }
 
-/// Of a named job the same in each process.
-std::uint64_t job_number(const ClusterOptions& options) {
-  if (options.job.empty()) return random_number();
-  const std::string digest = sha256(std::as_bytes(std::span{options.job}));
+/// Of a detached job the same in each process of this build.
+std::uint64_t job_number(const ClusterOptions& options, const std::string& build) {
+  if (!options.detached) return random_number();
+  const std::string text = build + "." + options.job;
+  const std::string digest = sha256(std::as_bytes(std::span{text}));
   std::uint64_t number = 0;
   std::memcpy(&number, digest.data(), sizeof number);
   return number;
@@ -54,8 +56,7 @@ std::uint64_t job_number(const ClusterOptions& options) {
 
 /// Of a detached job no number may come twice, whichever process gives it.
 std::uint64_t first_task(const ClusterOptions& options) {
-  if (!options.detached) return 1;
-  return (static_cast<std::uint64_t>(wall_ns()) / 1'000'000'000U) << 24U;
+  return options.detached ? (random_number() >> 33U << 32U) + 1 : 1;
 }
 
 ExecutorOptions options_of_pool(const ClusterOptions& options) {
@@ -70,8 +71,8 @@ ExecutorOptions options_of_pool(const ClusterOptions& options) {
 
 ClusterCore::ClusterCore(Entry& entry, ClusterOptions options)
     : options_{(options.validate(), std::move(options))},
-      job_{job_number(options_)},
       code_{std::make_shared<CodeBook>()},
+      job_{job_number(options_, code_->module(0).build_id)},
       pool_{entry, options_of_pool(options_)} {
   HeadSettings made = settings();
   static_cast<void>(build_token(made.build));  // throws before anything is connected
@@ -124,6 +125,7 @@ HeadSettings ClusterCore::settings() {
   made.head_grace = options_.head_grace;
   Manifest& manifest = made.manifest;
   manifest.name = options_.name;
+  manifest.job = options_.job;
   manifest.initializer = prepare(options_.initializer);
   manifest.finalizer = prepare(options_.finalizer);
   manifest.initializer_timeout_ns = options_.initializer_timeout.value_or(0ns).count();
@@ -400,8 +402,17 @@ void ClusterCore::shutdown(ShutdownOptions options) {
 // A detached job goes on by itself when all of it is in the queue. What is still awaited here is not told any
 // more.
 void ClusterCore::leave(Lock& lock) {
-  left_ = true;
-  while (!changed_.wait_for(lock, 20ms, [this] { return head_->all_recorded(); })) {}
+  const auto until = Steady::now() + options_.node_timeout;
+  bool recorded = false;
+  while (!recorded && Steady::now() < until)
+    recorded = changed_.wait_for(lock, 20ms, [this] { return head_->all_recorded(); });
+  if (!recorded) {
+    throw SystemError{
+        "JetStream", EHOSTUNREACH,
+        fmt::format("handing the tasks of job {} to the servers of cluster {}", options_.job, options_.name),
+        "This process still has those that no server has confirmed: shut down again when a server "
+        "can be reached."};
+  }
   std::vector<OpenFuture> futures;
   for (auto& [id, future] : futures_) futures.push_back(std::move(future));
   futures_.clear();
@@ -431,13 +442,12 @@ void ClusterCore::adopt(std::uint64_t id, const StateHandle& state, RemoteTask& 
 std::vector<ClusterTaskInfo> ClusterCore::tasks() {
   std::vector<ClusterTaskInfo> list;
   const Lock lock{mutex_};
-  for (const auto& [id, ended] : head_->known_tasks()) {
-    ClusterTaskInfo info{.id = id};
-    if (ended)
-      info.state = ClusterTaskInfo::State::ended;
-    else if (head_->is_running(id))
-      info.state = ClusterTaskInfo::State::running;
-    list.push_back(info);
+  for (const auto& [id, known] : head_->known_tasks()) {
+    using State = ClusterTaskInfo::State;
+    list.push_back({.id = id,
+                    .state = known == Head::Known::ended     ? State::ended
+                             : known == Head::Known::running ? State::running
+                                                             : State::pending});
   }
   return list;
 }

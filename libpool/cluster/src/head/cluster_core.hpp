@@ -73,8 +73,8 @@ class ClusterCore : public std::enable_shared_from_this<ClusterCore> {
   void tell_news(const std::vector<cluster::NodeNews>& news);
 
   ClusterOptions options_;
-  std::uint64_t job_;
   std::shared_ptr<CodeBook> code_;
+  std::uint64_t job_;
   ProcessPoolExecutor pool_;
   std::mutex inbox_mutex_;
   std::vector<cluster::EngineEvent> inbox_;
@@ -89,7 +89,6 @@ class ClusterCore : public std::enable_shared_from_this<ClusterCore> {
   std::size_t undelivered_ = 0;  // ended, and their futures not yet finished
   std::uint64_t lost_records_ = 0;
   bool closed_ = false;
-  bool left_ = false;  ///< a detached job that this process waits for no more
   std::atomic<bool> stopping_{false};
   std::function<void(const NodeEvent&)> on_node_;
   std::thread thread_;

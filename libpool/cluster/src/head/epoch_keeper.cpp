@@ -35,7 +35,10 @@ StreamLimits EpochKeeper::limits_of(StreamKind kind) const noexcept {
   switch (kind) {
     case StreamKind::tasks: limits.max_bytes = settings_.max_queue_bytes; break;
     case StreamKind::results:
-    case StreamKind::blobs: limits.max_age = settings_.keep_results; break;
+    case StreamKind::blobs:
+      limits.max_age = settings_.keep_results;
+      limits.insist = settings_.insist;
+      break;
     case StreamKind::log:
       limits.max_age = settings_.keep_results;
       limits.max_bytes = 256U << 20U;

@@ -32,6 +32,8 @@ class EpochKeeper {
     unsigned replicas = 1;
     bool in_memory = false;
     std::uint64_t max_queue_bytes = 0;
+    bool insist =
+        false;  ///< results and large values are to be kept for `keep_results`, whoever made the streams
   };
   EpochKeeper(Settings settings, Engine& engine, Tickets& tickets);
 

@@ -28,6 +28,7 @@ EpochKeeper::Settings keeper_settings(const HeadSettings& settings, BuildToken b
   made.replicas = settings.replicas;
   made.in_memory = settings.in_memory;
   made.max_queue_bytes = settings.max_queue_bytes;
+  made.insist = settings.detached;
   return made;
 }
 
@@ -85,7 +86,9 @@ bool Head::publication(std::uint64_t id, Publication& out) {
 }
 
 Bytes Head::message(std::uint64_t id, const BlobRef& blob) {
-  const TaskSpec& spec = ledger_.get(id)->spec;
+  OpenTask& task = *ledger_.get(id);
+  task.sent = true;
+  const TaskSpec& spec = task.spec;
   Grant grant;
   grant.job = settings_.job;
   grant.task = id;
@@ -148,6 +151,8 @@ void Head::end(Time now, Open at, Ended ended) {
     engine_.erase(0, {StreamKind::tasks, entered_}, task.sequence);
   release(at->first, task);
   cancelling_.erase(at->first);
+  detached_.work.erase(at->first);
+  if (detached_.dropped.erase(at->first) != 0) remove_stored(at->first);
   count_end(ended);
   ledger_.erase(at);
   // Order: what a dead worker logged is in the sinks before its future fails.
@@ -172,12 +177,13 @@ void Head::end_cancelled(Time now, Open task, std::string how) {
 
 bool Head::is_running(std::uint64_t id) const {
   const OpenTask* const task = ledger_.get(id);
-  return task != nullptr && task->peer != nullptr && task->begun;
+  return task != nullptr && (task->peer != nullptr || settings_.detached) && task->begun;
 }
 
 Head::CancelState Head::cancel(Time now, std::uint64_t id, Running how) {
   const auto found = ledger_.find(id);
   if (found == ledger_.tasks().end()) return CancelState::refused;
+  if (settings_.detached) return cancel_detached(now, id, how, false);
   OpenTask& task = found->second;
   if (task.peer == nullptr && !task.doubt) {  // no node has a permit, and none gets one any more
     end_cancelled(now, found, "before it began");
@@ -219,8 +225,13 @@ void Head::repeat_cancels(Time now) {
 }
 
 void Head::cancel_pending(Time now) {
-  for (const auto id : ledger_.ids([](const OpenTask& task) { return task.peer == nullptr && !task.doubt; }))
-    end_cancelled(now, ledger_.find(id), "by shutdown");
+  for (const auto id :
+       ledger_.ids([](const OpenTask& task) { return task.peer == nullptr && !task.doubt; })) {
+    if (settings_.detached)
+      (void)cancel_detached(now, id, Running::leave, false);
+    else
+      end_cancelled(now, ledger_.find(id), "by shutdown");
+  }
 }
 
 void Head::set_level_if_changed(std::uint8_t level) {
@@ -245,13 +256,9 @@ void Head::ask_doubts(Time now) {
     Doubt& doubt = *ledger_.get(id)->doubt;
     if (large_.contains(id)) continue;  // its result is being read
     if (doubt.asked != 0 && now - doubt.asked_at < 1s) continue;
-    if (settings_.detached && doubt.sure_at > now && !doubt.at_queue) continue;
     doubt.asked = tickets_.next();
     doubt.asked_at = now;
-    if (doubt.at_queue)
-      engine_.find(doubt.asked, Stream{StreamKind::tasks, entered_}, ledger_.get(id)->sequence);
-    else
-      engine_.find(doubt.asked, {{StreamKind::results, entered_}, fmt::format("{}.{}", job_key(), id)});
+    engine_.find(doubt.asked, {{StreamKind::results, entered_}, fmt::format("{}.{}", job_key(), id)});
   }
 }
 
@@ -266,7 +273,7 @@ void Head::conclude(Time now, std::uint64_t id) {
   task.lost_nodes.push_back(doubt.node);
   if (task.cancelling && *task.cancelling != Running::ask) {
     end_cancelled(now, found, "its node was lost while it was being cancelled");
-  } else if (static_cast<std::int64_t>(task.deaths) > task.spec.retries || task.adopted) {
+  } else if (static_cast<std::int64_t>(task.deaths) > task.spec.retries || settings_.detached) {
     end(now, found, {.how = Ended::How::node_lost, .node = doubt.node, .text = doubt.why});
   } else {
     task.cancelling.reset();
@@ -276,9 +283,13 @@ void Head::conclude(Time now, std::uint64_t id) {
 }
 
 void Head::drop_peer(Time now, std::uint64_t life, NodeNews::What what, const std::string& why) {
-  const std::unique_ptr<Peer> peer = roster_.remove(life);
+  const std::unique_ptr<Peer> peer = roster_.remove(life, settings_.detached);
   if (!peer) return;
   if (what == NodeNews::What::lost) ++counts_.nodes_lost;
+  if (settings_.detached) {  // its tasks are not ours to dispose of
+    out_.news.push_back({what, peer->status.node, why});
+    return;
+  }
   const std::vector<std::uint64_t> held(peer->held.begin(), peer->held.end());
   for (const auto id : held) {
     if (OpenTask* const task = ledger_.get(id)) doubt(now, id, *task, peer->status.node, why);
@@ -317,28 +328,20 @@ void Head::enter_epoch(Time now) {
   feeds_.results = tickets_.next();
   feeds_.log = tickets_.next();
   feeds_.taken = 0;
-  feeds_.records.restart();
   engine_.follow(feeds_.results, {{StreamKind::results, entered_}, job_key()}, 1);
   engine_.follow(feeds_.log, {{StreamKind::log, entered_}, job_key()}, 1);
-  feeds_.known.clear();
+  if (settings_.detached) return enter_epoch_detached(now);
   if (first) return;
   // What no node has a permit for was in the store that is gone. What a node has, it ends, and tells in this
   // epoch.
   publisher_.restart();
   for (const auto id :
        ledger_.ids([](const OpenTask& task) { return task.peer == nullptr && !task.doubt; })) {
-    OpenTask& task = *ledger_.get(id);
-    task.recorded = false;
-    if (task.adopted) {
-      doubt(now, id, task, {}, "it was in the engine's store, which is lost");
-      continue;
-    }
     ++counts_.republished;
-    publish(id, task);
+    publish(id, *ledger_.get(id));
   }
   for (auto& [id, task] : ledger_.tasks()) {
     if (task.doubt) task.doubt->asked = 0;
-    if (task.doubt) task.doubt->at_queue = false;
     if (task.peer != nullptr) task.sequence = 0;
   }
 }
@@ -365,7 +368,9 @@ void Head::apply_queue_timeouts(Time now) {
     const auto found = ledger_.find(id);
     if (found == ledger_.tasks().end()) continue;
     OpenTask& task = found->second;
-    if (task.peer == nullptr && !task.doubt) {
+    if (settings_.detached) {
+      (void)cancel_detached(now, id, Running::leave, true);
+    } else if (task.peer == nullptr && !task.doubt) {
       end(now, found, {.how = Ended::How::queue_timeout});
     } else if (!task.begun && task.peer != nullptr) {
       task.queue_timed_out = true;
@@ -429,7 +434,7 @@ void Head::fail_unreachable(Time now, const std::string& why) {
 // The queue holds a task that no node gets, though nodes have room: the server has lost it, or its consumer
 // stands.
 void Head::watch_queue(Time now) {
-  if (now - times_.look < look_every) return;
+  if (settings_.detached || now - times_.look < look_every) return;
   times_.look = now;
   if (!epoch_.ready() || !engine_.connection().connected || roster_.working() == 0) times_.last_claim = now;
   bool waiting = false;
@@ -462,10 +467,7 @@ void Head::tick(Time now) {
   watch_queue(now);
   served_once_ = served_once_ || settings_.detached || roster_.working() >= settings_.min_nodes;
   if (epoch_.ready() && served_once_ && engine_.connection().connected) publisher_.tick(now, entered_);
-  if (settings_.detached && epoch_.ready()) {
-    if (engine_.connection().connected) feeds_.records.tick(now, entered_, engine_, tickets_);
-    look_for_lost(now);
-  }
+  if (settings_.detached) work_detached(now);
   if (epoch_.ready() && !settings_.detached && feeds_.taken != 0 && now - times_.purge > purge_every) {
     times_.purge = now;
     engine_.purge(0, {{StreamKind::results, entered_}, job_key()}, std::exchange(feeds_.taken, 0));
@@ -481,7 +483,9 @@ Time Head::next_due(Time now) const {
     due = std::min(due, publisher_.next_due(now));
   due = std::min(due, ledger_.next_limit());
   for (const HeldBack& each : out_.held_back) due = std::min(due, each.until);
-  if (!cancelling_.empty() || !doubts_.empty() || !large_.empty()) due = std::min(due, now + 50ms);
+  if (settings_.detached) due = std::min({due, detached_.records.next_due(now), detached_.look});
+  if (!cancelling_.empty() || !doubts_.empty() || !large_.empty() || !detached_.work.empty())
+    due = std::min(due, now + 50ms);
   return due;
 }
 

@@ -88,13 +88,13 @@ class Head final : private TaskSource {
   void cancel_pending(Time now);
   /// A task of an earlier life of a detached job: it ends as it ended, or will.
   void adopt(Time now, std::uint64_t task);
-  /// Removes what is stored of a task that has ended or waits.
+  /// Cancels a task that is open, by force, and removes what is stored of it.
   void drop(Time now, std::uint64_t task);
   /// Of a detached job: is all that was submitted in the queue, and written down?
   [[nodiscard]] bool all_recorded() const;
-  /// Tasks of a detached job, of earlier lives, too, by whether they have ended; of others those that are
-  /// open.
-  [[nodiscard]] std::map<std::uint64_t, bool> known_tasks() const;
+  enum class Known : std::uint8_t { pending, running, ended };
+  /// The tasks of a detached job, of earlier lives, too; of another job those that are open.
+  [[nodiscard]] std::map<std::uint64_t, Known> known_tasks() const;
   void set_level_if_changed(std::uint8_t level);
 
   /// Errors: none; what makes no sense is dropped.
@@ -156,12 +156,27 @@ class Head final : private TaskSource {
   void on_batch(LogBatch batch);
   void on_bye(Time now, std::uint64_t life);
 
-  void record(std::uint64_t id, OpenTask& task);
-  void note_detached(std::uint64_t id, const Result& result);
-  void observe(Peer& peer, const HeldTask& held);
   void answer_doubt(Time now, std::uint64_t id, const Answer& answer);
-  void answer_detached(Time now, std::uint64_t id, const Answer& answer);
+  // head_detached.cpp
+  void record(std::uint64_t id, OpenTask& task);
+  void record_cancelled(std::uint64_t id, const std::string& text);
+  void note(std::uint64_t id, Known state);
+  void on_begun(Time now, const Begun& begun);
+  void on_submitted(const Submitted& submitted);
+  bool on_detached_answer(Time now, const Answer& answer);
+  void answer_adopted(Time now, std::uint64_t id, const Answer& answer);
+  void answer_lost(Time now, std::uint64_t id, const Answer& answer);
+  void answer_cancel(Time now, std::uint64_t id, const Answer& answer);
+  void cancelled_detached(Time now, std::uint64_t id);
+  CancelState cancel_detached(Time now, std::uint64_t id, Running how, bool timed_out);
+  void on_detached_reply(const CancelReply& reply);
+  void work_detached(Time now);
+  void ask_detached(Time now, std::uint64_t id);
   void look_for_lost(Time now);
+  void lost_detached(Time now, std::uint64_t id);
+  void enter_epoch_detached(Time now);
+  void remove_stored(std::uint64_t id);
+
   void doubt(Time now, std::uint64_t id, OpenTask& task, std::string node, std::string why);
   void ask_doubts(Time now);
   void conclude(Time now, std::uint64_t id);
@@ -186,16 +201,47 @@ class Head final : private TaskSource {
     std::optional<Time> unserved_since;
     Time last_claim{0};
     Time look{0};
-    Time lost{0};
     Time purge{0};
   };
   struct Feeds {
     Ticket results = 0;
     Ticket log = 0;
-    std::uint64_t taken = 0;                   ///< results up to this sequence
-    Outbox records = {};                       ///< of a detached job: which tasks were submitted
-    std::map<std::uint64_t, bool> known = {};  ///< likewise, of all lives, by whether they have ended
-    std::uint64_t looked_at = 0;               ///< task of the last look for lost ones
+    std::uint64_t taken = 0;  ///< results up to this sequence
+  };
+
+  /// What is being found out of a task of a detached job, or done about it.
+  struct Work {
+    enum class Step : std::uint8_t {
+      // Of an adopted one: has it ended, was it submitted, has it begun?
+      result,
+      submitted,
+      begun,
+      // Of one that is not heard of for long: is it in the queue, and if not, has it ended?
+      queue,
+      last_result,
+      // To be cancelled: a record that no node may begin it; if another record is there, which; its node is
+      // told.
+      put_cancelled,
+      read_begun,
+      tell_node
+    };
+    Step step = Step::result;
+    Ticket asked = 0;
+    Time asked_at{0};
+    Time since{0};
+    Running how = Running::leave;
+    bool timed_out = false;      ///< its time in the queue is over
+    std::uint64_t revision = 0;  ///< of `last`; 0: there is none
+    unsigned puts = 0;
+    Begun last = {};
+  };
+  struct Detached {
+    Outbox records;                        ///< on their way into the results
+    std::map<std::uint64_t, Known> known;  ///< tasks, of all lives
+    std::map<std::uint64_t, Work> work;    ///< by task
+    std::set<std::uint64_t> dropped;       ///< when they end, what is stored of them is removed
+    std::uint64_t looked_at = 0;           ///< task of the last look for lost ones
+    Time look{0};
   };
 
   struct Leaving {
@@ -227,6 +273,7 @@ class Head final : private TaskSource {
   std::set<std::uint64_t> cancelling_;          ///< tasks whose node has not answered
   std::map<std::uint64_t, LargeResult> large_;  ///< results whose bytes are being fetched, by task
   std::size_t held_ = 0;                        ///< tasks with a permit, or in doubt
+  Detached detached_;
   Leaving out_;
   HeadCounts counts_;
 };

@@ -84,19 +84,10 @@ void Head::on_answer(Time now, const Answer& answer) {
   for (auto& [task, large] : large_) {
     if (large.fetch.on_answer(now, answer)) return;
   }
-  std::vector<Outbox::Item> recorded;
-  if (feeds_.records.on_answer(now, answer, recorded)) {
-    for (const Outbox::Item& item : recorded) {
-      if (OpenTask* const task = ledger_.get(item.cookie)) task->recorded = true;
-    }
-    return;
-  }
+  if (settings_.detached && on_detached_answer(now, answer)) return;
   for (const std::uint64_t id : doubts_) {
     if (ledger_.get(id)->doubt->asked != answer.ticket) continue;
-    if (settings_.detached)
-      answer_detached(now, id, answer);
-    else
-      answer_doubt(now, id, answer);
+    answer_doubt(now, id, answer);
     return;
   }
 }
@@ -120,6 +111,10 @@ void Head::on_entry(Time now, const StreamEntry& entry) {
   if (!envelope) return;
   if (auto* const result = std::get_if<Result>(&envelope->message)) {
     if (result->job == settings_.job) on_result(now, std::move(*result));
+  } else if (const auto* const begun = std::get_if<Begun>(&envelope->message)) {
+    if (begun->job == settings_.job) on_begun(now, *begun);
+  } else if (const auto* const submitted = std::get_if<Submitted>(&envelope->message)) {
+    if (submitted->job == settings_.job) on_submitted(*submitted);
   } else if (auto* const batch = std::get_if<LogBatch>(&envelope->message)) {
     on_batch(std::move(*batch));
   }
@@ -164,13 +159,16 @@ void Head::greeted(Time, Peer& peer) {
 }
 
 void Head::look_at_held(Time now, Peer& peer, const std::vector<HeldTask>& held) {
+  if (settings_.detached) {  // only to be told, and to know after a loss of the store which tasks go on
+    peer.held.clear();
+    for (const HeldTask& each : held) {
+      if (each.state != HeldState::claimed) peer.held.insert(each.task);
+    }
+    return;
+  }
   std::unordered_map<std::uint64_t, HeldTask> named;
   for (const HeldTask& each : held) {
     named[each.task] = each;
-    if (settings_.detached) {
-      observe(peer, each);
-      continue;
-    }
     if (each.state == HeldState::claimed) {
       on_claim(now, peer, each);
       continue;
@@ -190,8 +188,7 @@ void Head::look_at_held(Time now, Peer& peer, const std::vector<HeldTask>& held)
       continue;
     }
     if (++task.unseen < statuses_without) continue;
-    if (!settings_.detached &&
-        peer.status.permits_seen < task.permit_serial) {  // the permit was lost, and perhaps the task with it
+    if (peer.status.permits_seen < task.permit_serial) {  // the permit was lost, and perhaps the task with it
       task.unseen = 0;
       task.permit_serial = peer.serial + 1;
       peer.due.push_back(permit_for(id, task));
@@ -237,6 +234,7 @@ void Head::tell_permits() {
 }
 
 void Head::on_cancel_reply(Time now, const CancelReply& reply) {
+  if (settings_.detached) return on_detached_reply(reply);
   const auto found = ledger_.find(reply.task);
   if (found == ledger_.tasks().end() || found->second.peer == nullptr ||
       found->second.peer->life != reply.life)
@@ -266,8 +264,7 @@ void Head::on_bye(Time now, std::uint64_t life) {
 // --- results
 
 void Head::on_result(Time now, Result result) {
-  if (settings_.detached) note_detached(result.task, result);
-  if (result.kind == EndKind::submitted) return;
+  if (settings_.detached) note(result.task, Known::ended);
   const auto found = ledger_.find(result.task);
   if (found == ledger_.tasks().end()) {
     ++counts_.duplicates;
@@ -282,6 +279,15 @@ void Head::on_result(Time now, Result result) {
   // Of an earlier run, whose node was given up, only a value counts: it is as good as another.
   if (!current && result.kind != EndKind::value) {
     ++counts_.duplicates;
+    return;
+  }
+  if (result.kind == EndKind::node_lost) {
+    task.lost_nodes = result.nodes;
+    task.deaths = static_cast<std::uint32_t>(result.nodes.size());
+    end(now, found,
+        {.how = Ended::How::node_lost,
+         .node = result.nodes.empty() ? std::string{} : result.nodes.back(),
+         .text = result.text});
     return;
   }
   if (result.blob.id != 0 && result.bytes.empty()) {

@@ -57,8 +57,6 @@ struct Doubt {
   std::string why;
   Ticket asked = 0;
   Time asked_at{0};
-  bool at_queue = false;  ///< of a detached job: the results have nothing, and the queue is asked
-  Time sure_at{0};        ///< likewise: neither has it; from then on no node can have kept silent about it
 };
 
 struct OpenTask {
@@ -76,6 +74,8 @@ struct OpenTask {
   bool begun = false;
   bool adopted = false;          ///< of an earlier life of a detached job: its bytes are not here
   bool recorded = false;         ///< of a detached job: it is in the results as submitted
+  bool sent = false;             ///< likewise: it may have reached the engine
+  bool adrift = false;           ///< likewise: its message was in a store that is lost
   bool queue_timed_out = false;  ///< the node is asked whether it has begun
   std::optional<Running> cancelling = {};
   Time cancel_told{0};

@@ -63,11 +63,12 @@ void Roster::measure_clock(Peer& peer, const Status& status, std::int64_t here_n
   peer.offset = Time{((received - status.echo) + (status.sent_at - here_ns)) / 2};
 }
 
-std::unique_ptr<Peer> Roster::remove(std::uint64_t life) {
+std::unique_ptr<Peer> Roster::remove(std::uint64_t life, bool may_come_back) {
   const auto found = peers_.find(life);
   if (found == peers_.end()) return nullptr;
   auto peer = std::move(found->second);
   peers_.erase(found);
+  if (may_come_back) return peer;
   dead_.insert(life);
   dead_lives_.push_back(life);
   if (dead_lives_.size() > most_dead_lives) {

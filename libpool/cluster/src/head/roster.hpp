@@ -61,8 +61,8 @@ class Roster {
   /// Null: this life is over.
   Peer* greet(Time now, const Status& status);
   void update(Time now, Peer& peer, Status status, std::int64_t here_ns);
-  /// Out of the list; its life never comes back.
-  std::unique_ptr<Peer> remove(std::uint64_t life);
+  /// Out of the list; its life never comes back, unless it may.
+  std::unique_ptr<Peer> remove(std::uint64_t life, bool may_come_back = false);
   [[nodiscard]] std::vector<std::uint64_t> silent(Time now) const;
   /// Another life of the node with this name: it has started anew.
   [[nodiscard]] std::optional<std::uint64_t> earlier_life(const Status& status) const;

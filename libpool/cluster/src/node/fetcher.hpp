@@ -20,6 +20,8 @@ class Fetcher {
   /// False: the answer is not to one of its questions.
   bool on_answer(Time now, const Answer& answer);
   void on_delivery() noexcept { ++got_; }
+  /// What is there is not for this node: it is not asked for at once again.
+  void pause(Time now) noexcept { not_before_ = now + std::chrono::milliseconds{100}; }
   /// The epoch has changed, or the connection: what was asked there is not answered.
   void restart() noexcept;
   [[nodiscard]] Time next_due(std::size_t room) const noexcept;

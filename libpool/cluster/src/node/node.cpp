@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include <fnmatch.h>
+
 #include <fmt/format.h>
 
 #include "engine/epoch_key.hpp"
@@ -18,7 +20,6 @@ constexpr std::size_t most_prefetched = 256;
 constexpr double prefetched_ns = 5e6;
 constexpr Time manifest_again = 250ms;
 constexpr Time default_grace = 30s;
-constexpr Time answer_patience = 1s;
 
 std::string hex(std::uint64_t number) { return fmt::format("{:016x}", number); }
 
@@ -63,13 +64,15 @@ void Node::on_told(Time now, const Bytes& bytes) {
   } else if (const auto* const cancel = std::get_if<Cancel>(&message)) {
     on_cancel(*cancel);
   } else if (const auto* const other = std::get_if<NodeBeat>(&message)) {
+    hear_node(now, *other);
     // Another one is about to take our name, and listens for a moment whether that is free.
     if (other->node == settings_.name && other->instance != settings_.instance && times_.last_beat &&
         now - *times_.last_beat > 20ms)
       times_.last_beat.reset();
   } else if (const auto* const reset = std::get_if<Reset>(&message)) {
     const auto job = jobs_.find(reset->job);
-    if (job == jobs_.end() || job->second->life != reset->life) return;
+    // Of a detached job no head disposes.
+    if (job == jobs_.end() || job->second->life != reset->life || job->second->detached) return;
     // The head has given our tasks to others, or failed them: they must not run on.
     const Time grace = job->second->grace;
     forget(job);
@@ -84,18 +87,13 @@ void Node::enter(Epoch epoch) {
   outbox_.restart();
   for (const auto& [id, job] : jobs_) {
     job->status_due = true;
+    // What was not begun is gone with the old store, and its records with it.
+    if (job->detached)
+      std::erase_if(job->held, [](const auto& each) { return each.second.state == HeldState::claimed; });
     for (auto& [task, large] : job->large) {
       if (large.upload) large.upload->restart();
     }
   }
-}
-
-// The heads tell the epoch in their beats; a detached job may have none.
-void Node::find_epoch(Time now) {
-  if (now < times_.look_at) return;
-  times_.look_at = now + answer_patience;
-  times_.looked = tickets_.next();
-  engine_.find(times_.looked, epoch_place);
 }
 
 void Node::on_answer(Time now, const Answer& answer) {
@@ -114,7 +112,7 @@ void Node::on_answer(Time now, const Answer& answer) {
       on_manifest(*job, answer);
       return;
     }
-    if (job->detached && on_detached_answer(id, *job, answer)) return;
+    if (job->detached && on_taking_answer(now, id, *job, answer)) return;
     for (auto& [task, held] : job->held) {
       if (held.blob && held.blob->on_answer(now, answer)) return;
     }
@@ -132,11 +130,8 @@ void Node::on_head(Time now, const HeadBeat& beat, Epoch epoch) {
     return;
   }
   if (closed_jobs_.contains(beat.job)) return;
-  if (beat.lease_ns > 0) {
-    times_.lease = std::max<Time>(Time{beat.lease_ns}, 100ms);
-    times_.beat_every =
-        std::clamp<Time>(Time{beat.lease_ns} / 10, 20ms, std::min<Time>(times_.beat_every, 1000ms));
-  }
+  if (beat.lease_ns > 0) learn_lease(Time{beat.lease_ns});
+  times_.head = now;
   enter(epoch);
   const auto found = jobs_.find(beat.job);
   if (found == jobs_.end() && draining_) return;
@@ -147,6 +142,11 @@ void Node::on_head(Time now, const HeadBeat& beat, Epoch epoch) {
   job.detached = job.detached || beat.detached;
   if (job.open && job.level != beat.level) host_.set_level(job.life, beat.level);
   job.level = beat.level;
+}
+
+void Node::learn_lease(Time lease) {
+  times_.lease = std::max<Time>(lease, 100ms);
+  times_.beat_every = std::clamp<Time>(lease / 10, 20ms, std::min<Time>(times_.beat_every, 1000ms));
 }
 
 Node::Job& Node::join(Time now, std::uint64_t id, Time grace) {
@@ -164,8 +164,16 @@ void Node::on_manifest(Job& job, const Answer& answer) {
   const auto envelope = decode(build_, answer.bytes);
   const auto* const manifest = envelope ? std::get_if<Manifest>(&envelope->message) : nullptr;
   if (manifest == nullptr) return;
+  if (!accepts(manifest->job)) {
+    job.refused = true;
+    for (auto& [task, held] : job.held) settle(held, Settle::later);
+    job.held.clear();
+    return;
+  }
   job.open = true;
   job.detached = manifest->detached;
+  if (job.detached && manifest->lease_ns > 0)  // a head may never be heard
+    learn_lease(Time{manifest->lease_ns});
   job.inline_limit = std::min<std::uint64_t>(manifest->inline_limit, engine_.max_message() / 2);
   job.level = manifest->level;
   job.status_due = true;
@@ -173,9 +181,17 @@ void Node::on_manifest(Job& job, const Answer& answer) {
   for (auto& [task, held] : job.held) job.claims.push_back(task);
 }
 
+bool Node::accepts(const std::string& job) const {
+  const auto& wanted = settings_.accept_jobs;
+  return wanted.empty() || std::ranges::any_of(wanted, [&job](const std::string& pattern) {
+           return ::fnmatch(pattern.c_str(), job.c_str(), 0) == 0;
+         });
+}
+
 void Node::ask_manifests(Time now) {
   for (const auto& [id, job] : jobs_) {
-    if (job->open || (job->manifest_at != Time{0} && now - job->manifest_at < manifest_again)) continue;
+    if (job->open || job->refused || (job->manifest_at != Time{0} && now - job->manifest_at < manifest_again))
+      continue;
     job->manifest_asked = tickets_.next();
     job->manifest_at = now;
     engine_.find(job->manifest_asked, {{StreamKind::jobs, 0}, hex(id)});
@@ -269,6 +285,11 @@ void Node::on_delivery(Time now, const Delivery& delivery) {
     return;
   }
   Job& job = *found->second;
+  if (job.refused) {  // for other nodes
+    engine_.settle(0, delivery.handle, Settle::later);
+    fetcher_.pause(now);
+    return;
+  }
   if (const auto known = job.held.find(grant->task); known != job.held.end()) {
     // It was given out again, because a sign of life was lost: we have it.
     known->second.handle = delivery.handle;
@@ -287,7 +308,6 @@ void Node::on_delivery(Time now, const Delivery& delivery) {
   held.epoch = delivery.epoch;
   held.claim = ++job.last_claim;
   held.count = delivery.count;
-  held.fetched = now;
   job.held.emplace(task, std::move(held));
   if (job.open) job.claims.push_back(task);
 }
@@ -361,89 +381,6 @@ void Node::start(Job& job, Held& held) {
   if (!held.grant.retry_exceptions) held.grant.arguments = {};
 }
 
-// --- tasks of detached jobs
-
-// Without retries: out of the queue, confirmed, and then it begins. A task that was given out before may have
-// ended: then its result is there.
-void Node::begin_detached(Time now) {
-  for (const auto& [id, job] : jobs_) {
-    if (!job->detached || !job->open) continue;
-    // Fetched too long ago: the engine may have given it to another node, and takes our acknowledgement all
-    // the same.
-    std::erase_if(job->held, [&](const auto& each) {
-      return each.second.state == HeldState::claimed && now - each.second.fetched > times_.lease / 2;
-    });
-    for (auto& [task, held] : job->held) {
-      if (held.state != HeldState::claimed || held.epoch != epoch_) continue;
-      if (held.asked != 0 && now - held.asked_at < answer_patience) continue;
-      held.asked = tickets_.next();
-      held.asked_at = now;
-      if (held.count > 1 && !held.settled)
-        engine_.find(held.asked, {{StreamKind::results, epoch_}, fmt::format("{}.{}", hex(id), task)});
-      else if (held.grant.at_most_once)
-        engine_.settle(held.asked, held.handle, Settle::done);
-    }
-    std::vector<std::uint64_t> ready;
-    for (auto& [task, held] : job->held) {
-      if (held.state == HeldState::claimed && held.count == 1 && !held.grant.at_most_once)
-        ready.push_back(task);
-    }
-    for (const std::uint64_t task : ready) begin_unasked(id, *job, task, job->held.at(task));
-  }
-}
-
-bool Node::on_detached_answer(std::uint64_t id, Job& job, const Answer& answer) {
-  for (auto& [task, held] : job.held) {
-    if (held.asked != answer.ticket || held.state != HeldState::claimed) continue;
-    held.asked = 0;
-    if (answer.how == Answer::How::refused || answer.how == Answer::How::conflict)
-      return true;  // asked again
-    if (held.count > 1 && !held.settled) {
-      const auto envelope = answer.how == Answer::How::done ? decode(build_, answer.bytes) : std::nullopt;
-      const auto* const result = envelope ? std::get_if<Result>(&envelope->message) : nullptr;
-      if (result != nullptr && result->kind != EndKind::submitted && result->kind != EndKind::returned) {
-        settle(held, Settle::done);  // another node had ended it
-        job.held.erase(task);
-        return true;
-      }
-      if (held.grant.at_most_once) {  // it never began: its acknowledgement would have been confirmed first
-        held.count = 1;
-        return true;
-      }
-      begin_unasked(id, job, task, held);
-      return true;
-    }
-    held.settled = true;
-    held.count = 1;
-    begin_unasked(id, job, task, held);
-    return true;
-  }
-  return false;
-}
-
-void Node::begin_unasked(std::uint64_t id, Job& job, std::uint64_t task, Held& held) {
-  Grant& grant = held.grant;
-  const auto before = static_cast<std::int64_t>(held.count) - 1;
-  grant.run = static_cast<std::uint32_t>(held.count);
-  grant.attempt = static_cast<std::uint32_t>(held.count);
-  held.state = HeldState::ready;
-  job.status_due = true;
-  if (before > grant.retries) {  // it may be what kills the nodes
-    Result result;
-    result.task = task;
-    result.run = grant.run;
-    result.attempt = static_cast<std::uint32_t>(before);
-    result.kind = EndKind::lost;
-    result.exit_kind = static_cast<std::uint8_t>(ExitReason::Kind::lost);
-    result.text = fmt::format("The engine gave it out {} times, and no node ended it.", before);
-    held.state = HeldState::finished;
-    store(id, job, std::move(result));
-    return;
-  }
-  grant.retries -= static_cast<std::int32_t>(before);
-  begin(job, held);
-}
-
 void Node::fetch_blobs(Time now) {
   for (const auto& [id, job] : jobs_) {
     std::vector<std::uint64_t> failed;
@@ -458,8 +395,22 @@ void Node::fetch_blobs(Time now) {
         failed.push_back(task);
       }
     }
-    for (const std::uint64_t task : failed)
-      give_back(id, *job, task, job->held.at(task).grant.run, job->held.at(task).claim);
+    for (const std::uint64_t task : failed) {
+      Held& held = job->held.at(task);
+      if (!job->detached) {
+        give_back(id, *job, task, held.grant.run, held.claim);
+        continue;
+      }
+      Result result;  // nobody else has its bytes
+      result.task = task;
+      result.run = held.grant.run;
+      result.attempt = held.grant.attempt;
+      result.kind = EndKind::refused;
+      result.text = "its arguments were lost with the servers' store: " + held.blob->why();
+      held.blob.reset();
+      held.state = HeldState::finished;
+      store(id, *job, std::move(result));
+    }
   }
 }
 
@@ -473,7 +424,21 @@ void Node::on_cancel(const Cancel& cancel) {
     Held& held = found->second;
     const bool waits = held.state == HeldState::claimed || held.blob;
     reply.answer = waits ? CancelAnswer::dropped : host_.cancel(job.life, cancel.task, cancel.how);
-    if (reply.answer == CancelAnswer::dropped) {
+    if (reply.answer == CancelAnswer::dropped && job.detached) {
+      if (held.state == HeldState::claimed) {
+        reply.answer = CancelAnswer::unknown;  // it is asked again when it is known who begins it
+      } else {
+        Result result;
+        result.task = cancel.task;
+        result.run = held.grant.run;
+        result.attempt = held.grant.attempt;
+        result.kind = EndKind::cancelled;
+        result.text = "before it began";
+        held.blob.reset();
+        held.state = HeldState::finished;
+        store(at->first, job, std::move(result));
+      }
+    } else if (reply.answer == CancelAnswer::dropped) {
       settle(held, Settle::done);
       job.held.erase(found);
     }
@@ -504,6 +469,7 @@ void Node::store(std::uint64_t id, Job& job, Result result) {
   item.path = fmt::format("{}.{}", hex(id), task);
   item.id = fmt::format("r.{}.{}", item.path, result.run);
   item.cookie = task;
+  item.unless_there = job.detached;  // the first result of a task is its result
   item.bytes = encode(build_, epoch_, Message{std::move(result)});
   outbox_.add(std::move(item));
 }
@@ -537,6 +503,10 @@ void Node::on_stored(const Outbox::Item& item) {
 
 void Node::give_back(std::uint64_t id, Job& job, std::uint64_t task, std::uint32_t run, std::uint64_t claim) {
   if (const auto found = job.held.find(task); found != job.held.end() && found->second.claim == claim) {
+    if (job.detached) {
+      take_back(found->second);
+      return;
+    }
     found->second.state = HeldState::finished;
     found->second.blob.reset();
   }
@@ -614,7 +584,9 @@ void Node::on_broken(std::uint64_t life, const std::string& why, bool may_have_b
   for (const std::uint64_t task : tasks) {
     Held& held = job.held.at(task);
     if (held.state == HeldState::finished) continue;
-    if (held.state == HeldState::claimed) {
+    if (held.state == HeldState::claimed && job.detached) {
+      if (give_up_taking(held, Settle::later)) job.held.erase(task);
+    } else if (held.state == HeldState::claimed) {
       settle(held, Settle::later);
       job.held.erase(task);
     } else if (may_have_begun && held.grant.at_most_once) {
@@ -645,7 +617,9 @@ void Node::drain() {
     std::ranges::sort(tasks);
     for (const std::uint64_t task : tasks) {
       Held& held = job->held.at(task);
-      if (held.state == HeldState::claimed) {
+      if (held.state == HeldState::claimed && job->detached) {
+        if (give_up_taking(held, Settle::back)) job->held.erase(task);
+      } else if (held.state == HeldState::claimed) {
         settle(held, Settle::back);
         job->held.erase(task);
       } else if (held.state == HeldState::ready &&
@@ -690,7 +664,7 @@ void Node::beat(Time now) {
 }
 
 void Node::tell_status(Time now, Job& job) {
-  if (!job.status_due) return;
+  if (!job.status_due || job.refused) return;
   job.status_due = false;
   Status status;
   status.life = job.life;
@@ -725,7 +699,9 @@ void Node::extend(Time now) {
 void Node::forget_orphans(Time now) {
   std::vector<std::uint64_t> orphaned;
   for (const auto& [id, job] : jobs_) {
-    if (!job->detached && job->grace > Time{0} && now - job->heard > job->grace) orphaned.push_back(id);
+    const bool idle = job->held.empty() && job->large.empty() && outbox_.empty();
+    if (job->grace > Time{0} && now - job->heard > job->grace && (!job->detached || idle))
+      orphaned.push_back(id);
   }
   for (const auto id : orphaned) {
     const auto job = jobs_.find(id);
@@ -748,7 +724,7 @@ void Node::tick(Time now) {
   }
   if (epoch_ == 0 || !connection.connected) return;
   extend(now);
-  begin_detached(now);
+  take_detached(now);
   fetch_blobs(now);
   store_large(now);
   outbox_.tick(now, epoch_, engine_, tickets_);
@@ -761,11 +737,12 @@ Time Node::next_due(Time now) const {
     due = std::min({due, times_.extended + times_.lease / 3, outbox_.next_due(now),
                     std::max(now + 1ms, fetcher_.next_due(room()))});
   for (const auto& [id, job] : jobs_) {
+    if (job->refused) continue;
     if (!job->open) due = std::min(due, std::max(now + 1ms, job->manifest_at + manifest_again));
     if (job->status_due || !job->claims.empty()) due = now;
     if (!job->large.empty()) due = std::min(due, now + 100ms);
     if (job->grace > Time{0} && !job->detached) due = std::min(due, job->heard + job->grace);
-    if (job->detached && !job->held.empty()) due = std::min(due, now + 100ms);
+    if (epoch_ != 0 && engine_.connection().connected) due = std::min(due, taking_due(now, *job));
   }
   return due;
 }

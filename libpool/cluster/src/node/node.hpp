@@ -26,6 +26,7 @@ struct NodeSettings {
   std::uint32_t pid = 0;
   std::uint32_t workers = 1;
   std::optional<std::uint32_t> prefetch = {};  ///< nothing: by how long tasks take
+  std::vector<std::string> accept_jobs = {};   ///< patterns; none: all jobs
   std::size_t max_unacknowledged = 256U
                                    << 20U;  ///< bytes that are not stored yet; beyond it no task is taken
   std::size_t max_log_bytes = 32U << 20U;   ///< likewise; beyond it records are counted only
@@ -86,15 +87,32 @@ class Node {
   [[nodiscard]] Epoch epoch() const noexcept { return epoch_; }
 
  private:
+  /// How a node comes to be the one that runs a task of a detached job: by the record of who has begun it,
+  /// which is stored only over the one that was read.
+  ///
+  ///     [look --another has begun it--> result --none--> ] put --stored--> (it runs) ... [back]
+  ///       ^---------------------- another was faster ------+
+  struct Taking {
+    enum class Step : std::uint8_t {
+      look,    ///< at the record
+      result,  ///< is there one of an earlier attempt?
+      put,     ///< our own record
+      back     ///< a record that nobody has begun it, because it has not, and goes back
+    };
+    Step step = Step::put;
+    bool unwanted = false;  ///< it is not to begin here, whatever comes of `put`
+    Ticket asked = 0;
+    Time asked_at{0};
+    std::uint64_t revision = 0;  ///< of the record that was read, or is ours; 0: there is none
+    Begun last = {};
+  };
   struct Held {
     Grant grant;
     std::string handle;  ///< of its delivery
     Epoch epoch = 0;     ///< likewise: of another epoch it is never settled
     std::uint64_t claim = 0;
-    Time fetched{0};
-    std::uint64_t count = 1;  ///< how often it was given out
-    Ticket asked = 0;         ///< of a detached job: whether it has ended before, or its acknowledgement
-    Time asked_at{0};
+    std::uint64_t count = 1;         ///< how often it was given out
+    std::unique_ptr<Taking> taking;  ///< of a detached job
     bool settled = false;
     HeldState state = HeldState::claimed;
     std::unique_ptr<BlobFetch> blob;
@@ -115,6 +133,7 @@ class Node {
     Time manifest_at{0};
     bool open = false;  ///< the host has a pool for it
     bool detached = false;
+    bool refused = false;  ///< it is none of `accept_jobs`
     std::uint64_t inline_limit = 256U << 10U;
     std::string broken;
     bool status_due = true;
@@ -138,11 +157,23 @@ class Node {
   void on_stored(const Outbox::Item& item);
   void on_manifest(Job& job, const Answer& answer);
 
-  // Of a detached job nobody is asked: the engine alone says who has a task.
-  void begin_detached(Time now);
-  bool on_detached_answer(std::uint64_t id, Job& job, const Answer& answer);
-  void begin_unasked(std::uint64_t id, Job& job, std::uint64_t task, Held& held);
+  // node_detached.cpp
+  void take_detached(Time now);
+  void ask_taking(Time now, std::uint64_t id, const Job& job, std::uint64_t task, Held& held);
+  bool on_taking_answer(Time now, std::uint64_t id, Job& job, const Answer& answer);
+  void on_looked(Time now, std::uint64_t id, Job& job, Held& held, const Answer& answer);
+  void on_result_looked(Time now, std::uint64_t id, Job& job, Held& held, const Answer& answer);
+  void on_begun_put(Job& job, Held& held, const Answer& answer);
+  void begin_taken(Job& job, Held& held);
+  [[nodiscard]] bool give_up_taking(Held& held, Settle how);
+  [[nodiscard]] Time taking_due(Time now, const Job& job) const;
+  void take_back(Held& held);
+  void hear_node(Time now, const NodeBeat& beat);
+  [[nodiscard]] bool is_gone(Time now, const Begun& begun) const;
+  void find_epoch(Time now);
 
+  [[nodiscard]] bool accepts(const std::string& job) const;
+  void learn_lease(Time lease);
   Job& join(Time now, std::uint64_t id, Time grace);
   void forget(JobMap::iterator job);
   void closed(std::uint64_t id);
@@ -164,7 +195,6 @@ class Node {
   void ask_manifests(Time now);
   void fetch_blobs(Time now);
   void extend(Time now);
-  void find_epoch(Time now);
   void forget_orphans(Time now);
 
   struct Times {
@@ -174,13 +204,23 @@ class Node {
     Time lease = std::chrono::seconds{10};
     Time look_at{0};            ///< at the epoch
     Ticket looked = 0;          ///< likewise
+    Time head{0};               ///< any head was heard
     std::uint64_t outages = 0;  ///< of the connection, as it was looked at last
+  };
+
+  /// Which nodes are there, for jobs without a head. As a head does, a node counts silence only while the
+  /// engine carries its own beats back to it.
+  struct Others {
+    std::map<std::uint64_t, Time> heard;  ///< by instance
+    std::optional<Time> self;             ///< our own last beat that came back
+    Time since{0};                        ///< they come back without a pause
   };
 
   NodeSettings settings_;
   BuildToken build_;
   Engine& engine_;
   NodeHost& host_;
+  Others others_;
   Tickets tickets_;
   Fetcher fetcher_;
   Outbox outbox_;

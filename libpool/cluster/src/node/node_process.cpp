@@ -66,6 +66,7 @@ class NodeProcess final : public NodeHost {
                                                       ? usable_cpus()
                                                       : static_cast<unsigned>(options_.max_workers.value()));
     settings.prefetch = options_.prefetch;
+    settings.accept_jobs = options_.accept_jobs;
     std::random_device device;
     random_.seed((std::uint64_t{device()} << 32U) | device());
     settings.instance = random_();

@@ -2,16 +2,16 @@
 
 #include <chrono>
 #include <mutex>
-#include <optional>
 #include <string>
 
 #include <cxxabi.h>
 #include <fmt/format.h>
 
-#include "kindred/cluster.hpp"
 #include "kindred/error.hpp"
 #include "kindred/internal/code_reference.hpp"
 #include "kindred/internal/exception_codec.hpp"
+#include "kindred/internal/foreign_task.hpp"
+#include "kindred/internal/segment.hpp"
 #include "kindred/internal/task_entry.hpp"
 
 namespace kindred::internal {
@@ -81,8 +81,27 @@ void call_plainly(Worker& worker, const RemoteCall& call) {
   target.entry.run(frame);
 }
 
-// The task at hand; a worker runs one at a time.
-std::optional<ClusterTask> the_task;
+// A map's chunk says here how far it came; nobody reads it, because a chunk whose worker dies is lost as a
+// whole.
+ItemProgress unread_progress;
+std::int64_t send_nothing(void*, const std::byte*) noexcept { return 0; }
+
+// While a task of the head's runs, `Worker` tells of it.
+class RunningForeignTask {
+ public:
+  explicit RunningForeignTask(const RemoteCall& call)
+      : task_{.id = call.task,
+              .attempts_before = call.attempts_before,
+              .idempotency_key = fmt::format("{:016x}.{}", call.job, call.task)} {
+    set_foreign_task(&task_);
+  }
+  RunningForeignTask(const RunningForeignTask&) = delete;
+  RunningForeignTask& operator=(const RunningForeignTask&) = delete;
+  ~RunningForeignTask() { set_foreign_task(nullptr); }
+
+ private:
+  ForeignTask task_;
+};
 
 }  // namespace
 
@@ -98,9 +117,9 @@ __attribute__((no_sanitize("null", "alignment"))) RemoteEnd run_remote(Worker& w
   Decoder arguments{ContextId{}, call.arguments};
   Output output;
   TaskFrame frame{arguments, output.encoder, worker, target.function};
-  the_task = {.id = call.task,
-              .attempt = call.attempts_before + end.attempt,
-              .idempotency_key = fmt::format("{:016x}.{}", call.job, call.task)};
+  frame.items = &unread_progress;
+  frame.send_block = &send_nothing;
+  const RunningForeignTask as_submitted{call};
   const auto begun = std::chrono::steady_clock::now();
   try {
     target.entry.run(frame);
@@ -115,7 +134,6 @@ __attribute__((no_sanitize("null", "alignment"))) RemoteEnd run_remote(Worker& w
   }
   end.ran_ns =
       std::max<std::int64_t>(1, std::chrono::nanoseconds{std::chrono::steady_clock::now() - begun}.count());
-  the_task.reset();
   output.bytes.resize(output.encoder.size());
   end.bytes = std::move(output.bytes);
   return end;
@@ -129,14 +147,3 @@ void run_remote_initializer(Worker& worker, const RemoteCall& call, SharedArray<
 void run_remote_finalizer(Worker& worker, const RemoteCall& call) { call_plainly(worker, call); }
 
 }  // namespace kindred::internal
-
-namespace kindred {
-
-ClusterTask this_cluster_task() {
-  if (!internal::the_task)
-    throw UsageError{
-        "this_cluster_task() was called outside a task of a cluster. A task of a local pool asks this_worker()."};
-  return *internal::the_task;
-}
-
-}  // namespace kindred

@@ -175,7 +175,7 @@ enum class EndKind : std::uint8_t {
   timeout,
   cancelled,
   refused,
-  submitted,  ///< of a detached job: it is in the queue, at the sequence in `blob.size`
+  node_lost,  ///< of a detached job: `nodes` had begun it, and the last one is gone
   returned    ///< the node gives it back: it has not begun, and never will there
 };
 
@@ -203,10 +203,35 @@ struct Result {
   std::string text;           ///< refused: why; cancelled: how; lost: what else is known
   std::int64_t limit_ns = 0;  ///< of a timeout
   std::int64_t ran_ns = 0;
+  std::vector<std::string> nodes = {};  ///< node_lost: in order
   void fields(auto& archive) {
     archive(job, task, life, run, node, log_up_to, kind, worker, pid, incarnation, attempt, bytes, blob,
-            exit_kind, exit_code, exit_signal, core_dumped, lines, backtrace, text, limit_ns, ran_ns);
+            exit_kind, exit_code, exit_signal, core_dumped, lines, backtrace, text, limit_ns, ran_ns, nodes);
   }
+};
+
+/// Of a detached job, beside its result: which node has begun the task. Each is stored only over the one that
+/// its writer has read, so one node alone begins an attempt, whatever the queue gives out twice.
+struct Begun {
+  std::uint64_t job = 0;
+  std::uint64_t task = 0;
+  std::uint64_t life = 0;      ///< of the job on the node; 0: no node has it
+  std::uint64_t claim = 0;     ///< the node's number of the fetch
+  std::uint64_t instance = 0;  ///< of the node, as in its beats
+  std::string node = {};
+  std::uint32_t attempts = 0;           ///< that have begun, this one included
+  std::vector<std::string> nodes = {};  ///< that were lost with it before
+  bool cancelled = false;               ///< no node may begin it any more
+  void fields(auto& archive) { archive(job, task, life, claim, instance, node, attempts, nodes, cancelled); }
+};
+/// Of a detached job, beside its result: the head has put the task into the queue.
+struct Submitted {
+  std::uint64_t job = 0;
+  std::uint64_t task = 0;
+  std::uint64_t sequence = 0;  ///< in the queue's stream
+  std::int32_t retries = 0;
+  std::string name = {};
+  void fields(auto& archive) { archive(job, task, sequence, retries, name); }
 };
 
 /// One value of a log record.
@@ -247,7 +272,8 @@ struct LogBatch {
 
 /// What a node must know of a job before its first task.
 struct Manifest {
-  std::string name;
+  std::string name;      ///< of the cluster
+  std::string job = {};  ///< its name; empty: it has none
   PreparedCall initializer;
   PreparedCall finalizer;
   std::int64_t initializer_timeout_ns = 0;  ///< 0: none
@@ -260,8 +286,8 @@ struct Manifest {
   bool detached = false;                     ///< it goes on without a head
   std::uint8_t level = 0;
   void fields(auto& archive) {
-    archive(name, initializer, finalizer, initializer_timeout_ns, max_tasks_per_worker, max_rss_per_worker,
-            restart_count, restart_period_ns, lease_ns, inline_limit, detached, level);
+    archive(name, job, initializer, finalizer, initializer_timeout_ns, max_tasks_per_worker,
+            max_rss_per_worker, restart_count, restart_period_ns, lease_ns, inline_limit, detached, level);
   }
 };
 /// A task in the queue. `attempt` and `retries` are filled in by the head's permit.
@@ -287,7 +313,7 @@ struct Grant {
 };
 
 using Message = std::variant<NodeBeat, HeadBeat, Status, Claim, Permits, Reset, Cancel, CancelReply, Bye,
-                             Grant, Result, LogBatch, Manifest>;
+                             Grant, Result, LogBatch, Manifest, Begun, Submitted>;
 
 /// What stands before every message, stored or told:
 ///

@@ -60,6 +60,32 @@ class PoolReference {
   PoolCore* pool_;
 };
 
+/// Where a map's chunks run: in the workers of this process's pool. An executor with workers elsewhere brings
+/// a type with the same members.
+struct LocalMapHome {
+  using Core = PoolCore;
+  using Reference = PoolReference;
+  using Submission = internal::Submission;
+  /// A chunk is to take so long: the cost of a task is lost in it, and no worker waits long for the last one.
+  static constexpr double chunk_seconds = 0.00005;
+  /// Larger chunks travel in memory of their own.
+  static constexpr double chunk_bytes = 12.0 * 1024;
+
+  [[nodiscard]] static PoolCore& pool(PoolCore& core) noexcept { return core; }
+  [[nodiscard]] static std::size_t workers(PoolCore& core) noexcept { return pool_workers(core); }
+  [[nodiscard]] static std::unique_ptr<TaskOptions> options_of_chunks(const MapOptions& options) {
+    return internal::options_of_chunks(options);
+  }
+  [[nodiscard]] static TaskFacts facts(FutureState& state) { return facts_of_task(state); }
+  [[nodiscard]] static double seconds(FutureState& state) noexcept { return run_seconds(state); }
+  [[nodiscard]] static ValueBytes bytes(FutureState& state) { return value_bytes(state); }
+  [[nodiscard]] static const ItemsLeft* left(const FutureState& state) noexcept { return items_left(state); }
+  [[nodiscard]] static std::exception_ptr name(const std::exception_ptr& error, std::uint64_t item) {
+    return name_item(error, item);
+  }
+  static void cancel(FutureState& state) { (void)state.cancel(Running::leave); }
+};
+
 /// What a range's items are, as arguments of a call: the value where an iterator gives a stand-in for it
 /// (`std::vector<bool>`).
 template <class Iterator>
@@ -132,7 +158,7 @@ consteval bool check_map() {
 /// were given; the loop ends there and the rest is cancelled. From both loops: `TimeoutError`,
 /// `BrokenProcessPool`, `UsageError` (the pool was shut down), `SystemError`.
 /// Blocks: until the next result is there. Threads: one at a time. Fork: parent only.
-template <bool keeps, class F, class... Ranges>
+template <class Home, bool keeps, class F, class... Ranges>
 class [[nodiscard]] BasicMapRange {
   using Cursor = std::tuple<decltype(std::begin(std::declval<Ranges&>()))...>;
   using Entry = internal::ChunkEntry<keeps, F, internal::mapped_item_t<Ranges>...>;
@@ -165,15 +191,15 @@ class [[nodiscard]] BasicMapRange {
   };
 
   template <class... Given>
-  BasicMapRange(internal::PoolCore& pool, F function, MapOptions options, Given&&... ranges)
+  BasicMapRange(typename Home::Core& pool, F function, MapOptions options, Given&&... ranges)
       : pool_{pool},
         function_{std::move(function)},
         options_{std::move(options)},
         ranges_{std::make_unique<std::tuple<Ranges...>>(std::forward<Given>(ranges)...)} {
     internal::check_map_options(options_, keeps);
-    internal::require_open(pool);
+    require_open(pool);
     item_options_ = internal::options_of_items(options_);
-    chunk_options_ = internal::options_of_chunks(options_);
+    chunk_options_ = Home::options_of_chunks(options_);
     deadline_ = internal::to_deadline(options_.timeout);
     bar_ = ProgressBar::in(options_.progress);
     if (options_.item_timeout) options_.chunk_size = 1;
@@ -234,7 +260,7 @@ class [[nodiscard]] BasicMapRange {
 
   [[nodiscard]] std::size_t buffer() const noexcept {
     if (options_.buffer_size.value() > 0) return static_cast<std::size_t>(options_.buffer_size.value());
-    return 4 * internal::pool_workers(*pool_) * std::max<std::size_t>(chunk_, 1);
+    return 4 * Home::workers(*pool_) * std::max<std::size_t>(chunk_, 1);
   }
 
   // Items that were fetched and whose results were not taken yet stay within the buffer.
@@ -254,7 +280,7 @@ class [[nodiscard]] BasicMapRange {
     const std::size_t first = fetched_;
     std::exception_ptr unwritten;
     bool fetching = true;  // false: the item was fetched, and is being written
-    internal::Submission submission{*pool_};
+    typename Home::Submission submission{*pool_};
     internal::Encoder& encoder = submission.encoder();
     std::uint64_t count = 0;
     std::size_t written = 0;
@@ -294,20 +320,20 @@ class [[nodiscard]] BasicMapRange {
   // An input that throws gives no further items. One item that cannot be written is an item that failed.
   void item_unwritten(const std::exception_ptr& error, bool input_failed) {
     const std::size_t index = fetched_++;
-    internal::Submission submission{*pool_};  // it fails at once, and gives the error its task
+    typename Home::Submission submission{*pool_};  // it fails at once, and gives the error its task
     try {
       std::rethrow_exception(error);
     } catch (...) {
       submission.arguments_failed();
     }
     const auto state = submit(submission, nullptr);
-    auto facts = internal::facts_of_task(*state.get());
+    auto facts = Home::facts(*state.get());
     facts.item = index;
     chunks_.push_back({.state = {},
                        .items = 1,
                        .first = index,
                        .error = internal::make_task_error(error, TaskPhase::writing_arguments, facts,
-                                                          internal::value_bytes(*state.get()).context)});
+                                                          Home::bytes(*state.get()).context)});
     if (!keeps || input_failed) {
       exhausted_ = true;
       return;
@@ -324,7 +350,7 @@ class [[nodiscard]] BasicMapRange {
     return head;
   }
 
-  internal::StateHandle submit(internal::Submission& submission, const TaskOptions* options) {
+  internal::StateHandle submit(typename Home::Submission& submission, const TaskOptions* options) {
     return submission.submit(internal::chunk_entry_info<keeps, F, internal::mapped_item_t<Ranges>...>,
                              internal::function_address(function_), options);
   }
@@ -392,7 +418,7 @@ class [[nodiscard]] BasicMapRange {
 
   void report() {
     if (bar_)
-      bar_->update(given_, failed_, *pool_);
+      bar_->update(given_, failed_, Home::pool(*pool_));
     else
       options_.progress(given_, fetched_);
   }
@@ -402,13 +428,13 @@ class [[nodiscard]] BasicMapRange {
     chunks_.erase(chunks_.begin() + static_cast<std::ptrdiff_t>(place));
     Chunk& chunk = reading_->chunk;
     if (chunk.state && chunk.state->outcome() != internal::Outcome::value) {
-      if (chunk.items > 1 && internal::items_left(*chunk.state.get()) != nullptr) return recover(place);
+      if (chunk.items > 1 && Home::left(*chunk.state.get()) != nullptr) return recover(place);
       chunk.error = chunk.state->exception();
-      if (chunk.items == 1) chunk.error = internal::name_item(chunk.error, chunk.first);
+      if (chunk.items == 1) chunk.error = Home::name(chunk.error, chunk.first);
     }
     if (chunk.error) return begin_failed_chunk();
     try {
-      const internal::ValueBytes value = internal::value_bytes(*chunk.state.get());
+      const internal::ValueBytes value = Home::bytes(*chunk.state.get());
       auto& decoder = reading_->decoder.emplace(value.context, value.bytes, value.attachments);
       const auto count = decoder.template read_value<std::uint64_t>();
       reading_->failed = decoder.template read_value<std::uint8_t>() != 0;
@@ -507,7 +533,7 @@ class [[nodiscard]] BasicMapRange {
   }
 
   internal::TaskFacts facts_of(std::size_t item) {
-    auto facts = internal::facts_of_task(*reading_->chunk.state.get());
+    auto facts = Home::facts(*reading_->chunk.state.get());
     facts.item = item;
     return facts;
   }
@@ -518,7 +544,7 @@ class [[nodiscard]] BasicMapRange {
       throw;
     } catch (const internal::DecodeError&) {
       return internal::make_task_error(std::current_exception(), TaskPhase::reading_result, facts_of(item),
-                                       internal::value_bytes(*reading_->chunk.state.get()).context);
+                                       Home::bytes(*reading_->chunk.state.get()).context);
     } catch (...) {
       return std::current_exception();
     }
@@ -530,8 +556,8 @@ class [[nodiscard]] BasicMapRange {
   // item a task of its own, but the one that the worker ran, unless it has retries.
   void recover(std::size_t place) {
     Chunk& chunk = reading_->chunk;
-    const internal::ItemsLeft& left = *internal::items_left(*chunk.state.get());
-    const internal::ValueBytes call = internal::value_bytes(*chunk.state.get());
+    const internal::ItemsLeft& left = *Home::left(*chunk.state.get());
+    const internal::ValueBytes call = Home::bytes(*chunk.state.get());
     const std::size_t running = left.known && left.done < chunk.items ? left.done : chunk.items;
     const std::size_t kept =
         left.results.size() < internal::chunk_head_bytes ? 0 : std::min<std::size_t>(left.kept, running);
@@ -548,8 +574,7 @@ class [[nodiscard]] BasicMapRange {
         if (item < kept) {
           Entry::skip_item(items);
         } else if (item == running && options_.retries == 0) {
-          next.push_back(
-              {.items = 1, .first = index, .error = internal::name_item(chunk.state->exception(), index)});
+          next.push_back({.items = 1, .first = index, .error = Home::name(chunk.state->exception(), index)});
           if (!keeps) {
             exhausted_ = true;
             break;
@@ -585,7 +610,7 @@ class [[nodiscard]] BasicMapRange {
 
   // `ran`: it was running when its worker died, which is one of its attempts.
   internal::StateHandle run_again(internal::Decoder& items, const internal::ValueBytes& call, bool ran) {
-    internal::Submission submission{*pool_};
+    typename Home::Submission submission{*pool_};
     internal::Encoder& encoder = submission.encoder();
     (void)begin_call(encoder);
     if (call.attachments != nullptr && !call.attachments->empty()) {
@@ -603,14 +628,11 @@ class [[nodiscard]] BasicMapRange {
     return submit(submission, options.get());
   }
 
-  // Towards 50 us of work in a chunk: the cost of a task is lost in it, and no worker waits long for the last
-  // one.
+  // Towards the work that a chunk is to have.
   void adapt(const Chunk& chunk) {
-    const double each = internal::run_seconds(*chunk.state.get()) / static_cast<double>(chunk.items);
-    const double ideal = each <= 0 ? 65536.0 : 0.00005 / each;
-    const double in_ring = 12.0 * 1024 /
-                           static_cast<double>(std::max<std::size_t>(
-                               item_bytes_, 1));  // larger ones travel in memory of their own
+    const double each = Home::seconds(*chunk.state.get()) / static_cast<double>(chunk.items);
+    const double ideal = each <= 0 ? 65536.0 : Home::chunk_seconds / each;
+    const double in_ring = Home::chunk_bytes / static_cast<double>(std::max<std::size_t>(item_bytes_, 1));
     chunk_ = static_cast<std::size_t>(
         std::clamp(std::min(ideal, in_ring), 1.0, std::min(65536.0, static_cast<double>(chunk_) * 8)));
   }
@@ -619,14 +641,14 @@ class [[nodiscard]] BasicMapRange {
     exhausted_ = true;
     for (auto& chunk : chunks_) {
       try {
-        if (chunk.state) (void)chunk.state->cancel(Running::leave);
+        if (chunk.state) Home::cancel(*chunk.state.get());
       } catch (const UsageError&) {  // in the child of a fork: all of it is the parent's
       }
     }
     chunks_.clear();
   }
 
-  internal::PoolReference pool_;
+  typename Home::Reference pool_;
   F function_;
   MapOptions options_;
   std::unique_ptr<TaskOptions> item_options_;
@@ -654,8 +676,8 @@ class [[nodiscard]] BasicMapRange {
 };
 
 template <class F, class... Ranges>
-using MapRange = BasicMapRange<false, F, Ranges...>;
+using MapRange = BasicMapRange<internal::LocalMapHome, false, F, Ranges...>;
 template <class F, class... Ranges>
-using OutcomeRange = BasicMapRange<true, F, Ranges...>;
+using OutcomeRange = BasicMapRange<internal::LocalMapHome, true, F, Ranges...>;
 
 }  // namespace kindred

@@ -11,7 +11,7 @@
 
 namespace kindred {
 
-template <bool keeps, class F, class... Ranges>
+template <class Home, bool keeps, class F, class... Ranges>
 class BasicMapRange;
 
 /// What became of one item of a map that goes on after errors (`map_outcomes`): a value, or an error.
@@ -67,7 +67,7 @@ class Outcome {
 
  private:
   using Stored = std::conditional_t<std::is_void_v<T>, std::monostate, T>;
-  template <bool keeps, class F, class... Ranges>
+  template <class Home, bool keeps, class F, class... Ranges>
   friend class BasicMapRange;
 
   Outcome(std::size_t index, Stored value) : index_{index}, value_{std::move(value)} {}

@@ -47,7 +47,7 @@ class ProgressBar {
 
  private:
   class State;
-  template <bool keeps, class F, class... Ranges>
+  template <class Home, bool keeps, class F, class... Ranges>
   friend class BasicMapRange;
 
   /// The bar that a map was given for its progress; none: it was given something else.

@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <stop_token>
+#include <string>
 #include <typeindex>
 #include <utility>
 
@@ -26,6 +27,9 @@ class Worker {
   [[nodiscard]] Logger& logger() const noexcept;
   [[nodiscard]] std::uint64_t task_id() const noexcept;  ///< 0 outside a task
   [[nodiscard]] std::uint32_t attempt() const noexcept;  ///< 1, raised by each retry
+  /// The same for each attempt of a task, on whichever machine, and of no other task: a task that may be run
+  /// again can store it with its effect, and so have the effect once. Empty outside a task.
+  [[nodiscard]] std::string idempotency_key() const;
   /// Was the task at hand asked to stop: by `cancel(Running::ask)`, its `soft_timeout`, or `shutdown`? Costs
   /// one load.
   [[nodiscard]] bool stop_requested() const noexcept;

@@ -14,6 +14,7 @@
 #include "kindred/internal/future_state.hpp"
 #include "kindred/internal/task_entry.hpp"
 #include "kindred/log_record.hpp"
+#include "kindred/map.hpp"
 #include "kindred/task_options.hpp"
 
 namespace kindred::internal {
@@ -76,27 +77,6 @@ class RemoteValue final : public LocalValue<T>, public RemoteTask {
   }
 };
 
-/// The same for a chunk of a map, whose bytes are read by the map.
-class RemoteBytes final : public LocalValue<std::vector<std::byte>>, public RemoteTask {
- public:
-  explicit RemoteBytes(std::shared_ptr<ClusterCore> core)
-      : LocalValue<std::vector<std::byte>>{pool_of(*core)}, RemoteTask{std::move(core)} {}
-  bool cancel(Running how) override { return !finished() && ask_cancel(how); }
-  void cancel_pending() { ask_cancel_pending(); }  ///< does not wait for a node
-  [[nodiscard]] std::uint64_t task_id() const noexcept override { return id_; }
-  LocalState& state() noexcept override { return *this; }
-  void take_value(std::span<const std::byte> bytes, std::chrono::nanoseconds time) noexcept override {
-    try {
-      value.emplace(bytes.begin(), bytes.end());
-      ran = time;
-      finish();
-    } catch (...) {
-      fail_unreadable();
-    }
-  }
-  std::chrono::nanoseconds ran{0};
-};
-
 /// One call on its way to a cluster: its arguments are encoded first, then it is handed over.
 class ClusterSubmission {
  public:
@@ -125,8 +105,78 @@ class ClusterSubmission {
 /// `task` is part of `state`.
 void adopt_task(ClusterCore& core, std::uint64_t id, const StateHandle& state, RemoteTask& task);
 void check_cluster_options(const TaskOptions& options);
-[[nodiscard]] std::size_t cluster_workers(ClusterCore& core);
-/// The error of a map's item, as its worker encoded it.
-[[nodiscard]] std::exception_ptr item_error(Decoder& decoder, std::uint64_t task);
+
+// --- maps
+
+void require_open(ClusterCore& core);
+
+/// A chunk of a map, whose bytes are read by the map.
+class RemoteBytes final : public LocalValue<std::vector<std::byte>>, public RemoteTask {
+ public:
+  explicit RemoteBytes(std::shared_ptr<ClusterCore> core)
+      : LocalValue<std::vector<std::byte>>{pool_of(*core)}, RemoteTask{std::move(core)} {}
+  bool cancel(Running how) override { return !finished() && ask_cancel(how); }
+  void cancel_pending() { ask_cancel_pending(); }  ///< does not wait for a node
+  [[nodiscard]] std::uint64_t task_id() const noexcept override { return id_; }
+  LocalState& state() noexcept override { return *this; }
+  void take_value(std::span<const std::byte> bytes, std::chrono::nanoseconds time) noexcept override {
+    try {
+      value.emplace(bytes.begin(), bytes.end());
+      ran = time;
+      finish();
+    } catch (...) {
+      fail_unreadable();
+    }
+  }
+  std::chrono::nanoseconds ran{0};
+};
+
+/// Where the chunks of a cluster's map run: its members are those of `LocalMapHome`.
+struct ClusterMapHome {
+  using Core = ClusterCore;
+  class Reference {
+   public:
+    explicit Reference(ClusterCore& core);
+    [[nodiscard]] ClusterCore& operator*() const noexcept { return *core_; }
+
+   private:
+    std::shared_ptr<ClusterCore> core_;
+  };
+  class Submission {
+   public:
+    explicit Submission(ClusterCore& core) : core_{core}, submission_{core} {}
+    [[nodiscard]] Encoder& encoder() noexcept { return submission_.encoder(); }
+    void arguments_failed() { submission_.arguments_failed(); }
+    [[nodiscard]] StateHandle submit(const EntryInfo& entry, const void* function,
+                                     const TaskOptions* options);
+
+   private:
+    ClusterCore& core_;
+    ClusterSubmission submission_;
+  };
+  /// The way to a node and back takes half a millisecond.
+  static constexpr double chunk_seconds = 0.004;
+  /// Larger arguments travel apart from their message.
+  static constexpr double chunk_bytes = 128.0 * 1024;
+
+  [[nodiscard]] static PoolCore& pool(ClusterCore& core) noexcept { return *pool_of(core); }
+  [[nodiscard]] static std::size_t workers(ClusterCore& core);
+  /// A chunk is lost as a whole, and so it is run again as a whole.
+  [[nodiscard]] static std::unique_ptr<TaskOptions> options_of_chunks(const MapOptions& options);
+  [[nodiscard]] static TaskFacts facts(FutureState& state);
+  [[nodiscard]] static double seconds(FutureState& state) noexcept {
+    return std::chrono::duration<double>(static_cast<RemoteBytes&>(state).ran).count();
+  }
+  [[nodiscard]] static ValueBytes bytes(FutureState& state) {
+    const auto& value = static_cast<RemoteBytes&>(state).value;
+    return {value ? std::span<const std::byte>{*value} : std::span<const std::byte>{}, nullptr, ContextId{}};
+  }
+  /// Which items of a chunk had run when its worker died is not known here: all of them end with it.
+  [[nodiscard]] static const ItemsLeft* left(const FutureState&) noexcept { return nullptr; }
+  [[nodiscard]] static std::exception_ptr name(const std::exception_ptr& error, std::uint64_t) {
+    return error;
+  }
+  static void cancel(FutureState& state) { static_cast<RemoteBytes&>(state).cancel_pending(); }
+};
 
 }  // namespace kindred::internal

@@ -143,16 +143,16 @@ Answer FakeBus::store(const Place& place, const std::string& id, const Bytes& by
     answer.duplicate = true;
     return answer;
   }
-  if (holds_keys(place.stream.kind)) {
-    const auto old = std::ranges::find_if(stream.messages,
-                                          [&](const auto& each) { return each.second.path == place.path; });
-    const std::uint64_t revision = old == stream.messages.end() ? 0 : old->first;
+  if (holds_keys(place.stream.kind) || expect.what != Expect::What::anything) {
+    const auto last = std::find_if(stream.messages.rbegin(), stream.messages.rend(),
+                                   [&](const auto& each) { return each.second.path == place.path; });
+    const std::uint64_t revision = last == stream.messages.rend() ? 0 : last->first;
     if ((expect.what == Expect::What::absent && revision != 0) ||
         (expect.what == Expect::What::revision && revision != expect.revision)) {
       answer.how = Answer::How::conflict;
       return answer;
     }
-    if (old != stream.messages.end()) stream.messages.erase(old);
+    if (revision != 0 && holds_keys(place.stream.kind)) stream.messages.erase(revision);
   }
   answer.number = ++stream.last;
   stream.messages.emplace(stream.last, StoredMessage{place.path, bytes});
@@ -194,6 +194,15 @@ void FakeBus::Port::erase(Ticket ticket, const Stream& stream, std::uint64_t seq
     for (auto& [queue, stored] : bus.queues_) {
       if (queue.epoch == stream.epoch) stored.out.erase(sequence);
     }
+    return Answer{};
+  });
+}
+
+void FakeBus::Port::erase(Ticket ticket, const Place& place) {
+  ask(ticket, [place](FakeBus& bus) {
+    const auto found = bus.streams_.find(place.stream);
+    if (found == bus.streams_.end()) return missing();
+    std::erase_if(found->second.messages, [&](const auto& each) { return each.second.path == place.path; });
     return Answer{};
   });
 }

@@ -23,6 +23,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+constexpr std::uint64_t stream_is_there = 10058;        ///< the server's number: with other limits
 constexpr auto feed_silence = std::chrono::seconds{3};  ///< three heartbeats of a followed stream
 constexpr auto feed_pause =
     std::chrono::milliseconds{500};  ///< before one is tried again that could not be made
@@ -115,7 +116,7 @@ Answer read_answer(Ticket ticket, natsMsg* message) {
       case 10059:                                             // stream not found
       case 10037: answer.how = Answer::How::missing; break;   // no message found
       case 10071: answer.how = Answer::How::conflict; break;  // wrong last sequence
-      case 10058: break;                                      // it is there, with other limits
+      case stream_is_there: break;                            // it is there, with other limits
       case 10013: break;                                      // likewise a consumer
       default: answer.how = Answer::How::refused;
     }
@@ -194,7 +195,10 @@ class NatsEngine final : public Engine {
                                                  : limits.duplicates_window;
     config += ",\"duplicate_window\":" + number(static_cast<std::uint64_t>(window.count()));
     if (keys) config += ",\"allow_rollup_hdrs\":true,\"deny_delete\":true";
-    ask('e', ticket, "STREAM.CREATE." + name, config + "}");
+    ask(limits.insist ? 'u' : 'e', ticket, "STREAM.CREATE." + name, config + "}");
+    if (!limits.insist) return;
+    const std::scoped_lock lock{mutex_};
+    updates_[ticket] = {name, config + "}"};
   }
   void ensure(Ticket ticket, const Queue& queue, Time lease) override {
     const std::string name = names_.stream({StreamKind::tasks, queue.epoch});
@@ -234,6 +238,10 @@ class NatsEngine final : public Engine {
   void erase(Ticket ticket, const Stream& stream, std::uint64_t sequence) override {
     ask('d', ticket, "STREAM.MSG.DELETE." + names_.stream(stream),
         "{\"seq\":" + number(sequence) + ",\"no_erase\":true}");
+  }
+  void erase(Ticket ticket, const Place& place) override {
+    ask('d', ticket, "STREAM.PURGE." + names_.stream(place.stream),
+        "{\"filter\":" + quoted(names_.subject(place)) + "}");
   }
   void purge(Ticket ticket, const Place& place, std::uint64_t up_to) override {
     std::string request =
@@ -399,6 +407,21 @@ class NatsEngine final : public Engine {
   }
 
   static void on_answer(natsConnection*, natsSubscription*, natsMsg* raw, void* closure);
+  /// The answer to a stream's creation that insists on its limits. True: it is there with others, and gets
+  /// them.
+  bool update(Ticket ticket, std::string_view json) {
+    std::pair<std::string, std::string> wanted;
+    {
+      const std::scoped_lock lock{mutex_};
+      const auto found = updates_.find(ticket);
+      if (found == updates_.end()) return false;
+      wanted = std::move(found->second);
+      updates_.erase(found);
+    }
+    if (json_number(json, "err_code") != stream_is_there) return false;
+    ask('e', ticket, "STREAM.UPDATE." + wanted.first, wanted.second);
+    return true;
+  }
   static void on_delivery(natsConnection*, natsSubscription*, natsMsg* raw, void* closure);
   static void on_entry(natsConnection*, natsSubscription*, natsMsg* raw, void* closure);
   void take_entry(const FeedPlace& place, natsMsg* message);
@@ -442,6 +465,7 @@ class NatsEngine final : public Engine {
   std::mutex mutex_;
   std::map<Queue, std::unique_ptr<Pull>> pulls_;
   std::map<Ticket, std::unique_ptr<Feed>> feeds_;
+  std::map<Ticket, std::pair<std::string, std::string>> updates_;  // stream, configuration
   bool reconnected_ = false;
 };
 
@@ -489,10 +513,15 @@ void NatsEngine::on_answer(natsConnection*, natsSubscription*, natsMsg* raw, voi
   (void)std::from_chars(subject.data() + dot + 2, subject.data() + subject.size(), ticket);
   Answer answer = read_answer(ticket, raw);
   const std::string_view json = data_of(raw);
+  if (kind == 'u') {
+    Shared& shared = **static_cast<std::shared_ptr<Shared>*>(closure);
+    const std::scoped_lock lock{shared.receiving};
+    if (shared.engine == nullptr || shared.engine->update(ticket, json)) return;
+  }
   if (answer.how == Answer::How::done && kind == 'p') {
     answer.number = json_number(json, "seq");
     answer.duplicate = json.find("\"duplicate\":true") != std::string_view::npos;
-  } else if (answer.how == Answer::How::done && kind == 'e') {
+  } else if (answer.how == Answer::How::done && (kind == 'e' || kind == 'u')) {
     answer.number = json_number(json, "last_seq");
     answer.text = json_text(json, "created");
   } else if (answer.how == Answer::How::done && kind == 'f') {
