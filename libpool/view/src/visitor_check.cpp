@@ -2,6 +2,7 @@
 
 #include <charconv>
 #include <fstream>
+#include <optional>
 #include <random>
 #include <sstream>
 
@@ -43,9 +44,8 @@ std::string_view cookie_value(std::string_view cookies, std::string_view name) {
 
 }  // namespace
 
-bool socket_is_ours(int from, int to) {
-  const std::uint32_t me = internal::user_id();
-  bool found = false;
+std::optional<std::uint32_t> owner_of_socket(int from, int to) {
+  std::optional<std::uint32_t> owner;
   // Most lines are other sockets': they are passed over by their text. Whoever opens many connections has
   // this file read for each.
   const std::string from_text = fmt::format(":{:04X} ", from), to_text = fmt::format(":{:04X} ", to);
@@ -56,15 +56,26 @@ bool socket_is_ours(int from, int to) {
     while (std::getline(file, line)) {
       if (line.find(from_text) == std::string::npos || line.find(to_text) == std::string::npos) continue;
       std::istringstream words{line};
-      std::string slot, local, remote, state, queues, timer, retransmits;
+      std::string slot, local, remote, state, queues, timer, retransmits, timeout;
       std::uint32_t uid = 0;
-      if (!(words >> slot >> local >> remote >> state >> queues >> timer >> retransmits >> uid)) continue;
+      std::uint64_t inode = 0;
+      if (!(words >> slot >> local >> remote >> state >> queues >> timer >> retransmits >> uid >> timeout >>
+            inode))
+        continue;
       if (port_in(local) != from || port_in(remote) != to) continue;
-      if (uid != me && uid != 0) return false;
-      found = true;
+      // A socket that its process has closed has no inode, and 0 stands where the user was: it is not root's.
+      if (inode == 0 || (owner && *owner != uid)) return std::nullopt;
+      owner = uid;
     }
   }
-  return found;
+  return owner;
+}
+
+std::string stranger_at(const std::string& address, int from, int to) {
+  if (!is_loopback(address)) return address;
+  const auto owner = owner_of_socket(from, to);
+  if (!owner) return "nobody known";
+  return *owner == 0 || *owner == internal::user_id() ? std::string{} : fmt::format("user {}", *owner);
 }
 
 bool is_loopback(std::string_view address) {

@@ -1,8 +1,12 @@
 #include "web_door.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <list>
+#include <map>
+#include <string>
 #include <string_view>
 #include <utility>
 
@@ -36,7 +40,8 @@ using ErrorCode = boost::system::error_code;
 using Done = asio::awaitable<void>;
 
 constexpr std::size_t most_connections = 128;
-constexpr std::size_t most_strangers = 32;  // of these, who have not shown yet that they may look
+constexpr std::size_t most_strangers =
+    32;  // of these, those of visitors who have not shown that they may look
 constexpr std::size_t answering_threads = 48;
 constexpr std::uint32_t head_bytes = 16 * 1024;
 constexpr std::uint64_t body_bytes = 16 * 1024;
@@ -103,12 +108,14 @@ class WebDoor::Connections {
   }
 
  private:
-  /// One of the connections that there may be.
+  /// One of the connections that there may be, from its begin to its end.
   class Place {
    public:
-    Place(Connections& all, bool is_stranger) : all_{all}, is_stranger_{is_stranger} {
+    /// `stranger`: whom the connection is from; empty where it is this user's or root's.
+    Place(Connections& all, beast::tcp_stream& stream, std::string stranger)
+        : all_{all}, stream_{stream}, stranger_{std::move(stranger)} {
       ++all_.open_;
-      all_.strangers_ += is_stranger ? 1 : 0;
+      if (!stranger_.empty()) all_.strangers_.push_back(this);
     }
     Place(const Place&) = delete;
     Place& operator=(const Place&) = delete;
@@ -116,12 +123,32 @@ class WebDoor::Connections {
       admit();
       --all_.open_;
     }
-    void admit() noexcept { all_.strangers_ -= std::exchange(is_stranger_, false) ? 1 : 0; }
+    /// The visitor may look: it is no stranger from now on.
+    void admit() noexcept { all_.strangers_.remove(this); }
+    void evict() {
+      admit();
+      stream_.close();
+    }
+    [[nodiscard]] const std::string& stranger() const noexcept { return stranger_; }
 
    private:
     Connections& all_;
-    bool is_stranger_;
+    beast::tcp_stream& stream_;
+    const std::string stranger_;
   };
+
+  /// One more stranger comes. Where there are as many as there may be, the one with the most connections
+  /// loses its oldest: whoever shows the token at once is let in, however many connections another one holds.
+  void make_room() {
+    if (strangers_.size() < most_strangers) return;
+    std::map<std::string_view, std::size_t> counts;
+    for (const Place* place : strangers_) ++counts[place->stranger()];
+    const auto most =
+        std::ranges::max_element(counts, {}, [](const auto& one) { return one.second; })->second;
+    (*std::ranges::find_if(strangers_, [&](const Place* place) {
+      return counts[place->stranger()] == most;
+    }))->evict();
+  }
 
   Done accept() {
     while (!stopped_.load()) {
@@ -134,15 +161,16 @@ class WebDoor::Connections {
       }
       const tcp::endpoint peer = socket.remote_endpoint(error);
       if (error || open_ >= most_connections) continue;
-      const bool from_owner = is_loopback(peer.address().to_string()) && socket_is_ours(peer.port(), port_);
-      if (!from_owner && strangers_ >= most_strangers) continue;
-      asio::co_spawn(io_, serve(std::move(socket), from_owner), asio::detached);
+      std::string stranger = stranger_at(peer.address().to_string(), peer.port(), port_);
+      if (!stranger.empty()) make_room();
+      asio::co_spawn(io_, serve(std::move(socket), std::move(stranger)), asio::detached);
     }
   }
 
-  Done serve(tcp::socket socket, bool from_owner) {
-    Place place{*this, !from_owner};
+  Done serve(tcp::socket socket, std::string stranger) {
+    const bool from_owner = stranger.empty();
     beast::tcp_stream stream{std::move(socket)};
+    Place place{*this, stream, std::move(stranger)};
     beast::flat_buffer buffer{head_bytes + body_bytes};
     bool goes_on = true;
     while (goes_on && !stopped_.load()) {
@@ -263,7 +291,7 @@ class WebDoor::Connections {
   Answer answer_;
   int port_ = 0;
   std::size_t open_ = 0;
-  std::size_t strangers_ = 0;
+  std::list<Place*> strangers_;  // in the order in which they came
   std::atomic<bool> stopped_{false};
   asio::thread_pool workers_{answering_threads};
 };
