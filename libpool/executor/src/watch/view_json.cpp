@@ -1,6 +1,8 @@
 #include <fmt/format.h>
 
+#include <initializer_list>
 #include <string_view>
+#include <utility>
 
 #include "kindred/internal/escape.hpp"
 #include "watch/pool_view.hpp"
@@ -48,9 +50,15 @@ class Json {
     key(name);
     number(value);
   }
+  void members(std::initializer_list<std::pair<std::string_view, std::uint64_t>> numbers) {
+    for (const auto& [name, value] : numbers) member(name, value);
+  }
   void member_seconds(std::string_view name, std::int64_t nanoseconds) {
     key(name);
     seconds(nanoseconds);
+  }
+  void members_seconds(std::initializer_list<std::pair<std::string_view, std::int64_t>> times) {
+    for (const auto& [name, nanoseconds] : times) member_seconds(name, nanoseconds);
   }
 
  private:
@@ -66,25 +74,25 @@ std::int64_t since_epoch(SystemTime time) { return time.time_since_epoch().count
 
 void put_worker(Json& json, const WorkerStats& stats, const WorkerView& view) {
   json.open('{');
-  json.member("index", static_cast<std::uint64_t>(stats.index));
   json.member("state", view.state);
-  json.member("pid", stats.pid);
-  json.member("incarnation", stats.incarnation);
-  json.member("done", stats.tasks_done);
-  json.member("failed", stats.tasks_failed);
-  json.member("lost", stats.tasks_lost);
-  json.member("restarts", stats.restarts);
-  json.member("recycled", stats.recycled);
-  json.member_seconds("run_seconds", stats.run_time.count());
-  json.member_seconds("queue_seconds", stats.queue_time.count());
-  json.member("records", stats.records);
-  json.member("dropped_records", stats.dropped_records);
-  json.member("rss_bytes", stats.rss_bytes);
-  json.member_seconds("cpu_seconds", static_cast<std::int64_t>(view.cpu_nanoseconds));
-  json.member("task", stats.running_task);
   json.member("task_name", view.task_name);
-  json.member_seconds("running_seconds", static_cast<std::int64_t>(view.running_nanoseconds));
-  json.member("handed", view.handed);
+  json.members({{"index", static_cast<std::uint64_t>(stats.index)},
+                {"pid", stats.pid},
+                {"incarnation", stats.incarnation},
+                {"done", stats.tasks_done},
+                {"failed", stats.tasks_failed},
+                {"lost", stats.tasks_lost},
+                {"restarts", stats.restarts},
+                {"recycled", stats.recycled},
+                {"records", stats.records},
+                {"dropped_records", stats.dropped_records},
+                {"rss_bytes", stats.rss_bytes},
+                {"task", stats.running_task},
+                {"handed", view.handed}});
+  json.members_seconds({{"run_seconds", stats.run_time.count()},
+                        {"queue_seconds", stats.queue_time.count()},
+                        {"cpu_seconds", static_cast<std::int64_t>(view.cpu_nanoseconds)},
+                        {"running_seconds", static_cast<std::int64_t>(view.running_nanoseconds)}});
   json.close('}');
 }
 
@@ -111,12 +119,10 @@ void put_histogram(Json& json, const TimeHistogram& histogram) {
 void put_name(Json& json, const TaskNameView& name) {
   json.open('{');
   json.member("name", name.name);
-  json.member("ended", name.ended);
-  json.member("failed", name.failed);
-  json.member("lost", name.lost);
-  json.member_seconds("run_seconds", static_cast<std::int64_t>(name.run_nanoseconds));
-  json.member_seconds("queue_seconds", static_cast<std::int64_t>(name.queue_nanoseconds));
-  json.member_seconds("longest_seconds", static_cast<std::int64_t>(name.longest_nanoseconds));
+  json.members({{"ended", name.ended}, {"failed", name.failed}, {"lost", name.lost}});
+  json.members_seconds({{"run_seconds", static_cast<std::int64_t>(name.run_nanoseconds)},
+                        {"queue_seconds", static_cast<std::int64_t>(name.queue_nanoseconds)},
+                        {"longest_seconds", static_cast<std::int64_t>(name.longest_nanoseconds)}});
   json.close('}');
 }
 
@@ -143,30 +149,30 @@ void put_death(Json& json, const WorkerDeath& death) {
 void put_totals(Json& json, const PoolStats& stats) {
   json.key("totals");
   json.open('{');
-  json.member("submitted", stats.submitted);
-  json.member("done", stats.done);
-  json.member("failed", stats.failed);
-  json.member("lost", stats.lost);
-  json.member("cancelled", stats.cancelled);
-  json.member("retried", stats.retried);
-  json.member("pending", stats.pending);
-  json.member("running", stats.running);
-  json.member("workers", stats.workers);
-  json.member("restarts", stats.restarts);
-  json.member_seconds("run_seconds", stats.run_time.count());
-  json.member_seconds("queue_seconds", stats.queue_time.count());
-  json.member("argument_bytes", stats.argument_bytes);
-  json.member("result_bytes", stats.result_bytes);
-  json.member("rss_bytes", stats.rss_bytes);
+  json.members({{"submitted", stats.submitted},
+                {"done", stats.done},
+                {"failed", stats.failed},
+                {"lost", stats.lost},
+                {"cancelled", stats.cancelled},
+                {"retried", stats.retried},
+                {"pending", stats.pending},
+                {"running", stats.running},
+                {"workers", stats.workers},
+                {"restarts", stats.restarts},
+                {"argument_bytes", stats.argument_bytes},
+                {"result_bytes", stats.result_bytes},
+                {"rss_bytes", stats.rss_bytes}});
+  json.members_seconds(
+      {{"run_seconds", stats.run_time.count()}, {"queue_seconds", stats.queue_time.count()}});
   json.close('}');
   json.key("log");
   json.open('{');
-  json.member("committed", stats.log.committed);
-  json.member("delivered", stats.log.delivered);
-  json.member("dropped", stats.log.dropped);
-  json.member("torn", stats.log.torn);
-  json.member("late", stats.log.late);
-  json.member("bytes", stats.log.bytes);
+  json.members({{"committed", stats.log.committed},
+                {"delivered", stats.log.delivered},
+                {"dropped", stats.log.dropped},
+                {"torn", stats.log.torn},
+                {"late", stats.log.late},
+                {"bytes", stats.log.bytes}});
   json.close('}');
 }
 
