@@ -6,18 +6,18 @@
 #include <climits>
 #include <cstdint>
 #include <cstdio>
-#include <exception>
 #include <map>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <variant>
 #include <vector>
 
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 
-#include "kindred/error.hpp"
+#include "command_line.hpp"
 #include "kindred/internal/color.hpp"
 #include "kindred/internal/escape.hpp"
 #include "kindred/internal/files.hpp"
@@ -27,53 +27,31 @@
 #include "kindred/internal/record_reader.hpp"
 #include "kindred/internal/tail_client.hpp"
 #include "kindred/internal/tail_request.hpp"
+#include "pool_choice.hpp"
 #include "tail/tail_time.hpp"
 
 namespace {
 
 using namespace kindred;
 using namespace kindred::internal;
+using namespace kindred::tools;
 using namespace std::chrono_literals;
 
 constexpr int standard_output = 1;
-constexpr int standard_error = 2;
-enum Exit : int { exit_ended = 0, exit_failed = 1, exit_usage = 2 };
 
-constexpr std::string_view usage =
-    R"(kindred-tail                      lists the pools of this user (root: of all users)
-kindred-tail PID [OPTION...]      follows the log of the pool of that process until the pool ends
-kindred-tail PID/N [OPTION...]    the same where the process has several pools: N as the list has it
-
-What to show (each filter must be met; --worker and --task may be repeated, or have a list: 0,2)
-  -l, --level LEVEL     records of that level and above: trace, debug, info, warn, error, critical
-  -w, --worker INDEX    records of these workers; "parent" is the program itself
-  -t, --task ID|NAME    records of these tasks, or of tasks of that name
-      --logger NAME     records of that logger and those below it
-      --text TEXT       records whose message contains the text
-  -S, --since WHEN      records since then: "10 min", 14:03, "2026-11-28 14:03:11", today, yesterday
-  -n, --lines N|all     begins with the last N that are kept (10; with --since: all). --last is the same
-      --no-follow       ends after the records that are kept now
-
-How to show it
-      --json            one JSON object a line, as sinks::json writes them
-      --pattern P       lines as that pattern makes them
-      --color WHEN      auto, always, never
-
-What the pool logs
-      --set-level LEVEL sets the level, in force at each thread's next log call; with --worker for these
-                        workers, with --logger for loggers below that name. Also "off"
-  -h, --help
-
-A tail that is slower than the log loses records and says how many; the pool never waits for it.
-Exit status: 0 the pool has ended, or all was shown; 1 there is no pool, or it refused, or it died; 2 wrong
-usage.
+constexpr std::string_view help_head =
+    R"(kindred-tail                      lists the pools of this user (root: of all)
+kindred-tail PID [OPTION...]      follows the log of the pool of that process
+                                  until the pool ends
+kindred-tail PID/N [OPTION...]    the same where the process has several pools:
+                                  N as the list has it
 )";
-
-/// Ends the program with words on stderr.
-struct Stop {
-  Exit code;
-  std::string words;
-};
+constexpr std::string_view help_foot =
+    R"(A tail that is slower than the log loses records and says how many; the pool
+never waits for it.
+Exit status: 0 the pool has ended, or all was shown; 1 there is no pool, or it
+refused, or it died; 2 wrong usage.
+)";
 
 bool write_all(int fd, std::string_view text) {
   while (!text.empty()) {
@@ -96,8 +74,7 @@ std::optional<Number> number_in(std::string_view text) {
 // The command line
 
 struct Wishes {
-  std::optional<std::uint32_t> pid;
-  std::optional<std::string> serial;
+  PoolChoice choice;
   TailRequest request;
   std::optional<std::uint64_t> last;
   bool json = false;
@@ -168,72 +145,62 @@ void read_color(Wishes& wishes, const std::string& value) {
     throw Stop{exit_usage, fmt::format("--color is '{}'; it must be auto, always or never", value)};
 }
 
-/// An option with a value: its names, and what reads the value.
-struct Option {
-  std::string_view brief;
-  std::string_view full;
-  void (*read)(Wishes& wishes, const std::string& value);
-};
-constexpr Option options[] = {
-    {"-l", "--level", [](Wishes& w, const std::string& value) { w.request.level = parse_level(value); }},
-    {"-w", "--worker", read_workers},
-    {"-t", "--task", read_tasks},
-    {"", "--logger", [](Wishes& w, const std::string& value) { w.request.logger = value; }},
-    {"", "--text", [](Wishes& w, const std::string& value) { w.request.text = value; }},
-    {"-S", "--since", read_since},
-    {"-n", "--lines", read_lines},
-    {"", "--last", read_lines},
-    {"", "--pattern", [](Wishes& w, const std::string& value) { w.pattern = value; }},
-    {"", "--color", read_color},
-    {"", "--set-level",
-     [](Wishes& w, const std::string& value) {
-       w.request.ask = TailRequest::set_level;
-       w.request.level = parse_level(value);
-     }},
-};
-
-void read_pool(Wishes& wishes, const std::string& value) {
-  const auto slash = value.find('/');
-  wishes.pid = number_in<std::uint32_t>(std::string_view{value}.substr(0, slash));
-  if (!wishes.pid) throw Stop{exit_usage, fmt::format("'{}' is no process id", value)};
-  if (slash != std::string::npos) wishes.serial = value.substr(slash + 1);
+void describe_filters(CommandLine& line, Wishes& wishes) {
+  TailRequest& request = wishes.request;
+  line.group(
+      "What to show (each filter must be met; --worker and --task may be repeated, or\n"
+      "have a list: 0,2)");
+  line.option("-l,--level", "LEVEL",
+              "records of that level and above: trace, debug, info, warn, error, critical",
+              [&](const std::string& value) { request.level = parse_level(value); });
+  line.option("-w,--worker", "INDEX", "records of these workers; \"parent\" is the program itself",
+              [&](const std::string& value) { read_workers(wishes, value); });
+  line.option("-t,--task", "ID|NAME", "records of these tasks, or of tasks of that name",
+              [&](const std::string& value) { read_tasks(wishes, value); });
+  line.option("--logger", "NAME", "records of that logger and those below it",
+              [&](const std::string& value) { request.logger = value; });
+  line.option("--text", "TEXT", "records whose message contains the text",
+              [&](const std::string& value) { request.text = value; });
+  line.option("-S,--since", "WHEN",
+              "records since then: \"10 min\", 14:03, \"2026-11-28 14:03:11\", today, yesterday",
+              [&](const std::string& value) { read_since(wishes, value); });
+  line.option("-n,--lines,--last", "N|all",
+              "begins with the last N that are kept (10; with --since: all). --last is the same",
+              [&](const std::string& value) { read_lines(wishes, value); });
+  line.flag("-f,--follow", "goes on with the records that come; so it does by itself",
+            [&] { request.follow = true; });
+  line.flag("--no-follow", "ends after the records that are kept now", [&] { request.follow = false; });
 }
 
-Wishes read_arguments(const std::vector<std::string>& arguments) {
+void describe(CommandLine& line, Wishes& wishes) {
+  line.argument("PID", [&](const std::string& value) { wishes.choice = pool_choice(value); });
+  describe_filters(line, wishes);
+  line.group("How to show it");
+  line.flag("--json", "one JSON object a line, as sinks::json writes them", [&] { wishes.json = true; });
+  line.option("--pattern", "P", "lines as that pattern makes them",
+              [&](const std::string& value) { wishes.pattern = value; });
+  line.option("--color", "WHEN", "auto, always, never",
+              [&](const std::string& value) { read_color(wishes, value); });
+  line.group("What the pool logs");
+  line.option(
+      "--set-level", "LEVEL",
+      "sets the level, in force at each thread's next log call; with --worker for these workers, with "
+      "--logger for loggers below that name. Also \"off\"",
+      [&](const std::string& value) {
+        wishes.request.ask = TailRequest::set_level;
+        wishes.request.level = parse_level(value);
+      });
+  line.foot(help_foot);
+}
+
+Wishes read_arguments(std::vector<std::string> words) {
   Wishes wishes;
-  for (std::size_t i = 0; i < arguments.size(); ++i) {
-    std::string name = arguments[i];
-    std::optional<std::string> value;
-    if (const auto sign = name.find('='); name.starts_with("--") && sign != std::string::npos) {
-      value = name.substr(sign + 1);
-      name.resize(sign);
-    }
-    if (name == "-h" || name == "--help") {
-      static_cast<void>(write_all(standard_output, usage));
-      throw Stop{exit_ended, {}};
-    }
-    const auto* const option = std::ranges::find_if(options, [&](const Option& one) {
-      return name == one.full || (!one.brief.empty() && name == one.brief);
-    });
-    if (option != std::end(options)) {
-      if (!value) {
-        if (i + 1 == arguments.size()) throw Stop{exit_usage, name + " needs a value"};
-        value = arguments[++i];
-      }
-      option->read(wishes, *value);
-    } else if (name == "--json" && !value) {
-      wishes.json = true;
-    } else if ((name == "--follow" || name == "-f" || name == "--no-follow") && !value) {
-      wishes.request.follow = name != "--no-follow";
-    } else if (!name.starts_with('-') && !wishes.pid) {
-      read_pool(wishes, name);
-    } else {
-      throw Stop{exit_usage, fmt::format("'{}' is no option; see kindred-tail --help", name)};
-    }
-  }
+  CommandLine line{"kindred-tail", help_head};
+  describe(line, wishes);
+  line.read(std::move(words));
   wishes.request.last = wishes.last.value_or(wishes.request.since ? TailRequest::all : wishes.request.last);
   if (wishes.request.ask == TailRequest::set_level) {
-    if (!wishes.pid) throw Stop{exit_usage, "--set-level needs the process id of a pool"};
+    if (!wishes.choice.pid) throw Stop{exit_usage, "--set-level needs the process id of a pool"};
     if (!wishes.request.logger.empty() && !wishes.request.workers.empty())
       throw Stop{exit_usage, "--set-level takes --worker or --logger, not both"};
   }
@@ -370,51 +337,26 @@ int follow(const DoorPool& pool, const Wishes& wishes) {
           pool.pid)};
 }
 
-int run(const std::vector<std::string>& arguments) {
-  const Wishes wishes = read_arguments(arguments);
+int run(std::vector<std::string> words) {
+  const Wishes wishes = read_arguments(std::move(words));
+  const PoolChoice& choice = wishes.choice;
   auto pools = find_pools();
   std::erase_if(pools, [&](const DoorPool& pool) {
-    return (wishes.pid && pool.pid != *wishes.pid) || (wishes.serial && pool.serial != *wishes.serial);
+    return (choice.pid && pool.pid != *choice.pid) ||
+           (!choice.serial.empty() && pool.serial != choice.serial);
   });
-  const auto whose = user_id() == 0 ? std::string{"any user"} : fmt::format("user {}", user_id());
-  if (pools.empty()) {
-    throw Stop{
-        exit_failed,
-        wishes.pid
-            ? fmt::format(
-                  "pid {} offers no pool of {} here. A pool is offered from its first worker on, unless LogOptions::tail is off, to "
-                  "its own user and root, in its network namespace.",
-                  *wishes.pid, whose)
-            : fmt::format("no pool of {} is there", whose)};
-  }
-  if (!wishes.pid) return list(pools);
+  if (pools.empty()) throw Stop{exit_failed, words_for_no_pool(choice)};
+  if (!choice.pid) return list(pools);
   if (pools.size() > 1) {
     std::string choices;
     for (const auto& pool : pools)
       choices += fmt::format("{}{}/{}", choices.empty() ? "" : ", ", pool.pid, pool.serial);
     throw Stop{exit_usage,
-               fmt::format("pid {} has {} pools; say which: {}", *wishes.pid, pools.size(), choices)};
+               fmt::format("pid {} has {} pools; say which: {}", *choice.pid, pools.size(), choices)};
   }
   return follow(pools.front(), wishes);
 }
 
 }  // namespace
 
-int main(int argc, char** argv) {
-  Stop stop{exit_failed, {}};
-  try {
-    return run({argv + 1, argv + argc});
-  } catch (Stop& told) {
-    stop = std::move(told);
-  } catch (const UsageError& error) {
-    stop = {exit_usage, error.what()};
-  } catch (const std::exception& error) {
-    stop.words = error.what();
-  }
-  TextBuffer line;
-  line.append("kindred-tail: ");
-  append_escaped(line, stop.words);
-  line.push_back('\n');
-  if (!stop.words.empty()) static_cast<void>(write_all(standard_error, line.view()));
-  return stop.code;
-}
+int main(int argc, char** argv) { return run_program("kindred-tail", argc, argv, run); }

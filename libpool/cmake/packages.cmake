@@ -36,6 +36,7 @@ execute_process(COMMAND ${PROJECT_SOURCE_DIR}/tests/support/install_packages --l
   OUTPUT_VARIABLE build_packages OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
 string(REPLACE "\n" ";" build_packages "${build_packages}")
 list(FILTER build_packages INCLUDE REGEX "-dev$")
+list(REMOVE_ITEM build_packages libcli11-dev)  # of the tools only
 if(NOT build_packages MATCHES boost)
   list(APPEND build_packages "libboost-dev (>= 1.81)")
 endif()

@@ -11,48 +11,48 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
 #include <boost/json.hpp>
 
-#include "arguments.hpp"
-#include "kindred/error.hpp"
+#include "command_line.hpp"
 #include "log_follower.hpp"
+#include "pool_choice.hpp"
 #include "pool_set.hpp"
 #include "stack_text.hpp"
 #include "view_text.hpp"
 
 namespace {
 
+using namespace kindred::tools;
 using namespace kindred::view;
 using namespace std::chrono_literals;
 using kindred::Level;
 namespace json = boost::json;
 
-constexpr const char* usage =
-    R"(kindred-top PID [OPTION...]      shows the pools of that process, and those in its workers
+constexpr std::string_view help_head =
+    R"(kindred-top PID [OPTION...]      shows the pools of that process, and those in
+                                 its workers
 kindred-top PID/N [OPTION...]    one of them: N as kindred-tail lists it
 kindred-top [--all] [OPTION...]  all pools of this user (root: of all users)
-
-      --once      prints one look, and ends
-      --json      with --once: as JSON, with the members of kindred-view's /pools.json
-      --lines N   with --once: also the last N lines of each pool's log
-      --stacks    with --once: also the stacks of all workers, as they are now
-  -h, --help
-
-Keys: p pools, l log, s stacks of a worker, Tab the next pool, left and right the worker before and after,
-+ and - the level that the log is shown from, r look again, up and down and the page keys scroll,
-Ctrl-L draws all anew, q ends.
+)";
+constexpr std::string_view help_foot =
+    R"(Keys: p pools, l log, s stacks of a worker, Tab the next pool, left and right
+the worker before and after, + and - the level that the log is shown from, r look
+again, up and down and the page keys scroll, Ctrl-L draws all anew, q ends.
 Exit status: 0 ended, 1 there is no pool, 2 wrong usage.
 )";
 
 struct Wishes {
-  Choice choice;
+  PoolChoice choice;
+  bool all = false;
   bool once = false;
   bool json = false;
   bool stacks = false;
-  std::uint64_t lines = 0;
+  std::optional<std::uint64_t> lines;
 };
 
 std::uint64_t number_of_lines(const std::string& text) {
@@ -65,31 +65,22 @@ std::uint64_t number_of_lines(const std::string& text) {
 
 Wishes read_arguments(std::vector<std::string> words) {
   Wishes wishes;
-  Arguments arguments{std::move(words)};
-  bool only_once = false;
-  while (const auto word = arguments.next()) {
-    if (*word == "-h" || *word == "--help") {
-      std::fputs(usage, stdout);
-      throw Stop{exit_well, {}};
-    }
-    if (*word == "--once") {
-      wishes.once = true;
-    } else if (*word == "--json") {
-      wishes.json = only_once = true;
-    } else if (*word == "--stacks") {
-      wishes.stacks = only_once = true;
-    } else if (*word == "--lines") {
-      wishes.lines = number_of_lines(arguments.value_of(*word));
-      only_once = true;
-    } else if (*word == "--all") {
-      wishes.choice = {};
-    } else if (!word->starts_with('-') && !wishes.choice.pid) {
-      wishes.choice = choice_of(*word);
-    } else {
-      throw Stop{exit_usage, fmt::format("'{}' is no option; see kindred-top --help", *word)};
-    }
-  }
-  if (only_once && !wishes.once) throw Stop{exit_usage, "--json, --stacks and --lines need --once"};
+  CommandLine line{"kindred-top", help_head};
+  line.argument("PID", [&](const std::string& value) { wishes.choice = pool_choice(value); });
+  line.flag("--all", "all pools; so it is where no process is named", [&] { wishes.all = true; });
+  line.flag("--once", "prints one look, and ends", [&] { wishes.once = true; });
+  line.flag("--json", "with --once: as JSON, with the members of kindred-view's /pools.json",
+            [&] { wishes.json = true; });
+  line.option("--lines", "N", "with --once: also the last N lines of each pool's log",
+              [&](const std::string& value) { wishes.lines = number_of_lines(value); });
+  line.flag("--stacks", "with --once: also the stacks of all workers, as they are now",
+            [&] { wishes.stacks = true; });
+  line.foot(help_foot);
+  line.read(std::move(words));
+  if (wishes.all && wishes.choice.pid)
+    throw Stop{exit_usage, "say which pools: kindred-top PID, or kindred-top --all"};
+  if ((wishes.json || wishes.stacks || wishes.lines) && !wishes.once)
+    throw Stop{exit_usage, "--json, --stacks and --lines need --once"};
   return wishes;
 }
 
@@ -315,10 +306,10 @@ class Top {
 /// Adds to each pool what was asked for beside the look: "log" and "stacks".
 void add_log_and_stacks(const PoolSet& pools, const Wishes& wishes, json::object& pool) {
   const std::string key{pool.at("key").as_string()};
-  if (wishes.lines > 0) {
+  if (wishes.lines) {
     json::array records;
     if (const auto connection = pools.connect(key)) {
-      for (const auto& record : kept_records(*connection, wishes.lines))
+      for (const auto& record : kept_records(*connection, *wishes.lines))
         records.push_back(json::parse(record));
     }
     pool["log"] = std::move(records);
@@ -339,10 +330,10 @@ void add_log_and_stacks(const PoolSet& pools, const Wishes& wishes, json::object
 
 void print_log_and_stacks(const PoolSet& pools, const Wishes& wishes, const json::object& pool) {
   const std::string key{pool.at("key").as_string()};
-  if (wishes.lines > 0) {
+  if (wishes.lines) {
     fmt::print("log of {}\n", key);
     if (const auto connection = pools.connect(key)) {
-      for (const auto& record : kept_records(*connection, wishes.lines))
+      for (const auto& record : kept_records(*connection, *wishes.lines))
         fmt::print("{}\n", record_as_line(record));
     }
   }
@@ -366,11 +357,11 @@ int show_once(PoolSet& pools, const Wishes& wishes) {
     ViewText text;
     for (const auto& line : text.lines(look.json)) fmt::print("{}\n", line);
     for (const auto& pool : all.at("pools").as_array()) print_log_and_stacks(pools, wishes, pool.as_object());
-    return exit_well;
+    return exit_ended;
   }
   for (auto& pool : all.at("pools").as_array()) add_log_and_stacks(pools, wishes, pool.as_object());
   fmt::print("{}\n", json::serialize(all));
-  return exit_well;
+  return exit_ended;
 }
 
 int run(std::vector<std::string> words) {
@@ -380,20 +371,9 @@ int run(std::vector<std::string> words) {
   if (wishes.once) return show_once(pools, wishes);
   Top{pools}.run();
   if (pools.live() == 0) fmt::print("kindred-top: the pools have ended\n");
-  return exit_well;
+  return exit_ended;
 }
 
 }  // namespace
 
-int main(int argc, char** argv) {
-  Stop stop{exit_failed, {}};
-  try {
-    return run({argv + 1, argv + argc});
-  } catch (Stop& told) {
-    stop = std::move(told);
-  } catch (const std::exception& error) {
-    stop.words = error.what();
-  }
-  if (!stop.words.empty()) fmt::print(stderr, "kindred-top: {}\n", stop.words);
-  return stop.code;
-}
+int main(int argc, char** argv) { return run_program("kindred-top", argc, argv, run); }

@@ -4,41 +4,42 @@
 #include <cstdio>
 #include <fstream>
 #include <string>
+#include <string_view>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
 
-#include "arguments.hpp"
-#include "kindred/error.hpp"
+#include "command_line.hpp"
+#include "pool_choice.hpp"
 #include "pool_set.hpp"
 #include "web_server.hpp"
 
 namespace {
 
+using namespace kindred::tools;
 using namespace kindred::view;
 using namespace std::chrono_literals;
 
-constexpr const char* usage =
-    R"(kindred-view PID [OPTION...]      shows the pools of that process, and those in its workers
+constexpr std::string_view help_head =
+    R"(kindred-view PID [OPTION...]      shows the pools of that process, and those in
+                                  its workers
 kindred-view PID/N [OPTION...]    one of them: N as kindred-tail lists it
-kindred-view --all [OPTION...]    all pools of this user (root: of all users), also those to come
-
-      --listen HOST:PORT   where the page is served (default 127.0.0.1:0; port 0: any that is free)
-      --token-file FILE    whoever shows the token in this file is let in, also from elsewhere
-      --wait               begins where there is no pool yet, and shows those to come
-      --until-end          ends when the pools have ended
-  -h, --help
-
-Prints the page's address, and serves it until it is interrupted. On loopback the page is for this user and root.
-Listening anywhere else needs a token, which is made where none is given, and is part of the printed address.
+kindred-view --all [OPTION...]    all pools of this user (root: of all users),
+                                  also those to come
+)";
+constexpr std::string_view help_foot =
+    R"(Prints the page's address, and serves it until it is interrupted. On loopback
+the page is for this user and root. Listening anywhere else needs a token, which
+is made where none is given, and is part of the printed address.
 Paths: / the page, /metrics for Prometheus, /pools.json for scripts.
 Exit status: 0 ended, 1 there is no pool, 2 wrong usage.
 )";
 
 struct Wishes {
-  Choice choice;
-  bool chosen = false;
+  PoolChoice choice;
+  bool all = false;
   WebServer::Address address;
   std::string token;
   bool wait = false;
@@ -73,30 +74,21 @@ std::string token_in(const std::string& path) {
 
 Wishes read_arguments(std::vector<std::string> words) {
   Wishes wishes;
-  Arguments arguments{std::move(words)};
-  while (const auto word = arguments.next()) {
-    if (*word == "-h" || *word == "--help") {
-      std::fputs(usage, stdout);
-      throw Stop{exit_well, {}};
-    }
-    if (*word == "--all") {
-      wishes.chosen = true;
-    } else if (*word == "--listen") {
-      wishes.address = address_in(arguments.value_of(*word));
-    } else if (*word == "--token-file") {
-      wishes.token = token_in(arguments.value_of(*word));
-    } else if (*word == "--wait") {
-      wishes.wait = true;
-    } else if (*word == "--until-end") {
-      wishes.until_end = true;
-    } else if (!word->starts_with('-') && !wishes.chosen) {
-      wishes.choice = choice_of(*word);
-      wishes.chosen = true;
-    } else {
-      throw Stop{exit_usage, fmt::format("'{}' is no option; see kindred-view --help", *word)};
-    }
-  }
-  if (!wishes.chosen) throw Stop{exit_usage, "say which pools: kindred-view PID, or kindred-view --all"};
+  CommandLine line{"kindred-view", help_head};
+  line.argument("PID", [&](const std::string& value) { wishes.choice = pool_choice(value); });
+  line.flag("--all", "all pools", [&] { wishes.all = true; });
+  line.option("--listen", "HOST:PORT",
+              "where the page is served (default 127.0.0.1:0; port 0: any that is free)",
+              [&](const std::string& value) { wishes.address = address_in(value); });
+  line.option("--token-file", "FILE", "whoever shows the token in this file is let in, also from elsewhere",
+              [&](const std::string& value) { wishes.token = token_in(value); });
+  line.flag("--wait", "begins where there is no pool yet, and shows those to come",
+            [&] { wishes.wait = true; });
+  line.flag("--until-end", "ends when the pools have ended", [&] { wishes.until_end = true; });
+  line.foot(help_foot);
+  line.read(std::move(words));
+  if (wishes.all == wishes.choice.pid.has_value())
+    throw Stop{exit_usage, "say which pools: kindred-view PID, or kindred-view --all"};
   if (wishes.token.empty() && !is_loopback(wishes.address.host) && wishes.address.host != "localhost")
     wishes.token = random_token();
   return wishes;
@@ -120,22 +112,9 @@ int run(std::vector<std::string> words) {
   }
   server.run();
   if (watch.joinable()) watch.join();
-  return exit_well;
+  return exit_ended;
 }
 
 }  // namespace
 
-int main(int argc, char** argv) {
-  Stop stop{exit_failed, {}};
-  try {
-    return run({argv + 1, argv + argc});
-  } catch (Stop& told) {
-    stop = std::move(told);
-  } catch (const kindred::UsageError& error) {
-    stop = {exit_usage, error.what()};
-  } catch (const std::exception& error) {
-    stop.words = error.what();
-  }
-  if (!stop.words.empty()) fmt::print(stderr, "kindred-view: {}\n", stop.words);
-  return stop.code;
-}
+int main(int argc, char** argv) { return run_program("kindred-view", argc, argv, run); }

@@ -578,6 +578,32 @@ TEST_CASE("a request survives its turn through a line, whatever it asks for") {
   CHECK(parsed->last == 0);
 }
 
+TEST_CASE("help fits a terminal of 80 columns") {
+  const auto rows = lines_of(tail_until_end({"--help"}).out);
+  CHECK(rows.size() > 20);
+  for (const auto& row : rows) CHECK_MESSAGE(row.size() <= 80, row);
+}
+
+TEST_CASE("values are taken as they are written, before and behind the process") {
+  ProcessPoolExecutor pool{entry(), {.max_workers = 1}};
+  const auto pid = me();
+  for (const char* text : {"[a, b]", "[[aa]]", "{}", "-x", "--json", "a=b", "%%"})
+    pool.logger().info("said {}", text);
+  pool.submit(say_details).get();
+  const auto says = [&](std::vector<std::string> arguments, const std::string& text) {
+    arguments.insert(arguments.end(), {"--no-follow", "--lines=all", "--pattern", "{}[%v]"});
+    const auto outcome = tail_until_end(arguments);
+    CHECK(outcome.out == text);
+  };
+  says({pid, "--text", "[a, b]"}, "{}[said [a, b]]\n");
+  says({"--text=[[aa]]", pid}, "{}[said [[aa]]]\n");
+  says({"--text", "{}", "-l", "info", pid}, "{}[said {}]\n");
+  says({"--text", "-x", "-linfo", pid}, "{}[said -x]\n");
+  says({"--text", "--json", "-w", "parent", pid}, "{}[said --json]\n");
+  says({"--text=a=b", "--worker", "parent,0", "--worker=0", "--", pid}, "{}[said a=b]\n");
+  says({"--text", "nothing else", "--text", "%%", "--worker", "parent", pid}, "{}[said %%]\n");
+}
+
 TEST_CASE("wrong usage is told with the option and its range") {
   const auto says = [](const std::vector<std::string>& arguments, int code, const std::string& text) {
     const auto outcome = tail_until_end(arguments);
@@ -591,5 +617,8 @@ TEST_CASE("wrong usage is told with the option and its range") {
   says({"--last", "few"}, 2, "it must be a number, or all");
   says({"--colour"}, 2, "'--colour' is no option");
   says({"--text"}, 2, "--text needs a value");
+  says({"--text=", "1"}, 2, "--text= has no value");
+  says({"--json=3"}, 2, "--json takes no value");
+  says({"1", "2"}, 2, "'2' is one argument too many");
   says({"--color=green"}, 2, "auto, always or never");
 }

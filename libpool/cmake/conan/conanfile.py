@@ -48,6 +48,8 @@ class Kindred(ConanFile):
         self.requires("zlib/[>=1.2.11 <2]")
         self.requires("zstd/[>=1.5]")
 
+        if self.options.tools or self.options.view:
+            self.requires("cli11/[>=2.1.2]")
         if self.options.view:  # kindred-view and kindred-top
             self.requires("elfutils/[>=0.186]")
             self.requires("ncurses/[>=6.2]")

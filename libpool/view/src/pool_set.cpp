@@ -43,7 +43,8 @@ std::uint32_t parent_of(std::uint32_t pid) {
   return 0;
 }
 
-PoolSet::PoolSet(Choice choice, std::chrono::milliseconds every) : choice_{std::move(choice)}, every_{every} {
+PoolSet::PoolSet(tools::PoolChoice choice, std::chrono::milliseconds every)
+    : choice_{std::move(choice)}, every_{every} {
   look_for_pools();
   finder_ = std::thread{[this] { find(); }};
 }

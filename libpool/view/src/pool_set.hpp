@@ -14,23 +14,18 @@
 #include <vector>
 
 #include "kindred/internal/tail_client.hpp"
+#include "pool_choice.hpp"
 
 namespace kindred::view {
 
-/// Which pools are wanted: those of one process and of all processes below it (pools in workers), one of
-/// them, or all of this user.
-struct Choice {
-  std::optional<std::uint32_t> pid{};  ///< nothing: all
-  std::string serial{};                ///< empty: all pools of the process, and below it
-};
-
-/// Follows pools: finds those that come, and has each tell once a second what it is like. A pool is named by
-/// its key, "PID/N". Of those that have ended the latest few are kept.
+/// Follows the pools that were chosen, where a process was also those of all processes below it (pools in
+/// workers): finds those that come, and has each tell once a second what it is like. A pool is named by its
+/// key, "PID/N". Of those that have ended the latest few are kept.
 ///
 /// Threads: any thread; one of its own to find pools, and one for each pool.
 class PoolSet {
  public:
-  explicit PoolSet(Choice choice, std::chrono::milliseconds every = std::chrono::seconds{1});
+  explicit PoolSet(tools::PoolChoice choice, std::chrono::milliseconds every = std::chrono::seconds{1});
   PoolSet(const PoolSet&) = delete;
   PoolSet& operator=(const PoolSet&) = delete;
   ~PoolSet();
@@ -68,7 +63,7 @@ class PoolSet {
   void set_parents();  ///< under the lock
   [[nodiscard]] bool wanted(std::uint32_t pid, const std::string& serial) const;
 
-  const Choice choice_;
+  const tools::PoolChoice choice_;
   const std::chrono::milliseconds every_;
   mutable std::mutex lock_;
   std::condition_variable changed_;
