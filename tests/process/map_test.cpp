@@ -104,6 +104,20 @@ struct Scale {
     return std::to_string(value * factor) + unit;
   }
 };
+// The second chunk that a worker reads ends it before an item of it has begun.
+struct DiesBeforeSecondChunk {
+  Counter reads;
+  template <class Archive>
+  void save(Archive& archive) const {
+    archive(reads);
+  }
+  template <class Archive>
+  void load(Archive& archive) {
+    archive(reads);
+    if (in_worker() && reads.fetch_add(1) == 1) std::raise(SIGKILL);
+  }
+  int operator()(int value) const { return value * value; }
+};
 std::string what_of(const std::exception_ptr& error) {
   try {
     std::rethrow_exception(error);
@@ -479,6 +493,25 @@ TEST_CASE_EACH_START_METHOD(
       WorkerLost);
   CHECK(seen == numbers(15'000));
   CHECK(runs.load() == 15'001);
+}
+
+TEST_CASE_EACH_START_METHOD(
+    "a chunk whose worker dies before its first item takes no result of the chunk before it") {
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  const DiesBeforeSecondChunk dies{pool.make_counter()};
+  std::size_t lost = 0;
+  for (auto& outcome : pool.map_outcomes(dies, numbers(12), {.chunk_size = 4})) {
+    CAPTURE(outcome.index());
+    if (!outcome.has_value()) {
+      ++lost;
+      CHECK(outcome.index() >= 4);
+      CHECK_THROWS_AS(outcome.value(), WorkerLost);
+      continue;
+    }
+    CHECK(outcome.value() == square(static_cast<int>(outcome.index())));
+  }
+  CHECK(lost <= 1);
+  CHECK(dies.reads.load() > 2);
 }
 
 TEST_CASE_EACH_START_METHOD("an item is tried again as often as its map's retries allow") {

@@ -161,6 +161,10 @@ void fill_mapped_file(const std::string& path, std::size_t bytes) {
   for (std::size_t at = 0; at < bytes; at += 4096) static_cast<volatile char*>(memory)[at] = 'x';
 }
 
+void log_lines(int first, int count) {
+  for (int i = first; i < first + count; ++i) log_info("line {:06} {}", i, std::string(90, '.'));
+}
+
 std::string text_of_loss(Future<void> future) {
   try {
     future.get();
@@ -355,6 +359,57 @@ TEST_CASE_EACH_START_METHOD(
     require(pool.submit(bytes_of, std::size_t{4} << 20U).get().size() == 4U << 20U, "a large result");
     require(pool.make_array<char>(std::size_t{4} << 20U).size() == 4U << 20U, "an array");
     require(pool.stats().lost == 1, "one task is lost");
+  });
+  if (outcome.code == cannot_be_tried) KINDRED_SKIP("no mount namespace to be had");
+  CHECK_MESSAGE(outcome.code == 0, to_string(outcome));
+}
+
+TEST_CASE_EACH_START_METHOD(
+    "where /dev/shm is full the log goes on: its lanes lie elsewhere, and a file there counts what it lost") {
+  constexpr int lines = 20'000;  // some 3 MB
+  const auto outcome = run_forked([method] {
+    enter_mounts_of_our_own();
+    if (::mount("none", "/dev/shm", "tmpfs", 0, "size=1m") != 0) ::_exit(cannot_be_tried);
+    const auto require = [](bool holds, const std::string& what) {
+      if (!holds) throw std::runtime_error{what};
+    };
+    // Full to its last page, but for what the log file has: so it is while the pool is made.
+    write_file("/dev/shm/app.log", "");
+    write_file("/dev/shm/filler", std::string(std::size_t{1} << 19U, 'f'));
+    std::ofstream rest{"/dev/shm/rest"};
+    while (rest.write("0123456789abcdef", 16).flush()) {}
+    int delivered = 0;
+    ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
+    pool.logger().add_sink(sinks::file("/dev/shm/app.log"));
+    pool.logger().add_sink([&](const LogRecord& record) { delivered += record.origin == Origin::log; });
+    auto one = pool.submit(log_lines, 0, lines / 2);
+    auto other = pool.submit(log_lines, lines / 2, lines / 2);
+    one.get();
+    other.get();
+    require(pool.logger().flush(), "flush");
+    require(delivered == lines, "the other sink has " + std::to_string(delivered) + " lines");
+    require(pool.stats().log.dropped == 0 && pool.stats().lost == 0, "something was dropped");
+    // With room again the file goes on by itself, and says in its place what is missing.
+    std::filesystem::remove("/dev/shm/filler");
+    int logged = lines;
+    do {
+      pool.submit(log_lines, logged++, 1).get();
+      require(pool.logger().flush(), "flush, with room");
+    } while (!contains(read_file("/dev/shm/app.log"), "line " + std::to_string(logged - 1) + " "));
+    int found = 0;
+    std::uint64_t missing = 0;
+    auto file = read_log("/dev/shm/app.log");
+    for (const auto& record : file) {
+      if (record.origin == Origin::log) {
+        ++found;
+      } else if (contains(record.message, "records are missing here")) {
+        missing += std::stoull(record.message);
+      }
+    }
+    require(file.bad_lines() == 0, "lines that are not whole");
+    require(missing > 0 && found + static_cast<int>(missing) == logged,
+            std::to_string(found) + " lines are in the file, " + std::to_string(missing) +
+                " are missing by its word");
   });
   if (outcome.code == cannot_be_tried) KINDRED_SKIP("no mount namespace to be had");
   CHECK_MESSAGE(outcome.code == 0, to_string(outcome));
