@@ -41,8 +41,8 @@ int main(int argc, char** argv) {
         entry, {.max_workers = 1, .worker = {.rlimits = {{RLIMIT_AS, std::uint64_t{4} << 30U}}}}};
     try {
       pool.submit(fill, std::size_t{8} << 30U).get();
-    } catch (const std::bad_alloc& error) {
-      std::printf("too much at once: std::bad_alloc, %s\n", error.what());
+    } catch (const std::bad_alloc&) {  // the type that the task threw
+      std::printf("too much at once: std::bad_alloc\n");
     }
   }
   {

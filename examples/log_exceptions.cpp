@@ -9,7 +9,6 @@
 // expect: [error]
 // expect: SIGSEGV
 #include <csignal>
-#include <cstdio>
 #include <exception>
 #include <stdexcept>
 
@@ -41,7 +40,7 @@ int main(int argc, char** argv) {
   try {
     pool.submit(read_settings).get();
   } catch (const std::runtime_error& error) {  // the type that was thrown, in another process
-    std::printf("the future has it too: %s\n", error.what());
+    pool.logger().info("the future has it too: {}", error.what());
   }
   pool.submit([] { std::raise(SIGSEGV); }).wait();
 }

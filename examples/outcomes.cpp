@@ -12,6 +12,7 @@
 #include <iostream>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <kindred/kindred.hpp>
@@ -44,12 +45,14 @@ int main(int argc, char** argv) {
   for (int i = 0; i < 20; ++i) texts.push_back(i == 3 ? "three" : std::to_string(i));
 
   std::size_t parsed = 0;
+  std::vector<std::pair<std::size_t, std::exception_ptr>> failed;  // told when the bar is done with its row
   kindred::ProgressBar bar{std::cerr, texts.size(), "texts"};
   for (auto& outcome : pool.map_outcomes(parse, texts, {.progress = bar, .item_timeout = 500ms})) {
     if (outcome.has_value())
       ++parsed;
     else
-      report(outcome.index(), outcome.error());
+      failed.emplace_back(outcome.index(), outcome.error());
   }
+  for (const auto& [index, error] : failed) report(index, error);
   std::printf("%zu of %zu parsed\n", parsed, texts.size());
 }

@@ -41,12 +41,12 @@ int read_secret(const std::string& library, const std::string& path) {
 int connect_somewhere(const std::string& library) { return from_plugin<int()>(library, "plugin_connect")(); }
 int eat_memory(const std::string& library) { return from_plugin<int()>(library, "plugin_eat")(); }
 
-void tell(const char* what, kindred::Future<int> result) {
+void tell(const kindred::ExecutorLogger& log, const char* what, kindred::Future<int> result) {
   try {
     const int error = result.get();
-    std::printf("%s: %s\n", what, error == 0 ? "DONE" : std::strerror(error));
+    log.info("{}: {}", what, error == 0 ? "DONE" : std::strerror(error));
   } catch (const kindred::WorkerLost& lost) {
-    std::printf("%s: %s\n", what, lost.what());
+    log.info("{}: {}", what, lost.what());
   }
 }
 
@@ -61,10 +61,11 @@ int main(int argc, char** argv) {
     std::ofstream{"secret"} << "the user's";
 
     std::printf("checksum of 'abc': %ld\n", pool.submit(checksum, library, std::string{"abc"}).get());
-    tell("killing the program", pool.submit(kill_program, library, static_cast<int>(getpid())));
-    tell("reading a secret", pool.submit(read_secret, library, std::string{"secret"}));
-    tell("connecting", pool.submit(connect_somewhere, library));
-    tell("eating 4 GiB of memory", pool.submit(eat_memory, library));
+    tell(pool.logger(), "killing the program",
+         pool.submit(kill_program, library, static_cast<int>(getpid())));
+    tell(pool.logger(), "reading a secret", pool.submit(read_secret, library, std::string{"secret"}));
+    tell(pool.logger(), "connecting", pool.submit(connect_somewhere, library));
+    tell(pool.logger(), "eating 4 GiB of memory", pool.submit(eat_memory, library));
     std::printf("checksum of 'abc': %ld, still\n", pool.submit(checksum, library, std::string{"abc"}).get());
   } catch (const kindred::Error& missing) {
     std::printf("This machine has no sandbox to offer: %s\n", missing.what());

@@ -54,6 +54,29 @@ TEST_CASE("a map that shows its progress: the workers' lines are whole, and the 
   }
 }
 
+TEST_CASE("a first crash fits its terminal, with and without a sink: a frame a row, above the bar") {
+  for (const std::string mode : {"crash", "console"}) {
+    for (const unsigned columns : {80U, 50U}) {
+      CAPTURE(mode);
+      CAPTURE(columns);
+      const auto written = run_on_terminal({victim("progress"), mode}, columns);
+      const auto rows = rows_on_screen(written, columns);
+      // As the program broke them: the terminal had nothing to break.
+      const auto newlines = static_cast<std::size_t>(std::ranges::count(written, '\n'));
+      CHECK(rows.size() == newlines);
+      CHECK(std::ranges::count(rows, "    at crash_in_the_library_that_it_calls") == 1);
+      std::string all;
+      for (const auto& row : rows) all += row.starts_with("    ") ? row.substr(3) : row;
+      CHECK_CONTAINS(all, "may be too large for it");
+      CHECK_CONTAINS(all,
+                     "was killed by SIGSEGV while running 'crash_in_the_library_that_it_calls' #1; SIGSEGV");
+      CHECK(!contains(all, "backtrace="));
+      CHECK(!contains(all, "numbers  50%"));
+      CHECK_CONTAINS(rows.back(), "numbers 100%");
+    }
+  }
+}
+
 TEST_CASE("of two bars the newer is seen, and the other comes back after it") {
   const auto rows = screen_of("two");
   REQUIRE(rows.size() == 3);

@@ -162,7 +162,7 @@ void fill_mapped_file(const std::string& path, std::size_t bytes) {
 }
 
 void log_lines(int first, int count) {
-  for (int i = first; i < first + count; ++i) log_info("line {:06} {}", i, std::string(90, '.'));
+  for (int i = first; i < first + count; ++i) log_info("line {} {}", i, std::string(90, '.'));
 }
 
 std::string text_of_loss(Future<void> future) {

@@ -591,7 +591,7 @@ TEST_CASE("values are taken as they are written, before and behind the process")
     pool.logger().info("said {}", text);
   pool.submit(say_details).get();
   const auto says = [&](std::vector<std::string> arguments, const std::string& text) {
-    arguments.insert(arguments.end(), {"--no-follow", "--lines=all", "--pattern", "{}[%v]"});
+    arguments.insert(arguments.begin(), {"--no-follow", "--lines=all", "--pattern", "{}[%v]"});
     const auto outcome = tail_until_end(arguments);
     CHECK(outcome.out == text);
   };

@@ -3,6 +3,8 @@
 #include <filesystem>
 #include <memory>
 #include <sstream>
+#include <utility>
+#include <vector>
 
 #include <fcntl.h>
 #include <pty.h>
@@ -83,6 +85,45 @@ struct Pipe {
   }
 };
 
+/// A pty of that width.
+class Terminal {
+ public:
+  explicit Terminal(unsigned short columns) {
+    winsize size{};
+    size.ws_col = columns;
+    size.ws_row = 24;
+    REQUIRE(::openpty(&reader_, &fd_, nullptr, nullptr, &size) == 0);
+    ::fcntl(reader_, F_SETFL, O_NONBLOCK);
+  }
+  Terminal(const Terminal&) = delete;
+  Terminal& operator=(const Terminal&) = delete;
+  ~Terminal() {
+    ::close(reader_);
+    ::close(fd_);
+  }
+  [[nodiscard]] int fd() const noexcept { return fd_; }
+  /// What came since the last call, without colours.
+  [[nodiscard]] std::vector<std::string> rows() const {
+    std::string text(65536, '\0');
+    const auto got = ::read(reader_, text.data(), text.size());
+    text.resize(got < 0 ? 0 : static_cast<std::size_t>(got));
+    std::vector<std::string> rows;
+    std::string row;
+    bool in_escape = false;
+    for (const char c : text) {
+      if (c == '\x1b') in_escape = true;
+      if (c == '\n') rows.push_back(std::exchange(row, {}));
+      if (!in_escape && c != '\n' && c != '\r') row += c;
+      if (c == 'm') in_escape = false;
+    }
+    return rows;
+  }
+
+ private:
+  int reader_ = -1;
+  int fd_ = -1;
+};
+
 /// Collects what spdlog's formatter makes, and what the sink is told besides.
 class ListeningSink final : public spdlog::sinks::base_sink<spdlog::details::null_mutex> {
  public:
@@ -131,6 +172,29 @@ TEST_CASE("a line is broken at spaces into rows of a terminal, and colours take 
         "\x1b[31mone\x1b[m two \x1b[1mend\x1b[m");
   CHECK(wrapped_rows("äöü äöü äöü", 11) == "äöü äöü äöü");
   CHECK(wrapped_rows("two  spaces", 20) == "two  spaces");
+}
+
+TEST_CASE("lines of the default pattern fit their terminal, and a pattern of one's own is believed") {
+  const Terminal terminal{60};
+  auto record = test::sample_record();
+  record.message = "a message that is longer than a row of that terminal, and has\na newline";
+  ConsoleSink usual{terminal.fd(), {.color = Color::always}};
+  usual.write(record);
+  usual.flush();
+  const auto rows = terminal.rows();
+  CHECK(rows.size() > 2);
+  for (const auto& row : rows) CHECK_MESSAGE(row.size() <= 60, row);
+  for (std::size_t i = 1; i < rows.size(); ++i) CHECK(rows[i].starts_with("    "));
+  ConsoleSink own{terminal.fd(), {.pattern = "%v"}};
+  own.write(record);
+  own.flush();
+  CHECK(terminal.rows() == std::vector<std::string>{
+                               "a message that is longer than a row of that terminal, and has\\na newline"});
+  const Pipe pipe;
+  ConsoleSink piped{pipe.write_end, {}};
+  piped.write(record);
+  piped.flush();
+  CHECK(std::ranges::count(pipe.read(), '\n') == 1);
 }
 
 TEST_CASE("a console whose reader went away counts what it could not write, and kills nobody") {

@@ -2,6 +2,9 @@
 //   hand    a bar by hand, with a line of the log in its middle
 //   map     a map whose workers log a line an item; one item throws
 //   two     two bars at once
+//   crash   a task that ends its worker while a bar is shown, in a program without a sink
+//   console the same with the console sink as it is
+#include <csignal>
 #include <iostream>
 #include <numeric>
 #include <stdexcept>
@@ -50,14 +53,31 @@ void two_bars(kindred::ProcessPoolExecutor& pool) {
   outer.update(2);
 }
 
+int crash_in_the_library_that_it_calls(int number) {
+  kindred::log_warn(
+      "number {} is looked at by a library whose ways are not known, and may be too large for it", number);
+  std::raise(SIGSEGV);
+  return number;
+}
+
+void crash(kindred::ProcessPoolExecutor& pool) {
+  kindred::ProgressBar bar{std::cerr, 2, "numbers"};
+  bar.update(1);
+  pool.submit(crash_in_the_library_that_it_calls, 7).wait();
+  (void)pool.logger().flush();
+  bar.update(2, 1);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   kindred::Entry entry{argc, argv};
   kindred::ProcessPoolExecutor pool{entry, {.max_workers = 2}};
+  const std::string mode = argc > 1 ? argv[1] : "";
+  if (mode == "console") pool.logger().add_sink(kindred::sinks::stderr_color());
+  if (mode == "crash" || mode == "console") return crash(pool), 0;
   pool.logger().add_sink(kindred::sinks::stderr_color(),
                          {.level = kindred::Level::info, .pattern = "%v", .color = kindred::Color::never});
-  const std::string mode = argc > 1 ? argv[1] : "";
   if (mode == "hand") by_hand(pool);
   if (mode == "map") in_a_map(pool);
   if (mode == "two") two_bars(pool);

@@ -7,6 +7,8 @@
 #include <fmt/format.h>
 
 #include "front/front.hpp"
+#include "kindred/internal/console_foot.hpp"
+#include "kindred/internal/files.hpp"
 #include "kindred/internal/line_format.hpp"
 
 namespace kindred::internal {
@@ -113,7 +115,9 @@ bool SinkSet::accepts(const Slot& slot, Delivery& delivery) {
 void SinkSet::write(Delivery& delivery) {
   const Level level = delivery.facts().level;
   if (!ever_added_) {
-    if (level >= Level::warn) write_to_stderr(delivery.whole());
+    if (level < Level::warn) return;
+    const ConsoleLines above_a_progress_bar{is_terminal(2)};
+    write_to_stderr(delivery.whole());
     return;
   }
   dirty_ = true;

@@ -1,9 +1,17 @@
 #include "sinks/wrapped_rows.hpp"
 
+#include <algorithm>
+#include <variant>
+
+#include "kindred/internal/escape.hpp"
+#include "kindred/internal/files.hpp"
+
 namespace kindred::internal {
 namespace {
 
 constexpr std::string_view indent = "    ";
+constexpr std::string_view stack_field = "backtrace";
+constexpr std::size_t usual_columns = 80;
 
 /// Columns of a word. Characters beyond ASCII count as one each.
 std::size_t width_of(std::string_view word) noexcept {
@@ -43,6 +51,36 @@ std::string wrapped_rows(std::string_view line, std::size_t columns) {
     rows += word;
   }
   return rows;
+}
+
+void wrap_for_terminal(TextBuffer& buffer, std::size_t begin, int fd) {
+  const unsigned there = terminal_columns(fd);
+  const std::size_t columns = there == 0 ? usual_columns : there;
+  if (buffer.size() - begin <= columns) return;
+  const std::string line{buffer.view().substr(begin)};
+  buffer.truncate(begin);
+  buffer.append(wrapped_rows(line, columns));
+}
+
+const std::string* crash_stack(const LogRecord& record) noexcept {
+  if (record.origin != Origin::lifecycle) return nullptr;
+  const auto found = std::ranges::find(record.fields, stack_field, &Field::key);
+  return found == record.fields.end() ? nullptr : std::get_if<std::string>(&found->value);
+}
+
+LogRecord without_stack(const LogRecord& record) {
+  LogRecord copy = record;
+  std::erase_if(copy.fields, [](const Field& field) { return field.key == stack_field; });
+  return copy;
+}
+
+void append_frames(TextBuffer& buffer, std::string_view stack) {
+  while (!stack.empty()) {
+    const auto end = stack.find('\n');
+    buffer.append("\n    at ");
+    append_escaped(buffer, stack.substr(0, end));
+    stack = end == std::string_view::npos ? std::string_view{} : stack.substr(end + 1);
+  }
 }
 
 }  // namespace kindred::internal

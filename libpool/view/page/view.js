@@ -110,6 +110,11 @@
     });
   }
 
+  // "2 (SIGSEGV)": how often, and what ended the last one. All that is known of them stands under the deaths.
+  function restarts(worker, deaths) {
+    return worker.restarts && deaths.length ? `${whole(worker.restarts)} (${deaths.at(-1).kind})` : whole(worker.restarts);
+  }
+
   function showWorkers(view, before) {
     const passed = before ? view.now - before.now : 0;
     fill($("workers").tBodies[0], view.workers, () => {
@@ -133,8 +138,10 @@
       setText(cells[2], worker.task ? task : "");
       cells[2].title = worker.task ? task : "";
       setText(cells[3], worker.task && worker.running_seconds ? duration(worker.running_seconds) : "");
+      const deaths = view.deaths.filter((death) => death.worker === worker.index);
+      cells[7].title = deaths.map((death) => death.reason).join("\n");
       [worker.done, worker.failed, worker.lost, worker.restarts].forEach((value, j) => {
-        setText(cells[4 + j], whole(value));
+        setText(cells[4 + j], j < 3 ? whole(value) : restarts(worker, deaths));
         setClass(cells[4 + j], j > 0 && value > 0 ? "n bad" : "n");
       });
       setText(cells[8], worker.pid ? `${Math.round(cpu * 100)} %` : "");

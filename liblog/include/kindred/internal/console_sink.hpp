@@ -1,6 +1,6 @@
 #pragma once
 
-#include <string_view>
+#include <cstdint>
 
 #include "kindred/internal/line_writer.hpp"
 #include "kindred/internal/pattern.hpp"
@@ -10,7 +10,8 @@
 namespace kindred::internal {
 
 /// Lines to standard output (1) or standard error (2), with colours. Written out when 64 KiB came together,
-/// and at every `flush`.
+/// and at every `flush`. On a terminal, lines of the default pattern are broken at spaces into rows of its
+/// width; lines of another pattern are left as they are.
 class ConsoleSink final : public Sink {
  public:
   /// Errors: `UsageError` for a pattern or a colour that means nothing.
@@ -23,12 +24,11 @@ class ConsoleSink final : public Sink {
   [[nodiscard]] std::uint64_t lost() const noexcept override { return writer_.lost(); }
 
  private:
-  void append_with_stack(const LogRecord& record, std::string_view stack);
-
   int fd_;
   PatternFormatter formatter_;
   LineWriter writer_;
   bool terminal_;
+  bool wraps_;
 };
 
 }  // namespace kindred::internal
