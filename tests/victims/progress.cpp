@@ -13,6 +13,13 @@
 
 #include <kindred/kindred.hpp>
 
+int crash_in_a_library(int number) {
+  kindred::log_warn(
+      "number {} is looked at by a library whose ways are not known, and may be too large for it", number);
+  std::raise(SIGSEGV);
+  return number;
+}
+
 namespace {
 
 int log_item(int item) {
@@ -53,17 +60,10 @@ void two_bars(kindred::ProcessPoolExecutor& pool) {
   outer.update(2);
 }
 
-int crash_in_the_library_that_it_calls(int number) {
-  kindred::log_warn(
-      "number {} is looked at by a library whose ways are not known, and may be too large for it", number);
-  std::raise(SIGSEGV);
-  return number;
-}
-
 void crash(kindred::ProcessPoolExecutor& pool) {
   kindred::ProgressBar bar{std::cerr, 2, "numbers"};
   bar.update(1);
-  pool.submit(crash_in_the_library_that_it_calls, 7).wait();
+  pool.submit(crash_in_a_library, 7).wait();
   (void)pool.logger().flush();
   bar.update(2, 1);
 }
