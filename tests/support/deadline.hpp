@@ -27,7 +27,8 @@ void supervise(int argc, char** argv);
 /// none.
 [[nodiscard]] pid_t tree_root() noexcept;
 
-/// How much longer things take in this build: 1, or more under a sanitizer.
+/// How much longer things take here: 1, or more under a sanitizer, times KINDRED_TEST_SLOWER (an emulated
+/// machine).
 [[nodiscard]] int slowness() noexcept;
 
 namespace internal {

@@ -67,6 +67,8 @@ TEST_CASE("a worker killed for a limit timed out, one killed for a cancelled tas
 TEST_CASE("a SIGKILL that the pool did not send may be the kernel's, and nothing else is blamed on memory") {
   CHECK(judge({.reason = killed(SIGKILL)}).hint == Hint::maybe_out_of_memory);
   CHECK(judge({.reason = killed(SIGKILL), .out_of_memory = true}).hint == Hint::out_of_memory);
+  CHECK(judge({.reason = killed(SIGKILL), .out_of_memory = true, .over_memory_limit = true}).hint ==
+        Hint::over_memory_limit);
   CHECK(judge({.reason = killed(SIGSEGV), .out_of_memory = true}).hint == Hint::none);
   CHECK(judge({.reason = killed(SIGKILL), .pool_ends = true, .out_of_memory = true}).hint == Hint::none);
   CHECK(judge({.reason = killed(SIGSYS), .is_sandboxed = true}).hint == Hint::sandboxed);

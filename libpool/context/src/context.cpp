@@ -21,7 +21,14 @@ Context::~Context() { life_->open.store(false, std::memory_order_relaxed); }
 
 void Context::begin(const WorkerOptions& options, std::vector<std::byte> pool_part, CodeReference prepare,
                     void (*around_fork)(void (*fork)(void*), void* argument)) {
-  if (options.sandbox) setup_.sandbox = plan_sandbox(*options.sandbox);
+  if (options.sandbox) {
+    setup_.sandbox = plan_sandbox(*options.sandbox);
+    // Before a server or a template: it is moved with the program, if that is moved.
+    auto [groups, why_not] = WorkerGroups::make(options.sandbox->memory_bytes);
+    groups_ = std::move(groups);
+    setup_.sandbox->why_no_groups = std::move(why_not);
+    if (groups_) setup_.sandbox->groups = groups_->folder();
+  }
   std::error_code
       nowhere;  // a deleted working directory is the parent's business: the worker then stays where it is
   setup_.cwd = std::filesystem::current_path(nowhere).string();
@@ -38,6 +45,15 @@ void Context::begin(const WorkerOptions& options, std::vector<std::byte> pool_pa
                                     .environment = environment_,
                                     .around_fork = around_fork});
   }
+}
+
+void Context::end_launcher() noexcept {
+  launcher_.reset();
+  groups_.reset();  // after the server, which ends what is left of the workers
+}
+
+MemoryEvents Context::end_worker_group(std::uint32_t owner) noexcept {
+  return groups_ ? groups_->end(owner) : MemoryEvents{};
 }
 
 void Context::tell(std::vector<std::byte> pool_part) {
@@ -87,6 +103,7 @@ void Context::greet_worker(const AskedWorker& worker, int index, std::uint32_t i
                            std::uint32_t owner, const Segment& segment, int collector_bell,
                            std::span<const int> capture_fds, CodeReference main) {
   write_setup_once();
+  if (groups_) groups_->add(owner);
   const Hello hello{.role = Hello::Role::worker,
                     .index = index,
                     .incarnation = incarnation,

@@ -61,6 +61,11 @@ void write_text(Encoder& out, std::string_view text) {
   out.write(text.data(), text.size());
 }
 
+std::string read_text(Decoder& in) {
+  const auto bytes = in.take(in.read_count(1));
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
 void write_program(Encoder& out, const FilterProgram& program) {
   out.write_value<std::uint64_t>(program.size());
   out.write(program.data(), program.size() * sizeof(std::uint64_t));
@@ -188,6 +193,10 @@ std::string describe(const SandboxPlan& plan) {
   text += plan.own_namespaces ? ", own user and network namespace" : ", no namespaces of their own";
   if (plan.memory_bytes != 0)
     text += ", " + std::to_string(plan.memory_bytes) + " bytes of address space by RLIMIT_AS";
+  text += plan.groups.empty() ? ", no control groups (" + plan.why_no_groups + ")"
+                              : std::string{", a control group each"} +
+                                    (plan.memory_bytes != 0 ? " (memory, processes and threads)"
+                                                            : " (processes and threads)");
   text += plan.after_initializer ? "; closed after the initializer" : "; closed before the first call";
   return text;
 }
@@ -221,14 +230,14 @@ void write_sandbox_plan(Encoder& out, const SandboxPlan& plan) {
   for (const bool flag : {plan.limits_file_size, plan.landlock, plan.drops_capabilities, plan.own_namespaces,
                           plan.after_initializer, plan.refuses_forks})
     out.write_value<std::uint8_t>(flag ? 1 : 0);
+  write_text(out, plan.groups);
 }
 
 SandboxPlan read_sandbox_plan(Decoder& in) {
   SandboxPlan plan;
   for (auto left = in.read_count(17); left > 0; --left) {
     SandboxPath& path = plan.paths.emplace_back();
-    const auto bytes = in.take(in.read_count(1));
-    path.path.assign(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    path.path = read_text(in);
     path.rights = in.read_value<std::uint64_t>();
     path.must_exist = in.read_value<std::uint8_t>() != 0;
   }
@@ -241,6 +250,7 @@ SandboxPlan read_sandbox_plan(Decoder& in) {
   for (bool* const flag : {&plan.limits_file_size, &plan.landlock, &plan.drops_capabilities,
                            &plan.own_namespaces, &plan.after_initializer, &plan.refuses_forks})
     *flag = in.read_value<std::uint8_t>() != 0;
+  plan.groups = read_text(in);
   return plan;
 }
 

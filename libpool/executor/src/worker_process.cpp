@@ -22,6 +22,7 @@
 #include "kindred/internal/log_front.hpp"
 #include "kindred/internal/process.hpp"
 #include "kindred/internal/throw_stack.hpp"
+#include "kindred/internal/worker_groups.hpp"
 #include "kindred/shared_array.hpp"
 #include "nesting.hpp"
 
@@ -393,6 +394,7 @@ bool WorkerProcess::close_sandbox(bool after_initializer) {
   const auto& plan = boot_.setup.sandbox;
   if (!plan || plan->after_initializer != after_initializer) return true;
   try {
+    if (!plan->groups.empty()) join_worker_group(plan->groups, boot_.hello.owner);
     enter_sandbox(*plan);
     if (plan->refuses_forks) report_forks_beforehand();
     return true;

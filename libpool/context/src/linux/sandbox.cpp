@@ -23,6 +23,7 @@
 #include "kindred/internal/sandbox_plan.hpp"
 #include "kindred/internal/wakeup.hpp"
 #include "sandbox_threads.hpp"
+#include "trial_process.hpp"
 
 #ifndef SYS_landlock_create_ruleset
 #define SYS_landlock_create_ruleset 444
@@ -244,18 +245,6 @@ int run_trial(void* argument) {
   return 0;
 }
 
-// Returns 0, or the errno of clone. The program's own handling of SIGCHLD is not touched: this child sends no
-// signal at its end.
-int run_in_process(Trial& trial, int namespaces) {
-  constexpr std::size_t stack_bytes = 256 * 1024;
-  const auto stack = std::make_unique<std::byte[]>(stack_bytes);
-  const SignalsBlocked blocked;
-  const int pid = ::clone(run_trial, stack.get() + stack_bytes, CLONE_VM | CLONE_VFORK | namespaces, &trial);
-  if (pid < 0) return errno;
-  while (::waitpid(pid, nullptr, __WALL) < 0 && errno == EINTR) {}
-  return 0;
-}
-
 }  // namespace
 
 SandboxPlatform sandbox_platform(bool ask_for_namespaces) {
@@ -270,14 +259,15 @@ SandboxPlatform sandbox_platform(bool ask_for_namespaces) {
   if (ask_for_namespaces) {
     Trial trial;
     platform.has_namespaces =
-        run_in_process(trial, own_namespaces) == 0 && trial.ended && !trial.refusal.call;
+        run_in_trial_process(run_trial, &trial, own_namespaces) == 0 && trial.ended && !trial.refusal.call;
   }
   return platform;
 }
 
 void try_sandbox_plan(const SandboxPlan& plan) {
   Trial trial{.plan = &plan, .ids = {}, .refusal = {}};
-  if (const int error = run_in_process(trial, plan.own_namespaces ? own_namespaces : 0); error != 0)
+  if (const int error = run_in_trial_process(run_trial, &trial, plan.own_namespaces ? own_namespaces : 0);
+      error != 0)
     throw SystemError{"clone", error, "trying WorkerOptions::sandbox out"};
   if (!trial.ended)
     throw SystemError{

@@ -52,10 +52,11 @@ void for_each_process(const Act& act) noexcept {
   }
 }
 
-// The number of its parent, of /proc/PID/stat; 0: it is gone.
-pid_t parent_of(pid_t pid) noexcept {
+}  // namespace
+
+int parent_of(int pid) noexcept {
   std::array<char, 64> path{};
-  std::snprintf(path.data(), path.size(), "/proc/%d/stat", static_cast<int>(pid));
+  std::snprintf(path.data(), path.size(), "/proc/%d/stat", pid);
   const Descriptor file{::open(path.data(), O_RDONLY | O_CLOEXEC)};
   std::array<char, 512> text{};
   const auto got = file ? ::read(file.get(), text.data(), text.size() - 1) : -1;
@@ -67,8 +68,6 @@ pid_t parent_of(pid_t pid) noexcept {
     std::from_chars(name_end + 4, text.data() + got, parent);
   return parent;
 }
-
-}  // namespace
 
 void SessionSweep::add(Process leader) {
   if (leaders_.empty()) due_ = steady_clock::now() + collects;

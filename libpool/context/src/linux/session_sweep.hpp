@@ -38,6 +38,9 @@ class SessionSweep {
 /// is a zombie.
 void end_sessions(std::span<const Process> leaders) noexcept;
 
+/// The number of a process's parent, by /proc; 0: the process is gone, or its parent is in another namespace.
+[[nodiscard]] int parent_of(int pid) noexcept;
+
 /// Makes this process the parent of all below it whose own parent ends.
 void adopt_orphans() noexcept;
 /// Reaps dead children but those in `kept`, which are reaped otherwise.

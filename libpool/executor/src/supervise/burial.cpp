@@ -36,6 +36,10 @@ std::string text_of(DeathVerdict::Hint hint, const std::string& protocol_error, 
       return "It ended itself because a task closed its socket to the program (descriptor 3), which was needed. "
              "A task may close only what it has opened itself.";
     case DeathVerdict::Hint::sandboxed: return sandbox_violation(system_call);
+    case DeathVerdict::Hint::over_memory_limit:
+      return "The kernel killed it because it took more memory than Sandbox::memory_bytes allows the whole worker: "
+             "its processes, files in memory, and results that the program has not taken yet (oom_kill in the "
+             "memory.events of its control group).";
     case DeathVerdict::Hint::out_of_memory:
       return "The kernel killed a process of this cgroup for want of memory just now (oom_kill in its "
              "memory.events): use fewer workers, or smaller tasks.";
@@ -51,6 +55,7 @@ struct Burial::Obituary {
   CrashReport crash;
   SourceEnd log;
   std::uint64_t oom_kills = 0;
+  MemoryEvents memory;                  // of its own control group
   steady_clock::time_point sinks_by{};  // a sink that hangs holds the burial up once
   bool was_leaving = false;
   bool was_ready = false;
@@ -162,6 +167,7 @@ void Burial::gather(const WorkerSlot& slot, Obituary& obituary) {
   parts_.shared_objects.owner_died(slot.owner, slot.index, slot.worker.process.pid());
   if (obituary.reason.kind == ExitReason::Kind::signalled && obituary.reason.signal == SIGKILL)
     obituary.oom_kills = oom_kills();
+  obituary.memory = parts_.context.end_worker_group(slot.owner);
 }
 
 // What the worker had printed and had not told of yet becomes records, a line each.
@@ -202,7 +208,9 @@ DeathVerdict Burial::judge_death(WorkerSlot& slot, const Obituary& obituary) {
              .was_ready = obituary.was_ready,
              .front_was_cancelled = !slot.in_flight.empty() &&
                                     slot.in_flight.front().condemned == InFlight::Condemned::cancelled,
-             .out_of_memory = oom_kills_seen_ && obituary.oom_kills > *oom_kills_seen_,
+             .out_of_memory =
+                 obituary.memory.kills > 0 || (oom_kills_seen_ && obituary.oom_kills > *oom_kills_seen_),
+             .over_memory_limit = obituary.memory.kills > 0 && obituary.memory.over_limit > 0,
              .is_sandboxed = parts_.options.worker.sandbox.has_value(),
              .has_initializer = static_cast<bool>(parts_.initializer),
              .is_spawned = parts_.context.start_method() == StartMethod::spawn,

@@ -24,6 +24,7 @@ DeathVerdict::Hint hint_of(const Death& death) noexcept {
   if (death.is_sandboxed && was_signalled(death, SIGSYS)) return DeathVerdict::Hint::sandboxed;
   if (!was_signalled(death, SIGKILL) || death.killed_for != KillReason::none || death.pool_ends)
     return DeathVerdict::Hint::none;
+  if (death.over_memory_limit) return DeathVerdict::Hint::over_memory_limit;
   return death.out_of_memory ? DeathVerdict::Hint::out_of_memory : DeathVerdict::Hint::maybe_out_of_memory;
 }
 

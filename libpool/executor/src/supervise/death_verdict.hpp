@@ -14,6 +14,7 @@ struct Death {
   bool was_ready = true;             ///< it had passed its initializer
   bool front_was_cancelled = false;  ///< the call that it ran was cancelled by killing it
   bool out_of_memory = false;        ///< the kernel has counted an OOM kill in this cgroup since
+  bool over_memory_limit = false;    ///< it was killed for the limit of its own control group
   bool is_sandboxed = false;         ///< SIGSYS means that the sandbox refused a system call
   bool has_initializer = false;
   bool is_spawned = false;           ///< by executing the program, which may never reach `Entry`
@@ -32,6 +33,7 @@ struct DeathVerdict {
     stopped,
     lost_descriptors,
     sandboxed,
+    over_memory_limit,
     out_of_memory,
     maybe_out_of_memory
   };

@@ -165,6 +165,7 @@ void Starter::check_start_in_hand(PoolGuard& guard) {
 void Starter::drop_start() {
   const auto start = std::move(start_);
   if (parts_.context.has_launcher()) parts_.context.launcher().give_up(std::move(start->asked));
+  (void)parts_.context.end_worker_group(start->slot->owner);
   if (start->source) (void)parts_.collector.finish_source(*start->source, steady_clock::now() + source_limit);
 }
 

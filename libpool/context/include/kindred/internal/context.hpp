@@ -14,6 +14,7 @@
 #include "kindred/internal/passkey.hpp"
 #include "kindred/internal/shared_bell.hpp"
 #include "kindred/internal/wakeup.hpp"
+#include "kindred/internal/worker_groups.hpp"
 #include "kindred/start_method.hpp"
 
 namespace kindred {
@@ -71,10 +72,16 @@ class Context {
                     CodeReference main);
   [[nodiscard]] bool has_launcher() const noexcept { return launcher_ != nullptr; }
   [[nodiscard]] Launcher& launcher() noexcept { return *launcher_; }
-  void end_launcher() noexcept { launcher_.reset(); }  ///< ends the fork server; no start after it
+  /// Ends the fork server, and removes the workers' control groups. No start after it.
+  void end_launcher() noexcept;
+  /// In the child of a fork: server and groups are the parent's.
   void forsake() noexcept {
     (void)launcher_.release();
-  }  ///< in the child of a fork: the server is the parent's
+    (void)groups_.release();
+  }
+  /// The worker that was greeted as `owner` is dead, or was given up: ends what is left in its control group,
+  /// and returns what had happened there. Nothing where workers have no such groups.
+  MemoryEvents end_worker_group(std::uint32_t owner) noexcept;
   /// How many modules the setup tells a new worker of.
   [[nodiscard]] std::size_t modules_told() const noexcept { return setup_.modules.size(); }
 
@@ -93,6 +100,7 @@ class Context {
   std::uint64_t setup_bytes_ = 0;
   std::shared_ptr<const std::vector<std::string>> environment_;
   CodeReference prepare_ = 0;
+  std::unique_ptr<WorkerGroups> groups_;
   std::unique_ptr<Launcher> launcher_;
 };
 

@@ -37,6 +37,8 @@ struct SandboxPlan {
   bool own_namespaces = false;  ///< user, network and System V namespaces, where the worker has one thread
   bool after_initializer = false;
   bool refuses_forks = false;  ///< `calls` has none that makes a process
+  std::string groups;          ///< the folder of `WorkerGroups`, in which each worker has a control group
+  std::string why_no_groups;   ///< where it is empty: for the log, in the parent only
 };
 
 /// What a plan is made from: which layers the kernel and this build have.

@@ -1,0 +1,336 @@
+// Control groups of sandboxed workers. The cases need cgroup v2 with its controllers memory and pids beside
+// this process's group: tests/support/run_in_vm has it.
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <pthread.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+#include <csignal>
+
+#include "kindred/internal/worker_groups.hpp"
+#include "kindred/kindred.hpp"
+#include "support/test.hpp"
+
+using namespace kindred;
+using namespace kindred::test;
+using namespace std::chrono_literals;
+namespace inside = kindred::internal;
+
+namespace {
+
+constexpr std::uint64_t memory_limit = std::uint64_t{64} << 20U;
+
+std::string folder_of(const std::string& groups) {
+  const auto place = inside::find_group(read_file("/proc/self/mountinfo"), groups);
+  return place ? place->folder : std::string{};
+}
+std::string own_folder() { return folder_of(read_file("/proc/self/cgroup")); }
+
+/// A group beside this process's, marked as delegated, with no process in it. It is removed at the end, with
+/// all below it.
+class DelegatedGroup {
+ public:
+  DelegatedGroup() {
+    const std::string own = own_folder();
+    const auto above = std::filesystem::path{own}.parent_path();
+    std::ifstream file{above / "cgroup.subtree_control"};
+    std::stringstream controllers;
+    controllers << file.rdbuf();
+    if (own.empty() || !contains(controllers.str(), "memory") || !contains(controllers.str(), "pids")) return;
+    folder_ = above / ("case-" + std::to_string(::getpid()));
+    std::error_code problem;
+    if (!std::filesystem::create_directory(folder_, problem)) folder_.clear();
+    if (!folder_.empty()) ::setxattr(folder_.c_str(), "user.delegate", "1", 1, 0);
+  }
+  DelegatedGroup(const DelegatedGroup&) = delete;
+  DelegatedGroup& operator=(const DelegatedGroup&) = delete;
+  ~DelegatedGroup() {
+    if (folder_.empty()) return;
+    std::ofstream{folder_ / "cgroup.kill"} << "1" << std::flush;
+    for (int i = 0; i < 5000 && std::filesystem::exists(folder_); ++i) {
+      remove_below(folder_);
+      std::this_thread::sleep_for(1ms);
+    }
+  }
+
+  [[nodiscard]] const std::filesystem::path& folder() const { return folder_; }
+  explicit operator bool() const { return !folder_.empty(); }
+  /// Moves the calling process into it, or into a group below it.
+  void enter(const std::string& below = {}) const {
+    const auto group = folder_ / below;
+    std::filesystem::create_directories(group);
+    write_file((group / "cgroup.procs").string(), std::to_string(::getpid()));
+  }
+  [[nodiscard]] std::vector<std::filesystem::path> pools() const {
+    std::vector<std::filesystem::path> found;
+    for (const auto& entry : std::filesystem::directory_iterator{folder_}) {
+      if (entry.path().filename().string().starts_with("kindred-pool-")) found.push_back(entry.path());
+    }
+    return found;
+  }
+
+ private:
+  static void remove_below(const std::filesystem::path& group) {
+    std::error_code problem;
+    std::vector<std::filesystem::path> below;
+    for (std::filesystem::directory_iterator entry{group, problem}, end; !problem && entry != end;
+         entry.increment(problem)) {
+      if (entry->is_directory(problem)) below.push_back(entry->path());
+    }
+    for (const auto& each : below) remove_below(each);
+    ::rmdir(group.c_str());
+  }
+
+  std::filesystem::path folder_;
+};
+
+#define NEEDS_A_GROUP(name)  \
+  const DelegatedGroup name; \
+  if (!name)                 \
+  KINDRED_SKIP(              \
+      "no group of cgroup v2 beside ours that divides memory and pids: tests/support/run_in_vm has one")
+
+void require(bool holds, const std::string& what) {
+  if (!holds) throw std::runtime_error{what};
+}
+
+std::string own_groups() { return read_file("/proc/self/cgroup"); }
+std::string folder_of_worker(ProcessPoolExecutor& pool) { return folder_of(pool.submit(own_groups).get()); }
+Sandbox limited() { return {.memory_bytes = memory_limit}; }
+
+/// Memory that RLIMIT_AS does not see: many files in memory, of which none is mapped.
+int fill_files_in_memory(std::size_t count, std::size_t bytes_each) {
+  const std::vector<char> bytes(bytes_each, 'x');
+  for (std::size_t i = 0; i < count; ++i) {
+    const int file = ::memfd_create("fill", 0);
+    if (file < 0 || ::write(file, bytes.data(), bytes.size()) < 0) return static_cast<int>(i);
+  }
+  return static_cast<int>(count);
+}
+
+void* wait_for_ever(void*) {
+  for (;;) ::pause();
+}
+int start_threads(int most) {
+  pthread_attr_t attributes;
+  ::pthread_attr_init(&attributes);
+  ::pthread_attr_setstacksize(&attributes, 16384);
+  int count = 0;
+  for (pthread_t thread{};
+       count < most && ::pthread_create(&thread, &attributes, wait_for_ever, nullptr) == 0;)
+    ++count;
+  return count;
+}
+
+int leave_a_process_and_die() {
+  if (::fork() == 0) {
+    for (;;) ::pause();
+  }
+  ::_exit(3);
+}
+int start_a_process() {
+  const int pid = ::fork();
+  if (pid == 0) {
+    for (;;) ::pause();
+  }
+  return pid;
+}
+int number(int value) { return value; }
+
+ExecutorOptions with(StartMethod method, Sandbox sandbox, int workers = 1) {
+  return {.start_method = method, .max_workers = workers, .worker = {.sandbox = std::move(sandbox)}};
+}
+Sandbox with_processes() {
+  return {.processes = true, .memory_bytes = memory_limit, .waive = {"signal_scope"}};
+}
+
+std::string text_of_loss(Future<int> future) {
+  try {
+    return "no error, but " + std::to_string(future.get());
+  } catch (const WorkerLost& error) {
+    return error.what();
+  }
+}
+
+// The line of the log that says which layers of the sandbox hold.
+std::string layers_of(ProcessPoolExecutor& pool) {
+  pool.logger().flush();
+  for (const LogRecord& record : pool.logger().records()) {
+    if (contains(record.message, "workers are sandboxed")) return record.message;
+  }
+  return "no such line";
+}
+
+template <class Holds>
+bool comes_true(const Holds& holds) {
+  for (int i = 0; i < 5000; ++i) {
+    if (holds()) return true;
+    std::this_thread::sleep_for(1ms);
+  }
+  return false;
+}
+
+void check_forked(const std::function<void()>& body) {
+  const auto outcome = run_forked(body, 60s);
+  CHECK_MESSAGE(outcome.code == 0, to_string(outcome));
+}
+
+}  // namespace
+
+TEST_CASE_EACH_START_METHOD(
+    "each sandboxed worker has a control group with its limits, the program is moved down beside them, and no group outlives the pool") {
+  NEEDS_A_GROUP(group);
+  check_forked([&] {
+    group.enter();
+    {
+      ProcessPoolExecutor pool{entry(), with(method, limited())};
+      pool.logger().add_sink([](const LogRecord&) {});
+      const auto folder = folder_of_worker(pool);
+      require(group.pools().size() == 1 && folder.starts_with(group.pools()[0].string() + "/worker-"),
+              folder);
+      require(own_folder() == group.folder() / "kindred-program", own_folder());
+      require(read_file(folder + "/memory.max") == std::to_string(memory_limit + (32U << 20U)) + "\n",
+              "memory.max");
+      require(!std::filesystem::exists(folder + "/memory.swap.max") ||
+                  read_file(folder + "/memory.swap.max") == "0\n",
+              "memory.swap.max");
+      require(read_file(folder + "/memory.oom.group") == "1\n", "memory.oom.group");
+      require(read_file(folder + "/pids.max") == "1024\n", "pids.max");
+      require(contains(layers_of(pool), "a control group each (memory, processes and threads)"),
+              layers_of(pool));
+      // A second pool finds the program moved already.
+      ProcessPoolExecutor other{entry(), with(method, Sandbox::compute())};
+      other.logger().add_sink([](const LogRecord&) {});
+      require(folder_of_worker(other).starts_with(group.folder().string() + "/kindred-pool-"), "other");
+      require(group.pools().size() == 2, "two pools");
+    }
+    require(group.pools().empty(), "a group is left");
+  });
+}
+
+TEST_CASE_EACH_START_METHOD(
+    "where the program is in a group below the one that was delegated, it stays there") {
+  NEEDS_A_GROUP(group);
+  check_forked([&] {
+    group.enter("main");
+    ProcessPoolExecutor pool{entry(), with(method, limited())};
+    pool.logger().add_sink([](const LogRecord&) {});
+    require(folder_of_worker(pool).starts_with(group.folder().string() + "/kindred-pool-"), "groups");
+    require(own_folder() == group.folder() / "main", own_folder());
+  });
+}
+
+TEST_CASE_EACH_START_METHOD("memory that a sandboxed worker does not map counts, too, and its loss says so") {
+  NEEDS_A_GROUP(group);
+  check_forked([&] {
+    group.enter();
+    const TemporaryFolder folder;
+    Sandbox sandbox = Sandbox::files({}, {folder.path()});
+    sandbox.memory_bytes = memory_limit;
+    ProcessPoolExecutor pool{entry(), with(method, sandbox)};
+    pool.logger().add_sink([](const LogRecord&) {});
+    require(pool.submit(fill_files_in_memory, std::size_t{10}, std::size_t{1} << 20U).get() == 10,
+            "what fits");
+    const auto text =
+        text_of_loss(pool.submit(fill_files_in_memory, std::size_t{400}, std::size_t{1} << 20U));
+    require(contains(text, "SIGKILL") && contains(text, "more memory than Sandbox::memory_bytes allows"),
+            text);
+    require(pool.submit(number, 7).get() == 7, "the pool goes on");
+  });
+}
+
+TEST_CASE_EACH_START_METHOD("threads of a sandboxed worker are bounded, also those of root's") {
+  NEEDS_A_GROUP(group);
+  check_forked([&] {
+    group.enter();
+    ProcessPoolExecutor pool{entry(), with(method, Sandbox::compute())};
+    pool.logger().add_sink([](const LogRecord&) {});
+    const int threads = pool.submit(start_threads, 2000).get();
+    require(threads > 900 && threads < 1024, std::to_string(threads) + " threads");
+  });
+}
+
+TEST_CASE_EACH_START_METHOD("what a sandboxed worker started dies with it, and its group goes") {
+  NEEDS_A_GROUP(group);
+  check_forked([&] {
+    group.enter();
+    ProcessPoolExecutor pool{entry(), with(method, with_processes())};
+    pool.logger().add_sink([](const LogRecord&) {});
+    const auto text = text_of_loss(pool.submit(leave_a_process_and_die));
+    require(contains(text, "exited with code 3"), text);
+    const auto folder = folder_of_worker(pool);
+    // The next worker's end removes what was not empty yet.
+    (void)text_of_loss(pool.submit(leave_a_process_and_die));
+    require(pool.submit(number, 1).get() == 1, "the pool goes on");
+    require(comes_true([&] {
+              return !std::filesystem::exists(folder) || read_file(folder + "/cgroup.procs").empty();
+            }),
+            "the second worker's process lives");
+  });
+}
+
+TEST_CASE_EACH_START_METHOD(
+    "the groups of a program that was killed are removed by the next pool, with what runs in them") {
+  NEEDS_A_GROUP(group);
+  const auto outcome = run_forked([&] {
+    group.enter();
+    ProcessPoolExecutor pool{entry(), with(method, with_processes())};
+    pool.logger().add_sink([](const LogRecord&) {});
+    (void)pool.submit(start_a_process).get();
+    ::raise(SIGKILL);
+  });
+  REQUIRE(outcome.signal == SIGKILL);
+  const auto left = group.pools();
+  REQUIRE(left.size() == 1);
+  check_forked([&] {
+    group.enter("main");
+    ProcessPoolExecutor pool{entry(), with(method, limited())};
+    pool.logger().add_sink([](const LogRecord&) {});
+    require(!std::filesystem::exists(left[0]), "it is there still");
+    require(pool.submit(number, 7).get() == 7, "the next pool works");
+    // A pool that lives is no leftover.
+    ProcessPoolExecutor other{entry(), with(method, limited())};
+    other.logger().add_sink([](const LogRecord&) {});
+    require(
+        other.submit(number, 8).get() == 8 && pool.submit(number, 9).get() == 9 && group.pools().size() == 2,
+        "both work");
+  });
+}
+
+TEST_CASE_EACH_START_METHOD(
+    "where no group can be divided, the limits of processes hold, and the log says why") {
+  NEEDS_A_GROUP(group);
+  const std::string home = own_folder();
+  check_forked([&] {
+    group.enter();
+    const pid_t parent = ::getppid();
+    write_file((group.folder() / "cgroup.procs").string(), std::to_string(parent));
+    std::string text;
+    int result = 0;
+    {
+      ProcessPoolExecutor pool{entry(), with(method, limited())};
+      pool.logger().add_sink([](const LogRecord&) {});
+      text = layers_of(pool);
+      result = pool.submit(number, 7).get();
+    }
+    write_file(home + "/cgroup.procs", std::to_string(parent));
+    require(contains(text, "no control groups (processes of other programs are in"), text);
+    require(result == 7, "it works");
+    require(group.pools().empty() && !std::filesystem::exists(group.folder() / "kindred-program"),
+            "nothing is made");
+    ::removexattr(group.folder().c_str(), "user.delegate");
+    if (::getuid() != 0) return;
+    ProcessPoolExecutor pool{entry(), with(method, limited())};
+    pool.logger().add_sink([](const LogRecord&) {});
+    require(contains(layers_of(pool), "was not delegated to this program"), layers_of(pool));
+  });
+}
