@@ -3,12 +3,38 @@
 //   which is reported beside it
 //   --row all       construction until --workers workers run a task at once, divided by their number
 //   --row further   what each worker beyond the first adds to that
+//   --row processor the processor time of program, server and worker from construction to the end of a pool
+//                   that ran one task
+//   --sandbox none|files|network (workers that may use the network have no namespaces of their own)
 //   --start-method M --count pools
+#include <sys/resource.h>
+
 #include "support/pool_options.hpp"
 
 namespace {
 
 int one() { return 1; }
+
+kindred::ExecutorOptions options_of(const bench::Options& options) {
+  auto chosen = bench::pool_options(options);
+  const std::string sandbox = options.text("sandbox", "none");
+  if (sandbox == "none") return chosen;
+  chosen.worker.sandbox = kindred::Sandbox::files({"/usr"});
+  chosen.worker.sandbox->network = sandbox == "network";
+  return chosen;
+}
+
+/// Of this process and of its children that have ended and been reaped, with theirs.
+double processor_ns() {
+  double sum = 0;
+  for (const auto who : {RUSAGE_SELF, RUSAGE_CHILDREN}) {
+    rusage usage{};
+    ::getrusage(who, &usage);
+    for (const timeval& time : {usage.ru_utime, usage.ru_stime})
+      sum += static_cast<double>(time.tv_sec) * 1e9 + static_cast<double>(time.tv_usec) * 1e3;
+  }
+  return sum;
+}
 
 void meet(const kindred::Barrier& barrier) { (void)barrier.arrive_and_wait(); }
 
@@ -17,6 +43,16 @@ double first_result(kindred::Entry& entry, const kindred::ExecutorOptions& optio
   kindred::ProcessPoolExecutor pool{entry, options};
   if (pool.submit(one).get() != 1) bench::fail("a wrong result");
   return bench::now_ns() - begin;
+}
+
+double processor_time(kindred::Entry& entry, const kindred::ExecutorOptions& options) {
+  const double begin = processor_ns();
+  {
+    kindred::ProcessPoolExecutor pool{entry, options};
+    pool.logger().add_sink([](const kindred::LogRecord&) {});
+    if (pool.submit(one).get() != 1) bench::fail("a wrong result");
+  }
+  return processor_ns() - begin;
 }
 
 /// Tasks that wait for each other: as many workers as tasks must be up before any of them ends.
@@ -36,7 +72,7 @@ double all_up(kindred::Entry& entry, kindred::ExecutorOptions options, std::size
 int main(int argc, char** argv) {
   kindred::Entry entry{argc, argv};
   const bench::Options options{argc, argv};
-  const auto chosen = bench::pool_options(options);
+  const auto chosen = options_of(options);
   const auto row = options.text("row", "first");
   const auto count = options.number("count", 10);
   const auto workers = options.number("workers", 2);
@@ -49,7 +85,9 @@ int main(int argc, char** argv) {
     return 0;
   }
   for (std::size_t done = 0; done < count; ++done) {
-    if (row == "further") {
+    if (row == "processor") {
+      samples.add(processor_time(entry, chosen));
+    } else if (row == "further") {
       const double alone = all_up(entry, chosen, 1);
       samples.add((all_up(entry, chosen, workers) - alone) / static_cast<double>(workers - 1));
     } else {

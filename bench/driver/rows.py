@@ -208,6 +208,14 @@ def main_rows(scale):
         rows.append(Row(f"further_{method}", f"each further worker, {method}", "ms", "less",
                         [further_floor, kindred("start", row="further", workers=9, count=n(5, 2), **{"start-method": method})], further))
 
+    # What libpool/doc/sandbox.md says of its cost is the ratio of these.
+    for method in METHODS:
+        for sandbox, what in (("files", "no network"), ("network", "with network")):
+            arguments = {"row": "processor", "workers": 1, "count": n(30, 5), "start-method": method}
+            rows.append(Row(f"sandbox_{sandbox}_{method}", f"processor time of a pool of one task in a sandbox, {what}, {method}", "ms", "less",
+                            [Contestant("no sandbox", "limit", ("{build}/kindred_start",) + words(**arguments)),
+                             kindred("start", sandbox=sandbox, **arguments)], scatter=5, note="the limit is the same without a sandbox"))
+
     # Whether a burst finds its caches warm depends on the host, for a second on end: many short rounds. What it touches is mapped before it begins.
     for workers, name in ((1, "log_call"), (2, "log_call_two")):
         rows.append(Row(name, f"log call (string, int, double), bursts of 20, p50; {workers} logging at once", "ns", "less",

@@ -1,6 +1,9 @@
 // What is done about a single worker, on a clock that the test moves: no process, and no wait.
 #include "supervise/worker_health.hpp"
 
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include "support/test.hpp"
 #include "unit/pool_rooms.hpp"
 
@@ -79,8 +82,27 @@ TEST_CASE("a worker that closed its socket and goes on is killed, one that ends 
   CHECK(pool.check(worker, start + 1s) == KillReason::none);  // it is being buried: not watched any more
   worker.slot().watched = true;
   CHECK(pool.check(worker, start + 99ms) == KillReason::none);
+  worker.slot().worker.process = Process{static_cast<std::uint32_t>(::getpid()), {}, false};
   CHECK(pool.check(worker, start + 100ms) == KillReason::mute);
   CHECK(worker.slot().last_words.protocol_error.find("closed its socket") != std::string::npos);
+}
+
+TEST_CASE(
+    "a worker that closed its socket because the kernel ends it is not killed for that, however long it takes") {
+  WatchedPool pool{{}};
+  PlayedWorker& worker = pool.add_worker();
+  const pid_t zombie = ::fork();
+  if (zombie == 0) ::_exit(0);
+  siginfo_t info{};
+  REQUIRE(::waitid(P_PID, static_cast<id_t>(zombie), &info, WEXITED | WNOWAIT) == 0);
+  worker.slot().worker.process = Process{static_cast<std::uint32_t>(zombie), {}, false};
+  worker.slot().watched = true;
+  worker.slot().mute_since = start;
+  CHECK(pool.check(worker, start + 100ms) == KillReason::none);
+  CHECK(pool.check(worker, start + 10s) == KillReason::none);
+  ::waitpid(zombie, nullptr, 0);
+  CHECK_FALSE(is_ending(static_cast<std::uint32_t>(zombie)));
+  CHECK_FALSE(is_ending(static_cast<std::uint32_t>(::getpid())));
 }
 
 TEST_CASE("a silent worker is replaced after a while, where tasks are pending that no other worker takes") {

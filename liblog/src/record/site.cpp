@@ -84,7 +84,7 @@ Names& names() {
 }
 
 // Its copy that stays; nothing: there is no room for it. `budget` is what one table may still add.
-std::optional<std::string_view> keep_name(std::string_view name, std::size_t& budget) {
+std::optional<std::string_view> keep_name(std::string_view name, std::optional<std::size_t>& budget) {
   if (name.empty()) return name;
   Names& known = names();
   const std::lock_guard hold{known.lock};
@@ -92,8 +92,9 @@ std::optional<std::string_view> keep_name(std::string_view name, std::size_t& bu
   if (const auto found = known.all.find(copy); found != known.all.end()) return *found;
   constexpr std::size_t of_a_name = 64;  // what the table takes beside the text
   const std::size_t bytes = name.size() + of_a_name;
-  if (bytes > budget || known.bytes + bytes > SiteTable::most_name_bytes) return std::nullopt;
-  budget -= bytes;
+  if (!budget) budget = (SiteTable::most_name_bytes - known.bytes) / 4;
+  if (bytes > *budget || known.bytes + bytes > SiteTable::most_name_bytes) return std::nullopt;
+  *budget -= bytes;
   known.bytes += bytes;
   return *known.all.insert(std::move(copy)).first;
 }

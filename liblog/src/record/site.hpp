@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -61,13 +62,13 @@ class Site {
 
 /// The sites of one log, which end with it. Where they have come to take 64 MiB, a further one has no place
 /// in the code. The names of files and functions stay as long as the process, because records that users keep
-/// point to them: 4 MiB a log and 16 MiB a process at most, and a site beyond that has no place either.
+/// point to them: 16 MiB a process, of which a log takes a quarter of what others have left. So logs of
+/// hostile workers, however many, leave the next log room. A site beyond that has no place either.
 /// Threads: any thread.
 class SiteTable {
  public:
   static constexpr std::size_t most_bytes = 64U * 1024 * 1024;
   static constexpr std::size_t most_bytes_without_place = 4U * 1024 * 1024;
-  static constexpr std::size_t most_own_name_bytes = 4U * 1024 * 1024;
   static constexpr std::size_t most_name_bytes = 16U * 1024 * 1024;
 
   SiteTable() = default;
@@ -86,7 +87,7 @@ class SiteTable {
   SmallLock lock_;
   std::unordered_map<std::string, std::unique_ptr<const Site>> all_;
   std::size_t bytes_ = 0;
-  std::size_t name_budget_ = most_own_name_bytes;
+  std::optional<std::size_t> name_budget_;  ///< decided when the first name comes
 };
 
 }  // namespace kindred::internal

@@ -79,6 +79,27 @@ double cgroup_quota() {
   return quota;
 }
 
+struct ProcessStatus {
+  char state = '?';
+  unsigned flags = 0;
+};
+
+// Of /proc/PID/stat: "PID (NAME) STATE PARENT GROUP SESSION TERMINAL ITS-GROUP FLAGS ...". The name may hold
+// anything.
+ProcessStatus look_at(std::uint32_t pid) noexcept try {
+  ProcessStatus status;
+  const std::string text = read_small_file("/proc/" + std::to_string(pid) + "/stat");
+  const auto name_end = text.rfind(')');
+  if (name_end == std::string::npos || text.size() <= name_end + 2) return status;
+  status.state = text[name_end + 2];
+  std::size_t at = name_end + 2;
+  for (int field = 0; field < 6 && at != std::string::npos; ++field) at = text.find(' ', at + 1);
+  if (at != std::string::npos) std::from_chars(text.data() + at + 1, text.data() + text.size(), status.flags);
+  return status;
+} catch (...) {
+  return {};
+}
+
 }  // namespace
 
 bool Process::dead() const noexcept { return wait_dead(std::chrono::steady_clock::time_point{}); }
@@ -195,12 +216,12 @@ std::atomic<unsigned> harmless_threads{0};
 
 void count_harmless_thread() noexcept { harmless_threads.fetch_add(1, std::memory_order_relaxed); }
 
-bool is_stopped(std::uint32_t pid) noexcept try {
-  const std::string text = read_small_file("/proc/" + std::to_string(pid) + "/stat");
-  const auto name_end = text.rfind(')');
-  return name_end != std::string::npos && text.size() > name_end + 2 && text[name_end + 2] == 'T';
-} catch (...) {
-  return false;
+bool is_stopped(std::uint32_t pid) noexcept { return look_at(pid).state == 'T'; }
+
+bool is_ending(std::uint32_t pid) noexcept {
+  constexpr unsigned exiting = 0x4;  // PF_EXITING of the kernel, the same since Linux 2.4
+  const ProcessStatus status = look_at(pid);
+  return status.state == 'Z' || status.state == 'X' || (status.flags & exiting) != 0;
 }
 
 std::uint64_t resident_bytes(std::uint32_t pid) noexcept try {

@@ -12,8 +12,8 @@ namespace {
 // A silent worker is replaced after this, where tasks are pending: one that runs what it says it does not
 // would be silent for ever.
 constexpr std::chrono::seconds silence_limit{2};
-// A worker that ends closes its socket a moment before it is found dead. One that has closed it and lives is
-// none any more: it executes another program.
+// A worker that ends closes its socket some time before it is found dead. One that has closed it, and is not
+// being ended by the kernel, executes another program.
 constexpr std::chrono::milliseconds mute_limit{100};
 
 }  // namespace
@@ -40,6 +40,10 @@ void WorkerHealth::check_limits(Locked locked, WorkerSlot& slot, Time now) {
     WorkerControl::kill(locked, slot, KillReason::initializer_timeout);
   if (slot.mute_since && slot.watched && *slot.mute_since + mute_limit <= now &&
       slot.kill_reason == KillReason::none) {
+    if (is_ending(slot.worker.process.pid())) {  // much memory in files takes time to be given back
+      slot.mute_since = now;
+      return;
+    }
     slot.last_words.protocol_error =
         "it closed its socket and went on: a task executes another program in its place";
     WorkerControl::kill(locked, slot, KillReason::mute);

@@ -52,7 +52,10 @@ void kill_and_reap(std::uint32_t pid) noexcept;  ///< a child that has no pidfd
 /// Says that the calling thread never holds a lock, so that a fork of this process may copy another.
 void count_harmless_thread() noexcept;
 [[nodiscard]] bool is_stopped(std::uint32_t pid) noexcept;  ///< by a stop signal; a debugger's stop is none
-[[nodiscard]] unsigned usable_cpus();                       ///< by affinity and cgroup quota, at least 1
+/// Is the kernel ending it, or is it a zombie? It closes its files some time before its pidfd tells of its
+/// end.
+[[nodiscard]] bool is_ending(std::uint32_t pid) noexcept;
+[[nodiscard]] unsigned usable_cpus();  ///< by affinity and cgroup quota, at least 1
 [[nodiscard]] std::uint64_t
 oom_kills() noexcept;  ///< of this cgroup so far (memory.events; v1: memory.oom_control), 0 where unknown
 void complain_on_stderr(const char* text) noexcept;  ///< raw: async-signal-safe
