@@ -309,11 +309,13 @@ TEST_CASE_EACH_START_METHOD(
 TEST_CASE_EACH_START_METHOD(
     "where no group can be divided, the limits of processes hold, and the log says why") {
   NEEDS_A_GROUP(group);
-  const std::string home = own_folder();
+  const pid_t stranger = ::fork();
+  if (stranger == 0) {
+    for (;;) ::pause();
+  }
+  write_file((group.folder() / "cgroup.procs").string(), std::to_string(stranger));
   check_forked([&] {
     group.enter();
-    const pid_t parent = ::getppid();
-    write_file((group.folder() / "cgroup.procs").string(), std::to_string(parent));
     std::string text;
     int result = 0;
     {
@@ -322,7 +324,6 @@ TEST_CASE_EACH_START_METHOD(
       text = layers_of(pool);
       result = pool.submit(number, 7).get();
     }
-    write_file(home + "/cgroup.procs", std::to_string(parent));
     require(contains(text, "no control groups (processes of other programs are in"), text);
     require(result == 7, "it works");
     require(group.pools().empty() && !std::filesystem::exists(group.folder() / "kindred-program"),
@@ -332,5 +333,27 @@ TEST_CASE_EACH_START_METHOD(
     ProcessPoolExecutor pool{entry(), with(method, limited())};
     pool.logger().add_sink([](const LogRecord&) {});
     require(contains(layers_of(pool), "was not delegated to this program"), layers_of(pool));
+  });
+  ::kill(stranger, SIGKILL);
+  ::waitpid(stranger, nullptr, 0);
+}
+
+TEST_CASE_EACH_START_METHOD(
+    "a program's own processes, and the shell that started it, are moved down with it") {
+  NEEDS_A_GROUP(group);
+  check_forked([&] {  // this is the shell
+    group.enter();
+    const auto program = run_forked([&] {
+      ProcessPoolExecutor earlier{entry(), {.start_method = method, .max_workers = 1}};
+      earlier.logger().add_sink([](const LogRecord&) {});
+      require(earlier.submit(number, 1).get() == 1, "a pool without a sandbox");
+      ProcessPoolExecutor pool{entry(), with(method, limited())};
+      pool.logger().add_sink([](const LogRecord&) {});
+      require(folder_of_worker(pool).starts_with(group.folder().string() + "/kindred-pool-"),
+              layers_of(pool));
+      require(folder_of_worker(earlier) == group.folder() / "kindred-program", "the other pool's worker");
+    });
+    require(program.code == 0, to_string(program));
+    require(own_folder() == group.folder() / "kindred-program", own_folder());
   });
 }

@@ -110,11 +110,13 @@ std::vector<pid_t> processes_of(const std::string& folder) {
   return pids;
 }
 
-bool is_of_this_program(pid_t pid) {
-  for (const pid_t self = ::getpid(); pid > 0; pid = parent_of(pid)) {
-    if (pid == self) return true;
-  }
-  return false;
+bool is_below(pid_t pid, pid_t ancestor) {
+  while (pid > 0 && pid != ancestor) pid = parent_of(pid);
+  return pid == ancestor;
+}
+// This program, what it has started, and what has started it: a shell, a container's init.
+bool is_moved_with_this_program(pid_t pid) {
+  return pid != 0 && (is_below(pid, ::getpid()) || is_below(::getpid(), pid));
 }
 
 int move_into(const std::string& folder, pid_t pid) {
@@ -134,7 +136,8 @@ std::string move_program_down(const std::string& folder) {
     const auto pids = processes_of(folder);
     if (pids.empty()) return {};
     for (const pid_t pid : pids) {
-      if (is_of_this_program(pid) || (pid != 0 && parent_of(pid) == 0)) continue;  // 0: it has just ended
+      if (is_moved_with_this_program(pid) || (pid != 0 && parent_of(pid) == 0))
+        continue;  // 0: it has just ended
       ::rmdir(below.c_str());
       return "processes of other programs are in " + folder + ", too (pid " + std::to_string(pid) + ")";
     }

@@ -41,8 +41,8 @@ struct MemoryEvents {
 /// The control groups of one executor's sandboxed workers: a group for the pool, and in it one for each
 /// worker, whose limits hold for all of the worker's memory (memfds and page tables included), processes and
 /// threads. They lie in a group that was delegated to the program. Where the program itself is in that group,
-/// it is moved into a group `kindred-program` below, because a group with processes cannot divide its
-/// resources. The supervisor's thread, but for `make`.
+/// it is moved into a group `kindred-program` below, with what it has started and what has started it,
+/// because a group with processes cannot divide its resources. The supervisor's thread, but for `make`.
 class WorkerGroups {
  public:
   /// Why there are none is a part of a sentence, for the log.
