@@ -14,6 +14,7 @@
 #include <thread>
 #include <vector>
 
+#include "cluster/network.hpp"
 #include "kindred/cluster.hpp"
 #include "kindred/sinks.hpp"
 #include "support/test.hpp"
@@ -71,13 +72,14 @@ inline bool answers(int port) {
 
 class NatsServer {
  public:
-  explicit NatsServer(std::vector<std::string> arguments = {}, bool keeps = true)
-      : arguments_{std::move(arguments)}, keeps_{keeps} {
+  explicit NatsServer(std::vector<std::string> arguments = {}, bool keeps = true,
+                      std::string host = "127.0.0.1")
+      : arguments_{std::move(arguments)}, keeps_{keeps}, host_{std::move(host)} {
     port_ = free_port();
     start();
   }
   void start() {
-    std::vector<std::string> arguments{"-a", "127.0.0.1", "-p", std::to_string(port_)};
+    std::vector<std::string> arguments{"-a", host_, "-p", std::to_string(port_)};
     if (keeps_) arguments.insert(arguments.end(), {"-js", "-sd", store_->path()});
     arguments.insert(arguments.end(), arguments_.begin(), arguments_.end());
     ProgramOptions options;
@@ -93,12 +95,15 @@ class NatsServer {
   void signal(int number) { program_->signal(number); }
   /// Only while it does not run.
   void wipe() { store_ = std::make_unique<TemporaryFolder>(); }
-  [[nodiscard]] std::string url() const { return "nats://127.0.0.1:" + std::to_string(port_); }
+  [[nodiscard]] std::string url(const std::string& host = "127.0.0.1") const {
+    return "nats://" + host + ":" + std::to_string(port_);
+  }
 
  private:
   std::vector<std::string> arguments_;
   std::unique_ptr<TemporaryFolder> store_ = std::make_unique<TemporaryFolder>();
   bool keeps_ = true;
+  std::string host_;
   int port_ = 0;
   std::unique_ptr<Program> program_;
 };
@@ -107,20 +112,33 @@ class NatsServer {
 class NodeProgram {
  public:
   NodeProgram(const NatsServer& server, const std::string& name, int workers = 1,
-              std::vector<std::string> more = {}, const std::string& program = "/proc/self/exe") {
+              std::vector<std::string> more = {}, const std::string& program = "/proc/self/exe",
+              const Network* network = nullptr)
+      : NodeProgram{network == nullptr ? server.url() : server.url(network->address()),
+                    name,
+                    workers,
+                    std::move(more),
+                    program,
+                    network} {}
+  NodeProgram(const std::string& server, const std::string& name, int workers = 1,
+              std::vector<std::string> more = {}, const std::string& program = "/proc/self/exe",
+              const Network* network = nullptr) {
     std::string path = program;
     if (program == "/proc/self/exe") {
       char target[4096];
       const auto size = ::readlink("/proc/self/exe", target, sizeof target);
       path.assign(target, static_cast<std::size_t>(std::max<ssize_t>(size, 0)));
     }
-    std::vector<std::string> arguments{"--cluster", "test", "--servers", server.url(),
-                                       "--name",    name,   "--workers", std::to_string(workers)};
+    std::vector<std::string> arguments;
+    if (network != nullptr) arguments = {"netns", "exec", network->name(), KINDRED_TEST_NODE, "--insecure"};
+    arguments.insert(arguments.end(), {"--cluster", "test", "--servers", server, "--name", name, "--workers",
+                                       std::to_string(workers)});
     arguments.insert(arguments.end(), more.begin(), more.end());
     arguments.insert(arguments.end(), {"--", path});
     ProgramOptions options;
     options.timeout = std::chrono::minutes{30};
-    program_ = std::make_unique<Program>(KINDRED_TEST_NODE, arguments, options);
+    program_ =
+        std::make_unique<Program>(network == nullptr ? KINDRED_TEST_NODE : "/sbin/ip", arguments, options);
   }
   void signal(int number) { program_->signal(number); }
   [[nodiscard]] pid_t pid() const { return program_->pid(); }

@@ -24,6 +24,7 @@ Runs PROGRAM as a node: it takes tasks of heads that run the same build of it, a
   --cluster NAME          the cluster's name, as in ClusterOptions::name
   --servers URL[,URL...]  NATS servers (default nats://127.0.0.1:4222)
   --credentials FILE      NATS credentials
+  --nkey FILE             the seed of an NKey (SU...) in one line, its public key (U...) in another
   --user NAME             with the password in the file that --password-file names
   --password-file FILE
   --tls-ca FILE           the authority of the servers' certificates; --tls-cert FILE, --tls-key FILE: our own
@@ -80,6 +81,8 @@ void take_value(kindred::NodeOptions& options, const std::string& option, const 
     options.accept_jobs = parts(value);
   } else if (option == "--credentials") {
     options.engine.credentials = value;
+  } else if (option == "--nkey") {
+    options.engine.nkey = value;
   } else if (option == "--user") {
     options.engine.user = value;
   } else if (option == "--password-file") {

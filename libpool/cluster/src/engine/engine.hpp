@@ -156,8 +156,8 @@ class Engine {
   virtual void find(Ticket ticket, const Place& place) = 0;
   virtual void find(Ticket ticket, const Stream& stream, std::uint64_t sequence) = 0;
   virtual void erase(Ticket ticket, const Stream& stream, std::uint64_t sequence) = 0;
-  /// Removes all messages at this very place.
-  virtual void erase(Ticket ticket, const Place& place) = 0;
+  /// Removes all messages at this very place up to the sequence; 0: all.
+  virtual void erase_at(Ticket ticket, const Place& place, std::uint64_t up_to) = 0;
   /// Removes all messages below this place up to the sequence; 0: all.
   virtual void purge(Ticket ticket, const Place& below, std::uint64_t up_to) = 0;
   /// Asks for at most `room` deliveries; the answer comes after the last one. `wait` 0: only what is there

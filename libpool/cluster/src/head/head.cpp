@@ -328,6 +328,7 @@ void Head::enter_epoch(Time now) {
   feeds_.results = tickets_.next();
   feeds_.log = tickets_.next();
   feeds_.taken = 0;
+  feeds_.stored = 0;
   engine_.follow(feeds_.results, {{StreamKind::results, entered_}, job_key()}, 1);
   engine_.follow(feeds_.log, {{StreamKind::log, entered_}, job_key()}, 1);
   if (settings_.detached) return enter_epoch_detached(now);
@@ -451,6 +452,27 @@ void Head::watch_queue(Time now) {
   }
 }
 
+// A server that was killed may keep tasks that were acknowledged, and gives them to nobody (2.9 does). What
+// is below every open task has ended.
+void Head::sweep_queue(Time now) {
+  const EngineState connection = engine_.connection();
+  if (std::exchange(times_.outages, connection.outages) != connection.outages)
+    times_.sweep = now + settings_.lease;
+  if (times_.sweep == Time{0} || now < times_.sweep || !epoch_.ready() || !connection.connected) return;
+  std::uint64_t lowest = feeds_.stored + 1;
+  for (const auto& [id, task] : ledger_.tasks()) {
+    if (task.sequence == 0 && task.peer == nullptr)
+      return;  // it may be there, and its place is not known yet
+    if (task.sequence != 0) lowest = std::min(lowest, task.sequence);
+  }
+  times_.sweep = Time{0};
+  if (lowest <= 1) return;
+  const std::string build = hex(build_);
+  for (const char priority : {'h', 'm', 'l'})
+    engine_.erase_at(0, {{StreamKind::tasks, entered_}, build + "." + priority + "." + job_key()},
+                     lowest - 1);
+}
+
 void Head::tick(Time now) {
   engine_.tick();
   epoch_.tick(now, now.count() + wall_offset_);
@@ -465,6 +487,7 @@ void Head::tick(Time now) {
   fetch_blobs(now);
   fail_unserved(now);
   watch_queue(now);
+  if (!settings_.detached) sweep_queue(now);
   served_once_ = served_once_ || settings_.detached || roster_.working() >= settings_.min_nodes;
   if (epoch_.ready() && served_once_ && engine_.connection().connected) publisher_.tick(now, entered_);
   if (settings_.detached) work_detached(now);
@@ -502,7 +525,7 @@ void Head::close(Time now) {
   for (const Ticket feed : {feeds_.results, feeds_.log}) engine_.unfollow(feed);
   const std::string build = hex(build_);
   for (const char priority : {'h', 'm', 'l'})
-    engine_.purge(0, {{StreamKind::tasks, entered_}, build + "." + priority + "." + job_key()}, 0);
+    engine_.erase_at(0, {{StreamKind::tasks, entered_}, build + "." + priority + "." + job_key()}, 0);
   for (const StreamKind kind : {StreamKind::results, StreamKind::log, StreamKind::blobs})
     engine_.purge(0, {{kind, entered_}, job_key()}, 0);
   engine_.purge(0, {{StreamKind::jobs, 0}, job_key()}, 0);

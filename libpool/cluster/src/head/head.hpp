@@ -192,6 +192,7 @@ class Head final : private TaskSource {
   void fail_unreachable(Time now, const std::string& why);
   [[nodiscard]] std::string why_unserved() const;
   void watch_queue(Time now);
+  void sweep_queue(Time now);
   void tell_permits();
   void tell(const Address& to, const Message& message);
   [[nodiscard]] std::string job_key() const;
@@ -202,11 +203,14 @@ class Head final : private TaskSource {
     Time last_claim{0};
     Time look{0};
     Time purge{0};
+    Time sweep{0};              ///< when the queue is swept; 0: never
+    std::uint64_t outages = 0;  ///< of the connection, as it was looked at last
   };
   struct Feeds {
     Ticket results = 0;
     Ticket log = 0;
-    std::uint64_t taken = 0;  ///< results up to this sequence
+    std::uint64_t taken = 0;   ///< results up to this sequence
+    std::uint64_t stored = 0;  ///< highest sequence of a task in the queue
   };
 
   /// What is being found out of a task of a detached job, or done about it.

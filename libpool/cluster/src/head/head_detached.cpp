@@ -62,7 +62,7 @@ void Head::remove_stored(std::uint64_t id) {
   engine_.put(0, {{StreamKind::results, entered_}, path + ".begun"}, {},
               encode(build_, entered_, Message{std::move(record)}), {});
   for (const std::string& each : {path, path + ".submitted"})
-    engine_.erase(0, Place{{StreamKind::results, entered_}, each});
+    engine_.erase_at(0, Place{{StreamKind::results, entered_}, each}, 0);
 }
 
 // --- what is known

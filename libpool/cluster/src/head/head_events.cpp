@@ -70,6 +70,7 @@ void Head::on_answer(Time now, const Answer& answer) {
     for (const auto& [id, sequence] : stored) {
       ++counts_.confirmed;
       epoch_.confirm(sequence);
+      feeds_.stored = std::max(feeds_.stored, sequence);
       OpenTask* const task = ledger_.get(id);
       if (task == nullptr) {
         engine_.erase(0, {StreamKind::tasks, entered_}, sequence);  // it was cancelled meanwhile

@@ -246,11 +246,27 @@ std::size_t Node::held() const {
 
 std::size_t Node::room() const {
   const std::size_t most = capacity();
-  std::size_t held = 0;
+  std::size_t held = 0, bytes = 0;
   for (const auto& [id, job] : jobs_) {
-    for (const auto& [task, each] : job->held) held += each.state == HeldState::finished ? 0 : 1;
+    for (const auto& [task, each] : job->held) {
+      if (each.state == HeldState::finished) continue;
+      ++held;
+      bytes += each.bytes;
+    }
   }
-  return held >= most ? 0 : most - held;
+  return held >= most || bytes >= settings_.max_held_bytes ? 0 : most - held;
+}
+
+// Of tasks that have a permit: their arguments are here, or on their way.
+std::size_t Node::bytes_here() const {
+  std::size_t bytes = 0;
+  for (const auto& [id, job] : jobs_) {
+    for (const auto& [task, each] : job->held) {
+      const bool waits = each.blob && !each.blob_begun;
+      if (each.state == HeldState::ready || each.state == HeldState::begun) bytes += waits ? 0 : each.bytes;
+    }
+  }
+  return bytes;
 }
 
 // --- tasks
@@ -308,6 +324,8 @@ void Node::on_delivery(Time now, const Delivery& delivery) {
   held.epoch = delivery.epoch;
   held.claim = ++job.last_claim;
   held.count = delivery.count;
+  held.bytes =
+      held.grant.blob.id != 0 ? static_cast<std::size_t>(held.grant.blob.size) : held.grant.arguments.size();
   job.held.emplace(task, std::move(held));
   if (job.open) job.claims.push_back(task);
 }
@@ -386,6 +404,11 @@ void Node::fetch_blobs(Time now) {
     std::vector<std::uint64_t> failed;
     for (auto& [task, held] : job->held) {
       if (!held.blob) continue;
+      if (!held.blob_begun) {  // large arguments wait for their turn where much is here already
+        const std::size_t here = bytes_here();
+        if (here != 0 && here + held.bytes > settings_.max_held_bytes) continue;
+        held.blob_begun = true;
+      }
       held.blob->tick(now, epoch_, engine_, tickets_);
       if (held.blob->state() == BlobFetch::State::complete) {
         held.grant.arguments = held.blob->take();
@@ -664,7 +687,7 @@ void Node::beat(Time now) {
 }
 
 void Node::tell_status(Time now, Job& job) {
-  if (!job.status_due || job.refused) return;
+  if (!job.status_due || !job.open) return;  // whether it works for this job is in the manifest
   job.status_due = false;
   Status status;
   status.life = job.life;
@@ -739,7 +762,7 @@ Time Node::next_due(Time now) const {
   for (const auto& [id, job] : jobs_) {
     if (job->refused) continue;
     if (!job->open) due = std::min(due, std::max(now + 1ms, job->manifest_at + manifest_again));
-    if (job->status_due || !job->claims.empty()) due = now;
+    if ((job->open && job->status_due) || !job->claims.empty()) due = now;
     if (!job->large.empty()) due = std::min(due, now + 100ms);
     if (job->grace > Time{0} && !job->detached) due = std::min(due, job->heard + job->grace);
     if (epoch_ != 0 && engine_.connection().connected) due = std::min(due, taking_due(now, *job));

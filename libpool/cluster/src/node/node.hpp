@@ -28,9 +28,10 @@ struct NodeSettings {
   std::optional<std::uint32_t> prefetch = {};  ///< nothing: by how long tasks take
   std::vector<std::string> accept_jobs = {};   ///< patterns; none: all jobs
   std::size_t max_unacknowledged = 256U
-                                   << 20U;  ///< bytes that are not stored yet; beyond it no task is taken
-  std::size_t max_log_bytes = 32U << 20U;   ///< likewise; beyond it records are counted only
-  std::function<std::uint64_t()> random;    ///< for the lives of jobs
+                                   << 20U;   ///< bytes that are not stored yet; beyond it no task is taken
+  std::size_t max_held_bytes = 256U << 20U;  ///< of arguments; beyond it nothing is fetched
+  std::size_t max_log_bytes = 32U << 20U;    ///< likewise; beyond it records are counted only
+  std::function<std::uint64_t()> random;     ///< for the lives of jobs
 };
 
 /// What a node's state machine has done for it: a local pool for each life of a job. No call blocks.
@@ -116,6 +117,8 @@ class Node {
     bool settled = false;
     HeldState state = HeldState::claimed;
     std::unique_ptr<BlobFetch> blob;
+    bool blob_begun = false;
+    std::size_t bytes = 0;  ///< of its arguments, wherever they are
   };
   struct LargeResult {
     Result result;
@@ -194,6 +197,7 @@ class Node {
   void tell_status(Time now, Job& job);
   void ask_manifests(Time now);
   void fetch_blobs(Time now);
+  [[nodiscard]] std::size_t bytes_here() const;
   void extend(Time now);
   void forget_orphans(Time now);
 

@@ -198,11 +198,17 @@ void FakeBus::Port::erase(Ticket ticket, const Stream& stream, std::uint64_t seq
   });
 }
 
-void FakeBus::Port::erase(Ticket ticket, const Place& place) {
-  ask(ticket, [place](FakeBus& bus) {
+void FakeBus::Port::erase_at(Ticket ticket, const Place& place, std::uint64_t up_to) {
+  ask(ticket, [place, up_to](FakeBus& bus) {
     const auto found = bus.streams_.find(place.stream);
     if (found == bus.streams_.end()) return missing();
-    std::erase_if(found->second.messages, [&](const auto& each) { return each.second.path == place.path; });
+    std::erase_if(found->second.messages, [&](const auto& each) {
+      return each.second.path == place.path && (up_to == 0 || each.first <= up_to);
+    });
+    for (auto& [queue, stored] : bus.queues_) {
+      if (place.stream != Stream{StreamKind::tasks, queue.epoch}) continue;
+      std::erase_if(stored.out, [&](const auto& out) { return !found->second.messages.contains(out.first); });
+    }
     return Answer{};
   });
 }
@@ -212,7 +218,8 @@ void FakeBus::Port::purge(Ticket ticket, const Place& below, std::uint64_t up_to
     const auto found = bus.streams_.find(below.stream);
     if (found == bus.streams_.end()) return missing();
     std::erase_if(found->second.messages, [&](const auto& each) {
-      return (is_below(each.second.path, below.path) || each.second.path == below.path) &&
+      return (is_below(each.second.path, below.path) ||
+              (holds_keys(below.stream.kind) && each.second.path == below.path)) &&
              (up_to == 0 || each.first <= up_to);
     });
     for (auto& [queue, stored] : bus.queues_) {

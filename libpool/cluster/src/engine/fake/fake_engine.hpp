@@ -39,7 +39,7 @@ class FakeBus {
     void find(Ticket ticket, const Place& place) override;
     void find(Ticket ticket, const Stream& stream, std::uint64_t sequence) override;
     void erase(Ticket ticket, const Stream& stream, std::uint64_t sequence) override;
-    void erase(Ticket ticket, const Place& place) override;
+    void erase_at(Ticket ticket, const Place& place, std::uint64_t up_to) override;
     void purge(Ticket ticket, const Place& below, std::uint64_t up_to) override;
     void take(Ticket ticket, const Queue& queue, std::size_t room, Time wait) override;
     void extend(const std::string& handle) override;

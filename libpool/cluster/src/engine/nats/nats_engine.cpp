@@ -239,9 +239,10 @@ class NatsEngine final : public Engine {
     ask('d', ticket, "STREAM.MSG.DELETE." + names_.stream(stream),
         "{\"seq\":" + number(sequence) + ",\"no_erase\":true}");
   }
-  void erase(Ticket ticket, const Place& place) override {
-    ask('d', ticket, "STREAM.PURGE." + names_.stream(place.stream),
-        "{\"filter\":" + quoted(names_.subject(place)) + "}");
+  void erase_at(Ticket ticket, const Place& place, std::uint64_t up_to) override {
+    std::string request = "{\"filter\":" + quoted(names_.subject(place));
+    if (up_to != 0) request += ",\"seq\":" + number(up_to + 1);
+    ask('d', ticket, "STREAM.PURGE." + names_.stream(place.stream), request + "}");
   }
   void purge(Ticket ticket, const Place& place, std::uint64_t up_to) override {
     std::string request =
