@@ -24,6 +24,12 @@ using namespace kindred;
 using namespace kindred::test;
 using namespace std::chrono_literals;
 
+// Not in the unnamed namespace: there the compiler gives a function no ABI tag.
+std::string returns_a_string(int value) {
+  log_info("in it");
+  return std::to_string(value);
+}
+
 namespace {
 
 /// The records of a pool, for a test.
@@ -133,11 +139,6 @@ int dies(int value) {
   return value;
 }
 
-std::string returns_a_string(int value) {
-  log_info("in it");
-  return std::to_string(value);
-}
-
 }  // namespace
 
 TEST_CASE_EACH_START_METHOD(
@@ -225,6 +226,5 @@ TEST_CASE_EACH_START_METHOD("a task that returns a string has its function's pla
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   Seen seen{pool};
   pool.submit(returns_a_string, 1).get();
-  CHECK_CONTAINS(seen.all().back().task_name, "returns_a_string");
-  CHECK_FALSE(contains(seen.all().back().task_name, "abi:"));
+  CHECK(seen.all().back().task_name == "returns_a_string");
 }

@@ -66,6 +66,10 @@ const json::object* named(const json::value& view, std::string_view name) {
 }
 
 void throw_something() { throw std::runtime_error{"thrown"}; }
+void say_and_die(int lines) {
+  for (int i = 0; i < lines; ++i) log_warn("last words {}", i);
+  std::raise(SIGKILL);
+}
 int say_and_add(int a, int b) {
   log_info("adding {}", a);
   return a + b;
@@ -143,6 +147,19 @@ TEST_CASE_EACH_START_METHOD("the door tells what each worker does, which tasks r
     go.set();
     CHECK(waiting.get() == 7);
   }
+}
+
+TEST_CASE_EACH_START_METHOD("the last lines of a death are those of the task that was lost") {
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  pool.logger().add_sink([](const LogRecord&) {});
+  for (int i = 0; i < 5; ++i) CHECK(pool.submit(say_and_add, i, 1).get() == i + 1);
+  CHECK_THROWS_AS(pool.submit(say_and_die, 2).get(), WorkerLost);
+  const auto view =
+      snapshot_where([](const json::value& now) { return !now.at("deaths").as_array().empty(); });
+  const auto& lines = view.at("deaths").at(0).at("last_lines").as_array();
+  REQUIRE(lines.size() == 2);
+  CHECK(lines[0].as_string() == "[warn] last words 0");
+  CHECK(lines[1].as_string() == "[warn] last words 1");
 }
 
 TEST_CASE("the metrics add up, in the door's answer and in the file that the pool writes") {

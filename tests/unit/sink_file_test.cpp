@@ -873,6 +873,38 @@ TEST_CASE("what another program appends is never cut: a full disk, and the sink'
   CHECK(test::contains(all, "record 300"));
 }
 
+TEST_CASE("a sink that ends takes the line that it had begun along, and nothing that stands behind it") {
+  for (const bool other_appends : {false, true}) {
+    CAPTURE(other_appends);
+    const test::TemporaryFolder folder;
+    const CapturedErrors errors{folder / "errors"};
+    const auto path = folder / "app.log";
+    auto sink = std::make_unique<FileSink>(path, FileOptions{.buffer_bytes = 4096}, text_lines());
+    sink->write(numbered(0));
+    sink->flush();
+    const std::string before = test::read_file(path);
+    {
+      const test::FileSizeLimit full{before.size() + 20};
+      sink->write(numbered(1));
+      sink->flush();
+    }
+    REQUIRE(fs::file_size(path) == before.size() + 20);
+    const std::string others = other_appends ? "the other's line\n" : "";
+    if (other_appends) {  // and has closed the file when the sink ends
+      const Descriptor other = open_to_append(path, 0600);
+      REQUIRE(write_some(other.get(), others) == static_cast<std::ptrdiff_t>(others.size()));
+    }
+    {
+      const test::FileSizeLimit full{fs::file_size(path)};
+      sink.reset();
+    }
+    const std::string all = test::read_file(path);
+    CHECK(all.starts_with(before));
+    CHECK(all.ends_with(others));
+    CHECK(all.size() == before.size() + (other_appends ? 20 + others.size() : 0));
+  }
+}
+
 TEST_CASE("a size limit follows a file that another program cut") {
   const test::TemporaryFolder folder;
   const auto path = folder / "app.log";

@@ -103,7 +103,20 @@ class Browser:
     def console(self):
         return [entry for entry in self._call("POST", f"{self.session}/se/log", {"type": "browser"}) if entry["level"] in ("SEVERE", "WARNING")]
 
-    def picture(self, path, whole=True):
-        shot = self.cdp("Page.captureScreenshot", {"format": "png", "captureBeyondViewport": whole})
+    def picture(self, path, whole):
+        """`whole`: all of the page; else as many of its sections as the window shows from end to end."""
+        if whole:
+            # The window becomes as high as the page before the picture is taken: charts are drawn anew where their size changes.
+            width, height = self.run("return [innerWidth, document.documentElement.scrollHeight]")
+            self.cdp("Emulation.setDeviceMetricsOverride", {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False})
+            before = self.run("return document.getElementById('about').textContent")
+            self.wait("the next look", "return document.getElementById('about').textContent !== arguments[0]", before)
+        width, height = self.run("""
+            const ends = [...document.querySelectorAll('section')].map((one) => one.getBoundingClientRect().bottom);
+            return [innerWidth, Math.ceil(Math.max(...ends.filter((end) => end > 0 && end <= innerHeight)) + 12)];""")
+        blank = self.run("""return [...document.querySelectorAll('canvas')].filter((one) => !one.getContext('2d')
+            .getImageData(0, 0, one.width, one.height).data.some((byte) => byte !== 0)).map((one) => one.id)""")
+        assert not blank, f"charts are empty: {blank}"
+        shot = self.cdp("Page.captureScreenshot", {"format": "png", "clip": {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}})
         with open(path, "wb") as file:
             file.write(base64.b64decode(shot["data"]))

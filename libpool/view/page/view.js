@@ -119,6 +119,7 @@
     const passed = before ? view.now - before.now : 0;
     fill($("workers").tBodies[0], view.workers, () => {
       const made = row(["", "", "name", "n", "n", "n", "n", "n", "n", "n", ""]);
+      made.cells[0].append(element("span"), " ", element("span", "", "pid"));
       made.cells[1].append(element("span", "", "state"));
       const button = element("button", "Stack");
       button.type = "button";
@@ -130,7 +131,8 @@
       const old = before && before.workers[i];
       const cpu = old && old.pid === worker.pid && passed > 0 ? (worker.cpu_seconds - old.cpu_seconds) / passed : 0;
       const cells = tr.cells;
-      setText(cells[0], worker.pid ? `${worker.index} (pid ${worker.pid})` : String(worker.index));
+      setText(cells[0].firstElementChild, String(worker.index));
+      setText(cells[0].lastElementChild, worker.pid ? `(pid ${worker.pid})` : "");
       const state = cells[1].firstElementChild;
       setText(state, worker.state);
       setClass(state, `state ${worker.state}`);
@@ -181,7 +183,7 @@
       const one = element("details");
       one.dataset.key = `${death.pid}.${death.time}`;
       one.open = open.has(one.dataset.key);
-      const when = new Date(death.time * 1000).toLocaleTimeString();
+      const when = new Date(death.time * 1000).toLocaleTimeString([], {hourCycle: "h23"});
       const task = death.task ? ` while running '${death.task_name}' #${death.task}` : "";
       one.append(element("summary", `${when} worker ${death.worker} (pid ${death.pid}) ${death.reason}${task}`));
       const parts = [death.hint, death.crash, death.stack, death.last_lines.length ? "its last lines:" : "", ...death.last_lines];

@@ -150,7 +150,7 @@ void WatchNotes::note_burial(Locked locked, const WorkerSlot& slot, const Burial
   death->hint = slot.last_words.loss_hint;
   death->crash = burial.crash.summary;
   death->stack = burial.crash.frames;
-  death->last_lines = burial.log.last_lines;
+  death->last_lines = lost != nullptr ? burial.log.lines_of(lost->id) : burial.log.last_lines;
   ++watch_.restarts_by_kind[death->kind];
   watch_.deaths.push_back(std::move(death));
   if (watch_.deaths.size() > PoolWatch::deaths_kept) watch_.deaths.pop_front();
