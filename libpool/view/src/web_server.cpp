@@ -233,7 +233,11 @@ WebReply WebServer::log(const WebRequest& request) {
   const auto wanted = log_request(request, why);
   if (!wanted) return say(400, why);
   auto pool = pools_.connect(request.value("pool"));
-  if (!pool) return say(404, "There is no such pool, or it has ended.");
+  if (!pool && !pools_.latest(request.value("pool"))) return say(404, "There is no such pool.");
+  // The page still shows pools that have ended: their log is no error, but at its end.
+  if (!pool)
+    return {.type = "text/event-stream",
+            .body = "event: end\ndata: the pool has ended, or does not answer\n\n"};
   if (!begin_stream()) return say(503, too_many_streams);
   auto place = std::make_shared<StreamPlace>(streams_);
   internal::ask_pool(*pool, *wanted);
