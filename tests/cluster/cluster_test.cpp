@@ -1,4 +1,3 @@
-// ctest: PROCESSORS 2
 #include <atomic>
 #include <filesystem>
 #include <fstream>
@@ -576,36 +575,4 @@ TEST_CASE("a server without JetStream is told at once, and how to start it") {
   auto options = options_for(server);
   options.node_timeout = 1s;
   CHECK_THROWS_CONTAINS((ClusterExecutor{cluster_entry(), options}), SystemError, "-js");
-}
-
-TEST_CASE("a node with the permissions of the page works, and may not publish a task or remove a stream") {
-  KINDRED_NEEDS_NATS_SERVER();
-  TemporaryFolder folder;
-  std::ofstream{folder / "server.conf"} << R"(
-authorization {
-  head = { publish: ["kn.test.head", "kn.test.node.*", "kn.test.*.task.>", "kn.test.*.result.>", "kn.test.*.blob.>", "$KV.KN_test_epochs.>", "$KV.KN_test_jobs.>", "$JS.API.>", "$JS.FC.>"],
-           subscribe: ["kn.test.head", "kn.test.beat", "kn.test.job.*", "_INBOX.>"] }
-  node = { publish: ["kn.test.beat", "kn.test.job.*", "kn.test.*.result.>", "kn.test.*.log.>", "kn.test.*.blob.>", "$KV.KN_test_nodes.>",
-                     "$JS.API.CONSUMER.MSG.NEXT.>", "$JS.API.STREAM.MSG.GET.>", "$JS.ACK.>"],
-           subscribe: ["kn.test.head", "kn.test.node.*", "kn.test.beat", "_INBOX.>"] }
-  users = [ { user: head, password: "h", permissions: $head }, { user: node, password: "n", permissions: $node } ]
-}
-)";
-  NatsServer server{{"-c", folder / "server.conf"}};
-  std::ofstream{folder / "password"} << "n\n";
-  NodeProgram a{server, "a", 1, {"--user", "node", "--password-file", folder / "password"}};
-  auto options = options_for(server);
-  options.user = "head";
-  options.password = "h";
-  {
-    ClusterExecutor cluster{cluster_entry(), options};
-    CHECK(cluster.submit(twice, 4).get() == 8);
-    CHECK(cluster.submit({.retries = 1}, echo, std::string(2'000'000, 'x')).get().size() == 2'000'000);
-    auto dead = cluster.submit(logs_and_dies, 9);
-    CHECK_THROWS_AS(dead.get(), WorkerLost);
-  }
-  options.user = "node";  // as a node that has been taken over
-  options.password = "n";
-  options.node_timeout = 2s;
-  CHECK_THROWS_CONTAINS((ClusterExecutor{cluster_entry(), options}), SystemError, "Permissions Violation");
 }

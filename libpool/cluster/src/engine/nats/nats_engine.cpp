@@ -76,10 +76,11 @@ struct Shared {
 };
 
 // Callbacks take what they touch from here: the library does not tell when it has run the last callback of a
-// connection: what these touch stays.
+// connection. What they touch stays, also while the program's static objects are destroyed: the library's
+// threads run on then.
 std::shared_ptr<Shared>* keep_for_ever(const std::shared_ptr<Shared>& shared) {
   static std::mutex mutex;
-  static std::deque<std::shared_ptr<Shared>> all;
+  static auto& all = *new std::deque<std::shared_ptr<Shared>>;
   const std::scoped_lock lock{mutex};
   return &all.emplace_back(shared);
 }
