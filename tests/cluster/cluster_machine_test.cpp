@@ -442,6 +442,29 @@ TEST_CASE("values of many megabytes come through packets of one") {
   CHECK(world.has_value(task, large));
 }
 
+TEST_CASE("large arguments are fetched within a limit, however many tasks a node may fetch ahead") {
+  World world;
+  HeldLimits limits;
+  limits.prefetch = 50;
+  limits.max_held_bytes = 3'000'000;
+  world.add_node(1, build_a, limits);
+  const std::string large(1'000'000, 'x');
+  std::vector<std::uint64_t> tasks;
+  for (int i = 0; i < 20; ++i) tasks.push_back(world.submit(large));
+  std::size_t most = 0;
+  REQUIRE(world.run_until(
+      [&] {
+        std::size_t bytes = 0;
+        for (const auto& run : world.nodes[0]->pool.runs) bytes += run.grant.arguments.size();
+        most = std::max(most, bytes);
+        return world.head->open_tasks() == 0;
+      },
+      seconds{300}));
+  CHECK(most <= limits.max_held_bytes);
+  CHECK(most > large.size());
+  for (const auto task : tasks) CHECK(world.has_value(task, large));
+}
+
 TEST_CASE("random bytes sent to head and node harm neither") {
   World world{2};
   std::mt19937 random{3};

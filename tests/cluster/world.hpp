@@ -114,10 +114,16 @@ class SimulatedPool final : public NodeHost {
   }
 };
 
+/// How much a simulated node fetches ahead.
+struct HeldLimits {
+  std::optional<std::uint32_t> prefetch = {};
+  std::size_t max_held_bytes = 256U << 20U;
+};
+
 class SimulatedNode {
  public:
   SimulatedNode(FakeBus& bus, const std::string& name, unsigned workers, std::uint64_t seed,
-                const std::string& build = build_a)
+                const std::string& build = build_a, const HeldLimits& limits = {})
       : port_{bus, name}, random_{seed} {
     pool.now = &bus.now;
     pool.workers = workers;
@@ -127,6 +133,8 @@ class SimulatedNode {
     settings.program = "program";
     settings.workers = workers;
     settings.instance = seed;
+    settings.prefetch = limits.prefetch;
+    settings.max_held_bytes = limits.max_held_bytes;
     settings.random = [this] { return random_(); };
     node = std::make_unique<Node>(settings, port_, pool);
     port_.receive = [this, &bus](const EngineEvent& event) {
@@ -191,9 +199,11 @@ class World {
     head = std::make_unique<Head>(settings, port_);
     port_.receive = [this](const EngineEvent& event) { head->on_event(bus.now, event); };
   }
-  SimulatedNode& add_node(unsigned workers = 1, const std::string& build = build_a) {
+  SimulatedNode& add_node(unsigned workers = 1, const std::string& build = build_a,
+                          const HeldLimits& limits = {}) {
     const auto number = std::to_string(++node_count_);
-    nodes.push_back(std::make_unique<SimulatedNode>(bus, "n" + number, workers, node_count_ * 1000, build));
+    nodes.push_back(
+        std::make_unique<SimulatedNode>(bus, "n" + number, workers, node_count_ * 1000, build, limits));
     return *nodes.back();
   }
   std::uint64_t submit(std::string_view text, TaskSpec spec = {}) {
