@@ -70,8 +70,7 @@ std::optional<Number> number_in(std::string_view text) {
   return number;
 }
 
-// --------------------------------------------------------------------------------------------------------------------------------
-// The command line
+// --- the command line
 
 struct Wishes {
   PoolChoice choice;
@@ -207,8 +206,7 @@ Wishes read_arguments(std::vector<std::string> words) {
   return wishes;
 }
 
-// --------------------------------------------------------------------------------------------------------------------------------
-// Pools
+// --- pools
 
 std::map<std::string, std::string> facts_in(std::string_view line) {
   std::map<std::string, std::string> facts;
@@ -247,8 +245,7 @@ int list(std::vector<DoorPool>& pools) {
   return write_all(standard_output, out.view()) ? exit_ended : exit_failed;
 }
 
-// --------------------------------------------------------------------------------------------------------------------------------
-// Following
+// --- following
 
 /// Writes records as lines to stdout.
 class Output {

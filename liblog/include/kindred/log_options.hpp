@@ -42,7 +42,7 @@ struct LogOptions {
   /// no such wait: they are in memory that outlives the worker; for them, all sinks are flushed at once.
   /// Nothing: off. `SinkOptions::flush_on` is the same for one sink, without waiting.
   std::optional<Level> flush_on{};
-  /// When a fatal signal (SIGSEGV, SIGABRT, SIGTERM, SIGINT ...) or an exception that nobody catches ends
+  /// When a fatal signal (SIGSEGV, SIGABRT, SIGTERM, SIGINT ...) or an uncaught exception ends
   /// this program, say so in the log, flush it (at most `flush_limit`), and let the program end as it would
   /// have. Sets handlers for these signals, for good, which call those that were there; SIGTERM, SIGINT,
   /// SIGHUP and SIGQUIT are left alone where the program handles or ignores them. See doc/program_end.md.
@@ -62,7 +62,7 @@ struct LogOptions {
   std::size_t site_bytes = 64 * 1024;
   /// Bridge spdlog's default logger and every registered one, in workers, into this log.
   bool bridge_spdlog = true;
-  /// A sink that has thrown so many times in a row is taken out of service.
+  /// A sink that has thrown this many times in a row is taken out of service.
   unsigned sink_failures = 100;
   /// Flight recorder: records from this level up, although below the logger's level, are kept encoded, and
   /// reach the sinks only if their task fails or dies (and, of a worker that dies, those that it logged
@@ -71,7 +71,7 @@ struct LogOptions {
   /// Memory for the flight recorder; the oldest records are forgotten first.
   std::size_t flight_bytes = 1024 * 1024;
   /// Offer this log to `kindred-tail`, for this user (and root) on this machine: a listening socket under an
-  /// abstract name, opened with the first worker. It costs nothing until somebody comes; then a thread of
+  /// abstract name, opened with the first worker. It costs nothing until a visitor comes; then a thread of
   /// nice 19 for each, at most 16.
   bool tail = true;
 

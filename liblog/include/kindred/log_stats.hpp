@@ -21,7 +21,7 @@ struct LogStats {
   std::uint64_t dropped = 0;          ///< never committed, because a lane was full
   std::uint64_t torn = 0;             ///< begun by a process that died before it committed them
   std::uint64_t late = 0;             ///< delivered after records that are younger
-  std::uint64_t corrupt_sources = 0;  ///< workers that wrote nonsense: their logs ended there
+  std::uint64_t corrupt_sources = 0;  ///< workers that corrupted their log: it was read only up to there
   std::uint64_t unreadable = 0;       ///< records of the parent that could not be read: each lost alone
   std::uint64_t bytes = 0;            ///< taken out of lanes
   std::uint64_t wakeups = 0;          ///< of the collector's thread

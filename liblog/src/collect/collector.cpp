@@ -24,7 +24,7 @@ using Clock = std::chrono::steady_clock;
 constexpr auto quiet_before_sleep = 10ms;  ///< without a record, until the thread sleeps without a timeout
 constexpr std::chrono::microseconds first_nap = 200us;
 constexpr std::chrono::microseconds longest_nap = 1ms;
-constexpr std::size_t busy_round = 256;  ///< records: after so many there is no nap
+constexpr std::size_t busy_round = 256;  ///< records: after a round of this many there is no nap
 constexpr auto busy_flush = 100ms;       ///< how long sinks may buffer while there is no pause
 constexpr auto finish_patience = 1ms;    ///< how long a dead worker's records wait for the living
 
@@ -47,18 +47,12 @@ Collector::State::State(std::shared_ptr<ContextLife> its_life, const LogOptions&
       options{its_options},
       shape{its_options},
       history{std::make_shared<History>(its_options.keep_bytes)},
-      levels{settings_of(its_options)} {}
+      levels{settings_of(its_options), its_options.flight_recorder} {}
 
-// ----------------------------------------------------------------------------------------------------------------------------
-// Tickets
+// --- tickets
 
 bool Collector::State::send(const std::shared_ptr<Ticket>& ticket) {
-  {
-    const std::lock_guard hold{tickets_lock};
-    if (stopped) return false;
-    tickets.push_back(ticket);
-    tickets_there.store(1, std::memory_order_seq_cst);
-  }
+  if (!tickets.put(ticket)) return false;
   bell.ring();
   return true;
 }
@@ -94,10 +88,7 @@ void Collector::State::start() {
   if (started.load(std::memory_order_acquire)) return;
   const std::lock_guard hold{thread_lock};
   if (started.load(std::memory_order_relaxed)) return;
-  {
-    const std::lock_guard also{tickets_lock};
-    if (stopped) return;
-  }
+  if (tickets.is_closed()) return;
   try {
     thread = std::thread{[self = shared_from_this()] { self->run(); }};
   } catch (const std::system_error& error) {
@@ -116,18 +107,11 @@ void Collector::State::ring_if_sleeping() const noexcept {
     bell.ring();
 }
 
-// ----------------------------------------------------------------------------------------------------------------------------
-// The thread
+// --- the thread
 
 void Collector::State::take_tickets() {
-  if (tickets_there.load(std::memory_order_seq_cst) == 0) return;
-  std::vector<std::shared_ptr<Ticket>> taken;
-  {
-    const std::lock_guard hold{tickets_lock};
-    taken.swap(tickets);
-    tickets_there.store(0, std::memory_order_relaxed);
-  }
-  for (auto& ticket : taken) {
+  if (tickets.empty()) return;
+  for (auto& ticket : tickets.take()) {
     if (ticket->kind == Ticket::Kind::command) {
       ticket->run(*drain);
       ticket->complete();
@@ -187,8 +171,7 @@ bool Collector::State::settle(const Drain::Round& round) {
             });
       }
       fulfilled->end = drain->end_source(fulfilled->source);
-      const std::lock_guard hold{levels_lock};
-      std::erase_if(targets, [&](const Target& target) { return target.id == fulfilled->source; });
+      levels.remove(fulfilled->source);
     }
     if (fulfilled->kind == Ticket::Kind::drain && fulfilled->run) fulfilled->run(*drain);
     if (fulfilled->kind != Ticket::Kind::drain && !flushed) {
@@ -208,7 +191,7 @@ void Collector::State::sleep_until_something(Clock::time_point quiet_since, std:
   const auto now = Clock::now();
   if (pending || !waiting.empty() || now - quiet_since < quiet_before_sleep) {
     drain->set_state(CollectorState::napping);
-    if (tickets_there.load(std::memory_order_seq_cst) == 0 && front->flushes_asked() == flush_number)
+    if (tickets.empty() && front->flushes_asked() == flush_number)
       bell.wait(now + (pending || !waiting.empty() ? first_nap : nap));
     nap = std::min(nap * 2, longest_nap);
   } else {
@@ -218,8 +201,7 @@ void Collector::State::sleep_until_something(Clock::time_point quiet_since, std:
     // Order: whoever commits after this barrier sees `sleeping`, and rings; what was committed before is seen
     // here.
     heavy_barrier();
-    if (!drain->stirred() && tickets_there.load(std::memory_order_seq_cst) == 0 &&
-        front->flushes_asked() == flush_number)
+    if (!drain->stirred() && tickets.empty() && front->flushes_asked() == flush_number)
       bell.wait(drain->sinks.told_by());
   }
   wakeups.fetch_add(1, std::memory_order_relaxed);
@@ -236,14 +218,15 @@ void Collector::State::run() {
   drain->begin();
   flush_number = front->flushes_done();
   for (;;) {
-    // Who naps looks round and naps on, if it finds little: producers need not be told twice in between.
+    // After a nap, drain without announcing `awake`: if little is found we nap again, and producers are
+    // spared two writes to the shared word.
     if (drain->state() != CollectorState::napping) drain->set_state(CollectorState::awake);
     const Drain::Round round = drain->round(must_force(), [this] {
       take_tickets();
       take_flushes();
     });
     if (settle(round)) break;
-    // Who asked for something, and records younger than the round, are served by the next one at once; if a
+    // Tickets, and records younger than the round, are served by the next round at once; if a
     // lane is within a record, its thread is let run first.
     if (!waiting.empty() || round.pending || flush_wanted_at != 0) {
       held = round.watermark < round.began ? held + 1 : 0;
@@ -277,19 +260,13 @@ void Collector::State::run() {
   end_thread();
 }
 
-/// What is left when the thread ends: nobody waits any longer, and nothing is lost without a word.
+/// What is left when the thread ends: no thread waits any longer, and what is lost is told on stderr.
 void Collector::State::end_thread() {
   drain->sinks.remove_all();
   history->close();
   front->flushed(front->flushes_asked());
   thread_tid.store(0, std::memory_order_relaxed);
-  std::vector<std::shared_ptr<Ticket>> left;
-  {
-    const std::lock_guard hold{tickets_lock};
-    stopped = true;
-    left.swap(tickets);
-  }
-  for (const auto& ticket : left) {
+  for (const auto& ticket : tickets.close()) {
     if (ticket->kind == Ticket::Kind::command) ticket->run(*drain);
     ticket->complete();
   }
@@ -302,8 +279,7 @@ void Collector::State::end_thread() {
   }
 }
 
-// ----------------------------------------------------------------------------------------------------------------------------
-// The collector
+// --- the collector
 
 Collector::Collector(CollectorKey, std::shared_ptr<ContextLife> life, LogOptions options,
                      CollectorHooks hooks) {
@@ -314,23 +290,28 @@ Collector::Collector(CollectorKey, std::shared_ptr<ContextLife> life, LogOptions
     try {
       static_cast<State*>(its_state)->start();
     } catch (const std::exception&) {
-      // Nobody is there to be told; the next record tries again.
+      // There is no caller to tell; the next record tries again.
     }
   };
   state.drain = std::make_unique<Drain>(options, std::move(hooks), state.history);
-  state.drain->levels = state.levels;
+  state.drain->levels = settings_of(options);
   if (options.flight_recorder) state.drain->set_flight(options.flight_bytes);
   const SourceId parent{state.last_id.fetch_add(1) + 1};
   auto counters = std::make_shared<SourceCounters>();
-  const std::lock_guard hold{state.levels_lock};
   state.front =
       &open_local_front(options, state.life.get(), state.bell, {.start = start, .collector = &state});
   flush_at_exit();
   if (options.last_words) speak_last_words();
   state.logger = LoggerAccess::bound(*state.front, state.life);
-  state.targets.push_back(
-      {parent, -1, &state.front->control(), &state.front->named_levels(), nullptr, counters});
-  state.write_levels(state.targets.back());
+  state.levels.add({parent, -1, &state.front->control(), &state.front->named_levels(), nullptr, counters});
+  if (options.flight_recorder) {
+    state.levels.on_change([&state](const LevelSettings& settings, const LevelBoard::WorkerLevels& workers) {
+      state.command([settings, workers](Drain& drain) {
+        drain.levels = settings;
+        drain.worker_levels = workers;
+      });
+    });
+  }
   auto source =
       std::make_unique<Source>(parent, SourceIdentity{.worker = -1, .incarnation = 0, .pid = process_id()},
                                state.front->area(), state.shape, nullptr, std::move(counters));
@@ -353,14 +334,10 @@ SourceId Collector::add_source(std::span<std::byte> area, const SourceIdentity& 
   auto source = std::make_shared<std::unique_ptr<Source>>(
       std::make_unique<Source>(id, identity, area, state.shape, keep_alive, counters));
   (*source)->added_at = ticks();
-  {
-    const std::lock_guard hold{state.levels_lock};
-    auto* const named =
-        reinterpret_cast<NamedLevels*>(area.data() + LogAreaShape{state.options}.named_offset());
-    state.targets.push_back({id, identity.worker, reinterpret_cast<LogControl*>(area.data()), named,
-                             std::move(keep_alive), std::move(counters)});
-    state.write_levels(state.targets.back());
-  }
+  auto* const named =
+      reinterpret_cast<NamedLevels*>(area.data() + LogAreaShape{state.options}.named_offset());
+  state.levels.add({id, identity.worker, reinterpret_cast<LogControl*>(area.data()), named,
+                    std::move(keep_alive), std::move(counters)});
   state.start();
   state.command([source](Drain& drain) { drain.add_source(std::move(*source)); });
   return id;
@@ -386,27 +363,21 @@ SourceEnd Collector::finish_source(SourceId id, Deadline deadline, Death death) 
   if (ticket->wait(deadline)) return std::move(ticket->end);
   SourceEnd end;
   end.complete = false;
-  const std::lock_guard hold{state.levels_lock};
-  for (const auto& target : state.targets) {
-    if (target.id != id) continue;
-    end.records = target.counters->records.load(std::memory_order_relaxed);
-    end.dropped = target.counters->dropped.load(std::memory_order_relaxed);
+  if (const auto counters = state.levels.counters_of(id)) {
+    end.records = counters->records.load(std::memory_order_relaxed);
+    end.dropped = counters->dropped.load(std::memory_order_relaxed);
   }
   return end;
 }
 
 LogSourceStats Collector::source_stats(SourceId id) const {
-  const std::lock_guard hold{state_->levels_lock};
-  for (const auto& target : state_->targets) {
-    if (target.id != id) continue;
-    const auto& counters = *target.counters;
-    return {.records = counters.records.load(std::memory_order_relaxed),
-            .dropped = counters.dropped.load(std::memory_order_relaxed),
-            .torn = counters.torn.load(std::memory_order_relaxed),
-            .late = counters.late.load(std::memory_order_relaxed),
-            .bytes = counters.bytes.load(std::memory_order_relaxed)};
-  }
-  return {};
+  const auto counters = state_->levels.counters_of(id);
+  if (!counters) return {};
+  return {.records = counters->records.load(std::memory_order_relaxed),
+          .dropped = counters->dropped.load(std::memory_order_relaxed),
+          .torn = counters->torn.load(std::memory_order_relaxed),
+          .late = counters->late.load(std::memory_order_relaxed),
+          .bytes = counters->bytes.load(std::memory_order_relaxed)};
 }
 
 void Collector::look_again() noexcept { state_->ring_if_sleeping(); }
@@ -416,12 +387,7 @@ StartMethod Collector::start_method() const noexcept { return state_->life->id.s
 void Collector::emit(LogRecord&& record, std::uint64_t at) { state_->emit(std::move(record), at); }
 
 void Collector::State::emit(LogRecord&& record, std::uint64_t at) {
-  bool is_stopped;
-  {
-    const std::lock_guard hold{tickets_lock};
-    is_stopped = stopped;
-  }
-  if (is_stopped) {
+  if (tickets.is_closed()) {
     if (record.time.time_since_epoch().count() == 0)
       record.time = std::chrono::time_point_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now());
     if (record.level >= Level::warn) write_to_stderr(record);
@@ -433,6 +399,11 @@ void Collector::State::emit(LogRecord&& record, std::uint64_t at) {
 }
 
 const Logger& Collector::logger() const noexcept { return state_->logger; }
+
+void Collector::set_level(Level level) { state_->levels.set(level); }
+void Collector::set_level(std::string_view logger, Level level) { state_->levels.set(logger, level); }
+void Collector::set_level(int worker, Level level) { state_->levels.set(worker, level); }
+Level Collector::level() const noexcept { return state_->levels.level(); }
 
 SinkId Collector::add_sink(std::unique_ptr<Sink> sink, SinkOptions options) {
   State& state = *state_;
@@ -454,7 +425,7 @@ SinkId Collector::add_sink(std::unique_ptr<Sink> sink, SinkOptions options) {
 bool Collector::remove_sink(SinkId id) {
   State& state = *state_;
   if (state.on_own_thread()) {
-    // The sink at hand may be the one: it gets no further record, and goes when nobody is in it.
+    // The sink may be the one that is running now: it gets no further record, and goes when it has returned.
     state.drain->sinks.retire(id);
     return state.command([id](Drain& drain) { drain.sinks.remove(id); });
   }
@@ -560,8 +531,7 @@ int Collector::offer_tail() noexcept {
   if (!state.options.tail) return -1;
   try {
     state.tail = std::make_unique<TailServer>(state.life->id, state.history, [&state] {
-      const std::lock_guard hold{state.levels_lock};
-      return state.targets.size() - 1;  // but for the parent
+      return state.levels.targets() - 1;  // but for the parent
     });
     // Weak, because a visitor's thread may outlive the log where a sink hangs.
     state.tail->offer(std::string{TailRequest::set_level},
@@ -613,10 +583,7 @@ bool Collector::shutdown(Deadline deadline) {
   } when_all_is_delivered{state};
   close_local_front(*state.front, 100ms);
   if (!state.started.load(std::memory_order_acquire)) {
-    {
-      const std::lock_guard hold{state.tickets_lock};
-      state.stopped = true;
-    }
+    (void)state.tickets.close();
     state.history->close();
     keep_local_front(*state.front);
     return true;

@@ -10,41 +10,18 @@
 #include <string>
 #include <string_view>
 #include <thread>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
 #include "collect/drain.hpp"
 #include "collect/history.hpp"
+#include "collect/level_board.hpp"
+#include "collect/ticket.hpp"
 #include "front/front.hpp"
 #include "kindred/internal/collector.hpp"
-#include "record/level_table.hpp"
 #include "tail/tail_server.hpp"
 
 namespace kindred::internal {
-
-/// Something that another thread asks of the collector's, and waits for.
-struct Ticket {
-  enum class Kind : std::uint8_t { command, drain, flush, finish, stop };
-  Kind kind = Kind::command;
-  std::function<void(Drain&)> run{};  ///< `command`: done at once; `drain`: when all is drained
-  SourceId source{};                  ///< `finish`
-  Collector::Death death{};           ///< `finish`
-  SourceEnd end{};
-  std::uint64_t accepted = 0;  ///< ticks: what is older has been asked for
-  std::atomic<std::uint32_t> done{0};
-
-  void complete() noexcept {
-    done.store(1, std::memory_order_release);
-    futex_wake(done, 1 << 20);
-  }
-  bool wait(Deadline deadline) const noexcept {
-    while (done.load(std::memory_order_acquire) == 0) {
-      if (!futex_wait(done, 0, deadline)) return done.load(std::memory_order_acquire) != 0;
-    }
-    return true;
-  }
-};
 
 /// What the collector's thread shares with its owner. Member order is shutdown order.
 struct Collector::State : std::enable_shared_from_this<Collector::State> {
@@ -60,33 +37,11 @@ struct Collector::State : std::enable_shared_from_this<Collector::State> {
   std::unique_ptr<TailServer> tail;  ///< set once, by the owner's thread that waits on its descriptor
   std::vector<std::pair<std::string, TailAnswer>> tail_answers;  ///< for `tail`, until it is made
 
-  // --- levels ---
-  struct Target {
-    SourceId id{};
-    int worker = -1;
-    LogControl* control = nullptr;
-    NamedLevels* named = nullptr;
-    std::shared_ptr<const void> keep_alive;
-    std::shared_ptr<SourceCounters> counters;
-  };
-  mutable std::mutex levels_lock;  ///< of what follows
-  LevelSettings levels;
-  std::unordered_map<int, Level> worker_levels;
-  std::vector<Target> targets;
-  void set_level(Level level);
-  void set_level(std::string_view logger, Level level);
-  void set_level(int worker, Level level);
+  LevelBoard levels;
   /// Answers `kindred-tail --set-level`.
   void answer_set_level(const TailRequest& request, TailVisit& visit);
-  void write_levels(const Target& target) const noexcept;
-  /// Has every process told, and the drain (for the flight recorder).
-  void publish_levels();
 
-  // --- tickets ---
-  std::mutex tickets_lock;
-  std::vector<std::shared_ptr<Ticket>> tickets;
-  std::atomic<std::uint32_t> tickets_there{0};
-  bool stopped = false;  ///< under `tickets_lock`: no more are taken
+  TicketBox tickets;
   /// Returns false where the log is shut down.
   bool send(const std::shared_ptr<Ticket>& ticket);
   /// Sends something to be done by the collector's thread, and does not wait.

@@ -79,8 +79,7 @@ bool Drain::stirred() const noexcept {
   return false;
 }
 
-// ----------------------------------------------------------------------------------------------------------------------------
-// Look: the watermark
+// --- look: the watermark
 
 std::uint64_t Drain::bound_of(LaneInput& lane, bool entering, std::uint64_t now, bool force) const noexcept {
   LaneBound& mark = lane.watermark;
@@ -152,8 +151,7 @@ void Drain::take_emitted() {
     std::sort(emitted_.begin(), emitted_.end(), older);
 }
 
-// ----------------------------------------------------------------------------------------------------------------------------
-// Merge: the oldest record of all lanes, and of those that the parent made, goes first
+// --- merge: the oldest record of all lanes, and of those that the parent made, goes first
 
 /// Delivers the records of the lane with the oldest one, as far as they are not younger than `until`: no work
 /// on the heap for each of them. Returns how many were delivered.
@@ -168,7 +166,7 @@ std::size_t Drain::deliver_oldest(std::uint64_t now, std::uint64_t until) {
     const Taken taken = deliver_head(source, lane);
     if (taken == Taken::corrupt) break;
     if (taken == Taken::delivered) ++delivered;
-    // Half of the lane at a time, so that a producer who waits is woken rarely and has much room then.
+    // Half of the lane at a time, so that a producer that waits is woken rarely and has much room then.
     if (lane.reader.unreleased() > lane.reader.capacity() / 2) lane.reader.release();
     more = load_head(source, lane, now) && !source.corrupt;
     if (more && lane.tick > until) {
@@ -206,8 +204,7 @@ std::size_t Drain::merge(std::uint64_t now, std::uint64_t watermark) {
   return delivered;
 }
 
-// ----------------------------------------------------------------------------------------------------------------------------
-// Publish
+// --- publish
 
 bool Drain::is_pending() const noexcept {
   if (!heads_.empty() || !emitted_.empty()) return true;

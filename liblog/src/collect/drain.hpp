@@ -93,9 +93,9 @@ class Drain {
     bool pending = false;  ///< records wait for the watermark
   };
   /// One round. `commands` is called twice: before the lanes are looked at, so that no source is missed whose
-  /// records the watermark will pass; and after it, before anything is delivered, so that who added a sink
-  /// before he committed a record finds it in the sink. `force`: waits for nobody (what comes later is marked
-  /// late).
+  /// records the watermark will pass; and after it, before anything is delivered, so that a thread that added
+  /// a sink before it committed a record finds the record in it. `force`: waits for no lane (what comes later
+  /// is marked late).
   Round round(bool force, const std::function<void()>& commands);
   /// Has anything been published since the last round? Cheap, and wrong only where a round or a heavy barrier
   /// follows.

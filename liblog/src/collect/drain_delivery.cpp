@@ -60,8 +60,7 @@ bool Drain::is_for_flight(const LaneInput& lane) const noexcept {
   return record.level < (record.logger.empty() ? level : levels.level_of(record.logger, level));
 }
 
-// ----------------------------------------------------------------------------------------------------------------------------
-// A record of a lane
+// --- a record of a lane
 
 /// Copies the next record to where it is kept: what is read of it from there on is private memory. False
 /// where its producer has given it up meanwhile.
@@ -199,8 +198,7 @@ Drain::Taken Drain::deliver(Source& source, LaneInput& lane, const Encoded& enco
   return Taken::delivered;
 }
 
-// ----------------------------------------------------------------------------------------------------------------------------
-// What is no record of a site
+// --- what is no record of a site
 
 Drain::Taken Drain::take_gap(Source& source, LaneInput& lane, ByteReader& bytes) {
   const auto dropped = bytes.value<std::uint64_t>();
@@ -254,8 +252,7 @@ Drain::Taken Drain::deliver_special(Source& source, LaneInput& lane) {
   return lose(source, "a record is of a kind that does not exist");
 }
 
-// ----------------------------------------------------------------------------------------------------------------------------
-// A record that was made here
+// --- a record that was made here
 
 void Drain::deliver_emitted(EmittedRecord& emitted) {
   LogRecord& record = emitted.record;
@@ -268,8 +265,8 @@ void Drain::deliver_emitted(EmittedRecord& emitted) {
 
 void Drain::keep_emitted(const LogRecord& record) {
   static constexpr char types[] = {static_cast<char>(ArgType::message), 0};
-  const std::size_t most_message = history_->longest() / 4;
-  const std::string_view message = std::string_view{record.message}.substr(0, most_message);
+  const std::size_t max_message = history_->longest() / 4;
+  const std::string_view message = std::string_view{record.message}.substr(0, max_message);
   const Site* const site =
       history_->sites().intern(SiteFacts{.format = {},
                                          .file = record.source.file,
@@ -280,7 +277,7 @@ void Drain::keep_emitted(const LogRecord& record) {
                                          .level = std::min(record.level, Level::critical)});
   if (site == nullptr) return;
   std::vector<std::byte> fields;
-  if (!record.fields.empty()) encode_fields(fields, record.fields, most_message);
+  if (!record.fields.empty()) encode_fields(fields, record.fields, max_message);
   const std::string_view logger = std::string_view{record.logger}.substr(0, 1024);
   const std::string_view task = std::string_view{record.task_name}.substr(0, 1024);
   const std::size_t arguments = sizeof(std::uint32_t) + message.size();

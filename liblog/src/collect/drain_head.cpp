@@ -7,7 +7,7 @@
 namespace kindred::internal {
 namespace {
 
-constexpr std::size_t most_task_names = 65536;
+constexpr std::size_t max_task_names = 65536;
 
 }  // namespace
 
@@ -16,7 +16,7 @@ const std::string& Drain::task_name(std::uint64_t function) {
   if (function == 0 || !hooks_.task_name) return none;
   const auto known = task_names_.find(function);
   if (known != task_names_.end()) return known->second;
-  if (task_names_.size() >= most_task_names)
+  if (task_names_.size() >= max_task_names)
     task_names_.clear();  // a process that invents functions must not fill our memory
   std::string name;
   try {

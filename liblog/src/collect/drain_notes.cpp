@@ -1,4 +1,4 @@
-// What the log says about its sources: drops, ends, nonsense.
+// What the log says about its sources: drops, ends, corruption.
 #include <algorithm>
 #include <utility>
 
@@ -14,10 +14,9 @@ void Drain::set_corrupt(Source& source, const char* what) {
   source.corrupt = true;
   add(counters.corrupt_sources, 1);
   corrupt_news_.emplace_back(source.id, what);
-  note(
-      source, Level::critical,
-      fmt::format("{} wrote nonsense into its log ({}); what follows of it is not read", source.name(), what),
-      ticks());
+  note(source, Level::critical,
+       fmt::format("{} has corrupted its log ({}): the rest of it is not read", source.name(), what),
+       ticks());
 }
 
 Drain::Taken Drain::lose(Source& source, const char* what) {
@@ -109,8 +108,7 @@ void Drain::report_quiet_drops() {
   history_->publish();
 }
 
-// ----------------------------------------------------------------------------------------------------------------------------
-// Ends
+// --- ends
 
 SourceEnd Drain::end_source(SourceId id) {
   SourceEnd end;

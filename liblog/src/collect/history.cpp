@@ -155,14 +155,14 @@ History::Place History::newest() const {
   return end_;
 }
 
-std::uint64_t History::copy(Place& place, std::vector<std::byte>& out, std::size_t most_bytes) const {
+std::uint64_t History::copy(Place& place, std::vector<std::byte>& out, std::size_t max_bytes) const {
   const std::lock_guard hold{lock_};
   std::uint64_t forgotten = 0;
   if (place.position < begin_.position) {
     forgotten = begin_.ordinal - place.ordinal;
     place = begin_;
   }
-  while (place.position < end_.position && out.size() < most_bytes) {
+  while (place.position < end_.position && out.size() < max_bytes) {
     const std::byte* const entry = memory_.get() + place.position % capacity_;
     const EntryHead head = head_at(entry);
     if (head.arguments != KeptRecord::padding) {

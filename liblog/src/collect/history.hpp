@@ -94,9 +94,9 @@ class History {
   };
   [[nodiscard]] Place oldest() const;
   [[nodiscard]] Place newest() const;  ///< behind the latest
-  /// Copies the records from `place` on to `out`, up to about `most_bytes`, passes over them, and returns how
+  /// Copies the records from `place` on to `out`, up to about `max_bytes`, passes over them, and returns how
   /// many before them were forgotten.
-  std::uint64_t copy(Place& place, std::vector<std::byte>& out, std::size_t most_bytes) const;
+  std::uint64_t copy(Place& place, std::vector<std::byte>& out, std::size_t max_bytes) const;
   /// Copies all records of a task.
   void copy_task(std::uint64_t task_id, std::vector<std::byte>& out) const;
   /// Sleeps until there is something at `place`. Returns false where there never will be.
@@ -133,7 +133,7 @@ class History {
   bool closed_ = false;
   std::vector<const Doorbell*> bells_;
   mutable std::atomic<std::uint32_t> waiting_{0};
-  mutable std::atomic<std::uint32_t> published_{0};  ///< a futex word, raised where somebody waits
+  mutable std::atomic<std::uint32_t> published_{0};  ///< a futex word, raised where a thread waits
 };
 
 }  // namespace kindred::internal

@@ -26,7 +26,7 @@ void SinkSet::guard(Slot& slot, const char* doing, F&& call) noexcept {
 
 void SinkSet::note_failure(Slot& slot, const char* doing, const char* what) noexcept {
   slot.failed.fetch_add(1, std::memory_order_relaxed);
-  const bool last = ++slot.failures >= most_failures_;
+  const bool last = ++slot.failures >= max_failures_;
   const auto now = std::chrono::steady_clock::now();
   try {
     const auto about =

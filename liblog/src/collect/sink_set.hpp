@@ -24,13 +24,13 @@ namespace kindred::internal {
 class SinkSet {
  public:
   /// All sinks are flushed after a record of `flush_on` or above; `off`: none is.
-  SinkSet(unsigned failures, Level flush_on) noexcept : most_failures_{failures}, flush_on_{flush_on} {}
+  SinkSet(unsigned failures, Level flush_on) noexcept : max_failures_{failures}, flush_on_{flush_on} {}
 
   void add(SinkId id, std::unique_ptr<Sink> sink, SinkOptions options);
   /// Flushes and destroys it. Returns whether it was there.
   bool remove(SinkId id);
   void remove_all();
-  /// From within a sink: it (or all) takes no further record; `remove` follows when nobody is in it.
+  /// From within a sink: it (or all) takes no further record; `remove` follows when no call of it runs.
   void retire(SinkId id) noexcept;
   void retire_all() noexcept;
   void write(Delivery& delivery);
@@ -80,7 +80,7 @@ class SinkSet {
   template <class F>
   void guard(Slot& slot, const char* doing, F&& call) noexcept;
 
-  unsigned most_failures_;
+  unsigned max_failures_;
   Level flush_on_;
   bool ever_added_ = false;
   bool dirty_ = false;

@@ -268,8 +268,8 @@ std::uint32_t LogFront::find_site(const SiteKey& key, const SiteFacts& facts) no
     if (shape_.site_bytes - at >= bytes.size()) {
       std::memcpy(area_.data() + shape_.sites_offset() + at, bytes.data(), bytes.size());
       KINDRED_INJECTION_POINT("log.site.before_commit");
-      // Order: release: a record with this id is committed later, so who sees the record sees the site.
-      // Crash: before this store the site does not exist, and no record names it.
+      // Order: release: a record with this id is committed later, so a reader that sees the record sees the
+      // site. Crash: before this store the site does not exist, and no record names it.
       used.store(at + bytes.size(), std::memory_order_release);
       KINDRED_INJECTION_POINT("log.site.committed");
       id = site_count_++;
@@ -415,7 +415,7 @@ void flush_local_fronts(bool for_good) noexcept {
     if (front == nullptr || front->inherited()) continue;
     static_cast<void>(front->flush_now());
     if (!for_good) continue;
-    // What destructors of static objects log from here on has nobody behind it to flush it.
+    // What destructors of static objects log from here on is followed by no flush.
     front->set_flush(Level::trace, front->flush_limit());
     if (thread_lane.front == front && thread_lane.lane != nullptr) {
       thread_lane.lane->flushes = true;
@@ -453,7 +453,7 @@ void on_fatal_signal(int signal) noexcept {
   if (!said.exchange(true)) {
     char words[64] = "the program is ended by ";
     std::strcat(words, fatal_signal_name(signal));
-    // Into each log of this process: which of them is read, nobody knows here.
+    // Into each log of this process: which of them is read is not known here.
     LocalFronts* const fronts = local_fronts_of_process;
     for (std::size_t i = 0; fronts != nullptr && i < fronts->for_signals.size(); ++i) {
       LogFront* const front = fronts->for_signals[i].load(std::memory_order_acquire);
@@ -495,7 +495,8 @@ bool binding_enabled(LogFront* front, const Binding& binding, Level level) noexc
     }
     auto found = static_cast<std::uint8_t>(word);
     std::size_t longest = 0;
-    const auto count = std::min<std::size_t>(named.count.load(std::memory_order_acquire), NamedLevels::most);
+    const auto count =
+        std::min<std::size_t>(named.count.load(std::memory_order_acquire), NamedLevels::max_names);
     for (std::size_t i = 0; i < count; ++i) {
       std::uint64_t words[8];
       for (std::size_t w = 0; w < 8; ++w) words[w] = named.each[i].words[w].load(std::memory_order_acquire);

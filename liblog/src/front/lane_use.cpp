@@ -163,31 +163,6 @@ bool drop(LaneState& lane) noexcept {
   return false;
 }
 
-/// Does what `write_record` does, for bytes that are encoded already.
-bool reserve_for(LaneState& lane, const Binding* binding, std::size_t bytes, std::byte*& at,
-                 std::uint32_t& slot) noexcept {
-  for (;;) {
-    at = lane.ring.reserve(bytes);
-    if (at == nullptr) {
-      if (!wait_for_room(lane, bytes)) return false;
-      continue;
-    }
-    if (lane.ring.is_stale() || lane.scope_announced != thread_lane.scope() ||
-        lane.task_announced != lane.task_serial->load(std::memory_order_relaxed)) {
-      if (!announce(lane)) return false;
-      continue;
-    }
-    if (binding != nullptr) {
-      slot = LaneState::binding_slot(*binding);
-      if (lane.bindings[slot] != binding->serial) {
-        if (!announce_binding(lane, *binding)) return false;
-        continue;
-      }
-    }
-    return true;
-  }
-}
-
 /// Copies to a reserved place, one piece after the other.
 class PlaceInLane {
  public:
@@ -251,19 +226,12 @@ void put_pieces(LaneState& lane, std::span<const std::byte> rest, std::uint64_t 
 /// Writes an encoded record whole or in pieces. False: the lane is closed.
 bool put_encoded(LaneState& lane, const Binding* binding, std::uint32_t site,
                  std::span<const std::byte> payload) noexcept {
-  std::byte* at = nullptr;
-  std::uint32_t slot = 0;
   const std::size_t whole = round_to_record(record_head_bytes + payload.size());
   const bool fits = whole <= lane.ring.largest();
   const std::size_t first = fits ? whole : lane.ring.largest() / 8 * 8;
-  std::uint64_t now;
-  for (;;) {
-    if (!reserve_for(lane, binding, first, at, slot)) return true;
-    now = lane.ring.enter();
-    if (lane.closed.load(std::memory_order_relaxed) == 0) break;
-    lane.ring.leave();
-    if (!lane_was_reopened(lane)) return false;
-  }
+  const EnteredLane entered = enter_lane(lane, binding, first);
+  if (entered.state != EnteredLane::State::entered) return entered.state == EnteredLane::State::dropped;
+  const auto [state, slot, at, now] = entered;
   PlaceInLane place{at};
   if (fits) {
     place.put_head(whole, slot, site, now).put(payload);
@@ -433,13 +401,49 @@ bool announce_binding(LaneState& lane, const Binding& binding) noexcept {
   return put != Put::dropped;
 }
 
+EnteredLane enter_lane(LaneState& lane, const Binding* binding, std::size_t bytes) noexcept {
+  EnteredLane place;
+  for (;;) {
+    place.at = lane.ring.reserve(bytes);
+    if (place.at == nullptr) [[unlikely]] {
+      if (!wait_for_room(lane, bytes)) return place;
+      continue;
+    }
+    if (lane.ring.is_stale() || lane.scope_announced != thread_lane.scope() ||
+        lane.task_announced != lane.task_serial->load(std::memory_order_relaxed)) [[unlikely]] {
+      if (!announce(lane)) return place;
+      continue;
+    }
+    if (binding != nullptr) {
+      place.binding_slot = LaneState::binding_slot(*binding);
+      if (lane.bindings[place.binding_slot] != binding->serial) [[unlikely]] {
+        if (!announce_binding(lane, *binding)) return place;
+        continue;
+      }
+    }
+    KINDRED_INJECTION_POINT("log.before_entering");
+    place.now = lane.ring.enter();
+    // Order: read after `enter`. The thread that closes the log sets `closed`, makes a heavy barrier, and
+    // waits until no lane is entered: so a record is either drained with the rest or goes to stderr, and
+    // never lost.
+    if (lane.closed.load(std::memory_order_relaxed) == 0) [[likely]] {
+      place.state = EnteredLane::State::entered;
+      return place;
+    }
+    lane.ring.leave();
+    if (lane.front->reopened(lane)) continue;
+    place.state = EnteredLane::State::closed;
+    return place;
+  }
+}
+
 bool wait_for_room(LaneState& lane, std::size_t bytes, std::chrono::milliseconds at_least) noexcept {
   const LogFront& front = *lane.front;
   const auto limit =
       front.shape().when_full == WhenFull::block ? std::max(front.block_limit(), at_least) : at_least;
   if (limit.count() == 0) return drop(lane);
-  // Who has waited in vain does not wait again until the collector has moved: a hung sink costs each lane one
-  // wait, not one a record.
+  // A lane that has waited in vain does not wait again until the collector has moved: a hung sink costs each
+  // lane one wait, not one a record.
   if (lane.gave_up && lane.gave_up_at == lane.ring.consumed()) return drop(lane);
   lane.gave_up = false;
   const auto nudge = [&lane] { lane.front->ring(); };
@@ -466,7 +470,6 @@ void flush_if_wanted(LaneState& lane, LevelCode level) noexcept {
   if (level.base() >= lane.front->flush_level()) static_cast<void>(lane.front->flush_now());
 }
 void ring_collector(LaneState& lane) noexcept { lane.front->ring(); }
-bool lane_was_reopened(LaneState& lane) noexcept { return lane.front->reopened(lane); }
 
 void write_message_at(const LogTarget& target, LevelCode level, const Place& place, std::string_view text,
                       std::span<const Field> fields, std::uint32_t tid) noexcept {

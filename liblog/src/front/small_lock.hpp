@@ -30,7 +30,7 @@ class SmallLock {
   void reset() noexcept { word_.store(0, std::memory_order_relaxed); }
 
  private:
-  std::atomic<std::uint32_t> word_{0};  ///< 0: free, 1: held, 2: held, and somebody sleeps
+  std::atomic<std::uint32_t> word_{0};  ///< 0: free, 1: held, 2: held, and a thread sleeps
 };
 
 }  // namespace kindred::internal

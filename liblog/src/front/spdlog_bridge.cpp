@@ -179,7 +179,7 @@ void with_spdlog_registry_held(void (*fork_it)(void*), void* argument) {
   spdlog::apply_all([&](const std::shared_ptr<spdlog::logger>&) {
     if (!std::exchange(done, true)) fork_it(argument);
   });
-  if (!done) fork_it(argument);  // an empty registry: nobody calls into it all the time
+  if (!done) fork_it(argument);  // an empty registry: no thread calls into it all the time
 }
 
 void forget_spdlog_threads() {
@@ -201,7 +201,7 @@ void bridge_spdlog() {
     const auto asynchronous = std::dynamic_pointer_cast<spdlog::async_logger>(logger);
     take_over(*logger, asynchronous != nullptr);
     if (asynchronous == nullptr) continue;
-    // Who gets it from the registry gets a synchronous one of the same name and levels ...
+    // A lookup in the registry finds a synchronous one of the same name and levels ...
     const auto synchronous =
         std::make_shared<spdlog::logger>(logger->name(), std::make_shared<LaneSink>(logger->name(), false));
     synchronous->set_level(logger->level());
@@ -212,7 +212,7 @@ void bridge_spdlog() {
       spdlog::drop(logger->name());
       spdlog::register_logger(synchronous);
     }
-    // ... and who holds the old one gets a thread that is really there.
+    // ... and the old one, where the program still holds it, gets a thread that exists here.
     static const auto pool = std::make_shared<spdlog::details::thread_pool>(8192, 1);
     reach(PoolTag{}, *asynchronous) = pool;
   }

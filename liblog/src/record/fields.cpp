@@ -9,7 +9,7 @@
 namespace kindred::internal {
 namespace {
 
-constexpr std::size_t most_fields = 256;
+constexpr std::size_t max_fields = 256;
 
 void append(std::vector<std::byte>& out, const void* bytes, std::size_t count) {
   const auto* const first = static_cast<const std::byte*>(bytes);
@@ -32,14 +32,14 @@ void set_field(std::vector<Field>& fields, std::string_view key, FieldValue&& va
 
 }  // namespace
 
-void encode_fields(std::vector<std::byte>& out, std::span<const Field> fields, std::size_t most_bytes) {
+void encode_fields(std::vector<std::byte>& out, std::span<const Field> fields, std::size_t max_bytes) {
   const std::size_t begin = out.size();
   std::uint32_t count = 0;
   append_value(out, count);
   for (const Field& field : fields) {
     const std::size_t before = out.size();
     const std::string_view key =
-        std::string_view{field.key}.substr(0, std::min<std::size_t>(0xffff, most_bytes / 4));
+        std::string_view{field.key}.substr(0, std::min<std::size_t>(0xffff, max_bytes / 4));
     const auto type = static_cast<std::uint8_t>(std::visit(
         [](const auto& value) {
           using T = std::decay_t<decltype(value)>;
@@ -62,7 +62,7 @@ void encode_fields(std::vector<std::byte>& out, std::span<const Field> fields, s
         [&](const auto& value) {
           if constexpr (std::is_same_v<std::decay_t<decltype(value)>, std::string>) {
             const std::size_t used = out.size() - begin + sizeof(std::uint32_t);
-            const auto text = std::string_view{value}.substr(0, used < most_bytes ? most_bytes - used : 0);
+            const auto text = std::string_view{value}.substr(0, used < max_bytes ? max_bytes - used : 0);
             append_value(out, static_cast<std::uint32_t>(text.size()));
             append(out, text.data(), text.size());
           } else {
@@ -70,7 +70,7 @@ void encode_fields(std::vector<std::byte>& out, std::span<const Field> fields, s
           }
         },
         field.value);
-    if (out.size() - begin > most_bytes || count == most_fields) {
+    if (out.size() - begin > max_bytes || count == max_fields) {
       out.resize(before);
       break;
     }
@@ -103,7 +103,7 @@ bool decode_field(ByteReader& reader, std::uint8_t type, std::vector<Field>& fie
 bool decode_fields(std::span<const std::byte> bytes, std::vector<Field>& fields) {
   ByteReader reader{bytes};
   const auto count = reader.value<std::uint32_t>();
-  if (count > most_fields) return false;
+  if (count > max_fields) return false;
   for (std::uint32_t i = 0; i < count; ++i) {
     if (!decode_field(reader, reader.value<std::uint8_t>(), fields)) return false;
   }

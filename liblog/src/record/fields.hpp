@@ -54,8 +54,8 @@ class ByteReader {
 };
 
 /// Appends "u32 count, then for each u8 type, u16 bytes, key, value". Fields that would make it longer than
-/// `most_bytes` are left out, and long texts in them cut.
-void encode_fields(std::vector<std::byte>& out, std::span<const Field> fields, std::size_t most_bytes);
+/// `max_bytes` are left out, and long texts in them cut.
+void encode_fields(std::vector<std::byte>& out, std::span<const Field> fields, std::size_t max_bytes);
 /// Appends what `encode_fields` wrote; a field whose key is there already replaces it. False where the bytes
 /// are nothing of that kind.
 bool decode_fields(std::span<const std::byte> bytes, std::vector<Field>& fields);

@@ -43,8 +43,8 @@ struct Definition {
   Level base = Level::info;
 };
 
-// Appended under the lock, read without: an entry below `count` never changes. Never destroyed, because
-// static destructors log.
+// Appended while the lock is held, read without it: an entry below `count` never changes. Never destroyed,
+// because static destructors log.
 struct Definitions {
   internal::SmallLock lock;
   std::atomic<std::uint32_t> count{0};

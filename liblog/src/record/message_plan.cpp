@@ -14,11 +14,11 @@
 namespace kindred::internal {
 namespace {
 
-constexpr std::size_t most_types = 1024;
+constexpr std::size_t max_types = 1024;
 constexpr std::size_t widest =
     65535;  ///< of a width or precision: a format from elsewhere must not make a message of a gigabyte
 constexpr std::size_t longest_number = 32;
-constexpr std::size_t copied_more = 16;  ///< a text is copied so many bytes at once, whatever it has
+constexpr std::size_t copied_more = 16;  ///< a text is copied by this many bytes at once, however short it is
 
 /// `append_escaped`, which a member hides.
 void escape_into(TextBuffer& out, std::string_view text) { append_escaped(out, text); }
@@ -154,8 +154,7 @@ bool put_with_care(TextBuffer& out, std::string_view text) {
 
 }  // namespace
 
-// ----------------------------------------------------------------------------------------------------------------------------
-// Making a plan
+// --- making a plan
 
 MessagePlan::MessagePlan(std::string_view format, std::string_view types) : types_{types} {
   is_message_ = !types_.empty() && types_.front() == static_cast<char>(ArgType::message);
@@ -223,7 +222,7 @@ bool MessagePlan::take_argument(std::string_view inside, std::size_t& next_argum
   std::size_t argument = 0;
   if (index.empty()) argument = next_argument++;
   for (const char digit : index) {
-    if (digit < '0' || digit > '9' || argument > most_types) return false;
+    if (digit < '0' || digit > '9' || argument > max_types) return false;
     argument = argument * 10 + static_cast<std::size_t>(digit - '0');
   }
   if (argument >= plain_arguments_) return false;
@@ -238,8 +237,7 @@ bool MessagePlan::take_argument(std::string_view inside, std::size_t& next_argum
   return true;
 }
 
-// ----------------------------------------------------------------------------------------------------------------------------
-// Following it
+// --- following it
 
 bool MessagePlan::decode(std::span<const std::byte> bytes, Arguments& arguments,
                          std::vector<Field>& fields) const {

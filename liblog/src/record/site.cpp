@@ -12,7 +12,7 @@ namespace {
 
 constexpr std::size_t longest_format = kindred::internal::longest_kept_format;
 constexpr std::size_t longest_name = 1024;
-constexpr std::size_t most_types = 1024;
+constexpr std::size_t max_types = 1024;
 
 std::string_view tail(std::string_view text, std::size_t bytes) noexcept {
   return text.size() <= bytes ? text : text.substr(text.size() - bytes);
@@ -24,7 +24,7 @@ void encode_site(std::vector<std::byte>& out, const SiteFacts& facts) {
   const auto format = facts.format.substr(0, longest_format);
   const auto file = tail(facts.file, longest_name);
   const auto function = facts.function.substr(0, longest_name);
-  const auto types = facts.types.substr(0, most_types);
+  const auto types = facts.types.substr(0, max_types);
   const auto name = facts.level_name.substr(0, 255);
   const std::size_t begin = out.size();
   const std::size_t used =
@@ -60,7 +60,7 @@ bool decode_site(std::span<const std::byte> bytes, SiteFacts& facts) noexcept {
   const auto types = reader.value<std::uint16_t>();
   const auto level = reader.value<std::uint8_t>();
   const auto name = reader.value<std::uint8_t>();
-  if (level > static_cast<std::uint8_t>(Level::critical) || types > most_types || format > longest_format)
+  if (level > static_cast<std::uint8_t>(Level::critical) || types > max_types || format > longest_format)
     return false;
   facts.level = static_cast<Level>(level);
   facts.format = reader.text(format);
@@ -92,8 +92,8 @@ std::optional<std::string_view> keep_name(std::string_view name, std::optional<s
   if (const auto found = known.all.find(copy); found != known.all.end()) return *found;
   constexpr std::size_t of_a_name = 64;  // what the table takes beside the text
   const std::size_t bytes = name.size() + of_a_name;
-  if (!budget) budget = (SiteTable::most_name_bytes - known.bytes) / 4;
-  if (bytes > *budget || known.bytes + bytes > SiteTable::most_name_bytes) return std::nullopt;
+  if (!budget) budget = (SiteTable::max_name_bytes - known.bytes) / 4;
+  if (bytes > *budget || known.bytes + bytes > SiteTable::max_name_bytes) return std::nullopt;
   *budget -= bytes;
   known.bytes += bytes;
   return *known.all.insert(std::move(copy)).first;
@@ -113,7 +113,7 @@ const Site* SiteTable::intern(std::span<const std::byte> bytes) {
   const std::string key{reinterpret_cast<const char*>(bytes.data()), bytes.size()};
   const std::lock_guard hold{lock_};
   if (const auto found = all_.find(key); found != all_.end()) return found->second.get();
-  const Site* const site = add(key, facts, most_bytes);
+  const Site* const site = add(key, facts, max_bytes);
   return site != nullptr ? site : intern_without_place(facts);
 }
 
@@ -151,7 +151,7 @@ const Site* SiteTable::intern_without_place(SiteFacts facts) {
   for (;;) {
     const std::string key = key_of(facts);
     if (const auto found = all_.find(key); found != all_.end()) return found->second.get();
-    if (const Site* const site = add(key, facts, most_bytes + most_bytes_without_place)) return site;
+    if (const Site* const site = add(key, facts, max_bytes + max_bytes_without_place)) return site;
     if (facts.format == unknown) return nullptr;
     facts.format = unknown;
   }

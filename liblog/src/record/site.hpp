@@ -67,9 +67,9 @@ class Site {
 /// Threads: any thread.
 class SiteTable {
  public:
-  static constexpr std::size_t most_bytes = 64U * 1024 * 1024;
-  static constexpr std::size_t most_bytes_without_place = 4U * 1024 * 1024;
-  static constexpr std::size_t most_name_bytes = 16U * 1024 * 1024;
+  static constexpr std::size_t max_bytes = 64U * 1024 * 1024;
+  static constexpr std::size_t max_bytes_without_place = 4U * 1024 * 1024;
+  static constexpr std::size_t max_name_bytes = 16U * 1024 * 1024;
 
   SiteTable() = default;
   SiteTable(const SiteTable&) = delete;

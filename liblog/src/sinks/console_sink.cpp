@@ -18,7 +18,7 @@ PatternFormatter make_formatter(int fd, const SinkOptions& options) {
 
 }  // namespace
 
-// A standard error that fails has nobody to be told to.
+// Where stderr fails, there is no place to report it.
 ConsoleSink::ConsoleSink(int fd, const SinkOptions& options)
     : fd_{fd},
       formatter_{make_formatter(fd, options)},

@@ -220,7 +220,7 @@ bool FileSink::rotation_is_due(Delivery& delivery, std::size_t begin) {
   const std::size_t line = writer_.buffer().size() - begin;
   try {
     if (schedule_.too_large(line, state_)) {
-      // Before the file goes: is it as large as it was? Somebody may have cut it.
+      // Before the file goes: is it as large as it was? Another program may have cut it.
       writer_.look_at_size();
       state_.bytes = writer_.file_bytes() + begin;
     }

@@ -18,7 +18,7 @@ void complain(const std::string& what) noexcept {
     append_escaped(line, what);
     line.push_back('\n');
     [[maybe_unused]] const auto written = write_some(2, line.view());
-  } catch (...) {  // no memory for a complaint: there is nobody left to tell
+  } catch (...) {  // no memory for a complaint: there is no other way to make it
   }
 }
 

@@ -1,5 +1,3 @@
-#include <charconv>
-#include <ctime>
 #include <limits>
 #include <mutex>
 #include <optional>
@@ -9,40 +7,13 @@
 #include "kindred/error.hpp"
 #include "kindred/internal/escape.hpp"
 #include "kindred/internal/record_reader.hpp"
+#include "sinks/text_scan.hpp"
+#include "sinks/time_text.hpp"
 
 namespace kindred::internal {
 namespace {
 
 using Kind = PatternPart::Kind;
-
-bool is_digit(char c) noexcept { return c >= '0' && c <= '9'; }
-
-bool take(std::string_view& text, std::string_view expected) noexcept {
-  if (!text.starts_with(expected)) return false;
-  text.remove_prefix(expected.size());
-  return true;
-}
-
-template <class Number>
-bool take_number(std::string_view& text, Number& number) noexcept {
-  const auto read = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (read.ec != std::errc{}) return false;
-  text.remove_prefix(static_cast<std::size_t>(read.ptr - text.data()));
-  return true;
-}
-
-/// Takes exactly so many digits.
-bool take_digits(std::string_view& text, std::size_t digits, int& number) noexcept {
-  if (text.size() < digits) return false;
-  int value = 0;
-  for (std::size_t i = 0; i < digits; ++i) {
-    if (!is_digit(text[i])) return false;
-    value = value * 10 + (text[i] - '0');
-  }
-  text.remove_prefix(digits);
-  number = value;
-  return true;
-}
 
 bool take_quoted(std::string_view& text, std::string& out) {
   if (!take(text, "\"")) return false;
@@ -178,115 +149,6 @@ bool take_fields(std::string_view text, std::vector<Field>& fields) {
   }
 }
 
-/// What a pattern says of the time, piece by piece.
-struct TimePieces {
-  std::tm local{};
-  std::int64_t nanosecond = 0;
-  std::optional<int> zone_minutes;
-  std::optional<std::int64_t> epoch;
-  std::optional<bool> afternoon;
-};
-
-constexpr std::string_view short_months = "JanFebMarAprMayJunJulAugSepOctNovDec";
-
-bool take_time_piece(char flag, std::string_view& text, TimePieces& pieces) {
-  auto& local = pieces.local;
-  const auto two = [&](int& target) { return take_digits(text, 2, target); };
-  const auto year = [&](std::size_t digits, int base) {
-    int value = 0;
-    if (!take_digits(text, digits, value)) return false;
-    local.tm_year = value + base;
-    return true;
-  };
-  const auto month = [&] {
-    if (!two(local.tm_mon)) return false;
-    --local.tm_mon;
-    return true;
-  };
-  const auto word = [&] {
-    std::size_t size = 0;
-    while (size < text.size() &&
-           ((text[size] >= 'A' && text[size] <= 'Z') || (text[size] >= 'a' && text[size] <= 'z')))
-      ++size;
-    const auto letters = text.substr(0, size);
-    text.remove_prefix(size);
-    return letters;
-  };
-  const auto month_word = [&] {
-    const auto letters = word();
-    const auto at = letters.size() < 3 ? std::string_view::npos : short_months.find(letters.substr(0, 3));
-    if (at == std::string_view::npos || at % 3 != 0) return false;
-    local.tm_mon = static_cast<int>(at / 3);
-    return true;
-  };
-  const auto half = [&] {
-    const auto letters = word();
-    pieces.afternoon = letters == "PM";
-    return letters == "AM" || letters == "PM";
-  };
-  const auto clock = [&] {
-    return two(local.tm_hour) && take(text, ":") && two(local.tm_min) && take(text, ":") && two(local.tm_sec);
-  };
-  switch (flag) {
-    case 'a':
-    case 'A': return !word().empty();
-    case 'b':
-    case 'h':
-    case 'B': return month_word();
-    case 'c':
-      return !word().empty() && take(text, " ") && month_word() && take(text, " ") &&
-             take_number(text, local.tm_mday) && take(text, " ") && clock() && take(text, " ") &&
-             year(4, -1900);
-    case 'C': return year(2, 100);
-    case 'Y': return year(4, -1900);
-    case 'D':
-    case 'x': return month() && take(text, "/") && two(local.tm_mday) && take(text, "/") && year(2, 100);
-    case 'm': return month();
-    case 'd': return two(local.tm_mday);
-    case 'H':
-    case 'I': return two(local.tm_hour);
-    case 'M': return two(local.tm_min);
-    case 'S': return two(local.tm_sec);
-    case 'p': return half();
-    case 'R': return two(local.tm_hour) && take(text, ":") && two(local.tm_min);
-    case 'r': return clock() && take(text, " ") && half();
-    case 'T':
-    case 'X': return clock();
-    case 'z': {
-      const bool west = text.starts_with('-');
-      int hours = 0;
-      int minutes = 0;
-      if (!(take(text, "+") || take(text, "-")) || !two(hours) || !take(text, ":") || !two(minutes))
-        return false;
-      pieces.zone_minutes = (west ? -1 : 1) * (hours * 60 + minutes);
-      return true;
-    }
-    default: return false;
-  }
-}
-
-/// Seconds since the epoch of a date and time of day, taken as UTC. Nothing where there is no such time.
-std::optional<std::int64_t> seconds_of(const std::tm& time) noexcept {
-  const std::chrono::year_month_day date{std::chrono::year{time.tm_year + 1900},
-                                         std::chrono::month{static_cast<unsigned>(time.tm_mon + 1)},
-                                         std::chrono::day{static_cast<unsigned>(time.tm_mday)}};
-  if (!date.ok() || time.tm_hour < 0 || time.tm_hour > 23 || time.tm_min < 0 || time.tm_min > 59 ||
-      time.tm_sec < 0 || time.tm_sec > 60)
-    return std::nullopt;
-  return std::int64_t{std::chrono::sys_days{date}.time_since_epoch().count()} * 86400 + time.tm_hour * 3600 +
-         time.tm_min * 60 + time.tm_sec;
-}
-
-using RecordTime = decltype(LogRecord::time);
-
-RecordTime to_record_time(std::int64_t seconds, std::int64_t nanosecond) noexcept {
-  return RecordTime{std::chrono::nanoseconds{seconds * 1'000'000'000 + nanosecond}};
-}
-/// What nanoseconds can count: the years 1678 to 2261.
-bool is_in_range(std::int64_t seconds) noexcept {
-  return seconds > -9'223'000'000 && seconds < 9'223'000'000;
-}
-
 std::string without_colors(std::string_view line) {
   std::string plain;
   while (true) {
@@ -299,6 +161,168 @@ std::string without_colors(std::string_view line) {
   }
 }
 
+/// A line that is being taken apart.
+struct TakenLine {
+  std::string_view rest;
+  TimePieces pieces;
+  LogRecord& record;
+
+  void skip_spaces() noexcept {
+    while (rest.starts_with(' ')) rest.remove_prefix(1);
+  }
+};
+/// Takes what a part of the pattern has written from the front of the line. False: it is not there.
+using TakePart = bool (*)(TakenLine& line, const PatternPart& part);
+
+template <std::size_t digits, std::int64_t unit>
+bool take_fraction(TakenLine& line, const PatternPart&) noexcept {
+  int value = 0;
+  if (!take_digits(line.rest, digits, value)) return false;
+  line.pieces.nanosecond = value * unit;
+  return true;
+}
+
+template <auto member>
+bool take_number_of(TakenLine& line, const PatternPart&) noexcept {
+  return take_number(line.rest, line.record.*member);
+}
+
+template <auto member>
+bool take_token_of(TakenLine& line, const PatternPart&) {
+  return take_token(line.rest, line.record.*member);
+}
+
+template <auto member>
+bool take_place_of(TakenLine& line, const PatternPart&) {
+  std::string name;
+  if (!take_token(line.rest, name)) return false;
+  line.record.source.*member = intern(name);
+  return true;
+}
+
+bool take_literal(TakenLine& line, const PatternPart& part) noexcept { return take(line.rest, part.text); }
+
+bool take_time_piece(TakenLine& line, const PatternPart& part) {
+  const TakeTimePiece piece = time_piece_of(part.flag);
+  return piece != nullptr && piece(line.rest, line.pieces);
+}
+
+bool take_epoch(TakenLine& line, const PatternPart&) noexcept {
+  std::int64_t seconds = 0;
+  if (!take_number(line.rest, seconds)) return false;
+  line.pieces.epoch = seconds;
+  return true;
+}
+
+// How long ago the record before was says nothing that the record keeps.
+bool take_passed(TakenLine& line, const PatternPart&) noexcept {
+  std::uint64_t passed = 0;
+  return take_number(line.rest, passed);
+}
+
+bool take_level_name(TakenLine& line, const PatternPart&) { return take_level(line.rest, line.record); }
+
+bool take_level_letter(TakenLine& line, const PatternPart&) noexcept {
+  const auto level =
+      line.rest.empty() ? std::string_view::npos : std::string_view{"TDIWECO"}.find(line.rest.front());
+  if (level == std::string_view::npos) return false;
+  line.rest.remove_prefix(1);
+  line.record.level = static_cast<Level>(level);
+  return true;
+}
+
+bool take_one_field(TakenLine& line, const PatternPart& part) {
+  if (line.rest.empty() || !(line.rest.front() == '"' || is_token_char(line.rest.front()))) return true;
+  Field field{part.text, {}};
+  if (!take_value(line.rest, field.value)) return false;
+  line.record.fields.push_back(std::move(field));
+  return true;
+}
+
+bool take_worker(TakenLine& line, const PatternPart&) noexcept {
+  return take(line.rest, "parent") || take_number(line.rest, line.record.worker);
+}
+
+bool take_origin_name(TakenLine& line, const PatternPart&) noexcept {
+  return take_origin(line.rest, line.record.origin);
+}
+
+bool take_late(TakenLine& line, const PatternPart&) noexcept {
+  line.record.late = take(line.rest, "late");
+  return true;
+}
+
+bool take_who_logs(TakenLine& line, const PatternPart&) { return take_who(line.rest, line.record); }
+
+bool take_source(TakenLine& line, const PatternPart&) {
+  auto& source = line.record.source;
+  std::string place;
+  if (line.rest.starts_with('"')) {
+    if (!take_quoted(line.rest, place) || !take(line.rest, ":") || !take_number(line.rest, source.line))
+      return false;
+  } else {
+    const std::string_view bare = take_bare(line.rest);
+    if (bare.empty()) return true;
+    const auto colon = bare.rfind(':');
+    if (colon == std::string_view::npos) return false;
+    std::string_view number = bare.substr(colon + 1);
+    if (!take_number(number, source.line) || !number.empty()) return false;
+    place = bare.substr(0, colon);
+  }
+  source.file = intern(place);
+  return true;
+}
+
+bool take_source_line(TakenLine& line, const PatternPart&) noexcept {
+  if (line.rest.empty() || !is_digit(line.rest.front())) return true;
+  return take_number(line.rest, line.record.source.line);
+}
+
+using SourcePlace = decltype(LogRecord::source);
+
+TakePart take_of(Kind kind) noexcept {
+  struct Row {
+    Kind kind;
+    TakePart take;
+  };
+  static constexpr Row rows[] = {
+      {Kind::literal, take_literal},
+      {Kind::time, take_time_piece},
+      {Kind::milliseconds, take_fraction<3, 1'000'000>},
+      {Kind::microseconds, take_fraction<6, 1'000>},
+      {Kind::nanoseconds, take_fraction<9, 1>},
+      {Kind::epoch, take_epoch},
+      {Kind::since_nanoseconds, take_passed},
+      {Kind::since_microseconds, take_passed},
+      {Kind::since_milliseconds, take_passed},
+      {Kind::since_seconds, take_passed},
+      {Kind::level, take_level_name},
+      {Kind::level_letter, take_level_letter},
+      {Kind::logger, take_token_of<&LogRecord::logger>},
+      {Kind::field, take_one_field},
+      {Kind::worker, take_worker},
+      {Kind::incarnation, take_number_of<&LogRecord::incarnation>},
+      {Kind::pid, take_number_of<&LogRecord::pid>},
+      {Kind::tid, take_number_of<&LogRecord::tid>},
+      {Kind::task_id, take_number_of<&LogRecord::task_id>},
+      {Kind::task_name, take_token_of<&LogRecord::task_name>},
+      {Kind::attempt, take_number_of<&LogRecord::attempt>},
+      {Kind::sequence, take_number_of<&LogRecord::sequence>},
+      {Kind::origin, take_origin_name},
+      {Kind::late, take_late},
+      {Kind::who, take_who_logs},
+      {Kind::source, take_source},
+      {Kind::source_name, take_place_of<&SourcePlace::file>},
+      {Kind::source_path, take_place_of<&SourcePlace::file>},
+      {Kind::source_line, take_source_line},
+      {Kind::function, take_place_of<&SourcePlace::function>},
+  };
+  for (const Row& row : rows) {
+    if (row.kind == kind) return row.take;
+  }
+  return nullptr;
+}
+
 class TextReader final : public RecordReader {
  public:
   explicit TextReader(std::string_view pattern)
@@ -307,34 +331,31 @@ class TextReader final : public RecordReader {
       return part.kind == Kind::color_begin || part.kind == Kind::color_end;
     });
     for (std::size_t i = 0; i + 1 < parts_.size(); ++i) require_border(parts_[i], parts_[i + 1], pattern);
+    for (const PatternPart& part : parts_) takes_.push_back(take_of(part.kind));
   }
 
   bool read(std::string_view line, LogRecord& record) override {
     std::string plain;
     if (line.find('\x1b') != std::string_view::npos) line = plain = without_colors(line);
-    TimePieces pieces;
-    pieces.local.tm_mday = 1;
-    pieces.local.tm_year = 70;
+    TakenLine at{.rest = line, .pieces = {}, .record = record};
+    at.pieces.local.tm_mday = 1;
+    at.pieces.local.tm_year = 70;
     bool with_time = false;
+    const auto settle = [&] { return !with_time || time_.settle(at.pieces, record.time); };
     for (std::size_t i = 0; i < parts_.size(); ++i) {
       const auto& part = parts_[i];
-      if (part.kind == Kind::message) {
-        const bool fields = i + 1 < parts_.size();
-        return read_message(line, fields, record) && (!with_time || settle_time(pieces, record));
-      }
+      if (part.kind == Kind::message) return read_message(at.rest, i + 1 < parts_.size(), record) && settle();
       if (part.align == PatternPart::Align::right || part.align == PatternPart::Align::center)
-        while (line.starts_with(' ')) line.remove_prefix(1);
-      if (part.kind == Kind::fields) {
-        // Without the message before it, it stands at the end.
-        return (line.empty() || take_fields(line, record.fields)) &&
-               (!with_time || settle_time(pieces, record));
-      }
+        at.skip_spaces();
+      // Without the message before them, the fields stand at the end.
+      if (part.kind == Kind::fields)
+        return (at.rest.empty() || take_fields(at.rest, record.fields)) && settle();
       with_time |= part.kind == Kind::time || part.kind == Kind::epoch;
-      if (!read_part(part, line, pieces, record)) return false;
+      if (takes_[i] == nullptr || !takes_[i](at, part)) return false;
       if (part.align == PatternPart::Align::left || part.align == PatternPart::Align::center)
-        while (line.starts_with(' ')) line.remove_prefix(1);
+        at.skip_spaces();
     }
-    return line.empty() && (!with_time || settle_time(pieces, record));
+    return at.rest.empty() && settle();
   }
 
  private:
@@ -384,126 +405,9 @@ class TextReader final : public RecordReader {
     return append_unescaped(record.message, rest);
   }
 
-  static bool read_part(const PatternPart& part, std::string_view& line, TimePieces& pieces,
-                        LogRecord& record) {
-    const auto fraction = [&](std::size_t digits, std::int64_t unit) {
-      int value = 0;
-      if (!take_digits(line, digits, value)) return false;
-      pieces.nanosecond = value * unit;
-      return true;
-    };
-    switch (part.kind) {
-      case Kind::literal: return take(line, part.text);
-      case Kind::time: return take_time_piece(part.flag, line, pieces);
-      case Kind::milliseconds: return fraction(3, 1'000'000);
-      case Kind::microseconds: return fraction(6, 1'000);
-      case Kind::nanoseconds: return fraction(9, 1);
-      case Kind::epoch: {
-        std::int64_t seconds = 0;
-        if (!take_number(line, seconds)) return false;
-        pieces.epoch = seconds;
-        return true;
-      }
-      case Kind::since_nanoseconds:
-      case Kind::since_microseconds:
-      case Kind::since_milliseconds:
-      case Kind::since_seconds: {
-        std::uint64_t passed = 0;
-        return take_number(line, passed);
-      }
-      case Kind::level: return take_level(line, record);
-      case Kind::level_letter: {
-        const auto level =
-            line.empty() ? std::string_view::npos : std::string_view{"TDIWECO"}.find(line.front());
-        if (level == std::string_view::npos) return false;
-        line.remove_prefix(1);
-        record.level = static_cast<Level>(level);
-        return true;
-      }
-      case Kind::logger: return take_token(line, record.logger);
-      case Kind::field: {
-        if (line.empty() || !(line.front() == '"' || is_token_char(line.front()))) return true;
-        Field field{part.text, {}};
-        if (!take_value(line, field.value)) return false;
-        record.fields.push_back(std::move(field));
-        return true;
-      }
-      case Kind::worker: return take(line, "parent") || take_number(line, record.worker);
-      case Kind::incarnation: return take_number(line, record.incarnation);
-      case Kind::pid: return take_number(line, record.pid);
-      case Kind::tid: return take_number(line, record.tid);
-      case Kind::task_id: return take_number(line, record.task_id);
-      case Kind::task_name: return take_token(line, record.task_name);
-      case Kind::attempt: return take_number(line, record.attempt);
-      case Kind::sequence: return take_number(line, record.sequence);
-      case Kind::origin: return take_origin(line, record.origin);
-      case Kind::late: record.late = take(line, "late"); return true;
-      case Kind::who: return take_who(line, record);
-      case Kind::source: {
-        std::string place;
-        if (line.starts_with('"')) {
-          if (!take_quoted(line, place) || !take(line, ":") || !take_number(line, record.source.line))
-            return false;
-        } else {
-          std::string_view bare = take_bare(line);
-          if (bare.empty()) return true;
-          const auto colon = bare.rfind(':');
-          if (colon == std::string_view::npos) return false;
-          std::string_view number = bare.substr(colon + 1);
-          if (!take_number(number, record.source.line) || !number.empty()) return false;
-          place = bare.substr(0, colon);
-        }
-        record.source.file = intern(place);
-        return true;
-      }
-      case Kind::source_name:
-      case Kind::source_path:
-      case Kind::function: {
-        std::string name;
-        if (!take_token(line, name)) return false;
-        (part.kind == Kind::function ? record.source.function : record.source.file) = intern(name);
-        return true;
-      }
-      case Kind::source_line:
-        if (line.empty() || !is_digit(line.front())) return true;
-        return take_number(line, record.source.line);
-      case Kind::message:
-      case Kind::fields:
-      case Kind::color_begin:
-      case Kind::color_end: break;
-    }
-    return false;
-  }
-
-  bool settle_time(TimePieces& pieces, LogRecord& record) {
-    if (pieces.epoch) {
-      if (!is_in_range(*pieces.epoch)) return false;
-      record.time = to_record_time(*pieces.epoch, pieces.nanosecond);
-      return true;
-    }
-    if (pieces.afternoon) pieces.local.tm_hour = pieces.local.tm_hour % 12 + (*pieces.afternoon ? 12 : 0);
-    const auto seconds = seconds_of(pieces.local);
-    if (!seconds || !is_in_range(*seconds)) return false;
-    if (pieces.zone_minutes) {
-      record.time = to_record_time(*seconds - *pieces.zone_minutes * 60, pieces.nanosecond);
-      return true;
-    }
-    // Local time without its offset: the zone's rules say which it was, and cannot in the hour that comes
-    // twice. Asked once a minute.
-    if (*seconds / 60 != known_minute_) {
-      std::tm local = pieces.local;
-      local.tm_isdst = -1;
-      local.tm_sec = 0;
-      known_offset_ = *seconds - pieces.local.tm_sec - static_cast<std::int64_t>(std::mktime(&local));
-      known_minute_ = *seconds / 60;
-    }
-    record.time = to_record_time(*seconds - known_offset_, pieces.nanosecond);
-    return true;
-  }
-
   std::vector<PatternPart> parts_;
-  std::int64_t known_minute_ = INT64_MIN;
-  std::int64_t known_offset_ = 0;
+  std::vector<TakePart> takes_;  // of each part; null: of the message, the fields, and what cannot be read
+  TimeReader time_;
 };
 
 }  // namespace
@@ -512,41 +416,6 @@ bool take_field(std::string_view& text, Field& field) {
   const bool quoted = text.starts_with('"');
   if (!take_token(text, field.key) || (!quoted && field.key.empty()) || !take(text, "=")) return false;
   return take_value(text, field.value);
-}
-
-bool take_time(std::string_view& text, RecordTime& time) {
-  std::tm local{};
-  const auto two = [&](int& target) { return take_digits(text, 2, target); };
-  if (!take_digits(text, 4, local.tm_year) || !take(text, "-") || !two(local.tm_mon) || !take(text, "-") ||
-      !two(local.tm_mday))
-    return false;
-  local.tm_year -= 1900;
-  local.tm_mon -= 1;
-  if (!(take(text, "T") || take(text, " ")) || !two(local.tm_hour) || !take(text, ":") ||
-      !two(local.tm_min) || !take(text, ":") || !two(local.tm_sec))
-    return false;
-  std::int64_t nanosecond = 0;
-  if (take(text, ".")) {
-    std::int64_t unit = 1'000'000'000;
-    while (!text.empty() && is_digit(text.front())) {
-      unit /= 10;
-      nanosecond += (text.front() - '0') * unit;
-      text.remove_prefix(1);
-    }
-  }
-  std::int64_t offset = 0;
-  if (!take(text, "Z")) {
-    const bool west = text.starts_with('-');
-    int hours = 0;
-    int minutes = 0;
-    if (!(take(text, "+") || take(text, "-")) || !two(hours) || !take(text, ":") || !two(minutes))
-      return false;
-    offset = (west ? -60 : 60) * (hours * 60 + minutes);
-  }
-  const auto seconds = seconds_of(local);
-  if (!seconds || !is_in_range(*seconds)) return false;
-  time = to_record_time(*seconds - offset, nanosecond);
-  return true;
 }
 
 std::string_view intern(std::string_view text) {

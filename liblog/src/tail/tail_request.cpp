@@ -1,8 +1,11 @@
 #include "kindred/internal/tail_request.hpp"
 
 #include <algorithm>
+#include <cstdint>
+#include <optional>
 #include <utility>
 #include <variant>
+#include <vector>
 
 #include <fmt/format.h>
 
@@ -18,7 +21,7 @@
 namespace kindred::internal {
 namespace {
 
-constexpr std::size_t most_values = 256;  ///< of one key: who sends them is not trusted
+constexpr std::size_t max_values = 256;  ///< of one key: the sender is not trusted
 constexpr std::string_view greeting = "kindred-tail/2";
 
 std::optional<Level> level_named(std::string_view text) {
@@ -28,6 +31,74 @@ std::optional<Level> level_named(std::string_view text) {
     return std::nullopt;
   }
 }
+
+template <class T, class Target>
+bool assign(Target& target, const FieldValue& value) {
+  const T* const given = std::get_if<T>(&value);
+  if (given == nullptr) return false;
+  target = *given;
+  return true;
+}
+
+std::optional<std::int64_t> number_in(const FieldValue& value, std::int64_t lowest, std::int64_t highest) {
+  const auto* const number = std::get_if<std::int64_t>(&value);
+  return number != nullptr && *number >= lowest && *number <= highest ? std::optional{*number} : std::nullopt;
+}
+
+template <class T>
+bool append(std::vector<T>& values, std::optional<T> value) {
+  if (!value || values.size() == max_values) return false;
+  values.push_back(std::move(*value));
+  return true;
+}
+
+/// A key of ours, and how its value is taken. False: the value makes no sense.
+struct Key {
+  std::string_view name;
+  bool (*take)(TailRequest& request, const FieldValue& value);
+};
+
+constexpr Key keys[] = {
+    {"ask",
+     [](TailRequest& request, const FieldValue& value) { return assign<std::string>(request.ask, value); }},
+    {"follow",
+     [](TailRequest& request, const FieldValue& value) { return assign<bool>(request.follow, value); }},
+    {"level",
+     [](TailRequest& request, const FieldValue& value) {
+       const auto* const name = std::get_if<std::string>(&value);
+       const auto level = name != nullptr ? level_named(*name) : std::nullopt;
+       if (level) request.level = *level;
+       return level.has_value();
+     }},
+    {"last",
+     [](TailRequest& request, const FieldValue& value) {
+       const auto number = number_in(value, 0, INT64_MAX);
+       if (number) request.last = static_cast<std::uint64_t>(*number);
+       return number.has_value();
+     }},
+    {"worker",
+     [](TailRequest& request, const FieldValue& value) {
+       const auto number = number_in(value, -1, 65535);
+       return append(request.workers, number ? std::optional{static_cast<int>(*number)} : std::nullopt);
+     }},
+    {"task_id",
+     [](TailRequest& request, const FieldValue& value) {
+       const auto number = number_in(value, 0, INT64_MAX);
+       return append(request.task_ids,
+                     number ? std::optional{static_cast<std::uint64_t>(*number)} : std::nullopt);
+     }},
+    {"task_name",
+     [](TailRequest& request, const FieldValue& value) {
+       const auto* const name = std::get_if<std::string>(&value);
+       return append(request.task_names, name != nullptr ? std::optional{*name} : std::nullopt);
+     }},
+    {"since", [](TailRequest& request,
+                 const FieldValue& value) { return assign<std::int64_t>(request.since, value); }},
+    {"logger", [](TailRequest& request,
+                  const FieldValue& value) { return assign<std::string>(request.logger, value); }},
+    {"text",
+     [](TailRequest& request, const FieldValue& value) { return assign<std::string>(request.text, value); }},
+};
 
 }  // namespace
 
@@ -70,7 +141,7 @@ std::optional<TailRequest> TailRequest::parse(std::string_view line) {
     if (!take_field(line, field)) return std::nullopt;
     if (request.take(field)) continue;
     const bool own = request.ask == facts || request.ask == records || request.ask == set_level;
-    if (own || request.others.size() == most_values) return std::nullopt;
+    if (own || request.others.size() == max_values) return std::nullopt;
     request.others.push_back(std::move(field));
   }
   return request;
@@ -78,34 +149,10 @@ std::optional<TailRequest> TailRequest::parse(std::string_view line) {
 
 /// Takes one key of ours. False: it is none, or its value makes no sense.
 bool TailRequest::take(const Field& field) {
-  const auto* const words = std::get_if<std::string>(&field.value);
-  const auto* const flag = std::get_if<bool>(&field.value);
-  const auto* const number = std::get_if<std::int64_t>(&field.value);
-  const bool is_number = number != nullptr && *number >= 0;
-  if (field.key == "ask" && words != nullptr)
-    ask = *words;
-  else if (field.key == "follow" && flag != nullptr)
-    follow = *flag;
-  else if (field.key == "level" && words != nullptr && level_named(*words))
-    level = *level_named(*words);
-  else if (field.key == "last" && is_number)
-    last = static_cast<std::uint64_t>(*number);
-  else if (field.key == "worker" && number != nullptr && *number >= -1 && *number < 65536 &&
-           workers.size() < most_values)
-    workers.push_back(static_cast<int>(*number));
-  else if (field.key == "task_id" && is_number && task_ids.size() < most_values)
-    task_ids.push_back(static_cast<std::uint64_t>(*number));
-  else if (field.key == "task_name" && words != nullptr && task_names.size() < most_values)
-    task_names.push_back(*words);
-  else if (field.key == "since" && number != nullptr)
-    since = *number;
-  else if (field.key == "logger" && words != nullptr)
-    logger = *words;
-  else if (field.key == "text" && words != nullptr)
-    text = *words;
-  else
-    return false;
-  return true;
+  for (const Key& key : keys) {
+    if (field.key == key.name) return key.take(*this, field.value);
+  }
+  return false;
 }
 
 bool TailRequest::may_accept(const KeptRecord& kept) const noexcept {

@@ -22,13 +22,14 @@ namespace {
 using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 
-constexpr std::size_t most_tails = 16;
-constexpr unsigned most_refused = 64;  ///< then the door is shut: who knocks for ever costs the pool time
+constexpr std::size_t max_tails = 16;
+constexpr unsigned max_refused =
+    64;  ///< then the door is shut: a visitor that knocks for ever costs the pool time
 constexpr auto request_patience = 2s;
 constexpr auto end_patience = 100ms;
 constexpr std::size_t longest_request = 64 * 1024;
-constexpr std::size_t piece_bytes = 64 * 1024;    ///< copied out of the history at once, and sent at once
-constexpr std::size_t most_kept_bytes = 4 << 20;  ///< of the lines that come first
+constexpr std::size_t piece_bytes = 64 * 1024;   ///< copied out of the history at once, and sent at once
+constexpr std::size_t max_kept_bytes = 4 << 20;  ///< of the lines that come first
 
 Descriptor take_a_name(ContextId context) {
   const std::string name = tail_name(user_id(), context.owner_pid(), context.serial());
@@ -96,7 +97,7 @@ std::string TailServer::answer() {
     ++refused_;
     const auto who =
         peer ? fmt::format("user {} (pid {})", peer->uid, peer->pid) : std::string{"somebody unknown"};
-    if (refused_ == most_refused) {
+    if (refused_ == max_refused) {
       stop_listening(listener_.get());  // also where a fork of the program holds a copy
       offered_ = false;
       return fmt::format("kindred-tail of {} was refused, the {}th: this log is not offered any more", who,
@@ -106,7 +107,7 @@ std::string TailServer::answer() {
                ? fmt::format("kindred-tail of {} was refused: this log is for user {} and root", who, uid_)
                : std::string{};
   }
-  if (tails_.size() >= most_tails) {
+  if (tails_.size() >= max_tails) {
     refuse(fmt::format("{} tails are connected to this pool, which are as many as may be", tails_.size()));
     return {};
   }
@@ -191,7 +192,7 @@ bool TailServer::Tail::read_request(TailRequest& request) const {
   return parsed.has_value();
 }
 
-/// Sends all of it. False: nobody is there any more, or the time at the end is over.
+/// Sends all of it. False: the visitor has gone, or the time at the end is over.
 bool TailServer::Tail::send(std::string_view text) noexcept {
   while (!text.empty()) {
     const auto sent = send_some(socket.get(), text);
@@ -205,7 +206,7 @@ bool TailServer::Tail::send(std::string_view text) noexcept {
       until = shared->end_by;
       if (Clock::now() >= *until) return false;
     }
-    // News of the history ring as well, and are not wanted now. After the end nobody rings.
+    // News of the history ring as well, and are not wanted now. After the end there are no rings.
     const auto news = wait_for_socket(socket.get(), true, until ? -1 : bell.fd(), until);
     if (news.gone) return false;
     if (news.also) static_cast<void>(bell.clear());
@@ -267,7 +268,7 @@ bool TailServer::Tail::send_last(const TailRequest& request, std::uint64_t end) 
       out.push_back('\n');
       lines.emplace_back(out.view());
       lines_bytes += out.size();
-      while (lines.size() > request.last || (lines_bytes > most_kept_bytes && lines.size() > 1)) {
+      while (lines.size() > request.last || (lines_bytes > max_kept_bytes && lines.size() > 1)) {
         lines_bytes -= lines.front().size();
         lines.pop_front();
       }
@@ -304,7 +305,7 @@ bool TailServer::Tail::wait_for_records(const History::Place& place) {
     if (shared->ending.load(std::memory_order_acquire)) return;
     const auto news = wait_for_socket(socket.get(), false, bell.fd(), {});
     if (news.also) static_cast<void>(bell.clear());
-    // The visitor has nothing more to say: readable means gone, or talking nonsense.
+    // The visitor has nothing more to say: readable means gone, or talking out of turn.
     gone = news.gone || news.readable;
   });
   if (gone) return false;

@@ -21,14 +21,14 @@
 
 namespace kindred::internal {
 
-/// The side of `kindred-tail` that is in the parent: gives the log to who may have it. Each tail has a thread
-/// of nice 19 that reads the history, which forgets the oldest for the newest whoever reads it: a tail that
-/// takes nothing loses records, is told how many, and holds nobody up.
+/// The side of `kindred-tail` that is in the parent: gives the log to users that may read it. Each tail has a
+/// thread of nice 19 that reads the history, which forgets the oldest for the newest whoever reads it: a tail
+/// that takes nothing loses records, is told how many, and holds no other up.
 ///
-///     listening socket ---- who waits on it calls `answer` ----> a thread for each tail:  history -> filter
+///     listening socket ---- its waiter calls `answer` --- ----> a thread for each tail:  history -> filter
 ///     -> JSON -> its socket
 ///
-/// Threads: `answer` by one at a time, `end` when nobody answers any more.
+/// Threads: `answer` by one at a time, `end` when no call of `answer` runs.
 class TailServer {
  public:
   /// Takes a name and listens. `workers` counts those that live. Errors: `SystemError`.
@@ -43,9 +43,9 @@ class TailServer {
   [[nodiscard]] int fd() const noexcept { return listener_.get(); }
   [[nodiscard]] bool offered() const noexcept {
     return offered_;
-  }  ///< false: call `withdraw` when nobody waits on the descriptor
+  }  ///< false: call `withdraw` when no thread waits on the descriptor
   void withdraw() noexcept { listener_.reset(); }
-  /// Lets in one who has come: this user or root. Returns what the log ought to say about it, mostly nothing.
+  /// Lets a visitor in: this user or root. Returns what the log ought to say about it, mostly nothing.
   [[nodiscard]] std::string answer();
   /// The log has ended: gives each tail what there is, for a tenth of a second all in all. `wait`: until
   /// their threads have ended. Idempotent.

@@ -60,7 +60,7 @@ struct SourceEnd {
   std::uint64_t records = 0;              ///< committed and collected in all
   std::uint64_t torn = 0;                 ///< begun and never committed
   std::uint64_t dropped = 0;              ///< for want of room
-  bool corrupt = false;                   ///< it wrote nonsense, and was read only up to there
+  bool corrupt = false;                   ///< it corrupted its log, which was read only up to there
   bool complete =
       true;  ///< false: the deadline passed (a sink hangs); the rest is delivered when the sink goes on
 
@@ -79,7 +79,7 @@ struct SourceEnd {
 struct CollectorHooks {
   /// The name of a task that has none of its own, by its function reference. Cached.
   std::function<std::string(std::uint64_t function_reference)> task_name{};
-  /// A source wrote nonsense, and is not read any more: its process is to be killed. Once a source.
+  /// A source has corrupted its log, and is not read any more: its process is to be killed. Once a source.
   std::function<void(SourceId source, std::string_view what)> corrupt{};
 };
 
@@ -182,9 +182,9 @@ class Collector {
   /// Before `offer_tail`.
   void offer_at_tail(std::string word, TailAnswer answer);
   /// Offers this log to `kindred-tail` (`LogOptions::tail`). Returns the descriptor that becomes readable
-  /// when somebody comes; -1: it is not offered.
+  /// when a visitor comes; -1: it is not offered.
   [[nodiscard]] int offer_tail() noexcept;
-  /// Somebody has come: lets him in, or not. Never blocks. False: the descriptor is to be waited on no
+  /// A visitor has come: lets it in, or not. Never blocks. False: the descriptor is to be waited on no
   /// longer, and then the offer withdrawn.
   bool answer_tail() noexcept;
   void withdraw_tail() noexcept;

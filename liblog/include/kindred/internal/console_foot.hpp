@@ -14,7 +14,7 @@ void show_console_foot(const void* owner, int fd, std::string text) noexcept;
 void end_console_foot(const void* owner, int fd, std::string_view last) noexcept;
 
 /// Held while whole lines are written to the terminal: the foot is erased before them and drawn again after
-/// them. Nobody else who knows of it writes meanwhile.
+/// them. No other code that knows of the row writes meanwhile.
 class ConsoleLines {
  public:
   /// `terminal`: false: the lines go elsewhere, and nothing is done.

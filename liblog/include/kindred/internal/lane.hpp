@@ -415,8 +415,8 @@ class LaneReader {
     const auto next = static_cast<Cursor>(position_ + head.size);
     if (overwrite_) {
       Cursor expected = position_;
-      // Order: acq_rel, pairs with LaneWriter::give_up_oldest_block: success says that nobody wrote to the
-      // bytes while they were copied.
+      // Order: acq_rel, pairs with LaneWriter::give_up_oldest_block: success says that no producer wrote to
+      // the bytes while they were copied.
       if (!lines_->consumed.compare_exchange_strong(expected, next, std::memory_order_acq_rel)) return false;
     }
     position_ = next;

@@ -83,9 +83,9 @@ struct NamedLevel {
   std::atomic<std::uint64_t> words[8];
 };
 struct NamedLevels {
-  static constexpr std::size_t most = 40;
+  static constexpr std::size_t max_names = 40;
   alignas(64) std::atomic<std::uint32_t> count;
-  alignas(64) NamedLevel each[most];
+  alignas(64) NamedLevel each[max_names];
 };
 inline std::size_t LogAreaShape::sites_offset() const noexcept {
   return (named_offset() + sizeof(NamedLevels) + 4095) / 4096 * 4096;

@@ -75,41 +75,16 @@ template <class Target, class... S>
     return write_slowly(target, lane, level, site, stored...);
   }
 
-  std::byte* at;
-  std::uint32_t slot = 0;
-  std::uint64_t now;
-  for (;;) {
-    at = lane->ring.reserve(bytes);
-    if (at == nullptr) [[unlikely]] {
-      if (!wait_for_room(*lane, bytes)) return;
-      continue;
-    }
-    if (lane->ring.is_stale() || lane->scope_announced != thread_lane.scope() ||
-        lane->task_announced != lane->task_serial->load(std::memory_order_relaxed)) [[unlikely]] {
-      if (!announce(*lane)) return;
-      continue;
-    }
-    if (target.binding != nullptr) {
-      slot = LaneState::binding_slot(*target.binding);
-      if (lane->bindings[slot] != target.binding->serial) [[unlikely]] {
-        if (!announce_binding(*lane, *target.binding)) return;
-        continue;
-      }
-    }
-    KINDRED_INJECTION_POINT("log.before_entering");
-    now = lane->ring.enter();
-    // Order: read after `enter`. Who closes the log sets it, makes a heavy barrier, and waits until no lane
-    // is entered: so a record is either drained with the rest or goes to stderr, and never lost between.
-    if (lane->closed.load(std::memory_order_relaxed) == 0) [[likely]]
-      break;
-    lane->ring.leave();
-    if (!lane_was_reopened(*lane))
-      return write_slowly({nullptr, target.binding}, nullptr, level, site, stored...);
-  }
-
-  const std::uint32_t words[2] = {static_cast<std::uint32_t>(bytes) | slot << record_slot_shift, id};
+  const EnteredLane place = enter_lane(*lane, target.binding, bytes);
+  if (place.state == EnteredLane::State::closed) [[unlikely]]
+    return write_slowly({nullptr, target.binding}, nullptr, level, site, stored...);
+  if (place.state == EnteredLane::State::dropped) [[unlikely]]
+    return;
+  std::byte* const at = place.at;
+  const std::uint32_t words[2] = {static_cast<std::uint32_t>(bytes) | place.binding_slot << record_slot_shift,
+                                  id};
   std::memcpy(at, words, sizeof words);
-  std::memcpy(at + sizeof words, &now, sizeof now);
+  std::memcpy(at + sizeof words, &place.now, sizeof place.now);
   [[maybe_unused]] std::byte* end = at + record_head_bytes;
   ((end = store(end, stored)), ...);
   lane->ring.commit(bytes);
@@ -150,7 +125,7 @@ template <class Target, class... S>
   KINDRED_INJECTION_POINT("log.before_entering");
   const auto head = lane->ring.head();
   const std::uint64_t now = lane->ring.enter_plain(head);
-  if (lane->closed.load(std::memory_order_relaxed) != 0) [[unlikely]] {  // as above: after `enter`
+  if (lane->closed.load(std::memory_order_relaxed) != 0) [[unlikely]] {  // Order: as in enter_lane
     lane->ring.leave_plain(head);
     return write_with_care(calls_target, site, shape, stored...);
   }
@@ -211,7 +186,7 @@ template <class... Args>
 }
 
 /// A log call whose level is enabled. `site` by value: its members are constants of the call, as long as
-/// nobody takes its address.
+/// no code takes its address.
 template <class Target, class... Args>
 void write_call(Target target, LevelCode level, CallSite site, Args&... args) noexcept {
   if constexpr ((is_storable<std::remove_cv_t<Args>> && ...)) {

@@ -42,7 +42,6 @@ struct LogTarget {
 };
 
 // --- the task at hand
-// -----------------------------------------------------------------------------------------------------
 
 /// What the records of a task are attributed to. The name is copied; beyond 248 bytes it is cut.
 struct TaskIdentity {
@@ -153,7 +152,6 @@ inline void enter_task(const TaskIdentity& task) noexcept {
 inline void leave_task() noexcept { enter_task({}); }
 
 // --- the process and its lanes
-// ----------------------------------------------------------------------------------------------
 
 /// This process as its records name it.
 struct LogIdentity {
@@ -261,8 +259,21 @@ inline void wake_collector(LaneState& lane) noexcept {
   if (lane.ring.half_full() && state == static_cast<std::uint32_t>(CollectorState::napping)) [[unlikely]]
     ring_collector(lane);
 }
-/// The lane was closed. Was it opened again since? Then the record can be written.
-[[nodiscard]] bool lane_was_reopened(LaneState& lane) noexcept;
+/// A lane in which a record is begun, or why none is.
+struct EnteredLane {
+  enum class State : std::uint8_t {
+    entered,  ///< write the record at `at`, and commit it
+    dropped,  ///< there was no room; that is counted
+    closed    ///< the log takes no records any more
+  };
+  State state = State::dropped;
+  std::uint32_t binding_slot = 0;
+  std::byte* at = nullptr;
+  std::uint64_t now = 0;  ///< ticks
+};
+/// Begins a record of so many bytes, whatever must be done before: room is made, and the collector is told
+/// what it does not know yet of thread, task, scope, drops and binding.
+[[nodiscard]] EnteredLane enter_lane(LaneState& lane, const Binding* binding, std::size_t bytes) noexcept;
 /// The way of records that are larger than a lane allows, whose site found no room, or that go to stderr.
 /// `arguments` are encoded.
 void write_encoded(const LogTarget& target, LaneState* lane, LevelCode level, const CallSite& site,

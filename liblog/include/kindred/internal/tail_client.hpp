@@ -34,7 +34,7 @@ struct DoorPool {
   std::string serial;
   Descriptor socket;
 };
-/// Connects. Nothing where nobody listens by `until`, where the one who listens is not the user that the name
+/// Connects. Nothing where no log listens by `until`, where the listener is not the user that the name
 /// says, or where the process has died and a fork of it holds the socket.
 [[nodiscard]] std::optional<DoorPool> connect_to_pool(const DoorName& name,
                                                       std::chrono::steady_clock::time_point until);

@@ -54,7 +54,8 @@ struct TailRequest {
 namespace tail_answer {
 inline constexpr char info =
     'i';  ///< fields: pid, serial, start_method, workers, since (unix seconds), program
-inline constexpr char lost = 'l';  ///< a number: so many records were forgotten before this tail came to them
+inline constexpr char lost =
+    'l';  ///< a number: how many records were forgotten before this tail came to them
 inline constexpr char refused = 'r';  ///< words: why
 inline constexpr char done = 'd';     ///< what was asked for was done, or all that is kept was sent
 inline constexpr char end = 'e';      ///< the log has ended

@@ -8,7 +8,7 @@ namespace kindred::internal {
 
 struct TailRequest;
 
-/// One who has come to the log's door, for the answers that are given there besides the log's own.
+/// A visitor at the log's door, for the answers that are given there besides the log's own.
 ///
 /// Threads: the visitor's own thread. It has the program's nice value, because an answer may take locks that
 /// the program waits for; an answer that takes none lowers itself with `begin_background_thread`.
