@@ -510,7 +510,6 @@ TEST_CASE("what means nothing in another process does not cross, wherever it is 
 }
 
 // --- types with words of their own
-// -----------------------------------------------------------------------------------------------------
 
 namespace codec_test {
 
@@ -646,8 +645,8 @@ struct SharedPlain {
     archive(all);
   }
 };
-struct Shape {
-  virtual ~Shape() = default;
+struct Figure {
+  virtual ~Figure() = default;
   int id = 0;
   [[nodiscard]] virtual int corners() const = 0;
   template <class Archive>
@@ -655,20 +654,20 @@ struct Shape {
     archive(id);
   }
 };
-struct Square : Shape {
+struct Square : Figure {
   int side = 0;
   [[nodiscard]] int corners() const override { return 4; }
   template <class Archive>
   void serialize(Archive& archive) {
-    archive(cereal::base_class<Shape>(this), side);
+    archive(cereal::base_class<Figure>(this), side);
   }
 };
-struct Other : Shape {
+struct Other : Figure {
   std::string text;
   [[nodiscard]] int corners() const override { return 9; }
   template <class Archive>
   void serialize(Archive& archive) {
-    archive(cereal::base_class<Shape>(this), text);
+    archive(cereal::base_class<Figure>(this), text);
   }
 };
 struct Root {
@@ -787,7 +786,7 @@ TEST_CASE("shared pointers in a type with its own word stay shared, cycles too")
 }
 
 TEST_CASE("pointers to polymorphic classes that are registered with cereal come as what they are") {
-  std::vector<std::unique_ptr<Shape>> shapes;
+  std::vector<std::unique_ptr<Figure>> shapes;
   shapes.push_back(std::make_unique<Square>());
   shapes.push_back(nullptr);
   shapes.push_back(std::make_unique<Other>());
@@ -797,7 +796,7 @@ TEST_CASE("pointers to polymorphic classes that are registered with cereal come 
   CHECK(back[1] == nullptr);
   CHECK((back[2]->corners() == 9 && back[2]->id == 3));
   check_hardened(shapes);
-  const std::shared_ptr<Shape> shared = std::make_shared<Square>();
+  const std::shared_ptr<Figure> shared = std::make_shared<Square>();
   CHECK(there_and_back(shared)->corners() == 4);
   check_hardened(shared);
   CHECK(there_and_back(std::make_unique<Made>(4))->a == 4);
@@ -836,7 +835,6 @@ TEST_CASE("the depth of types with their own words is bounded too") {
 }
 
 // --- tasks
-// ---------------------------------------------------------------------------------------------------------------------------
 
 namespace codec_test {
 
@@ -876,7 +874,7 @@ int with_worker(Worker& worker, int x) { return &worker == &a_worker() ? x : -1;
 int nothing_called = 0;
 void nothing() { ++nothing_called; }
 int take(std::unique_ptr<int> pointer) { return *pointer; }
-int corners(const Shape& shape) { return shape.corners(); }
+int corners(const Figure& shape) { return shape.corners(); }
 int handle_by_reference(Handle& handle) { return handle.id; }
 struct Adds {
   int amount;

@@ -68,7 +68,6 @@ const std::error_category& get_error_category(Decoder& decoder) {
 }
 
 // --- what archives remember
-// ----------------------------------------------------------------------------------------------------------
 
 namespace {
 

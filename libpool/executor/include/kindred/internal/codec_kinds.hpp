@@ -96,7 +96,6 @@ template <class T>
 consteval Kind kind();
 
 // --- the standard library's types, by shape
-// ------------------------------------------------------------------------------------------
 
 template <class T>
 inline constexpr bool is_text = false;
@@ -286,7 +285,6 @@ concept TextException =
     std::move_constructible<T>;
 
 // --- aggregates
-// ----------------------------------------------------------------------------------------------------------------------
 
 // Boost.PFR takes aggregates apart. Only its count of the fields is not used: g++ 12 fails on it with an
 // internal error where a member is a std::array of strings, and it counts the elements of C arrays, so that
@@ -347,7 +345,7 @@ template <std::size_t, class Any>
 using AnyAt = Any;
 
 inline constexpr std::size_t unknown_fields = static_cast<std::size_t>(-1);
-inline constexpr std::size_t most_fields = 200;  // Boost.PFR takes apart no more
+inline constexpr std::size_t max_fields = 200;  // Boost.PFR takes apart no more
 
 template <class T>
 struct FieldSearch {
@@ -390,7 +388,7 @@ struct FieldSearch {
   /// A member cannot be made from nothing: only as many elements as there are will do.
   template <std::size_t n>
   static consteval std::size_t all_or_nothing() {
-    if constexpr (n > most_fields || n > sizeof(T) * 8)
+    if constexpr (n > max_fields || n > sizeof(T) * 8)
       return unknown_fields;
     else if constexpr (accepts(std::make_index_sequence<n>{})) {
       if constexpr (accepts(std::make_index_sequence<n + 1>{}))
@@ -404,7 +402,7 @@ struct FieldSearch {
   template <std::size_t n>
   static consteval std::size_t from() {
     using Before = std::make_index_sequence<n>;
-    if constexpr (n > most_fields)
+    if constexpr (n > max_fields)
       return unknown_fields;
     else if constexpr (accepts_next<AnyClass>(Before{}))
       return from<n + 1>();
@@ -458,7 +456,6 @@ consteval bool fields_are_bytes(std::index_sequence<I...>) {
 }
 
 // --- the kind of a type
-// --------------------------------------------------------------------------------------------------------------
 
 /// Standard and Boost types whose bytes mean nothing elsewhere, though they copy trivially.
 template <class T>

@@ -28,7 +28,6 @@ void put_error_category(Encoder& encoder, const std::error_category& category);
 [[nodiscard]] const std::error_category& get_error_category(Decoder& decoder);
 
 // --- bytes
-// ---------------------------------------------------------------------------------------------------------------------------
 
 template <class T>
 T get_bytes(Decoder& decoder) {
@@ -61,7 +60,7 @@ template <class Container>
 void get_block(Decoder& decoder, Container& container, std::size_t count) {
   using T = typename Container::value_type;
   const auto bytes = decoder.take(count * sizeof(T));
-  // Copied as elements where they are aligned: that is one copy into memory that nobody has cleared before.
+  // Copied as elements where they are aligned: that is one copy into memory that was not cleared before.
   // (`resize` would.)
   if (std::is_trivial_v<T> && reinterpret_cast<std::uintptr_t>(bytes.data()) % alignof(T) == 0) {
     const auto* first = reinterpret_cast<const T*>(bytes.data());
@@ -94,7 +93,6 @@ void get_block(Decoder& decoder, Container& container, std::size_t count) {
 }
 
 // --- elements
-// ------------------------------------------------------------------------------------------------------------------------
 
 template <class T>
 inline constexpr std::size_t element_bytes = std::max<std::size_t>(1, min_bytes<T>());
@@ -177,7 +175,7 @@ template <class T>
 class HashWork {
  public:
   static constexpr std::size_t few = 256;  ///< are not worth a look
-  static constexpr std::uint32_t most_steps = 4'000'000;
+  static constexpr std::uint32_t max_steps = 4'000'000;
 
   HashWork(std::size_t count, Decoder& decoder) noexcept : spent_{decoder.hash_steps()} {
     if (count <= few) return;
@@ -206,7 +204,7 @@ class HashWork {
     const auto equal = table.key_eq();
     for (auto at = table.begin(bucket); at != table.end(bucket); ++at) {
       steps_ += 16;
-      if (steps_ > allowed_ + most_steps - spent_) throw_colliding_keys();
+      if (steps_ > allowed_ + max_steps - spent_) throw_colliding_keys();
       if constexpr (requires { at->first; } &&
                     !std::is_same_v<typename T::key_type, typename T::value_type>) {
         if (equal(at->first, key)) return;
@@ -298,7 +296,6 @@ T get_array(Reader& reader, std::index_sequence<I...>) {
 }
 
 // --- alternatives
-// --------------------------------------------------------------------------------------------------------------------
 
 template <class T>
 struct Alternatives;
@@ -353,7 +350,6 @@ T get_pointer(Reader& reader) {
 }
 
 // --- members
-// -------------------------------------------------------------------------------------------------------------------------
 
 template <class Writer, class T, std::size_t... I>
 void put_fields(Writer& writer, const T& value, std::index_sequence<I...>) {
@@ -377,80 +373,68 @@ struct AdaptorContainer : T {
 };
 
 // --- one value
-// -----------------------------------------------------------------------------------------------------------------------
 
-template <class Writer, class T>
-inline void put(Writer& writer, const T& value) {
-  constexpr auto k = kind<T>();
-  Encoder& encoder = stream(writer);
-  if constexpr (k == Kind::bytes)
-    encoder.write_value(value);
-  else if constexpr (k == Kind::boolean)
-    encoder.write_value(static_cast<std::uint8_t>(value));
-  else if constexpr (k == Kind::traits)
-    CodecTraits<T>::encode(encoder, value);
-  else if constexpr (k == Kind::text || k == Kind::sequence)
-    put_sequence(writer, value);
-  else if constexpr (k == Kind::cereal)
-    put_with_word(writer, value);
-  else if constexpr (k == Kind::cereal_pointer)
-    put_cereal_pointer(writer, value);
-  else if constexpr (k == Kind::bits)
-    put_bits(encoder, value);
-  else if constexpr (k == Kind::forward_list)
-    put_forward_list(writer, value);
-  else if constexpr (k == Kind::set)
-    put_set(writer, value);
-  else if constexpr (k == Kind::map)
-    put_map(writer, value);
-  else if constexpr (k == Kind::array) {
-    for (const auto& element : value) put(writer, element);
-  } else if constexpr (k == Kind::tuple) {
-    std::apply([&](const auto&... elements) { (put(writer, elements), ...); }, value);
-  } else if constexpr (k == Kind::aggregate)
-    put_fields(writer, value, FieldIndices<T>{});
-  else if constexpr (k == Kind::optional) {
-    encoder.write_value(static_cast<std::uint8_t>(value.has_value()));
-    if (value) put(writer, *value);
-  } else if constexpr (k == Kind::variant)
-    put_variant(writer, value);
-  else if constexpr (k == Kind::pointer) {
-    encoder.write_value(static_cast<std::uint8_t>(value != nullptr));
-    if (value) {
-      const Nesting level{encoder};
-      put(writer, std::as_const(*value));
-    }
-  } else if constexpr (k == Kind::path)
-    put(writer, value.native());
-  else if constexpr (k == Kind::bitset)
-    encoder.write_value(value);
-  else if constexpr (k == Kind::adaptor)
-    put(writer, AdaptorContainer<T>::of(value));
-  else if constexpr (k == Kind::valarray) {
-    encoder.write_value(static_cast<std::uint64_t>(value.size()));
-    for (std::size_t i = 0; i != value.size(); ++i) put_element(writer, value[i]);
-  } else if constexpr (k == Kind::error_code) {
-    put_error_category(encoder, value.category());
-    encoder.write_value(static_cast<std::int32_t>(value.value()));
-  } else if constexpr (k == Kind::exception)
-    put(writer, std::string{value.what()});
-  else
-    static_cast<void>(check_argument<T>());
-}
+/// How the values of a kind are written and read. Each has
+///     put(writer, value)
+///     get<T>(reader)
+template <Kind k>
+struct Shape;
 
-template <class T, class Reader>
-inline T get(Reader& reader) {
-  constexpr auto k = kind<T>();
-  Decoder& decoder = stream(reader);
-  if constexpr (k == Kind::bytes)
-    return get_bytes<T>(decoder);
-  else if constexpr (k == Kind::boolean)
-    return get_byte(decoder, 2, "a bool") != 0;
-  else if constexpr (k == Kind::traits)
-    return CodecTraits<T>::decode(decoder);
-  else if constexpr (k == Kind::text || k == Kind::sequence)
-    return get_sequence<T>(reader);
-  else if constexpr (k == Kind::cereal) {
+template <>
+struct Shape<Kind::bytes> {
+  static void put(auto& writer, const auto& value) { stream(writer).write_value(value); }
+  template <class T>
+  static T get(auto& reader) {
+    return get_bytes<T>(stream(reader));
+  }
+};
+
+template <>
+struct Shape<Kind::boolean> {
+  static void put(auto& writer, const auto& value) {
+    stream(writer).write_value(static_cast<std::uint8_t>(value));
+  }
+  template <class T>
+  static T get(auto& reader) {
+    return get_byte(stream(reader), 2, "a bool") != 0;
+  }
+};
+
+template <>
+struct Shape<Kind::bitset> {
+  static void put(auto& writer, const auto& value) { stream(writer).write_value(value); }
+  template <class T>
+  static T get(auto& reader) {
+    return stream(reader).template read_value<T>() & ~T{};  // the bits beyond its size must be 0
+  }
+};
+
+template <>
+struct Shape<Kind::bits> {
+  static void put(auto& writer, const auto& value) { put_bits(stream(writer), value); }
+  template <class T>
+  static T get(auto& reader) {
+    return get_bits<T>(stream(reader));
+  }
+};
+
+template <>
+struct Shape<Kind::traits> {
+  template <class T>
+  static void put(auto& writer, const T& value) {
+    CodecTraits<T>::encode(stream(writer), value);
+  }
+  template <class T>
+  static T get(auto& reader) {
+    return CodecTraits<T>::decode(stream(reader));
+  }
+};
+
+template <>
+struct Shape<Kind::cereal> {
+  static void put(auto& writer, const auto& value) { put_with_word(writer, value); }
+  template <class T>
+  static T get(auto& reader) {
     if constexpr (std::is_default_constructible_v<T>) {
       T value = T();
       get_with_word(reader, value);
@@ -461,63 +445,221 @@ inline T get(Reader& reader) {
       get_with_word(reader, *value);
       return std::move(*value);
     }
-  } else if constexpr (k == Kind::cereal_pointer) {
+  }
+};
+
+template <>
+struct Shape<Kind::cereal_pointer> {
+  static void put(auto& writer, const auto& value) { put_cereal_pointer(writer, value); }
+  template <class T>
+  static T get(auto& reader) {
     T pointer;
     get_cereal_pointer(reader, pointer);
     return pointer;
-  } else if constexpr (k == Kind::bits)
-    return get_bits<T>(decoder);
-  else if constexpr (k == Kind::forward_list)
+  }
+};
+
+template <>
+struct Shape<Kind::sequence> {
+  static void put(auto& writer, const auto& value) { put_sequence(writer, value); }
+  template <class T>
+  static T get(auto& reader) {
+    return get_sequence<T>(reader);
+  }
+};
+template <>
+struct Shape<Kind::text> : Shape<Kind::sequence> {};
+
+template <>
+struct Shape<Kind::forward_list> {
+  static void put(auto& writer, const auto& value) { put_forward_list(writer, value); }
+  template <class T>
+  static T get(auto& reader) {
     return get_forward_list<T>(reader);
-  else if constexpr (k == Kind::set)
+  }
+};
+
+template <>
+struct Shape<Kind::set> {
+  static void put(auto& writer, const auto& value) { put_set(writer, value); }
+  template <class T>
+  static T get(auto& reader) {
     return get_set<T>(reader);
-  else if constexpr (k == Kind::map)
+  }
+};
+
+template <>
+struct Shape<Kind::map> {
+  static void put(auto& writer, const auto& value) { put_map(writer, value); }
+  template <class T>
+  static T get(auto& reader) {
     return get_map<T>(reader);
-  else if constexpr (k == Kind::array) {
+  }
+};
+
+template <>
+struct Shape<Kind::array> {
+  static void put(auto& writer, const auto& value) {
+    for (const auto& element : value) internal::put(writer, element);
+  }
+  template <class T>
+  static T get(auto& reader) {
     if constexpr (std::is_default_constructible_v<T> && std::tuple_size_v<T> > 16) {
       T array;
-      for (auto& element : array) element = get<typename T::value_type>(reader);
+      for (auto& element : array) element = internal::get<typename T::value_type>(reader);
       return array;
     } else {
       return get_array<T>(reader, std::make_index_sequence<std::tuple_size_v<T>>{});
     }
-  } else if constexpr (k == Kind::tuple)
-    return get_tuple<T>(reader, std::make_index_sequence<std::tuple_size_v<T>>{});
-  else if constexpr (k == Kind::aggregate)
-    return get_fields<T>(reader, FieldIndices<T>{});
-  else if constexpr (k == Kind::optional) {
-    if (get_byte(decoder, 2, "the mark of an optional") == 0) return T{};
-    return T{std::in_place, get<std::remove_cv_t<typename T::value_type>>(reader)};
-  } else if constexpr (k == Kind::variant)
-    return get_variant<T>(reader);
-  else if constexpr (k == Kind::pointer)
-    return get_pointer<T>(reader);
-  else if constexpr (k == Kind::path)
-    return T{get<typename T::string_type>(reader)};
-  else if constexpr (k == Kind::bitset)
-    return decoder.read_value<T>() & ~T{};  // the bits beyond its size must be 0
-  else if constexpr (k == Kind::adaptor) {
-    T adaptor;
-    AdaptorContainer<T>::of(adaptor) = get<typename T::container_type>(reader);
-    return adaptor;
-  } else if constexpr (k == Kind::valarray) {
+  }
+};
+
+template <>
+struct Shape<Kind::valarray> {
+  static void put(auto& writer, const auto& value) {
+    stream(writer).write_value(static_cast<std::uint64_t>(value.size()));
+    for (std::size_t i = 0; i != value.size(); ++i) put_element(writer, value[i]);
+  }
+  template <class T>
+  static T get(auto& reader) {
     using Element = typename T::value_type;
-    T array(decoder.read_count(element_bytes<Element>));
+    T array(stream(reader).read_count(element_bytes<Element>));
     for (auto& element : array) element = get_element<Element>(reader);
     return array;
-  } else if constexpr (k == Kind::error_code) {
-    const auto& category = get_error_category(decoder);
-    return T{decoder.read_value<std::int32_t>(), category};
-  } else if constexpr (k == Kind::exception) {
+  }
+};
+
+template <>
+struct Shape<Kind::adaptor> {
+  template <class T>
+  static void put(auto& writer, const T& value) {
+    internal::put(writer, AdaptorContainer<T>::of(value));
+  }
+  template <class T>
+  static T get(auto& reader) {
+    T adaptor;
+    AdaptorContainer<T>::of(adaptor) = internal::get<typename T::container_type>(reader);
+    return adaptor;
+  }
+};
+
+template <>
+struct Shape<Kind::tuple> {
+  static void put(auto& writer, const auto& value) {
+    std::apply([&](const auto&... elements) { (internal::put(writer, elements), ...); }, value);
+  }
+  template <class T>
+  static T get(auto& reader) {
+    return get_tuple<T>(reader, std::make_index_sequence<std::tuple_size_v<T>>{});
+  }
+};
+
+template <>
+struct Shape<Kind::aggregate> {
+  template <class T>
+  static void put(auto& writer, const T& value) {
+    put_fields(writer, value, FieldIndices<T>{});
+  }
+  template <class T>
+  static T get(auto& reader) {
+    return get_fields<T>(reader, FieldIndices<T>{});
+  }
+};
+
+template <>
+struct Shape<Kind::optional> {
+  static void put(auto& writer, const auto& value) {
+    stream(writer).write_value(static_cast<std::uint8_t>(value.has_value()));
+    if (value) internal::put(writer, *value);
+  }
+  template <class T>
+  static T get(auto& reader) {
+    if (get_byte(stream(reader), 2, "the mark of an optional") == 0) return T{};
+    return T{std::in_place, internal::get<std::remove_cv_t<typename T::value_type>>(reader)};
+  }
+};
+
+template <>
+struct Shape<Kind::variant> {
+  static void put(auto& writer, const auto& value) { put_variant(writer, value); }
+  template <class T>
+  static T get(auto& reader) {
+    return get_variant<T>(reader);
+  }
+};
+
+template <>
+struct Shape<Kind::pointer> {
+  static void put(auto& writer, const auto& value) {
+    stream(writer).write_value(static_cast<std::uint8_t>(value != nullptr));
+    if (!value) return;
+    const Nesting level{stream(writer)};
+    internal::put(writer, std::as_const(*value));
+  }
+  template <class T>
+  static T get(auto& reader) {
+    return get_pointer<T>(reader);
+  }
+};
+
+template <>
+struct Shape<Kind::path> {
+  static void put(auto& writer, const auto& value) { internal::put(writer, value.native()); }
+  template <class T>
+  static T get(auto& reader) {
+    return T{internal::get<typename T::string_type>(reader)};
+  }
+};
+
+template <>
+struct Shape<Kind::error_code> {
+  static void put(auto& writer, const auto& value) {
+    put_error_category(stream(writer), value.category());
+    stream(writer).write_value(static_cast<std::int32_t>(value.value()));
+  }
+  template <class T>
+  static T get(auto& reader) {
+    const auto& category = get_error_category(stream(reader));
+    return T{stream(reader).template read_value<std::int32_t>(), category};
+  }
+};
+
+template <>
+struct Shape<Kind::exception> {
+  static void put(auto& writer, const auto& value) { internal::put(writer, std::string{value.what()}); }
+  template <class T>
+  static T get(auto& reader) {
     using Standard =
         std::conditional_t<std::derived_from<T, std::runtime_error>, std::runtime_error, std::logic_error>;
-    const auto text = get<std::string>(reader);
+    const auto text = internal::get<std::string>(reader);
     T exception{text};
-    static_cast<Standard&>(exception) =
-        Standard{text};  // its constructor may have added to the text, once more
+    // Its constructor may have added to the text, once more.
+    static_cast<Standard&>(exception) = Standard{text};
     return exception;
-  } else
+  }
+};
+
+/// Does not compile, and says why.
+template <>
+struct Shape<Kind::none> {
+  template <class T>
+  static void put(auto&, const T&) {
     static_cast<void>(check_argument<T>());
+  }
+  template <class T>
+  static T get(auto&) {
+    static_cast<void>(check_argument<T>());
+  }
+};
+
+template <class Writer, class T>
+inline void put(Writer& writer, const T& value) {
+  Shape<kind<T>()>::put(writer, value);
+}
+
+template <class T, class Reader>
+inline T get(Reader& reader) {
+  return Shape<kind<T>()>::template get<T>(reader);
 }
 
 template <class Reader, class T>
