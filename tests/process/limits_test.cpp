@@ -58,14 +58,6 @@ bool until_token_alone(Worker& worker) {
   stopped.wait(false);
   return !worker.stop_requested();
 }
-// Five attempts, each well below a limit of a second, together over what the parent's own clock allows one.
-int succeed_at_fifth(Worker& worker, bool by_dying) {
-  const auto until = std::chrono::steady_clock::now() + 450ms;
-  while (std::chrono::steady_clock::now() < until) std::this_thread::sleep_until(until);
-  if (worker.attempt() == 5) return 42;
-  if (by_dying) ::_exit(3);
-  throw std::runtime_error{"not yet"};
-}
 // The first attempt waits until it is asked to stop, and fails; the next one tells whether it was asked, too.
 bool is_asked_again(Worker& worker) {
   if (worker.attempt() == 1) {
@@ -359,20 +351,6 @@ TEST_CASE_EACH_START_METHOD("a task that throws is run again where that is asked
   CHECK(stats.retried == 3);
   CHECK(stats.queue_time <
         1min);  // each try waits since the task was submitted, not since the machine was switched on
-}
-
-TEST_CASE_EACH_START_METHOD(
-    "each attempt at a task has the whole time limit, in the same worker or another") {
-  ResourceAudit audit;
-  ProcessPoolExecutor throwing{entry(), {.start_method = method, .max_workers = 1}};
-  ProcessPoolExecutor dying{entry(), {.start_method = method, .max_workers = 1}};
-  throwing.logger().add_sink([](const LogRecord&) {});
-  dying.logger().add_sink([](const LogRecord&) {});
-  const TaskOptions options{.timeout = 1s, .retries = 4, .retry_exceptions = true};
-  auto by_throw = throwing.submit(options, succeed_at_fifth, false);
-  auto by_death = dying.submit(options, succeed_at_fifth, true);
-  CHECK(by_throw.get() == 42);
-  CHECK(by_death.get() == 42);
 }
 
 TEST_CASE_EACH_START_METHOD("an attempt that was asked to stop leaves nothing of that to the next one") {

@@ -15,19 +15,13 @@ namespace {
 struct MailedPool : PlayedPool {
   PlayedWorker& worker = add_worker();
   int taken = 0;
-  WorkerMail mail{ContextId{}, log, [this](Locked, WorkerSlot&) { ++taken; }};
+  WorkerMail mail{ContextId{}, clock, log, [this](Locked, WorkerSlot&) { ++taken; }};
 
   bool take() {
     PoolGuard guard{mutex};
     return mail.take(guard, worker.slot());
   }
-  void say(WorkerMessage kind, const std::string& rest = {}) {
-    std::string message(sizeof kind, '\0');
-    std::memcpy(message.data(), &kind, sizeof kind);
-    message += rest;
-    REQUIRE(worker.socket().send(std::as_bytes(std::span{message.data(), message.size()})) ==
-            MessageSocket::Sent::yes);
-  }
+  void say(WorkerMessage kind, const std::string& rest = {}) const { worker.say(kind, rest); }
   [[nodiscard]] const std::string& refusal() const { return worker.slot().last_words.protocol_error; }
 };
 

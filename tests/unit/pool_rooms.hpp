@@ -6,6 +6,8 @@
 #include <chrono>
 #include <cstdint>
 #include <cstring>
+#include <exception>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -16,7 +18,11 @@
 #include "dispatch/dispatcher.hpp"
 #include "dispatch/load.hpp"
 #include "dispatch/result_intake.hpp"
+#include "kindred/internal/bootstrap.hpp"
+#include "kindred/internal/byte_stream.hpp"
 #include "kindred/internal/clock.hpp"
+#include "kindred/internal/exception_codec.hpp"
+#include "kindred/internal/message_socket.hpp"
 #include "kindred/internal/segment.hpp"
 #include "link/bells.hpp"
 #include "link/call_writer.hpp"
@@ -27,6 +33,7 @@
 #include "task/backpressure.hpp"
 #include "task/completion.hpp"
 #include "task/pending_tasks.hpp"
+#include "task/pool_clock.hpp"
 #include "task/pool_guard.hpp"
 #include "task/task_store.hpp"
 #include "watch/watch_notes.hpp"
@@ -70,28 +77,26 @@ struct NotedEvents final : PoolEvents {
   int log_looks = 0;
 };
 
-/// A worker slot whose process is the test itself: it begins calls and writes results into the rings, as a
-/// worker does.
-class PlayedWorker {
+/// A worker's end of its segment and socket, played by the test: it begins calls and writes results into the
+/// rings, as a worker does.
+class WorkerEnd {
  public:
-  explicit PlayedWorker(WorkerSlot& slot) : slot_{&slot} {
-    slot.segment = std::make_shared<Segment>(Segment::create({}));
-    SegmentHeader& header = slot.header();
-    slot.calls = RingWriter<>{slot.segment->call_room(), header.calls};
-    slot.results = RingReader<>{slot.segment->result_room(), header.results};
-    auto [parent, worker] = MessageSocket::pair();
-    slot.worker.socket = std::move(parent);
-    socket_ = std::move(worker);
-    slot.memory.blocks = ResultBlocks{slot.segment, [] {}};
-    slot.incarnation = slot.next_incarnation++;
-    slot.state = WorkerSlot::State::alive;
-    slot.ready = true;
-    calls_ = RingReader<>{slot.segment->call_room(), header.calls};
-    results_ = RingWriter<>{slot.segment->result_room(), header.results};
-  }
+  WorkerEnd(std::shared_ptr<Segment> segment, MessageSocket socket)
+      : segment_{std::move(segment)},
+        socket_{std::move(socket)},
+        calls_{segment_->call_room(), header().calls},
+        results_{segment_->result_room(), header().results} {}
 
-  [[nodiscard]] WorkerSlot& slot() const noexcept { return *slot_; }
   [[nodiscard]] const MessageSocket& socket() const noexcept { return socket_; }
+  void close_socket() noexcept { socket_.close(); }
+  /// Sends a message to the parent.
+  void say(WorkerMessage kind, const std::string& rest = {}) const {
+    std::string message(sizeof kind, '\0');
+    std::memcpy(message.data(), &kind, sizeof kind);
+    message += rest;
+    REQUIRE(socket_.send(std::as_bytes(std::span{message.data(), message.size()})) ==
+            MessageSocket::Sent::yes);
+  }
   /// Begins the next call that was not revoked, and returns its task's id; 0: there is none.
   std::uint64_t begin() {
     for (;;) {
@@ -118,6 +123,22 @@ class PlayedWorker {
     result.value_bytes = static_cast<std::uint32_t>(value.size());
     write(result, value);
     header().begun_attempt = 0;
+    call_ = nullptr;
+    calls_.release();
+  }
+  /// Ends the call that was begun, with an exception.
+  void fail(const std::exception_ptr& thrown) {
+    std::vector<std::byte> bytes(4096);
+    Encoder encoder{ContextId{}, bytes, nullptr, nullptr};
+    encode_exception(encoder, thrown, TaskPhase::running);
+    ResultHeader result = result_of(call_->task_id, ResultKind::failure);
+    result.begun_ticks = begun_ticks_;
+    result.ended_ticks = ticks();
+    result.value_bytes = static_cast<std::uint32_t>(encoder.size());
+    call_->state = call_state::done;
+    write(result, {reinterpret_cast<const char*>(bytes.data()), encoder.size()});
+    header().begun_attempt = 0;
+    call_ = nullptr;
     calls_.release();
   }
   /// Writes any result.
@@ -131,15 +152,48 @@ class PlayedWorker {
     if (!value.empty()) std::memcpy(space.data() + sizeof result, value.data(), value.size());
     results_.publish(sizeof result + round_to_ring(value.size()));
   }
-  [[nodiscard]] SegmentHeader& header() const noexcept { return slot_->header(); }
+  /// Is there a call that was begun and not ended?
+  [[nodiscard]] bool runs() const noexcept { return call_ != nullptr; }
+  /// Has the call that was begun run for so long.
+  void run_for(std::chrono::nanoseconds time) noexcept {
+    begun_ticks_ =
+        ticks() - static_cast<std::uint64_t>(static_cast<double>(time.count()) * ticks_per_nanosecond());
+    header().begun_ticks = begun_ticks_;
+  }
+  [[nodiscard]] SegmentHeader& header() const noexcept { return segment_->header(); }
 
  private:
-  WorkerSlot* slot_;
+  std::shared_ptr<Segment> segment_;
   MessageSocket socket_;
   RingReader<> calls_;
   RingWriter<> results_;
   CallHeader* call_ = nullptr;
   std::uint64_t begun_ticks_ = 0;
+};
+
+/// A worker slot whose process is the test itself.
+class PlayedWorker : public WorkerEnd {
+ public:
+  explicit PlayedWorker(WorkerSlot& slot) : WorkerEnd{fill(slot)}, slot_{&slot} {}
+
+  [[nodiscard]] WorkerSlot& slot() const noexcept { return *slot_; }
+
+ private:
+  static WorkerEnd fill(WorkerSlot& slot) {
+    slot.segment = std::make_shared<Segment>(Segment::create({}));
+    SegmentHeader& header = slot.header();
+    slot.calls = RingWriter<>{slot.segment->call_room(), header.calls};
+    slot.results = RingReader<>{slot.segment->result_room(), header.results};
+    auto [parent, worker] = MessageSocket::pair();
+    slot.worker.socket = std::move(parent);
+    slot.memory.blocks = ResultBlocks{slot.segment, [] {}};
+    slot.incarnation = slot.next_incarnation++;
+    slot.state = WorkerSlot::State::alive;
+    slot.ready = true;
+    return {slot.segment, std::move(worker)};
+  }
+
+  WorkerSlot* slot_;
 };
 
 /// Tasks, links and dispatch, put together as `PoolCore` does it.
@@ -208,22 +262,24 @@ class PlayedPool : public FutureHome {
   Backpressure backpressure;
   std::shared_ptr<const CodeBook> code = std::make_shared<CodeBook>();
   Completion completion{code, true, phase, pending, mutex.deferred(), callbacks, events};
+  PoolClock clock;
   WorkerSlots slots;
   Bells bells;
-  WorkerControl control{false, 5s, slots};
+  WorkerControl control{false, 5s, clock, slots};
   LifecycleLog log{
       {.level = [] { return Level::trace; }, .emit = [this](LogRecord record) { records.push_back(record); }},
       1,
       code};
   CallBlocks blocks{[] {}};
   std::uint64_t max_tasks_per_worker = 0;
-  CallWriter writer{*code, blocks, max_tasks_per_worker, slots, control, bells, completion, events};
+  CallWriter writer{*code, clock, blocks, max_tasks_per_worker, slots, control, bells, completion, events};
   PoolWatch watch;
   WatchNotes notes{watch, *code, ticks_per_nanosecond()};
   Load load{ticks_per_nanosecond()};
-  ResultIntake intake{ContextId{}, log, slots, control, load, completion, pending, notes};
+  ResultIntake intake{ContextId{}, clock, log, slots, control, load, completion, pending, notes};
   Dispatcher dispatcher{
-      {slots, control, bells, load, writer, intake, pending, completion, phase, backpressure, events}, {}};
+      {clock, slots, control, bells, load, writer, intake, pending, completion, phase, backpressure, events},
+      {}};
   std::vector<std::unique_ptr<PlayedWorker>> workers;
 
  private:

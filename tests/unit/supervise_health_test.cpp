@@ -112,8 +112,7 @@ TEST_CASE("a silent worker is replaced after a while, where tasks are pending th
   {
     PoolGuard guard{pool.mutex};
     REQUIRE(pool.intake.revoke(guard, worker.slot(), 0));
-    begin_silence(guard, worker.slot());
-    worker.slot().silent_since = start;
+    begin_silence(guard, worker.slot(), start);
   }
   CHECK(pool.check(worker, start + 3s) == KillReason::none);  // no task needs it
   {
@@ -131,8 +130,7 @@ TEST_CASE("a silent worker that passes what was revoked is no longer silent") {
   {
     PoolGuard guard{pool.mutex};
     REQUIRE(pool.intake.revoke(guard, worker.slot(), 0));
-    begin_silence(guard, worker.slot());
-    worker.slot().silent_since = start;
+    begin_silence(guard, worker.slot(), start);
     pool.pending.push_back(guard, PlayedPool::task_of(task));
   }
   CHECK(worker.begin() == 0);

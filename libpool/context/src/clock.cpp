@@ -28,8 +28,8 @@ Pair read_both() noexcept {
   return best;
 }
 
-// When the program was loaded. Most pools are made some milliseconds later, and then nobody needs to wait for
-// time to pass.
+// When the program was loaded. Most pools are made some milliseconds later, and then no thread needs to wait
+// for time to pass.
 const Pair& at_load() noexcept {
   static const Pair pair = read_both();
   return pair;

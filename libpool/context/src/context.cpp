@@ -3,6 +3,7 @@
 #include <array>
 #include <filesystem>
 #include <system_error>
+#include <utility>
 
 #include "kindred/error.hpp"
 #include "kindred/internal/injection.hpp"
@@ -11,15 +12,16 @@
 
 namespace kindred::internal {
 
-Context::Context(Passkey<PoolCore>, StartMethod method)
-    : life_{std::make_shared<ContextLife>(ContextId::make(method))} {
+Context::Context(Passkey<PoolCore>, StartMethod method, MakeLauncher make_launcher)
+    : make_launcher_{std::move(make_launcher)},
+      life_{std::make_shared<ContextLife>(ContextId::make(method))} {
   keep_standard_places();  // before the first descriptor of ours
   require_kernel(method);
 }
 
 Context::~Context() { life_->open.store(false, std::memory_order_relaxed); }
 
-void Context::begin(const WorkerOptions& options, std::vector<std::byte> pool_part, CodeReference prepare,
+void Context::begin(const WorkerOptions& options, std::vector<std::byte> pool_setup, CodeReference prepare,
                     void (*around_fork)(void (*fork)(void*), void* argument)) {
   if (options.sandbox) {
     setup_.sandbox = plan_sandbox(*options.sandbox);
@@ -36,14 +38,14 @@ void Context::begin(const WorkerOptions& options, std::vector<std::byte> pool_pa
   setup_.options = options;
   environment_ = std::make_shared<const std::vector<std::string>>(
       options.clear_env ? std::vector<std::string>{} : copy_environment());
-  setup_.pool_part = std::move(pool_part);
+  setup_.pool_setup = std::move(pool_setup);
   prepare_ = prepare;
   if (start_method() == StartMethod::fork) {
-    launcher_ = make_fork_launcher({.context = id(),
-                                    .setup = nullptr,
-                                    .options = options,
-                                    .environment = environment_,
-                                    .around_fork = around_fork});
+    launcher_ = make_launcher_({.context = id(),
+                                .setup = nullptr,
+                                .options = options,
+                                .environment = environment_,
+                                .around_fork = around_fork});
   }
 }
 
@@ -56,8 +58,8 @@ MemoryEvents Context::end_worker_group(std::uint32_t owner) noexcept {
   return groups_ ? groups_->end(owner) : MemoryEvents{};
 }
 
-void Context::tell(std::vector<std::byte> pool_part) {
-  setup_.pool_part = std::move(pool_part);
+void Context::tell(std::vector<std::byte> pool_setup) {
+  setup_.pool_setup = std::move(pool_setup);
   setup_memory_.reset();
 }
 
@@ -76,17 +78,14 @@ void Context::write_setup_once() {
 }
 
 void Context::make_launcher_once() {
-  if (!launcher_) {
-    write_setup_once();
-    const LaunchPlan plan{.context = id(),
-                          .setup = setup_memory_,
-                          .setup_bytes = setup_bytes_,
-                          .prepare = prepare_,
-                          .options = setup_.options,
-                          .environment = environment_};
-    launcher_ =
-        start_method() == StartMethod::spawn ? make_spawn_launcher(plan) : make_fork_server_launcher(plan);
-  }
+  if (launcher_) return;
+  write_setup_once();
+  launcher_ = make_launcher_({.context = id(),
+                              .setup = setup_memory_,
+                              .setup_bytes = setup_bytes_,
+                              .prepare = prepare_,
+                              .options = setup_.options,
+                              .environment = environment_});
 }
 
 bool Context::prepare_launcher() {

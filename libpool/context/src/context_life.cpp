@@ -27,7 +27,7 @@ void serve_context(ContextId id, std::uint32_t owner) {
 ContextId served_context() noexcept {
   const Service& mine = service();
   return mine.pid == process_id() ? mine.context
-                                  : ContextId{};  // a task that forks makes a process that serves nobody
+                                  : ContextId{};  // a process that a task forked serves no context
 }
 
 std::shared_ptr<ContextLife> served_life(ContextId id) {

@@ -27,7 +27,6 @@ constexpr std::size_t longest_text = 64 * 1024;
 constexpr std::size_t longest_chain = 32;
 
 // --- names and texts
-// -----------------------------------------------------------------------------------------------------------------
 
 std::string type_name_of(const std::type_info& type) {
   int status = 0;
@@ -55,7 +54,6 @@ std::string cut(std::string_view text) {
 }
 
 // --- the standard's exceptions
-// -------------------------------------------------------------------------------------------------------
 
 // In the order of StandardException, so that the most derived that matches is found first.
 template <class E>
@@ -154,7 +152,6 @@ E make_standard(const Link& link) {
 }
 
 // --- describing
-// ----------------------------------------------------------------------------------------------------------------------
 
 struct Looked {
   Link link;
@@ -238,7 +235,6 @@ Looked look_at(const std::exception_ptr& thrown) {
 }
 
 // --- registered types
-// ----------------------------------------------------------------------------------------------------------------
 
 class Registry {
  public:
@@ -310,7 +306,6 @@ void describe_object(ExceptionDescription& description, const std::exception_ptr
 }
 
 // --- making
-// --------------------------------------------------------------------------------------------------------------------------
 
 /// An exception nested in the task's: its type as far as it is a standard one, and its text.
 template <class E>
@@ -481,7 +476,6 @@ std::string describe_exception(const std::exception_ptr& exception) {
 }
 
 // --- bytes
-// ---------------------------------------------------------------------------------------------------------------------------
 
 namespace {
 

@@ -2,6 +2,8 @@
 
 #include <cstddef>
 
+#include "kindred/internal/assert.hpp"
+
 // What the parent and its workers agree on about shared memories for large values.
 namespace kindred::internal {
 
@@ -22,7 +24,10 @@ class KeptBlocks {
     ++count;
     return true;
   }
-  void drop(std::size_t bytes) noexcept { --count_of(bytes); }
+  void drop(std::size_t bytes) noexcept {
+    KINDRED_ASSERT(count_of(bytes) != 0U);
+    --count_of(bytes);
+  }
 
  private:
   static constexpr std::size_t small_bytes = std::size_t{1} << 20U;

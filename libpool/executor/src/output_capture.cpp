@@ -34,8 +34,8 @@ OutputCapture::OutputCapture(Descriptor captured_stdout, Descriptor captured_std
     while (wait_for_output(stdout_.pipe.get(), stderr_.pipe.get())) {
       if (own_table_.load(std::memory_order_relaxed) != 1 && !intact()) return;
       read_both(false);
-      std::this_thread::sleep_for(
-          between_rounds);  // who prints in small pieces is to be woken for once a round, not once a piece
+      std::this_thread::sleep_for(between_rounds);  // a task that prints in small pieces wakes this thread
+                                                    // once a round, not once a piece
     }
   }}.detach();
   // Before the first task: what that does to descriptors is not to be copied.

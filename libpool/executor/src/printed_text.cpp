@@ -10,7 +10,7 @@ namespace {
 
 // What the parent reads of a dead worker's output: as much as the largest pipe holds. A subprocess that lives
 // on and writes without end is not followed.
-constexpr std::size_t most_untold = std::size_t{1} << 20U;
+constexpr std::size_t max_untold = std::size_t{1} << 20U;
 
 }  // namespace
 
@@ -30,7 +30,7 @@ std::string take_untold(const PrintedText& printed, std::span<const std::byte> l
   } else {
     text.assign(printed.text[state.which], std::min<std::size_t>(state.kept, PrintedText::limit));
   }
-  (void)read_available(pipe, text, most_untold);
+  (void)read_available(pipe, text, max_untold);
   text.erase(0, logged);
   return text;
 }

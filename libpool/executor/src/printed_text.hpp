@@ -10,11 +10,11 @@
 
 namespace kindred::internal {
 
-/// What a process has printed and the log has not got yet. It lies in shared memory, so that a parent who
+/// What a process has printed and the log has not got yet. It lies in shared memory, so that a parent that
 /// finds its worker dead finds each byte: none is lost, wherever the worker stopped, and none is told twice.
 ///
 ///     printed:   | in the log | text[which], an unfinished line | what is in the pipe ...
-///                              <--- `logged`: of these two, so many bytes are in the log as well --->
+///                              <--- `logged`: how many bytes of these two are in the log as well --->
 ///
 /// The worker copies what is in the pipe (it stays there), logs its lines one by one and counts them in
 /// `logged`, and then takes all of it out in one call, which puts the beginning of a new unfinished line into

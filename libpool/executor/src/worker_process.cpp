@@ -50,7 +50,7 @@ std::span<std::byte> grow_vector(void* self, std::span<const std::byte> written,
 WorkerProcess::WorkerProcess(WorkerBootstrap& boot)
     : boot_{boot},
       header_{boot.segment.header()},
-      setup_{read_pool_setup(boot.setup.pool_part)},
+      setup_{read_pool_setup(boot.setup.pool_setup)},
       calls_{boot.segment.call_room(), header_.calls},
       worker_{*this},
       manners_{header_},
@@ -263,6 +263,19 @@ WorkerProcess::Arguments WorkerProcess::read_arguments(const CallHeader& call, c
   return arguments;
 }
 
+// Runs a call. Where it throws, `phase` says what it was doing.
+__attribute__((no_sanitize("null"))) void WorkerProcess::run_frame(const EntryInfo& entry, TaskFrame& frame,
+                                                                   TaskPhase& phase) {
+  try {
+    entry.run(frame);
+  } catch (const ThrowWitness&) {  // is never thrown: this handler notes the stack of what is
+    throw;
+  } catch (...) {
+    phase = frame.phase;
+    throw;
+  }
+}
+
 __attribute__((no_sanitize("null"))) void WorkerProcess::run_entry(const CallHeader& call,
                                                                    const std::byte* at, Encoder& out,
                                                                    TaskPhase& phase) {
@@ -279,14 +292,7 @@ __attribute__((no_sanitize("null"))) void WorkerProcess::run_entry(const CallHea
                   &ResultWriter::send_block,
                   &results_};
   results_.set_runs_items(entry->runs_items);
-  try {
-    entry->run(frame);
-  } catch (const ThrowWitness&) {  // never: it notes the stack
-    throw;
-  } catch (...) {
-    phase = frame.phase;
-    throw;
-  }
+  run_frame(*entry, frame, phase);
 }
 
 void WorkerProcess::write_result(CallHeader& call, Encoder& out, ResultKind kind, std::uint64_t begun) {
@@ -309,14 +315,7 @@ __attribute__((no_sanitize("null"))) bool WorkerProcess::run_start_call(const Wr
     Decoder in{boot_.hello.context, call.arguments, &attachments};
     const auto* const entry = static_cast<const EntryInfo*>(mailbox_.resolve(call.entry));
     TaskFrame frame{in, out, worker_, call.function == 0 ? nullptr : mailbox_.resolve(call.function), phase};
-    try {
-      entry->run(frame);
-    } catch (const ThrowWitness&) {  // never: it notes the stack
-      throw;
-    } catch (...) {
-      phase = frame.phase;
-      throw;
-    }
+    run_frame(*entry, frame, phase);
     return true;
   } catch (abi::__forced_unwind&) {
     if (process_id() != boot_pid_) leave_forked_child();
@@ -378,9 +377,9 @@ int WorkerProcess::start() {
   return run();
 }
 
-// Nothing of a task reaches the lifeline any more, and an end of the socket stays open: the parent, who sees
-// it close, knows that this process is no worker any more. Not before the sandbox, whose rules reach a thread
-// by descriptors that it has.
+// Nothing of a task reaches the lifeline any more, and an end of the socket stays open: the parent, which
+// sees it close, knows that this process is no worker any more. Not before the sandbox, whose rules reach a
+// thread by descriptors that it has.
 void WorkerProcess::keep_descriptors_from_tasks() noexcept {
   if (!keep_descriptors(std::array{worker_fd::socket, worker_fd::lifeline})) return;
   Descriptor{worker_fd::lifeline}.reset();
@@ -406,7 +405,7 @@ bool WorkerProcess::close_sandbox(bool after_initializer) {
 }
 
 void prepare_fork_server(const Setup& setup, CodeMap& code) {
-  for (const WrittenCall& call : read_pool_setup(setup.pool_part).preload) {
+  for (const WrittenCall& call : read_pool_setup(setup.pool_setup).preload) {
     std::vector<std::byte> room(4096);
     Encoder out{ContextId{}, room, grow_vector, &room};
     Decoder in{ContextId{}, call.arguments};

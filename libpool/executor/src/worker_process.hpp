@@ -62,6 +62,7 @@ class WorkerProcess {
   const std::byte* enter(const CallHeader& call, const std::byte* at, std::uint64_t begun);
   [[nodiscard]] std::span<std::byte> wait_for_result_space();
   struct Arguments;
+  static void run_frame(const EntryInfo& entry, TaskFrame& frame, TaskPhase& phase);
   void run_entry(const CallHeader& call, const std::byte* at, Encoder& out, TaskPhase& phase);
   [[nodiscard]] Arguments read_arguments(const CallHeader& call, const std::byte* at);
   void write_result(CallHeader& call, Encoder& out, ResultKind kind, std::uint64_t begun);

@@ -17,7 +17,7 @@ enum class ErrorKind : unsigned char {
   task_timeout,  ///< the task ran longer than its `timeout`
   timeout,       ///< a wait of the caller's ended first; nothing happened to the task
   cancelled,     ///< the task was cancelled
-  protocol       ///< a worker wrote nonsense into its segment and was killed
+  protocol       ///< a worker corrupted its shared memory and was killed
 };
 
 [[nodiscard]] std::string_view to_string(ErrorKind kind) noexcept;

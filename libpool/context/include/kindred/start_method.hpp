@@ -18,8 +18,8 @@ enum class StartMethod : unsigned char { fork, spawn, forkserver };
 /// three.
 [[nodiscard]] StartMethod parse_start_method(std::string_view text);
 
-/// What `ExecutorOptions::start_method` is where nobody chose: `KINDRED_START_METHOD`, or else `forkserver`.
-/// Errors: `UsageError` where the variable holds another word.
+/// What `ExecutorOptions::start_method` is where the program chose none: `KINDRED_START_METHOD`, or else
+/// `forkserver`. Errors: `UsageError` where the variable holds another word.
 [[nodiscard]] StartMethod default_start_method();
 
 }  // namespace kindred

@@ -502,7 +502,7 @@ std::string frame_text(const NamedFrame& frame, const CodeBook& code) {
   return text;
 }
 
-// What a person who looks for a fault in the program can use of the stack.
+// The frames of the stack that help to find a fault in the program.
 std::vector<NamedFrame> without_plumbing(const std::vector<NamedFrame>& all) {
   std::vector<NamedFrame> kept;
   bool raising = true;

@@ -22,7 +22,7 @@
 namespace kindred::internal {
 namespace {
 
-constexpr std::int64_t most_system_calls = 4096;
+constexpr std::int64_t max_system_calls = 4096;
 constexpr int system_call_refused = 1;  // SYS_SECCOMP (linux/signal.h)
 constexpr std::array crash_signals{SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS};
 
@@ -220,7 +220,7 @@ CrashReport read_crash_report(std::span<const std::byte> bytes, const CodeBook& 
   report.summary = signal_name(static_cast<int>(number & 0x7fU));
   if (number == SIGSYS) {
     const std::int64_t call = page->system_call;
-    if (call >= 0 && call <= most_system_calls) report.system_call = static_cast<int>(call);
+    if (call >= 0 && call <= max_system_calls) report.system_call = static_cast<int>(call);
   }
   if (report.system_call >= 0) {
     report.summary += ": bad system call `" + system_call_name(report.system_call) + "`";

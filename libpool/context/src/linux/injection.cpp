@@ -36,13 +36,13 @@ void note_reached(InjectionControl& control, const char* name) noexcept {
   // Whoever comes first writes the name; the others wait for that, or find another. A process killed in
   // between leaves a hole.
   const auto known = control.points.load(std::memory_order_acquire);
-  for (std::uint32_t i = 0; i < known && i < InjectionControl::most_points; ++i) {
+  for (std::uint32_t i = 0; i < known && i < InjectionControl::max_points; ++i) {
     if (control.reached[i].known.load(std::memory_order_acquire) != 0 &&
         std::strncmp(control.reached[i].name, name, InjectionControl::name_bytes) == 0)
       return;
   }
   const auto at = control.points.fetch_add(1, std::memory_order_acq_rel);
-  if (at >= InjectionControl::most_points) return;
+  if (at >= InjectionControl::max_points) return;
   std::strncpy(control.reached[at].name, name, InjectionControl::name_bytes - 1);
   control.reached[at].known.store(1, std::memory_order_release);
 }

@@ -19,7 +19,7 @@
 namespace kindred::internal {
 namespace {
 
-constexpr std::size_t most_kept = 4;
+constexpr std::size_t max_kept = 4;
 
 // For as long as the process. 0: the thread is on its way; 1: it has its own table; 2: it has not.
 std::atomic<std::uint32_t> separated{0};
@@ -47,7 +47,7 @@ bool take_own_descriptors(std::span<const int> kept) noexcept {
 }
 
 bool keep_descriptors(std::span<const int> kept) noexcept {
-  std::array<int, most_kept> copy{};
+  std::array<int, max_kept> copy{};
   const std::size_t count = std::min(kept.size(), copy.size());
   std::copy_n(kept.begin(), count, copy.begin());
   separated.store(0, std::memory_order_relaxed);

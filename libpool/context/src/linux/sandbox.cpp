@@ -48,11 +48,11 @@ constexpr int path_rule = 1;
 
 constexpr int own_namespaces = CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWIPC;
 // Of threads and processes: a worker in a user namespace of its own is counted for itself.
-constexpr rlim_t most_threads = 1024;
+constexpr rlim_t max_threads = 1024;
 // Beside `memory_bytes`: the stacks of kindred's own threads in a worker.
 constexpr rlim_t kindreds_own_memory = rlim_t{32} << 20U;
 // With a limit on memory: a memfd is memory, and as large as a file may be.
-constexpr rlim_t most_descriptors = 256;
+constexpr rlim_t max_descriptors = 256;
 
 struct Ids {
   unsigned user = ::geteuid();
@@ -141,7 +141,7 @@ FailedCall set_limits(const SandboxPlan& plan, bool counted_alone) noexcept {
     set(resource, RLIM_INFINITY);
   set(RLIMIT_RTPRIO, 0);  // real-time scheduling takes a core from everybody
   set(RLIMIT_CORE, 0);    // the kernel would write it into the working folder
-  if (counted_alone) set(RLIMIT_NPROC, most_threads);
+  if (counted_alone) set(RLIMIT_NPROC, max_threads);
   if (plan.memory_bytes == 0 || result) return result;
   const auto in_use = address_space_in_use();
   if (!in_use) return failed("open(/proc/self/statm)");
@@ -149,7 +149,7 @@ FailedCall set_limits(const SandboxPlan& plan, bool counted_alone) noexcept {
   set(RLIMIT_AS, plan.memory_bytes > RLIM_INFINITY - without ? RLIM_INFINITY : without + plan.memory_bytes);
   if (plan.limits_file_size) {
     set(RLIMIT_FSIZE, plan.memory_bytes);
-    set(RLIMIT_NOFILE, most_descriptors);
+    set(RLIMIT_NOFILE, max_descriptors);
   }
   return result;
 }

@@ -23,7 +23,7 @@ using std::chrono::steady_clock;
 
 constexpr std::chrono::milliseconds collects{20};
 // A session whose members fork while they are killed is looked through again.
-constexpr int most_rounds = 100;
+constexpr int max_rounds = 100;
 
 // Calls `act` with the number of each process that /proc lists. Allocates nothing.
 template <class Act>
@@ -86,7 +86,7 @@ void SessionSweep::run() noexcept {
 }
 
 void end_sessions(std::span<const Process> leaders) noexcept {
-  for (int round = 0; round < most_rounds; ++round) {
+  for (int round = 0; round < max_rounds; ++round) {
     bool found = false;
     for_each_process([&](pid_t pid) {
       const auto is_member = [&] {

@@ -11,8 +11,8 @@ namespace kindred::internal {
 
 /// Ends what dead workers' tasks had started and put into groups of their own. A worker leads a session, and
 /// what it starts stays in it, unless it makes a session of its own. The members are found in /proc, which
-/// takes a system call for each process of the machine: so deaths are collected for 20 ms, and nobody waits
-/// for it. Until then the dead are not reaped: their numbers name their sessions.
+/// takes a system call for each process of the machine: so deaths are collected for 20 ms, and no thread
+/// waits for it. Until then the dead are not reaped: their numbers name their sessions.
 ///
 /// One thread at a time.
 class SessionSweep {

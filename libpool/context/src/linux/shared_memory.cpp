@@ -64,7 +64,7 @@ void allocate(int fd, std::size_t size, const std::string& doing) {
     const std::size_t left = size - done;
     if (size > too_small_to_ask) {
       const std::uint64_t available = available_memory();
-      if (left > available - available / 16) {  // the last of it belongs to who keeps the machine alive
+      if (left > available - available / 16) {  // the last of it is left to what keeps the machine alive
         throw SystemError{"fallocate", ENOMEM,
                           doing + ", of which " + std::to_string(left) + " were missing and " +
                               std::to_string(available) + " to be had"};

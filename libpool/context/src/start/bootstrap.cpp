@@ -177,8 +177,8 @@ std::shared_ptr<SharedMemory> write_setup(const Setup& setup, std::uint64_t* byt
   write_options(out, setup.options);
   write_text(out, setup.cwd);
   out.write_value(setup.umask);
-  out.write_value<std::uint64_t>(setup.pool_part.size());
-  out.write(setup.pool_part.data(), setup.pool_part.size());
+  out.write_value<std::uint64_t>(setup.pool_setup.size());
+  out.write(setup.pool_setup.data(), setup.pool_setup.size());
   out.write_value<std::uint8_t>(setup.sandbox ? 1 : 0);
   if (setup.sandbox) write_sandbox_plan(out, *setup.sandbox);
   auto memory = std::make_shared<SharedMemory>(SharedMemory::create("kindred-setup", out.size()));
@@ -201,7 +201,7 @@ Setup read_setup(std::span<const std::byte> bytes) {
   setup.cwd = read_text(in);
   setup.umask = in.read_value<std::uint32_t>();
   const auto part = in.take(in.read_count(1));
-  setup.pool_part.assign(part.begin(), part.end());
+  setup.pool_setup.assign(part.begin(), part.end());
   if (in.read_value<std::uint8_t>() != 0) setup.sandbox = read_sandbox_plan(in);
   return setup;
 }

@@ -92,7 +92,7 @@ class ForkServer {
   void report(const ServerReport& report, std::span<const int> descriptors = {}) const {
     std::array<std::byte, sizeof report> bytes{};
     std::memcpy(bytes.data(), &report, sizeof report);
-    // A parent that does not read for so long that the socket is full is stopped: wait for it, but not beyond
+    // A parent whose socket is full has not read for long, and is stopped: wait for it, but not beyond
     // its death.
     while (control_.send(bytes, descriptors) == MessageSocket::Sent::full) {
       const int fd = parent_.get();

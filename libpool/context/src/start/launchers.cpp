@@ -159,7 +159,7 @@ class ServedLauncher : public Launcher {
   }
 
   bool end_is_known(const Process& process) override {
-    // Of one that an earlier server had forked nobody says anything any more.
+    // No server tells any more of a worker that an earlier server had forked.
     const auto pid = process.pid();
     return hear([&] { return endings_.contains(pid) || !workers_.contains(pid); }) || !server_;
   }
@@ -273,7 +273,7 @@ class ServedLauncher : public Launcher {
     while (!heard()) {
       if (!server_) return false;
       if (read_report(until) || !server_) continue;
-      if (!silent_) server_.signal(SIGCONT);  // where it was stopped: nobody but the pool has use for it
+      if (!silent_) server_.signal(SIGCONT);  // where it was stopped: only the pool has use for it
       silent_ = true;
       return false;
     }
@@ -283,9 +283,9 @@ class ServedLauncher : public Launcher {
   // A server was lost. The next one may live, but not where it comes to that again and again.
   [[noreturn]] void throw_lost(const char* call, const char* doing) {
     // A thread that is mostly in dl_iterate_phdr is not always there.
-    constexpr int most_in_a_row = 2;
-    constexpr int most_useless_copies = 40;
-    if (useless_copies_ == 0 ? ++lost_in_a_row_ <= most_in_a_row : useless_copies_ < most_useless_copies)
+    constexpr int max_in_a_row = 2;
+    constexpr int max_useless_copies = 40;
+    if (useless_copies_ == 0 ? ++lost_in_a_row_ <= max_in_a_row : useless_copies_ < max_useless_copies)
       throw ServerLost{call, EPIPE, doing, how_servers_end()};
     lost_in_a_row_ = useless_copies_ = 0;
     throw SystemError{call, EPIPE, doing, how_servers_end()};
@@ -300,7 +300,7 @@ class ServedLauncher : public Launcher {
         std::to_string(count) + ".";
   }
 
-  // See `prove_linker_is_free`. Where somebody else in this process has taken its exit status, it may have
+  // See `prove_linker_is_free`. Where other code of this process has taken its exit status, it may have
   // been.
   [[nodiscard]] bool forked_badly() const noexcept {
     return is_copy_ && !ready_ &&
@@ -335,7 +335,7 @@ class ServedLauncher : public Launcher {
   std::optional<std::pair<ServerReport, std::vector<Descriptor>>> started_;
   std::unordered_map<std::uint32_t, int> endings_;
   std::unordered_set<std::uint32_t> workers_;    ///< pids of those that this server has forked
-  std::vector<std::uint64_t> given_up_;          ///< tickets of starts that nobody waits for
+  std::vector<std::uint64_t> given_up_;          ///< tickets of starts that were given up
   std::vector<std::uint32_t> endings_unwanted_;  ///< pids of workers that came of them
   bool silent_ = false;                          ///< a moment has passed without an answer
   int lost_in_a_row_ = 0;                        ///< servers
@@ -459,14 +459,13 @@ std::string mend_before_entry(const ExitReason& reason) {
   return "Make the Entry first in main, with main's own argc and argv.";
 }
 
-std::unique_ptr<Launcher> make_fork_launcher(const LaunchPlan& plan) {
-  return std::make_unique<ForkLauncher>(plan);
-}
-std::unique_ptr<Launcher> make_fork_server_launcher(const LaunchPlan& plan) {
+std::unique_ptr<Launcher> make_launcher(const LaunchPlan& plan) {
+  switch (plan.context.start_method()) {
+    case StartMethod::fork: return std::make_unique<ForkLauncher>(plan);
+    case StartMethod::spawn: return std::make_unique<SpawnLauncher>(plan);
+    case StartMethod::forkserver: break;
+  }
   return std::make_unique<ForkServerLauncher>(plan);
-}
-std::unique_ptr<Launcher> make_spawn_launcher(const LaunchPlan& plan) {
-  return std::make_unique<SpawnLauncher>(plan);
 }
 
 }  // namespace kindred::internal

@@ -13,7 +13,7 @@
 
 namespace kindred {
 
-/// The barrier will not open: a worker that took part died, or somebody called `abort()`. The message says
+/// The barrier will not open: a worker that took part died, or a process called `abort()`. The message says
 /// which. (Python's `threading.BrokenBarrierError`.)
 class BrokenBarrier : public Error, public std::exception {
  public:
@@ -29,7 +29,7 @@ class BrokenBarrier : public Error, public std::exception {
 /// Made by `executor.make_barrier(count)`.
 ///
 /// A worker that dies while it has a handle of the barrier, having arrived or not, breaks it: those who wait,
-/// and those who arrive later, get `BrokenBarrier` that names the dead worker, and nobody waits for one who
+/// and those who arrive later, get `BrokenBarrier` that names the dead worker, and none waits for one that
 /// will not come. `reset()` makes it whole. A worker has a handle as long as a task that got it runs, or
 /// something it has stored keeps it.
 ///
@@ -78,10 +78,10 @@ class Barrier : public internal::SharedHandle<Barrier, internal::SharedKind::bar
   /// Arrives for this phase and takes part in none after it.
   void arrive_and_drop() const;
 
-  /// Breaks it for all. The next to know is who waits.
+  /// Breaks it for all: every thread that waits gets `BrokenBarrier`.
   void abort() const;
-  /// Makes it whole and empty: who waits now gets `BrokenBarrier`, the next to arrive is the first of a new
-  /// phase.
+  /// Makes it whole and empty: every thread that waits now gets `BrokenBarrier`, the next to arrive is the
+  /// first of a new phase.
   void reset() const;
   [[nodiscard]] bool broken() const;
 

@@ -22,8 +22,8 @@ namespace kindred {
 /// least and 16 MiB at most.
 ///
 /// An element is sent or not sent, and received or not received, whatever dies at whatever instruction: none
-/// comes twice or torn, and a dead process stops nobody. What a worker had received when it died is gone with
-/// it.
+/// comes twice or torn, and a dead process stops no other. What a worker had received when it died is gone
+/// with it.
 ///
 /// Threads: any. Fork: crosses as an argument or a result; a copy that a fork of your own inherited is
 /// refused.
@@ -71,7 +71,8 @@ class Channel : public internal::SharedHandle<Channel<T>, internal::SharedKind::
     return receive_before(internal::deadline_at(time));
   }
 
-  /// Nothing more may be sent; what has been sent can still be received. Those who wait find out.
+  /// Nothing more may be sent; what has been sent can still be received. Threads that wait are woken, and
+  /// find out.
   void close() const { internal::close_channel(this->use()); }
   [[nodiscard]] bool closed() const { return internal::channel_closed(this->use()); }
   /// Returns how many elements it holds. By the time you read it, it may be another number.

@@ -9,7 +9,7 @@ namespace kindred {
 
 /// A number that the parent and the workers of one executor count together: `std::atomic<std::int64_t>`
 /// across processes, sequentially consistent, lock-free. Made by `executor.make_counter(start)`. It wraps
-/// like the standard's. Nobody holds it, so a death takes nothing: an addition is done or it is not.
+/// like the standard's. No process holds it, so a death takes nothing: an addition is done or it is not.
 ///
 /// Threads: any. Fork: crosses as an argument or a result; a copy that a fork of your own inherited is
 /// refused.

@@ -10,8 +10,8 @@ namespace kindred {
 /// A flag that processes wait for: Python's `multiprocessing.Event`. Made by `executor.make_event()`, not
 /// set.
 ///
-/// Who waits when it is set is released, also where it is cleared again before they run. Nobody holds an
-/// event, so a death takes nothing.
+/// Every thread waiting when it is set is released, even if it is cleared before they run. No process holds
+/// an event, so a death takes nothing.
 ///
 /// Threads: any. Fork: crosses as an argument or a result; a copy that a fork of your own inherited is
 /// refused.
@@ -19,8 +19,8 @@ class Event : public internal::SharedHandle<Event, internal::SharedKind::event> 
  public:
   Event() noexcept = default;  ///< an empty handle, to be assigned to
 
-  /// Releases all who wait, and those who come, until `clear()`. What was written before is seen by those
-  /// released.
+  /// Releases all threads that wait, and those that come, until `clear()`. What was written before is seen by
+  /// those released.
   void set() const;
   void clear() const;
   [[nodiscard]] bool is_set() const;

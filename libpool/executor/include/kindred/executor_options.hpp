@@ -40,14 +40,14 @@ struct ExecutorOptions {
   Call initializer = {};
   /// Called once in each worker that ends in good order, after its last task. A failure is logged.
   Call finalizer = {};
-  /// A worker is replaced after so many tasks; 0: never. Stops leaks from growing.
+  /// A worker is replaced after this many tasks; 0: never. Stops leaks from growing.
   Count max_tasks_per_worker = 0;
   /// A worker whose resident memory is larger after a task is replaced, in bytes; 0: no limit. What the pool
   /// keeps mapped in it for large values does not count.
   Count max_rss_per_worker = 0;
-  /// A worker without work for so long ends; the next task starts another. Nothing: never.
+  /// A worker without work for this long ends; the next task starts another. Nothing: never.
   std::optional<std::chrono::nanoseconds> idle_timeout = {};
-  /// Backpressure: `submit` blocks, and `try_submit` refuses, while so many tasks wait that no worker has
+  /// Backpressure: `submit` blocks, and `try_submit` refuses, while this many tasks wait that no worker has
   /// begun; 0: no limit.
   Count max_pending = 0;
   OnWorkerDeath on_worker_death = OnWorkerDeath::replace;
@@ -71,7 +71,7 @@ struct ExecutorOptions {
   /// On `TaskOptions::timeout`, first SIGTERM and this much time, then SIGKILL. Nothing: SIGKILL at once.
   std::optional<std::chrono::nanoseconds> terminate_grace = {};
   /// A worker that was stopped by a signal (SIGSTOP, SIGTSTP ...) with a task at hand, and is not continued
-  /// for so long, is killed, and its task fails with `WorkerLost`. It is told in the log within a second. A
+  /// for this long, is killed, and its task fails with `WorkerLost`. It is told in the log within a second. A
   /// debugger's stop does not count. Nothing: it may stay stopped.
   std::optional<std::chrono::nanoseconds> stopped_limit = std::chrono::seconds{5};
   /// How deep pools may nest: a pool in a worker of a pool is depth 2.

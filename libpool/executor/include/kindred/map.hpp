@@ -502,8 +502,8 @@ class [[nodiscard]] BasicMapRange {
     }
   }
 
-  // Numbers are taken out of their chunk together, where nobody is to be told of each: one after another they
-  // would cost three times as much.
+  // Numbers are taken out of their chunk together, where there is no progress to tell of each: one after
+  // another they would cost three times as much.
   void take_at_once() {
     if constexpr (takes_at_once) {
       if (options_.progress || options_.buffer_size.value() > 0 || reading_->left == 0) return;

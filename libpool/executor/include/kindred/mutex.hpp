@@ -16,7 +16,7 @@ namespace kindred {
 /// If a worker dies while it holds the mutex, the parent releases it, and whoever locks it next finds
 /// `abandoned()` true: what the mutex protects may be half changed. Repair that, then call
 /// `make_consistent()`. This is the robust mutex of POSIX
-/// (`pthread_mutex_consistent`), but one that is never unusable: until somebody calls `make_consistent()`,
+/// (`pthread_mutex_consistent`), but one that is never unusable: until a process calls `make_consistent()`,
 /// every owner is told.
 ///
 /// Threads: any. Fork: crosses as an argument or a result; a copy that a fork of your own inherited is
@@ -43,8 +43,8 @@ class Mutex : public internal::SharedHandle<Mutex, internal::SharedKind::mutex> 
   /// nothing: the parent still holds it.
   void unlock() const;
 
-  /// Did an owner die while it held the mutex, and nobody has called `make_consistent()` since? Ask it while
-  /// you hold the mutex.
+  /// Did an owner die while it held the mutex, and has no process called `make_consistent()` since? Ask it
+  /// while you hold the mutex.
   [[nodiscard]] bool abandoned() const;
   /// Says that what the mutex protects is whole again. Errors: `UsageError` where this thread does not hold
   /// it.

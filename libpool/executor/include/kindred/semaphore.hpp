@@ -58,7 +58,7 @@ class Semaphore : public internal::SharedHandle<Semaphore, internal::SharedKind:
   /// Returns how many permits are to be had. By the time you read it, it may be another number.
   [[nodiscard]] std::ptrdiff_t available() const;
 
-  /// Has a worker died with permits on its account, and nobody has called `make_consistent()` since?
+  /// Has a worker died with permits on its account, and has no process called `make_consistent()` since?
   [[nodiscard]] bool abandoned() const;
   void make_consistent() const;
 

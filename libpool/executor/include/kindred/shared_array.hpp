@@ -15,8 +15,8 @@ namespace kindred {
 enum class ArrayAccess : unsigned char {
   maker_writes,  ///< the process that made it (the default); everybody else's mapping is read-only, by the
                  ///< kernel
-  all_write  ///< every process that has it; who writes what is for the program to settle (a `Mutex`, disjoint
-             ///< parts)
+  all_write      ///< every process that has it; which writes what is for the program to settle (a `Mutex`,
+                 ///< disjoint parts)
 };
 
 namespace internal {
@@ -55,8 +55,8 @@ class SharedObjectRegistry;
 /// later: fill it first, then pass it, or settle it with a `Mutex`.
 ///
 /// The maker writes. For all others it is sealed by the kernel (`F_SEAL_FUTURE_WRITE`) when it first crosses,
-/// unless it was made with `ArrayAccess::all_write`: `mutable_span()` refuses there, and who writes all the
-/// same, through an index or an iterator, is ended by SIGSEGV.
+/// unless it was made with `ArrayAccess::all_write`: `mutable_span()` refuses there, and a process that
+/// writes all the same, through an index or an iterator, is ended by SIGSEGV.
 ///
 /// A handle is a share in the array, as `std::shared_ptr` is. The memory is freed when the last one goes, in
 /// whatever process, and a process's death lets go of all of its. A handle may be read after its pool has

@@ -57,7 +57,7 @@ struct TaskFacts {
   std::optional<std::uint64_t> item = {};  ///< of a map: its index in the input
 };
 
-/// The stack of a throw as it came from the worker; it gets its names when somebody asks.
+/// The stack of a throw as it came from the worker; it gets its names when it is read.
 class RemoteStack {
  public:
   RemoteStack(std::vector<std::uint64_t> frames, std::shared_ptr<const CodeBook> code);
@@ -225,7 +225,6 @@ class Cancelled : public Error, public std::exception, public internal::AboutTas
 };
 
 // --- exceptions of the program's own
-// ---------------------------------------------------------------------------------------------------
 
 namespace internal {
 

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "kindred/internal/assert.hpp"
+
 namespace kindred::internal {
 
 bool ResultMemory::take_kept(std::size_t place, std::size_t bytes, std::uint64_t freed) const noexcept {
@@ -37,6 +39,7 @@ std::span<std::byte> ResultMemory::take(std::size_t bytes, const std::function<v
     place_ = best;
     block_ = &blocks_[best]->memory;
     block_->map_pages(true);
+    KINDRED_ASSERT(block_->size() >= bytes);
     return block_->bytes();
   }
   before_new();
@@ -51,10 +54,12 @@ std::span<std::byte> ResultMemory::take(std::size_t bytes, const std::function<v
     place_ = unused;
     block_ = &blocks_[unused].emplace(Block{std::move(memory)}).memory;
   }
+  KINDRED_ASSERT(block_->size() >= bytes);
   return block_->bytes();
 }
 
 void ResultMemory::note_sent() noexcept {
+  KINDRED_ASSERT(is_taken());
   if (!is_kept()) return;
   Block& block = *blocks_[place_];
   block.memory.close_descriptor();

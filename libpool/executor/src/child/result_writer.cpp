@@ -5,6 +5,7 @@
 #include <cstring>
 #include <new>
 
+#include "kindred/internal/assert.hpp"
 #include "kindred/internal/clock.hpp"
 #include "kindred/internal/injection.hpp"
 #include "kindred/internal/process.hpp"
@@ -115,6 +116,7 @@ std::uint64_t ResultWriter::write(CallHeader& call, Encoder& out, ResultKind kin
 
   const std::size_t size = parts.size();
   const auto space = wait_for_space(size);
+  KINDRED_ASSERT(space.size() >= size);
   std::byte* at = space.data() + sizeof result;
   if (!parts.bytes.empty() && at != parts.bytes.data())
     std::memmove(at, parts.bytes.data(), parts.bytes.size());  // mostly it was written in place

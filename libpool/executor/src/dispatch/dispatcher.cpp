@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 
+#include "kindred/internal/assert.hpp"
 #include "kindred/internal/injection.hpp"
 
 namespace kindred::internal {
@@ -26,7 +27,7 @@ WorkerSlot* Dispatcher::choose_slot(Locked locked, std::uint64_t now) {
   for (WorkerSlot& slot : parts_.slots.all(locked)) {
     if (!slot.takes_calls()) continue;
     if (slot.silent() && still_silent(locked, slot)) [[unlikely]] {
-      look_again_at(locked, steady_clock::now() + silent_again);
+      look_again_at(locked, parts_.clock.now() + silent_again);
       continue;
     }
     if (slot.in_flight.empty() && slot.ready) {
@@ -62,6 +63,7 @@ WorkerSlot* Dispatcher::favourite(Locked locked, std::uint64_t now) const noexce
 }
 
 void Dispatcher::dispatch_or_enqueue(Locked locked, TaskState& task, std::uint64_t now) {
+  KINDRED_ASSERT((!task.finished() && !task.is_pending() && !task.is_dispatched()));
   if (task.options && task.options->priority != 0 && !parts_.load.one_at_a_time(locked)) [[unlikely]]
     return use_priorities(locked, task);
   if (parts_.pending.empty()) {
@@ -175,7 +177,7 @@ void Dispatcher::mark_unresponsive(Locked locked, WorkerSlot& slot) {
   ++parts_.completion.totals(locked).taken_back;
   front.suspect();
   parts_.pending.push_back(locked, front);  // behind the others: it may be what silenced the worker
-  if (slot.in_flight.empty()) begin_silence(locked, slot);
+  if (slot.in_flight.empty()) begin_silence(locked, slot, parts_.clock.now());
 }
 
 RebalancePlan<WorkerSlot> Dispatcher::plan_rebalance(Locked locked, std::uint64_t now) {
@@ -231,7 +233,7 @@ void Dispatcher::rebalance(Locked locked) {
   if (calls_wait)
     look_again_soon(locked);
   else if (one_is_silent)
-    look_again_at(locked, steady_clock::now() + silent_again);
+    look_again_at(locked, parts_.clock.now() + silent_again);
 }
 
 // The rings that are wanted of all workers with calls.
@@ -288,7 +290,7 @@ void Dispatcher::look_at_unbegun_later(Locked locked) noexcept {
 void Dispatcher::look_again_soon(Locked locked) {
   if (rebalance_at_) return;
   rebalance_due_ = ticks() + static_cast<std::uint64_t>(parts_.load.ticks_of(rebalance_due_nanoseconds));
-  look_again_at(locked, steady_clock::now() + rebalance_after);
+  look_again_at(locked, parts_.clock.now() + rebalance_after);
 }
 
 void Dispatcher::look_again_at(Locked locked, steady_clock::time_point at) {

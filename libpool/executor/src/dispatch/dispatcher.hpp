@@ -25,6 +25,7 @@ namespace kindred::internal {
 class Dispatcher {
  public:
   struct Parts {
+    const PoolClock& clock;
     WorkerSlots& slots;
     WorkerControl& control;
     Bells& bells;

@@ -52,7 +52,7 @@ inline constexpr std::int64_t max_calls_ahead = 1024;
                  std::clamp(times.work_ahead / average, 1.0, static_cast<double>(max_calls_ahead)));
 }
 
-/// Has a worker that last made progress at `progress` (ticks) shown neither a begin nor a result for so long
+/// Has a worker that last made progress at `progress` (ticks) shown neither a begin nor a result for too long
 /// that its own status no longer counts?
 [[nodiscard]] inline bool is_unresponsive(const PlacementTimes& times, std::uint64_t progress,
                                           std::uint64_t now) noexcept {

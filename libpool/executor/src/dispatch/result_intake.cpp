@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "kindred/error.hpp"
+#include "kindred/internal/assert.hpp"
 #include "kindred/internal/clock.hpp"
 #include "kindred/internal/injection.hpp"
 #include "link/lost_items.hpp"
@@ -43,7 +44,7 @@ bool ResultIntake::take_results(Locked locked, WorkerSlot& slot) {
   KINDRED_INJECTION_POINT("parent.result.before_release");
   slot.results.release();
   control_.wake(locked, slot);  // it may wait for space for its results
-  if (slot.in_flight.empty()) slot.idle_since = std::chrono::steady_clock::now();
+  if (slot.in_flight.empty()) slot.idle_since = clock_.now();
   return true;
 }
 
@@ -91,6 +92,7 @@ void ResultIntake::note_bytes(Locked locked, WorkerSlot& slot, std::size_t bytes
 void ResultIntake::pass_call(Locked locked, WorkerSlot& slot, TaskState& task, const ResultHeader& result,
                              RunAverage::Batch& times) noexcept {
   KINDRED_INJECTION_POINT("parent.result.taken");
+  KINDRED_ASSERT(slot.in_flight.front().task == &task);
   slot.calls.give_back(slot.in_flight.front().end);
   slot.in_flight.pop_front();
   slots_.note_left(locked);

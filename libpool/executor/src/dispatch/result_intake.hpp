@@ -20,16 +20,19 @@ namespace kindred::internal {
 /// everything in it is read once and checked, and a worker whose results do not add up is killed.
 class ResultIntake {
  public:
-  ResultIntake(ContextId context, LifecycleLog& log, WorkerSlots& slots, WorkerControl& control, Load& load,
-               Completion& completion, PendingTasks& pending, WatchNotes& notes)
+  ResultIntake(ContextId context, const PoolClock& clock, LifecycleLog& log, WorkerSlots& slots,
+               WorkerControl& control, Load& load, Completion& completion, PendingTasks& pending,
+               WatchNotes& notes)
       : context_{context},
+        clock_{clock},
         slots_{slots},
         control_{control},
         load_{load},
         completion_{completion},
         pending_{pending},
         notes_{notes},
-        mail_{context, log, [this](Locked locked, WorkerSlot& slot) { (void)take_results(locked, slot); }} {}
+        mail_{context, clock, log,
+              [this](Locked locked, WorkerSlot& slot) { (void)take_results(locked, slot); }} {}
 
   /// Takes in all results that are in the worker's ring; true: there were some.
   bool take_results(Locked locked, WorkerSlot& slot);
@@ -74,6 +77,7 @@ class ResultIntake {
   void note_bytes(Locked locked, WorkerSlot& slot, std::size_t bytes) noexcept;
 
   const ContextId context_;
+  const PoolClock& clock_;
   WorkerSlots& slots_;
   WorkerControl& control_;
   Load& load_;

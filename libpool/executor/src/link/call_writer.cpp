@@ -7,14 +7,15 @@
 #include <string_view>
 
 #include "kindred/error.hpp"
+#include "kindred/internal/assert.hpp"
 #include "kindred/internal/injection.hpp"
 #include "link/notices.hpp"
 #include "link/sent_memories.hpp"
 
 namespace kindred::internal {
 
-void begin_silence(Locked locked, WorkerSlot& slot) noexcept {
-  slot.silent_since = std::chrono::steady_clock::now();
+void begin_silence(Locked locked, WorkerSlot& slot, PoolClock::Time now) noexcept {
+  slot.silent_since = now;
   WorkerControl::raise_wake(locked, slot);
 }
 
@@ -36,7 +37,7 @@ std::span<std::byte> CallWriter::reserve(Locked locked, WorkerSlot& slot, std::s
   if (space.empty() && slot.in_flight.empty()) [[unlikely]] {
     space = slot.calls.reserve(size);
     // The worker may have written over the word by which it gives space back.
-    if (space.empty() && slot.ready && !slot.silent()) begin_silence(locked, slot);
+    if (space.empty() && slot.ready && !slot.silent()) begin_silence(locked, slot, clock_.now());
   }
   return space;
 }
@@ -76,6 +77,7 @@ CallHeader* CallWriter::write_header(std::byte* at, const TaskState& task) noexc
 
 void CallWriter::publish(Locked locked, TaskState& task, WorkerSlot& slot, CallHeader& header,
                          std::size_t size, std::uint64_t now) {
+  KINDRED_ASSERT(slot.takes_calls());
   if (slot.in_flight.empty()) {
     slot.progress_ticks = now;
     // Before the call is published, so that the worker sees it with the call: a leader that fell asleep while
@@ -90,6 +92,7 @@ void CallWriter::publish(Locked locked, TaskState& task, WorkerSlot& slot, CallH
   slots_.note_dispatched(locked);
   ++slot.sent.calls;
   task.dispatch_to(slot, header);
+  KINDRED_ASSERT(slots_.in_flight(locked) >= slot.in_flight.size());
   if (max_tasks_per_worker_ != 0 && slot.sent.calls >= max_tasks_per_worker_)
     control_.ask_to_leave(locked, slot);
 }
@@ -165,7 +168,7 @@ void CallWriter::watch_limits(Locked locked, TaskState& task) {
   if (!task.options || (!task.options->timeout && !task.options->soft_timeout)) return;
   auto first = task.options->timeout.value_or(std::chrono::nanoseconds::max());
   if (task.options->soft_timeout) first = std::min(first, *task.options->soft_timeout);
-  events_.check_limits_at(locked, std::chrono::steady_clock::now() + first, task);
+  events_.check_limits_at(locked, clock_.now() + first, task);
 }
 
 // Moves large arguments out of ordinary memory. False: no shared memory can be made, and the task has failed

@@ -12,6 +12,7 @@
 #include "link/worker_control.hpp"
 #include "link/worker_slots.hpp"
 #include "task/completion.hpp"
+#include "task/pool_clock.hpp"
 
 namespace kindred::internal {
 
@@ -20,9 +21,11 @@ namespace kindred::internal {
 class CallWriter {
  public:
   /// `max_tasks_per_worker` is 0: there is no limit.
-  CallWriter(const CodeBook& code, CallBlocks& blocks, std::uint64_t max_tasks_per_worker, WorkerSlots& slots,
-             WorkerControl& control, Bells& bells, Completion& completion, PoolEvents& events) noexcept
+  CallWriter(const CodeBook& code, const PoolClock& clock, CallBlocks& blocks,
+             std::uint64_t max_tasks_per_worker, WorkerSlots& slots, WorkerControl& control, Bells& bells,
+             Completion& completion, PoolEvents& events) noexcept
       : code_{code},
+        clock_{clock},
         blocks_{blocks},
         max_tasks_per_worker_{max_tasks_per_worker},
         slots_{slots},
@@ -41,8 +44,7 @@ class CallWriter {
 
   bool dispatch_plain(Locked locked, TaskState& task, WorkerSlot& slot, std::uint64_t now);
   bool dispatch_with_cargo(Locked locked, TaskState& task, WorkerSlot& slot, std::uint64_t now);
-  [[nodiscard]] static std::span<std::byte> reserve(Locked locked, WorkerSlot& slot,
-                                                    std::size_t size) noexcept;
+  [[nodiscard]] std::span<std::byte> reserve(Locked locked, WorkerSlot& slot, std::size_t size) noexcept;
   [[nodiscard]] static CallHeader* write_header(std::byte* at, const TaskState& task) noexcept;
   static void write_layout(CallHeader& header, const Layout& layout) noexcept;
   [[nodiscard]] bool move_to_block(Locked locked, TaskState& task);
@@ -54,6 +56,7 @@ class CallWriter {
                std::uint64_t now);
 
   const CodeBook& code_;
+  const PoolClock& clock_;
   CallBlocks& blocks_;
   const std::uint64_t max_tasks_per_worker_;
   WorkerSlots& slots_;
@@ -65,6 +68,6 @@ class CallWriter {
 
 /// The worker neither began nor ended a call for long: it gets no more until it has passed those that were
 /// revoked.
-void begin_silence(Locked locked, WorkerSlot& slot) noexcept;
+void begin_silence(Locked locked, WorkerSlot& slot, PoolClock::Time now) noexcept;
 
 }  // namespace kindred::internal

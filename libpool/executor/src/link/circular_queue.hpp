@@ -13,13 +13,25 @@ class CircularQueue {
  public:
   [[nodiscard]] bool empty() const noexcept { return head_ == tail_; }
   [[nodiscard]] std::size_t size() const noexcept { return tail_ - head_; }
-  [[nodiscard]] T& front() noexcept { return cells_[head_ & mask_]; }
-  [[nodiscard]] const T& front() const noexcept { return cells_[head_ & mask_]; }
-  [[nodiscard]] T& back() noexcept { return cells_[(tail_ - 1) & mask_]; }
-  [[nodiscard]] T& operator[](std::size_t i) noexcept { return cells_[(head_ + i) & mask_]; }
-  [[nodiscard]] const T& operator[](std::size_t i) const noexcept { return cells_[(head_ + i) & mask_]; }
-  void pop_front() noexcept { ++head_; }
-  void pop_back() noexcept { --tail_; }
+  [[nodiscard]] T& front() noexcept { return (*this)[0]; }
+  [[nodiscard]] const T& front() const noexcept { return (*this)[0]; }
+  [[nodiscard]] T& back() noexcept { return (*this)[size() - 1]; }
+  [[nodiscard]] T& operator[](std::size_t i) noexcept {
+    KINDRED_ASSERT(i < size());
+    return cells_[(head_ + i) & mask_];
+  }
+  [[nodiscard]] const T& operator[](std::size_t i) const noexcept {
+    KINDRED_ASSERT(i < size());
+    return cells_[(head_ + i) & mask_];
+  }
+  void pop_front() noexcept {
+    KINDRED_ASSERT(!empty());
+    ++head_;
+  }
+  void pop_back() noexcept {
+    KINDRED_ASSERT(!empty());
+    --tail_;
+  }
   /// After it the next `push_back` takes no memory.
   void reserve_one() {
     if (size() == cells_.size()) [[unlikely]]
@@ -35,6 +47,7 @@ class CircularQueue {
     cells_[tail_++ & mask_] = value;
   }
   void erase(std::size_t i) noexcept {
+    KINDRED_ASSERT(i < size());
     for (; i + 1 < size(); ++i) (*this)[i] = (*this)[i + 1];
     --tail_;
   }

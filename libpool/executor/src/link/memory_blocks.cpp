@@ -4,6 +4,7 @@
 #include <cerrno>
 
 #include "kindred/error.hpp"
+#include "kindred/internal/assert.hpp"
 
 namespace kindred::internal {
 namespace {
@@ -43,6 +44,7 @@ std::shared_ptr<CallBlock> CallBlocks::take(std::size_t bytes) {
     return {found.release(), [this](CallBlock* block) { give_back(std::unique_ptr<CallBlock>{block}); }};
   } catch (...) {
     const std::scoped_lock lock{mutex_};
+    KINDRED_ASSERT(in_use_ != 0U);
     --in_use_;
     throw;
   }
@@ -66,6 +68,7 @@ void CallBlocks::give_back(std::unique_ptr<CallBlock> block) {
   const bool kept = block->kept;
   {
     const std::scoped_lock lock{mutex_};
+    KINDRED_ASSERT(in_use_ != 0U);
     --in_use_;
     if (kept) {
       block->free_since = std::chrono::steady_clock::now();
@@ -97,7 +100,7 @@ std::shared_ptr<SharedMemory> ResultBlocks::lend(std::size_t place) {
   SharedMemory* const memory = blocks_[place].get();
   return {memory, [shared = shared_, kept = blocks_[place], place](SharedMemory*) {
             if (process_id() != shared->pid) return;  // whose segment is not mapped here
-            // Order: release, pairs with the acquire of who clears the bit: our reading is over.
+            // Order: release, pairs with the acquire of the process that clears the bit: our reading is over.
             shared->segment->header().free_result_blocks.fetch_or(std::uint64_t{1} << place,
                                                                   std::memory_order_release);
             shared->times.fetch_add(1, std::memory_order_relaxed);

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "kept_blocks.hpp"
+#include "kindred/internal/assert.hpp"
 #include "kindred/internal/segment.hpp"
 #include "kindred/internal/shared_memory.hpp"
 #include "kindred/internal/wakeup.hpp"
@@ -19,8 +20,8 @@ namespace kindred::internal {
 /// Told, by any thread, that a block is free again. It outlives the blocks.
 using BlockFreed = std::function<void()>;
 
-/// A shared memory for large arguments. It is sealed, so that the workers who map it can only read, and it is
-/// used again for other calls: making one costs a page fault for each 4 KiB in both processes, many times
+/// A shared memory for large arguments. It is sealed, so that the workers that map it can only read, and it
+/// is used again for other calls: making one costs a page fault for each 4 KiB in both processes, many times
 /// what copying the bytes costs.
 struct CallBlock : SharedMemory {
   explicit CallBlock(SharedMemory memory) : SharedMemory{std::move(memory)} {}
@@ -79,7 +80,10 @@ class ResultBlocks {
   ResultBlocks(std::shared_ptr<Segment> segment, BlockFreed freed)
       : shared_{std::make_shared<Shared>(std::move(segment), std::move(freed))} {}
 
-  void add(std::size_t place, std::shared_ptr<SharedMemory> memory) { blocks_[place] = std::move(memory); }
+  void add(std::size_t place, std::shared_ptr<SharedMemory> memory) {
+    KINDRED_ASSERT(place < max_result_blocks);
+    blocks_[place] = std::move(memory);
+  }
   /// The block, lent: it is free once the last holder lets go. Null where there is none.
   [[nodiscard]] std::shared_ptr<SharedMemory> lend(std::size_t place);
   /// The block, to be read once its worker has died. Null where there is none.

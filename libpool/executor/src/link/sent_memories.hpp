@@ -10,7 +10,7 @@
 namespace kindred::internal {
 
 /// Sends shared memories to a worker, as many in a message as descriptors may travel in one: a socket holds a
-/// few hundred messages, and a call may name `most_attachments` memories. Their ids count up from `first_id`.
+/// few hundred messages, and a call may name `max_attachments` memories. Their ids count up from `first_id`.
 /// False: its socket is full or closed, and some may have been sent.
 [[nodiscard]] bool send_memories(const MessageSocket& socket, std::uint64_t first_id,
                                  const Attachments& memories);

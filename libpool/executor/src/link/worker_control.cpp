@@ -27,7 +27,7 @@ int WorkerControl::publish_cpu(Locked locked) noexcept {
 void WorkerControl::ask_to_leave(Locked locked, WorkerSlot& slot) {
   if (slot.state != WorkerSlot::State::alive) return;
   slot.state = WorkerSlot::State::leaving;
-  slot.end.leave_by = std::chrono::steady_clock::now() + shutdown_grace_;
+  slot.end.leave_by = clock_.now() + shutdown_grace_;
   KINDRED_INJECTION_POINT("parent.recycle.before_command");
   // Order: release, pairs with the acquire in WorkerProcess: it sees the calls that were published before,
   // and runs them first.

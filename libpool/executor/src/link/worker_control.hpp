@@ -6,6 +6,7 @@
 
 #include "kindred/internal/injection.hpp"
 #include "link/worker_slots.hpp"
+#include "task/pool_clock.hpp"
 
 namespace kindred::internal {
 
@@ -13,8 +14,9 @@ namespace kindred::internal {
 class WorkerControl {
  public:
   /// `light_side`: what `register_light_side` said. Without it, `wake` makes the fence.
-  WorkerControl(bool light_side, std::chrono::nanoseconds shutdown_grace, WorkerSlots& slots) noexcept
-      : light_side_{light_side}, shutdown_grace_{shutdown_grace}, slots_{slots} {}
+  WorkerControl(bool light_side, std::chrono::nanoseconds shutdown_grace, const PoolClock& clock,
+                WorkerSlots& slots) noexcept
+      : light_side_{light_side}, shutdown_grace_{shutdown_grace}, clock_{clock}, slots_{slots} {}
 
   /// Wakes the worker if it sleeps: it has a call, a command or mail to look at.
   void wake(Locked locked, WorkerSlot& slot) noexcept {
@@ -60,6 +62,7 @@ class WorkerControl {
  private:
   const bool light_side_;
   const std::chrono::nanoseconds shutdown_grace_;
+  const PoolClock& clock_;
   WorkerSlots& slots_;
   int published_cpu_ = -1;
   bool woke_a_worker_ = false;

@@ -16,7 +16,7 @@ namespace kindred::internal {
 namespace {
 
 // Shared memories that come for one result: its attachments, and the value.
-constexpr std::size_t max_received = most_attachments + 1;
+constexpr std::size_t max_received = max_attachments + 1;
 // Most kinds of messages are taken once, and no more at a time than a socket holds: a worker that writes
 // without end does not keep the caller here.
 constexpr int max_messages_at_once = 512;
@@ -33,7 +33,7 @@ bool WorkerMail::take(Locked locked, WorkerSlot& slot) {
     bool closed = false;
     auto message = slot.worker.socket.receive(std::chrono::steady_clock::time_point{}, &closed);
     if (!message) {
-      if (closed && slot.watched && !slot.mute_since) slot.mute_since = std::chrono::steady_clock::now();
+      if (closed && slot.watched && !slot.mute_since) slot.mute_since = clock_.now();
       return !closed;
     }
     if (auto refused = take_one(locked, slot, *message); !refused.empty()) {
@@ -62,10 +62,10 @@ std::string WorkerMail::take_one(Locked locked, WorkerSlot& slot, Message& messa
   }
 }
 
-std::string WorkerMail::take_ready(WorkerSlot& slot) {
+std::string WorkerMail::take_ready(WorkerSlot& slot) const {
   if (slot.ready) return "it said twice that it is ready";
   slot.ready = true;
-  slot.idle_since = std::chrono::steady_clock::now();
+  slot.idle_since = clock_.now();
   return {};
 }
 

@@ -9,6 +9,7 @@
 #include "kindred/internal/message_socket.hpp"
 #include "link/lifecycle_log.hpp"
 #include "link/worker_slot.hpp"
+#include "task/pool_clock.hpp"
 
 namespace kindred::internal {
 
@@ -19,8 +20,8 @@ class WorkerMail {
   /// Takes in results, which makes space for further shared memories.
   using TakeResults = std::function<void(Locked, WorkerSlot&)>;
 
-  WorkerMail(ContextId context, LifecycleLog& log, TakeResults take_results)
-      : context_{context}, log_{log}, take_results_{std::move(take_results)} {}
+  WorkerMail(ContextId context, const PoolClock& clock, LifecycleLog& log, TakeResults take_results)
+      : context_{context}, clock_{clock}, log_{log}, take_results_{std::move(take_results)} {}
 
   /// Takes in the messages that are there. False: nothing more will come. Errors: `std::bad_alloc`.
   bool take(Locked locked, WorkerSlot& slot);
@@ -29,7 +30,7 @@ class WorkerMail {
   using Bytes = std::span<const std::byte>;
   // Each returns why the message is refused; empty: it is not.
   [[nodiscard]] std::string take_one(Locked locked, WorkerSlot& slot, Message& message);
-  [[nodiscard]] static std::string take_ready(WorkerSlot& slot);
+  [[nodiscard]] std::string take_ready(WorkerSlot& slot) const;
   [[nodiscard]] static std::string take_bootstrap_failed(WorkerSlot& slot, Bytes text);
   [[nodiscard]] static std::string take_initializer_failed(WorkerSlot& slot, Bytes failure);
   [[nodiscard]] std::string take_finalizer_failed(Locked locked, WorkerSlot& slot, Bytes failure);
@@ -37,6 +38,7 @@ class WorkerMail {
   [[nodiscard]] std::string take_memory(Locked locked, WorkerSlot& slot, Message& message);
 
   const ContextId context_;
+  const PoolClock& clock_;
   LifecycleLog& log_;
   const TakeResults take_results_;
 };

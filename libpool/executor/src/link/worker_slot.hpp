@@ -102,7 +102,10 @@ struct WorkerLink {
   } end;
 
   [[nodiscard]] bool silent() const noexcept { return silent_since.has_value(); }
-  [[nodiscard]] SegmentHeader& header() const noexcept { return segment->header(); }
+  [[nodiscard]] SegmentHeader& header() const noexcept {
+    KINDRED_ASSERT(segment != nullptr);
+    return segment->header();
+  }
   /// Where the task is in `in_flight`; `in_flight.size()` where it is not.
   [[nodiscard]] std::size_t position_of(const TaskState& task) noexcept {
     std::size_t position = 0;

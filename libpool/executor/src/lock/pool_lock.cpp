@@ -9,8 +9,8 @@ namespace {
 
 // The lock is held for short steps: mostly it is free again before a sleep would have begun.
 constexpr int looks_before_yield = 64;
-// With more threads than cores its holder may wait for a core. Who yields lets it run, for less than it takes
-// to sleep, which is a barrier by all.
+// With more threads than cores its holder may wait for a core. A thread that yields lets the holder run, and
+// pays less for it than for a sleep, which takes a barrier in all threads.
 constexpr int yields_before_sleep = 32;
 constexpr std::chrono::milliseconds look_again{10};
 

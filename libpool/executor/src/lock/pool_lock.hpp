@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstdint>
 
+#include "kindred/internal/assert.hpp"
 #include "kindred/internal/wakeup.hpp"
 
 namespace kindred::internal {
@@ -11,14 +12,14 @@ namespace kindred::internal {
 ///
 /// `std::mutex` is given back by an exchange, which waits until all stores before it have reached their cache
 /// lines. A submit has just stored to lines that a worker reads, so that wait was much of what a short task
-/// costs. Here it is paid for by who has to sleep for the lock: it makes a heavy barrier after it has said
-/// so.
+/// costs. Here the thread that has to sleep for the lock pays for it: it makes a heavy barrier after it has
+/// announced its sleep.
 ///
 ///     unlock:  held = 0;     (compiler barrier)   waiters != 0?  -> wake
 ///     lock:    ++waiters;     heavy barrier       held == 0?     -> take it, else sleep
 ///
 /// After the barrier either the store of `held` is seen here, or the look at `waiters` there comes later and
-/// sees us. The memory of the lock must outlive `unlock` (who calls a pool's functions keeps it).
+/// sees us. The memory of the lock must outlive `unlock` (the caller of a pool's function keeps the pool).
 class PoolLock {
  public:
   /// `light_side`: what `register_light_side` said. Without it, `unlock` makes the fence.
@@ -32,6 +33,7 @@ class PoolLock {
   }
   [[nodiscard]] bool try_lock() noexcept { return held_.exchange(1, std::memory_order_acquire) == 0; }
   void unlock() noexcept {
+    KINDRED_ASSERT(held_.load(std::memory_order_relaxed) != 0U);
     held_.store(0, std::memory_order_release);
     if (light_side_) [[likely]]
       std::atomic_signal_fence(std::memory_order_seq_cst);

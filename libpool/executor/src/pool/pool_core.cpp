@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "kindred/error.hpp"
+#include "kindred/internal/assert.hpp"
 #include "kindred/internal/clock.hpp"
 #include "kindred/internal/deadline.hpp"
 #include "kindred/internal/injection.hpp"
@@ -42,16 +43,17 @@ std::size_t workers_of(const ExecutorOptions& options, unsigned usable_cpus) {
 }  // namespace
 
 Ground PoolCore::ground() noexcept {
-  return {options_, initializer_, owner_pid_,     light_side_, usable_cpus_, ticks_per_nanosecond(),
-          context_, collector_,   shared_objects_};
+  return {options_,     surroundings_,          initializer_, owner_pid_, light_side_,
+          usable_cpus_, ticks_per_nanosecond(), context_,     collector_, shared_objects_};
 }
 
-PoolCore::PoolCore(ExecutorOptions options, CollectorKey key)
+PoolCore::PoolCore(ExecutorOptions options, CollectorKey key, Surroundings surroundings)
     : options_{checked(std::move(options))},
+      surroundings_{std::move(surroundings)},
       owner_pid_{process_id()},
       usable_cpus_{internal::usable_cpus()},
       initializer_{options_.initializer},
-      context_{{}, options_.start_method},
+      context_{{}, options_.start_method, surroundings_.make_launcher},
       collector_{
           key,
           context_.life(),
@@ -75,7 +77,7 @@ PoolCore::PoolCore(ExecutorOptions options, CollectorKey key)
   begin();
 }
 
-PoolCore::~PoolCore() = default;
+PoolCore::~PoolCore() { KINDRED_ASSERT(references_.load(std::memory_order_relaxed) == 0U); }
 
 void PoolCore::check_depth() const {
   const unsigned depth = nesting_depth();
@@ -217,6 +219,7 @@ void PoolCore::resize(std::size_t workers) {
 void PoolCore::close() {
   shutdown(true, false);
   tasks_.callbacks.finish();  // its last callbacks may still have finished continuations
+  if (!on_own_thread()) check_all_gone();
   supervise_.supervisor.end();
   window_.end();
   context_.end_launcher();
@@ -225,10 +228,19 @@ void PoolCore::close() {
   context_.life()->open.store(false, std::memory_order_relaxed);
 }
 
+// What the rooms count, each by itself, agrees when the pool has ended.
+void PoolCore::check_all_gone() {
+  PoolGuard guard{tasks_.mutex};
+  KINDRED_ASSERT(links_.slots.live(guard) == 0U);
+  KINDRED_ASSERT(links_.slots.in_flight(guard) == 0U);
+  KINDRED_ASSERT(tasks_.pending.size() == 0U);
+  KINDRED_ASSERT(tasks_.completion.outstanding(guard) == 0U);
+}
+
 void PoolCore::abandon_after_fork() {
   supervise_.supervisor.abandon_after_fork();
   tasks_.callbacks.abandon_after_fork();
-  context_.forsake();
+  context_.abandon_after_fork();
 }
 
 PoolStats PoolCore::stats() {

@@ -18,6 +18,7 @@
 #include "kindred/stats.hpp"
 #include "pool/pool_window.hpp"
 #include "pool/rooms.hpp"
+#include "pool/surroundings.hpp"
 
 namespace kindred::internal {
 
@@ -28,7 +29,7 @@ namespace kindred::internal {
 /// workers.
 class PoolCore final : public FutureHome, private PoolEvents {
  public:
-  PoolCore(ExecutorOptions options, CollectorKey key);
+  PoolCore(ExecutorOptions options, CollectorKey key, Surroundings surroundings = {});
   PoolCore(const PoolCore&) = delete;
   PoolCore& operator=(const PoolCore&) = delete;
 
@@ -85,6 +86,7 @@ class PoolCore final : public FutureHome, private PoolEvents {
   [[nodiscard]] CallBlocks& call_blocks() noexcept { return links_.idle_memory.call_blocks(); }
 
  private:
+  friend struct PoolTestAccess;
   struct NewTask;
   ~PoolCore();
 
@@ -99,6 +101,7 @@ class PoolCore final : public FutureHome, private PoolEvents {
   void look_at_log(Locked) noexcept override;
 
   void check_depth() const;
+  void check_all_gone();
   void begin();
   [[nodiscard]] std::vector<std::byte> encode_setup();
   [[nodiscard]] std::string name_for_log(std::uint64_t reported_code) const;
@@ -117,6 +120,7 @@ class PoolCore final : public FutureHome, private PoolEvents {
   bool executor_gone_ = false;
   std::uint64_t next_task_id_ = 1;
   const ExecutorOptions options_;
+  const Surroundings surroundings_;
   const std::uint32_t owner_pid_;
   const unsigned usable_cpus_;
   const bool light_side_ =

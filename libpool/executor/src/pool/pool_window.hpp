@@ -47,7 +47,7 @@ class PoolWindow {
   };
   explicit PoolWindow(const Parts& parts) noexcept : parts_{parts} {}
 
-  /// Opens the window to those who look at the pool, by the log's door.
+  /// Opens the window to programs that look at the pool, by the log's door.
   void begin();
   /// The workers have gone. All that was logged is in the log.
   void end() noexcept;

@@ -15,6 +15,7 @@
 #include "link/lifecycle_log.hpp"
 #include "link/worker_control.hpp"
 #include "link/worker_slots.hpp"
+#include "pool/surroundings.hpp"
 #include "supervise/burial.hpp"
 #include "supervise/ending.hpp"
 #include "supervise/limit_keeper.hpp"
@@ -37,6 +38,7 @@ namespace kindred::internal {
 /// What exists before any room: see `PoolCore`, which has it.
 struct Ground {
   const ExecutorOptions& options;
+  const Surroundings& surroundings;
   const Call& initializer;
   std::uint32_t parent_pid;
   bool light_side;  ///< what `register_light_side` said
@@ -81,7 +83,7 @@ struct TaskRoom {
 /// Workers, each as the parent knows it.
 struct LinkRoom {
   LinkRoom(const Ground& ground, TaskRoom& tasks, PoolEvents& events, std::function<void()> wake_supervisor)
-      : control{ground.light_side, ground.options.shutdown_grace, slots},
+      : control{ground.light_side, ground.options.shutdown_grace, ground.surroundings.clock, slots},
         idle_memory{slots, control, tasks.cells, std::move(wake_supervisor)},
         log{{.level = [&collector = ground.collector] { return collector.level(); },
              .emit = [&collector =
@@ -89,6 +91,7 @@ struct LinkRoom {
             ground.parent_pid,
             ground.context.shared_code()},
         writer{ground.context.code(),
+               ground.surroundings.clock,
                idle_memory.call_blocks(),
                static_cast<std::uint64_t>(ground.options.max_tasks_per_worker.value()),
                slots,
@@ -110,10 +113,17 @@ struct DispatchRoom {
   DispatchRoom(const Ground& ground, TaskRoom& tasks, LinkRoom& links, PoolEvents& events)
       : notes{watch, ground.context.code(), ground.ticks_a_nanosecond},
         load{ground.ticks_a_nanosecond},
-        intake{ground.context.id(), links.log,     links.slots, links.control, load,
-               tasks.completion,    tasks.pending, notes},
-        dispatcher{{links.slots, links.control, links.bells, load, links.writer, intake, tasks.pending,
-                    tasks.completion, tasks.phase, tasks.backpressure, events},
+        intake{ground.context.id(),
+               ground.surroundings.clock,
+               links.log,
+               links.slots,
+               links.control,
+               load,
+               tasks.completion,
+               tasks.pending,
+               notes},
+        dispatcher{{ground.surroundings.clock, links.slots, links.control, links.bells, load, links.writer,
+                    intake, tasks.pending, tasks.completion, tasks.phase, tasks.backpressure, events},
                    {.tells_of_idleness = ground.options.idle_timeout.has_value(),
                     .start_all = ground.options.start_all}} {}
 
@@ -144,14 +154,16 @@ struct SuperviseRoom {
         health{{ground.options, links.slots, links.control, dispatch.intake, tasks.pending, links.log}},
         ending{{tasks.phase, links.slots, dispatch.intake, tasks.completion, tasks.backpressure, links.log,
                 ground.shared_objects}},
-        starter{{ground.options, ground.context, ground.collector, tasks.phase, links.slots,
-                 dispatch.dispatcher, tasks.completion, links.log, dispatch.notes, poll, ending,
+        starter{{ground.options, ground.surroundings.clock, ground.context, ground.collector, tasks.phase,
+                 links.slots, dispatch.dispatcher, tasks.completion, links.log, dispatch.notes, poll, ending,
                  ground.usable_cpus, [&memory = links.idle_memory] { memory.note_freed(); },
                  [this] { supervisor.wake(); }}},
-        burial{{ground.options, ground.initializer, ground.context, ground.collector, ground.shared_objects,
-                tasks.phase, links.slots, dispatch.dispatcher, dispatch.intake, tasks.pending,
-                tasks.completion, links.log, dispatch.notes, poll, ending}},
+        burial{{ground.options, ground.surroundings.clock, ground.initializer, ground.context,
+                ground.collector, ground.shared_objects, tasks.phase, links.slots, dispatch.dispatcher,
+                dispatch.intake, tasks.pending, tasks.completion, links.log, dispatch.notes, poll, ending}},
         supervisor{{ground.options,
+                    ground.surroundings.clock,
+                    ground.surroundings.supervisor_has_thread,
                     tasks.mutex,
                     ground.context,
                     ground.collector,

@@ -207,7 +207,7 @@ std::optional<StateHandle> PoolCore::submit(Submission& submission, const EntryI
   if (!failure) {
     tasks_.completion.totals(guard).argument_bytes += task->bytes().size();
     if (options != nullptr && options->queue_timeout)
-      check_limits_at(guard, std::chrono::steady_clock::now() + *task->options->queue_timeout, *task);
+      check_limits_at(guard, surroundings_.clock.now() + *task->options->queue_timeout, *task);
   }
   reference.counted = true;
   if (dispatch_.notes.on(guard)) [[unlikely]]

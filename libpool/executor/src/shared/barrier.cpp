@@ -15,8 +15,8 @@ namespace {
 
 enum BarrierBreak : std::uint32_t { whole = 0, worker_died = 1, was_aborted = 2 };
 
-// What is slept on, so that a sleeper whose phase is complete needs no lock to know. Written under the lock,
-// always from the state.
+// What is slept on, so that a sleeper whose phase is complete needs no lock to know. Written while the lock
+// is held, always from the state.
 //
 //     31 .. 21    20 .. 1   0
 //    +----------+---------+--------+
@@ -175,7 +175,7 @@ void internal::settle_barrier(ObjectState& state, const AccountEntry& dead, std:
 }
 
 void internal::publish_barrier(SharedObject& object, const ObjectState& state) noexcept {
-  // Order: release, pairs with the acquire of who waits.
+  // Order: release, pairs with the acquire of the threads that wait.
   object.memory().words[0].store(packed(state.get<BarrierState>()), std::memory_order_release);
 }
 

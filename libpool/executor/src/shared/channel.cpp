@@ -88,7 +88,7 @@ bool send_bytes(SharedObject& object, std::span<const std::byte> element, Deadli
     std::uint32_t ticket = 0;
     {
       Critical critical{object, with_grace(deadline)};
-      if (!critical) return false;  // somebody was stopped while he had the lock
+      if (!critical) return false;  // a process was stopped while it held the lock
       ChannelState channel = read(object, critical);
       if (channel.closed != 0) {
         leave(critical, room_word, waiting);

@@ -27,12 +27,13 @@ void Event::set() const {
   std::uint32_t seen = word.load(std::memory_order_relaxed);
   std::uint32_t wanted = 0;
   do {
-    // An event that is set stays as it is, but is written all the same: who sees it from now on also sees
-    // what we wrote before.
+    // An event that is set stays as it is, but is written all the same: a process that sees it from now on
+    // also sees what we wrote before.
     wanted = (seen & is_set_bit) != 0 ? seen : (seen | is_set_bit) + one_setting;
     // Order: release, pairs with the acquire in `wait_before` and `is_set`.
   } while (!word.compare_exchange_weak(seen, wanted, std::memory_order_release, std::memory_order_relaxed));
-  // Crash: it is set, and those who sleep do not know; the parent wakes them when it hears of the death.
+  // Crash: it is set, and the threads that sleep do not know; the parent wakes them when it hears of the
+  // death.
   if (wanted != seen) futex_wake(word, std::numeric_limits<int>::max());
 }
 

@@ -14,8 +14,8 @@ namespace kindred::internal {
 // The memory of one shared object (see doc/shared_objects.md).
 //
 //     +-------------------+ 0
-//     | identity          |  what it is: written by the parent before anybody else has it, read once and
-//     checked by who adopts it
+//     | identity          |  what it is: written by the parent before any other process has it, read once and
+//     checked by the process that adopts it
 //     +-------------------+ 64
 //     | lock, repair      |  the lock of the state, and whether there are accounts of the dead to settle
 //     +-------------------+ 128
@@ -44,11 +44,11 @@ struct ObjectIdentity {
   std::uint32_t spare;
 };
 
-// What the kinds keep under the lock. 32 bytes each, and none of them padding.
+// What the kinds keep, guarded by the lock. 32 bytes each, and none of them padding.
 
 struct SemaphoreState {
   std::int64_t available;
-  std::uint64_t given_back;  ///< permits that came back from the dead and that nobody has acknowledged
+  std::uint64_t given_back;  ///< permits that came back from the dead and that no process has acknowledged
   std::uint64_t spare[2];
 };
 
@@ -79,9 +79,9 @@ struct AccountEntry {
   friend bool operator==(const AccountEntry&, const AccountEntry&) = default;
 };
 
-/// The state under the lock. A change writes the copy that does not count, flips `active`, and then carries
-/// `change` over to its account: that last step is repeated by the next owner of the lock, so it is done even
-/// where the process stops in between.
+/// The state that the lock guards. A change writes the copy that does not count, flips `active`, and then
+/// carries `change` over to its account: that last step is repeated by the next owner of the lock, so it is
+/// done even where the process stops in between.
 struct ObjectState {
   static constexpr std::uint32_t no_account = 0xffff'ffff;
 
@@ -123,8 +123,8 @@ class SharedState {
   std::array<std::atomic<std::uint64_t>, words> words_;
 };
 
-/// An account in shared memory. Written under the lock only, but for `dead`, which the parent sets at any
-/// time.
+/// An account in shared memory. Written only while the lock is held, but for `dead`, which the parent sets at
+/// any time.
 ///
 ///     | owner | held | waiting 0 | waiting 1 | dead | worker | pid | spare |
 struct Account {
@@ -146,7 +146,7 @@ struct Account {
     held.store(entry.held, std::memory_order_relaxed);
     waiting[0].store(entry.waiting[0], std::memory_order_relaxed);
     waiting[1].store(entry.waiting[1], std::memory_order_relaxed);
-    // Order: release, pairs with the parent's acquire when it asks without the lock whether somebody still
+    // Order: release, pairs with the parent's acquire when it asks without the lock whether a process still
     // has the object.
     owner.store(entry.owner, std::memory_order_release);
   }

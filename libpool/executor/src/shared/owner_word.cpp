@@ -17,9 +17,9 @@ Outcome lock(Word& word, std::uint32_t owner, Deadline deadline) noexcept {
   for (;;) {
     const std::uint32_t holder = seen & owner_mask;
     if (holder == 0) {
-      // Who has slept can't know whether others still do, so it takes the lock with `waiters` set: one
-      // wake-up too many, never one too few. Order: seq_cst, as in `try_lock`. Crash: after this store the
-      // word names us, so the parent can release it.
+      // A thread that has slept can't know whether others still do, so it takes the lock with `waiters` set:
+      // one wake-up too many, never one too few. Order: seq_cst, as in `try_lock`. Crash: after this store
+      // the word names us, so the parent can release it.
       if (word.compare_exchange_weak(seen, seen | owner | (slept ? waiters : 0))) return Outcome::locked;
       continue;
     }
@@ -55,7 +55,7 @@ void unlock(Word& word) noexcept {
 bool take_from(Word& word, std::uint32_t dead, std::uint32_t heir, std::uint32_t mark) noexcept {
   std::uint32_t seen = word.load();
   // The dead write nothing more, and the living only set `waiters`: a second turn is rare, and more of them
-  // mean that somebody plays with us.
+  // mean that a process writes to the word on purpose.
   for (int turn = 0; turn < 64 && (seen & owner_mask) == dead; ++turn) {
     if (word.compare_exchange_strong(seen, (seen & (abandoned | (heir != 0 ? waiters : 0))) | heir | mark))
       return true;

@@ -7,8 +7,8 @@
 
 namespace kindred::internal::owner_word {
 
-// A lock in one word that outlives its owner: the word says who holds it, so the parent can release it for
-// the dead.
+// A lock in one word that outlives its owner: the word says which process holds it, so the parent can release
+// it for the dead.
 //
 //      31        30          29 .. 0
 //    +---------+-----------+------------------------------------------+
@@ -25,7 +25,7 @@ inline constexpr std::uint32_t waiters = 1U << 31U;
 inline constexpr std::uint32_t abandoned = 1U << 30U;
 inline constexpr std::uint32_t owner_mask = abandoned - 1;
 inline constexpr std::uint32_t closed_owner =
-    owner_mask;  ///< the owner of a lock that nobody shall have any more
+    owner_mask;  ///< the owner of a lock that no process may take any more
 
 enum class Outcome { locked, timed_out, closed };
 
@@ -40,10 +40,10 @@ enum class Outcome { locked, timed_out, closed };
 }
 [[nodiscard]] Outcome lock(Word& word, std::uint32_t owner, Deadline deadline) noexcept;
 void unlock(Word& word) noexcept;
-/// Takes the lock from `dead` for `heir` (0: nobody) and marks it abandoned where `mark` says so. Returns
-/// false where `dead` does not hold it. Does not wake anybody. Ends in bounded time, whatever others write.
+/// Takes the lock from `dead` for `heir` (0: none) and marks it abandoned where `mark` says so. Returns
+/// false where `dead` does not hold it. Wakes no thread. Ends in bounded time, whatever others write.
 bool take_from(Word& word, std::uint32_t dead, std::uint32_t heir, std::uint32_t mark) noexcept;
-/// Nobody gets it from now on. Wakes all.
+/// No process gets it from now on. Wakes all threads that sleep for it.
 void close(Word& word) noexcept;
 
 }  // namespace kindred::internal::owner_word

@@ -54,7 +54,7 @@ class SharedObjectRegistry::State : public std::enable_shared_from_this<State> {
   }
 
   void owner_died(std::uint32_t owner, std::int32_t worker, std::uint32_t pid) {
-    // Not under the lock: a user's thread that makes an object does not wait for all the others to be looked
+    // Without the lock: a user's thread that makes an object does not wait for all the others to be looked
     // through.
     for (const auto& object : all()) settle_dead(*object, owner, worker, pid);
     sweep();
@@ -116,8 +116,8 @@ class SharedObjectRegistry::State : public std::enable_shared_from_this<State> {
     sweep();
   }
 
-  /// Nobody here has a handle; does anybody else? A message that is not answered yet holds the memory, a
-  /// worker has an account, a handle that a worker has sent is counted in `on_the_way`.
+  /// No handle is left in this process; has another process one? A message that is not answered yet holds the
+  /// memory, a worker has an account, a handle that a worker has sent is counted in `on_the_way`.
   static bool is_unused(const SharedObject& object) noexcept {
     if (object.shared_memory().use_count() != 1 || object.memory().on_the_way.load() != 0) return false;
     const std::uint32_t used = object.accounts_used();
@@ -141,7 +141,7 @@ class SharedObjectRegistry::State : public std::enable_shared_from_this<State> {
   bool closed_ = false;
   std::unordered_map<std::uint64_t, Entry> entries_;
   std::vector<std::uint64_t>
-      unhandled_;  ///< ids of objects that lost their last handle here, and that somebody else had then
+      unhandled_;  ///< ids of objects that lost their last handle here, and that another process had then
 };
 
 namespace {

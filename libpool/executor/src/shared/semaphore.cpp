@@ -21,7 +21,7 @@ SemaphoreState read(SharedObject& object, Critical& critical) {
   return semaphore;
 }
 
-/// The account that a release by somebody without permits is for; 0: none has any.
+/// The account that a release by a process without permits is for; 0: none has any.
 std::uint32_t largest_account(const SharedObject& object) noexcept {
   std::uint32_t found = 0;
   std::uint32_t most = 0;
@@ -44,7 +44,7 @@ bool Semaphore::acquire_before(Deadline deadline) const {
     std::uint32_t ticket = 0;
     {
       Critical critical{object, with_grace(deadline)};
-      // Not even the lock is to be had: somebody was stopped or killed while he had it. Where we are
+      // Not even the lock can be taken: a process was stopped or killed while it held it. Where we are
       // registered we stay it, which costs others a system call now and then.
       if (!critical) return false;
       SemaphoreState semaphore = read(object, critical);

@@ -18,7 +18,7 @@
 namespace kindred::internal {
 
 /// One array as this process sees it. Its memory begins with the first element: no header lies in it, so
-/// nobody can change what we know of it.
+/// no process can change what this one knows of it.
 class ArrayBlock {
  public:
   std::shared_ptr<ContextLife> life;
@@ -42,8 +42,8 @@ std::atomic<std::uint64_t> next_serial{1};
 /// that is mapped anew costs more than half a microsecond when it is touched, so a thousand calls with the
 /// same array would spend most of their time on that.
 struct ArrayTable {
-  static constexpr std::size_t most_kept = 8;
-  static constexpr std::uint64_t most_bytes_kept = std::uint64_t{256} << 20U;
+  static constexpr std::size_t max_kept = 8;
+  static constexpr std::uint64_t max_bytes_kept = std::uint64_t{256} << 20U;
 
   std::mutex mutex;
   std::map<std::pair<std::uint64_t, std::uint64_t>, std::weak_ptr<ArrayBlock>> known;  ///< by context and id
@@ -63,7 +63,7 @@ struct ArrayTable {
   /// Returns those that made room, to be unmapped when the lock is free.
   std::list<std::shared_ptr<ArrayBlock>> keep(const std::shared_ptr<ArrayBlock>& block) {
     std::list<std::shared_ptr<ArrayBlock>> gone;
-    if (block->bytes > most_bytes_kept) return gone;
+    if (block->bytes > max_bytes_kept) return gone;
     const auto found = std::find(kept.begin(), kept.end(), block);
     if (found != kept.end()) {
       kept.splice(kept.begin(), kept, found);
@@ -72,7 +72,7 @@ struct ArrayTable {
     kept.push_front(block);
     bytes_kept += block->bytes;
     keeps_some.store(true, std::memory_order_relaxed);
-    while (kept.size() > most_kept || bytes_kept > most_bytes_kept) {
+    while (kept.size() > max_kept || bytes_kept > max_bytes_kept) {
       bytes_kept -= kept.back()->bytes;
       gone.splice(gone.begin(), kept, std::prev(kept.end()));
     }

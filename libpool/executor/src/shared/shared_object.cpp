@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "kindred/error.hpp"
+#include "kindred/internal/assert.hpp"
 
 namespace kindred::internal {
 namespace {
@@ -41,6 +42,7 @@ SharedObject::SharedObject(std::shared_ptr<ContextLife> life, SharedKind kind, s
       owner_{1},
       generation_{fork_generation()},
       kind_{kind} {
+  KINDRED_ASSERT(accounts != 0U);
   memory_ = new (shared_->bytes().data()) ObjectMemory{};
   memory_->identity = {.magic = object_magic,
                        .version = object_version,
@@ -147,7 +149,7 @@ void SharedObject::close() noexcept {
     return;
   }
   for (auto& word : memory_->words) {
-    // A changed word wakes also those who are about to sleep on it; what it says matters to nobody: they look
+    // A changed word wakes also those who are about to sleep on it; what it says does not matter: they look
     // at `closed_` first.
     word.fetch_add(2);
     futex_wake(word, everybody);
@@ -191,8 +193,8 @@ Critical::Critical(SharedObject& object, Taken) noexcept : object_{object}, hold
 
 Critical::~Critical() {
   ObjectMemory& memory = object_.memory();
-  // A few turns at most: who keeps asking for repairs is no parent of ours, and what a real one asks for is
-  // done by whoever comes next.
+  // A few turns at most: a process that keeps asking for repairs is not the parent, and what the parent asks
+  // for is done by whoever comes next.
   for (int turn = 0; holds_ && turn < 8; ++turn) {
     holds_ = false;
     owner_word::unlock(memory.lock);

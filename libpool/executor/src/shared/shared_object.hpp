@@ -84,7 +84,7 @@ class Critical {
  public:
   /// Waits for the lock until the deadline. Errors: `UsageError` where the object is closed.
   explicit Critical(SharedObject& object, Deadline deadline = {});
-  /// For who finds the lock taken already: `owner_word::take_from`.
+  /// For a caller that finds the lock taken already: `owner_word::take_from`.
   enum class Taken { already };
   Critical(SharedObject& object, Taken) noexcept;
   ~Critical();
@@ -103,12 +103,13 @@ class Critical {
   /// Registers and deregisters this thread as a sleeper on `words[word]`; to be committed.
   void begin_waiting(int word) noexcept;
   void end_waiting(int word) noexcept;
-  /// What `futex_wait` is to expect of `words[word]`, for who has registered under this lock.
+  /// What `futex_wait` is to expect of `words[word]`, for a caller that has registered while it held this
+  /// lock.
   [[nodiscard]] std::uint32_t ticket(int word) const noexcept;
   /// Changes `words[word]` now, and wakes `count` sleepers when the lock is free again.
   void wake(int word, int count) noexcept;
 
-  /// Settles the accounts of all who are marked as dead. Bounded: one pass over the accounts.
+  /// Settles the accounts of all processes that are marked as dead. Bounded: one pass over the accounts.
   void settle() noexcept;
 
  private:
@@ -128,7 +129,7 @@ inline constexpr std::chrono::milliseconds lock_grace{100};
 [[nodiscard]] Deadline with_grace(Deadline deadline) noexcept;  ///< nothing: for ever
 
 /// Marks the dead one's account, gives back what it held or leaves that to the lock's owner, and wakes all
-/// who sleep. Bounded. (Parent.)
+/// that sleep. Bounded. (Parent.)
 void settle_dead(SharedObject& object, std::uint32_t dead, std::int32_t worker, std::uint32_t pid) noexcept;
 
 // What the kinds add to settling the account of a dead process: a change of the state.

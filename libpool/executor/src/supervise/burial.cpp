@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kindred/error.hpp"
+#include "kindred/internal/assert.hpp"
 #include "kindred/internal/bootstrap.hpp"
 #include "kindred/internal/clock.hpp"
 #include "kindred/internal/crash_report.hpp"
@@ -90,6 +91,7 @@ void Burial::bury(PoolGuard& guard, WorkerSlot& slot) {
   KINDRED_INJECTION_POINT("parent.bury.handed_back");
   if (lost) lose(guard, *lost, slot, obituary, verdict);
   KINDRED_ASSERT(slot.in_flight.empty());
+  KINDRED_ASSERT(!slot.watched);
   KINDRED_ASSERT(slot.state == WorkerSlot::State::dying);
   slot.end_incarnation();
   parts_.ending.notify_changed();
@@ -104,13 +106,13 @@ bool Burial::begin(PoolGuard& guard, WorkerSlot& slot) {
     KINDRED_INJECTION_POINT("parent.bury.begun");
     take_last_words(guard, slot);
     slot.end.was_asked_to = slot.state == WorkerSlot::State::leaving;
-    slot.end.told_by = steady_clock::now() + reaping_limit;
+    slot.end.told_by = parts_.clock.now() + reaping_limit;
     slot.state = WorkerSlot::State::dying;
   }
   guard.unlock();
   const bool known = parts_.context.launcher().end_is_known(slot.worker.process);
   guard.lock();
-  return known || died_by_our_kill(slot) || slot.end.told_by <= steady_clock::now();
+  return known || died_by_our_kill(slot) || slot.end.told_by <= parts_.clock.now();
 }
 
 // What was committed before the death counts, so messages and results are taken in before anything fails.
@@ -342,7 +344,7 @@ Burial::StartFailure Burial::start_failure_of(const WorkerSlot& slot, const Obit
     case DeathVerdict::StartFailure::initializer_timeout:
       return {std::make_exception_ptr(
                   TaskTimeout{facts_about(slot.identity(), parts_.initializer ? "initializer" : "start"),
-                              *parts_.options.initializer_timeout, steady_clock::now() - slot.started}),
+                              *parts_.options.initializer_timeout, parts_.clock.now() - slot.started}),
               "the initializer of worker " + index + " ran over initializer_timeout"};
     case DeathVerdict::StartFailure::died_in_initializer:
       return {std::make_exception_ptr(
@@ -371,7 +373,7 @@ Burial::StartFailure Burial::breaking_of(const WorkerSlot& slot, const Obituary&
   if (parts_.options.on_worker_death == OnWorkerDeath::break_pool)
     return {worker_lost(), "worker " + std::to_string(slot.index) + " " + to_string(verdict.reason)};
   if (std::exchange(runs_ended_seen_, runs_ended) != runs_ended) crashes_.note_success();
-  const auto now = steady_clock::now();
+  const auto now = parts_.clock.now();
   if (verdict.counts_as_crash) crashes_.note_death(now);
   if (!crashes_.exceeded(now)) return {};
   return {worker_lost(), std::to_string(crashes_.deaths()) + " workers died within " +

@@ -16,6 +16,7 @@
 #include "supervise/ending.hpp"
 #include "supervise/restart_policy.hpp"
 #include "supervise/supervisor_poll.hpp"
+#include "task/pool_clock.hpp"
 #include "task/pool_guard.hpp"
 #include "watch/watch_notes.hpp"
 
@@ -28,6 +29,7 @@ class Burial {
  public:
   struct Parts {
     const ExecutorOptions& options;
+    const PoolClock& clock;
     const Call& initializer;
     Context& context;
     Collector& collector;

@@ -1,4 +1,5 @@
 #include "death_verdict.hpp"
+#include "kindred/internal/assert.hpp"
 
 #include <algorithm>
 #include <array>
@@ -69,6 +70,7 @@ DeathVerdict judge(const Death& death) noexcept {
   verdict.start_failure = start_failure_of(seen, verdict.ours);
   verdict.counts_as_crash = !verdict.in_good_order && !verdict.ours && !verdict.only_replaced &&
                             death.killed_for != KillReason::task;
+  KINDRED_ASSERT(!(verdict.counts_as_crash && (verdict.in_good_order || verdict.ours)));
   return verdict;
 }
 

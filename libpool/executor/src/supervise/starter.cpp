@@ -86,7 +86,7 @@ bool Starter::prepare_launcher(PoolGuard& guard) {
   }
   guard.lock();
   if (!failure && !ready) {
-    if (!preparing_since_) preparing_since_ = steady_clock::now();
+    if (!preparing_since_) preparing_since_ = parts_.clock.now();
     return false;
   }
   preparing_since_.reset();
@@ -225,7 +225,7 @@ void Starter::adopt(Locked locked, StartInHand& start, StartedWorker worker) {
   slot.sent.modules = parts_.context.modules_told();
   slot.sent.memory_id = start_attachments_.size();
   slot.memory.blocks = ResultBlocks{slot.segment, parts_.block_freed};
-  slot.started = slot.idle_since = steady_clock::now();
+  slot.started = slot.idle_since = parts_.clock.now();
   // As many workers may spin as there are cores beyond the one that waits for them.
   const bool spins = parts_.options.spin && static_cast<unsigned>(slot.index) + 1 < parts_.usable_cpus;
   header.spin_nanoseconds.store(spins ? spin_nanoseconds : 0U, std::memory_order_relaxed);
@@ -265,7 +265,7 @@ void Starter::fail(Locked locked, const std::exception_ptr& failure) {
   } catch (const std::exception& error) {
     text = error.what();
   }
-  if (!backoff_.note_failure(steady_clock::now(), hopeless, parts_.slots.live(locked)))
+  if (!backoff_.note_failure(parts_.clock.now(), hopeless, parts_.slots.live(locked)))
     return parts_.ending.break_pool(locked, failure, "no worker could be started");
   parts_.log.note(Level::warn, "a worker could not be started, and is tried again: " + text);
   parts_.slots.want_another(locked);

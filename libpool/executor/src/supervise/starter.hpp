@@ -17,6 +17,7 @@
 #include "supervise/restart_policy.hpp"
 #include "supervise/start_plan.hpp"
 #include "supervise/supervisor_poll.hpp"
+#include "task/pool_clock.hpp"
 #include "task/pool_guard.hpp"
 #include "watch/watch_notes.hpp"
 
@@ -29,6 +30,7 @@ class Starter {
   using Time = std::chrono::steady_clock::time_point;
   struct Parts {
     const ExecutorOptions& options;
+    const PoolClock& clock;
     Context& context;
     Collector& collector;
     PoolPhase& phase;

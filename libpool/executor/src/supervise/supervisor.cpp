@@ -18,7 +18,7 @@ using std::chrono::steady_clock;
 
 // A call that could not be dispatched to a worker without calls is tried again after this.
 constexpr std::chrono::milliseconds dispatch_retry{2};
-// A guest of the log who cannot be let in, for want of a descriptor, goes on knocking.
+// A visitor of the log that cannot be let in, for want of a descriptor, goes on knocking.
 constexpr std::chrono::milliseconds between_guests{20};
 // After memory ended, or a system call failed, while the supervisor did something.
 constexpr std::chrono::milliseconds memory_retry{10};
@@ -33,7 +33,7 @@ void Supervisor::start(Locked) {
   parts_.poll.begin(parts_.context.service_bell(), interrupt_ ? interrupt_->bell().fd() : -1,
                     parts_.collector.offer_tail());
   try {
-    thread_ = std::thread{[this] { run(); }};
+    if (parts_.has_thread) thread_ = std::thread{[this] { run(); }};
   } catch (const std::system_error& error) {
     throw SystemError{"pthread_create", error.code().value(), "starting the executor's supervisor"};
   }
@@ -97,7 +97,7 @@ bool Supervisor::round(PoolGuard& guard) {
   if (!parts_.dispatcher.collect_results(guard) && parts_.slots.in_flight(guard) != 0 &&
       !parts_.waiters.has_leader(guard))
     parts_.dispatcher.look_found_nothing(guard);
-  parts_.limits.check(guard, steady_clock::now());
+  parts_.limits.check(guard, parts_.clock.now());
   check_workers(guard);
   if (stop_) return false;
   if (!arm(guard)) return true;
@@ -130,7 +130,7 @@ void Supervisor::sleep(PoolGuard& guard) {
   sleeps_until_ = deadline ? *deadline : Time::max();
   guard.unlock();
   parts_.burial.note_earlier_oom_kills();
-  parts_.poll.wait(deadline);
+  parts_.poll.wait(parts_.has_thread ? deadline : Deadline{Time{}});
   guard.lock();
   ++wakeups_;
   sleeps_until_ = Time::min();
@@ -166,7 +166,7 @@ void Supervisor::handle_worker_event(Locked locked, const SupervisorPoll::Event&
 
 void Supervisor::answer_tail() {
   if (parts_.collector.answer_tail()) {
-    tail_again_ = steady_clock::now() + between_guests;
+    tail_again_ = parts_.clock.now() + between_guests;
   } else {
     parts_.poll.stop_hearing_tail();
     parts_.collector.withdraw_tail();
@@ -190,7 +190,7 @@ void Supervisor::check_workers(PoolGuard& guard) {
   for (std::size_t i = 0; i < parts_.slots.size(guard); ++i) {
     if (WorkerSlot& slot = parts_.slots.at(guard, i); slot.found_dead) parts_.burial.bury(guard, slot);
   }
-  const auto now = steady_clock::now();
+  const auto now = parts_.clock.now();
   for (WorkerSlot& slot : parts_.slots.all(guard)) parts_.health.check(guard, slot, now);
   check_deferred(guard, now);
   parts_.starter.check(guard, now);
@@ -253,7 +253,7 @@ Deadline Supervisor::next_deadline(Locked locked) {
   // comes after the last task, and then none.
   const auto submitted = parts_.completion.totals(locked).submitted;
   if (has_calls || submitted != submitted_at_last_look_) {
-    consider(steady_clock::now() + WorkerHealth::between_looks_for_stops);
+    consider(parts_.clock.now() + WorkerHealth::between_looks_for_stops);
     submitted_at_last_look_ = submitted;
   }
   // Else the leader looks, should a ring be lost.

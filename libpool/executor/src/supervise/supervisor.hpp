@@ -17,6 +17,7 @@
 #include "supervise/starter.hpp"
 #include "supervise/supervisor_poll.hpp"
 #include "supervise/worker_health.hpp"
+#include "task/pool_clock.hpp"
 #include "task/pool_guard.hpp"
 #include "wait/waiters.hpp"
 
@@ -29,6 +30,8 @@ class Supervisor {
   using Time = std::chrono::steady_clock::time_point;
   struct Parts {
     const ExecutorOptions& options;
+    const PoolClock& clock;
+    bool has_thread;
     PoolMutex& mutex;
     Context& context;
     Collector& collector;
@@ -56,6 +59,10 @@ class Supervisor {
   /// Starts the thread, unless it runs. Errors: `SystemError`; all of it is undone then, and the caller may
   /// try again.
   void start(Locked);
+  /// What the thread does again and again: looks after everything, sleeps until something happens, and hears
+  /// what it was. False: the work is over. A test whose pool has no such thread calls it, and it does not
+  /// sleep.
+  bool round(PoolGuard& guard);
   [[nodiscard]] bool runs(Locked) const noexcept { return runs_; }
   /// Has the work of the thread ended, or did it never begin?
   [[nodiscard]] bool is_over(Locked) const noexcept { return !runs_ || stop_ || parts_.phase.ended; }
@@ -90,7 +97,6 @@ class Supervisor {
 
  private:
   void run();
-  bool round(PoolGuard& guard);  // false: it is over
   void sleep(PoolGuard& guard);
   void handle_events(PoolGuard& guard);
   void handle_worker_event(Locked locked, const SupervisorPoll::Event& event);

@@ -37,8 +37,8 @@ class Timers {
     task.retain();
     return timer == by_time_.begin();
   }
-  /// A task whose moment has come; null: there is none. Its reference is the caller's now, who has to `unpin`
-  /// it.
+  /// A task whose moment has come; null: there is none. Its reference is the caller's now, which has to
+  /// `unpin` it.
   [[nodiscard]] TaskState* take_due(Locked, Time now) noexcept {
     return by_time_.empty() || by_time_.begin()->first > now ? nullptr : take_first();
   }

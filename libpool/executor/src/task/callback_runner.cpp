@@ -63,7 +63,8 @@ void CallbackRunner::loop() {
     auto now = queue_.pop();
     busy_ = true;
     lock.unlock();
-    run_callbacks(std::move(now));  // what they hold goes with them, before anybody hears that they are done
+    run_callbacks(
+        std::move(now));  // what they hold goes with them, before any thread hears that they are done
     lock.lock();
     busy_ = false;
     if (!queue_.empty() || !on_idle_) continue;

@@ -11,9 +11,9 @@ namespace {
 
 constexpr std::size_t block_bytes = 16 * 1024;
 constexpr std::size_t cells_in_block = block_bytes / TaskStore::cell_bytes;
-constexpr std::size_t most_blocks = (std::size_t{1} << 32U) / cells_in_block;
+constexpr std::size_t max_blocks = (std::size_t{1} << 32U) / cells_in_block;
 
-// A sanitizer sees who uses a cell too late only where each is an allocation of its own.
+// A sanitizer sees a use of a dead cell only where each cell is an allocation of its own.
 #if defined(__SANITIZE_ADDRESS__)
 constexpr bool one_by_one = true;
 #elif defined(__has_feature)
@@ -78,7 +78,7 @@ bool TaskStore::give_back(void* cell) noexcept {
 }
 
 void TaskStore::begin_block() {
-  if (blocks_.size() == most_blocks) throw std::bad_alloc{};
+  if (blocks_.size() == max_blocks) throw std::bad_alloc{};
   if (next_ == chunk_end_) add_chunk();
   blocks_.push_back(next_);
   ::new (next_) BlockHead{static_cast<Place>((blocks_.size() - 1) * cells_in_block)};

@@ -20,9 +20,9 @@ namespace kindred::internal {
 ///
 ///     returned_   | cells in the list: 32 | the first of them: 32 |        all bits set: closed
 ///
-/// Out are `taken_` less those in the list. Who closes the store learns how many there are, and counts them
-/// from then on: no step is counted twice or not at all, since a thread that gives a cell back after that
-/// finds it closed.
+/// Out are `taken_` less those in the list. The caller that closes the store learns how many there are, and
+/// counts them from then on: no step is counted twice or not at all, since a thread that gives a cell back
+/// after that finds it closed.
 class TaskStore {
  public:
   static constexpr std::size_t cell_bytes = 128;
@@ -35,7 +35,7 @@ class TaskStore {
   /// Errors: `std::bad_alloc`.
   [[nodiscard]] void* take(Locked);
   /// Any thread. After it the store may be gone, unless the caller keeps it by other means. False: it is
-  /// closed, and who closed it counts this cell.
+  /// closed, and the caller that closed it counts this cell.
   [[nodiscard]] bool give_back(void* cell) noexcept;
   /// How many cells are out. Exact for a caller that holds the pool's lock, where none is; else, as of a
   /// moment ago. Means nothing once the store is closed.
@@ -86,7 +86,7 @@ class TaskStore {
   std::vector<std::unique_ptr<std::byte, Free>> chunks_;
   std::vector<std::byte*> blocks_;
   std::atomic<std::uint64_t> taken_{
-      0};  // less those that came back and left the list; written under the lock
+      0};  // less those that came back and left the list; written while the lock is held
   std::atomic<std::size_t> bytes_{0};
 
   alignas(64) std::atomic<std::uint64_t> returned_{0};  // pushed one by one, taken all at once: so no ABA

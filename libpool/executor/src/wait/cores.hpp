@@ -8,7 +8,7 @@
 
 namespace kindred::internal {
 
-/// Who runs on which core: a thread that waits for results must not take a core from the workers, nor two
+/// Which thread runs on which core: one that waits for results must not take a core from the workers, nor two
 /// workers take one from each other. Guarded by the pool's lock.
 class Cores {
  public:

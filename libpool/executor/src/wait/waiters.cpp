@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "kindred/internal/assert.hpp"
 #include "kindred/internal/clock.hpp"
 #include "kindred/internal/injection.hpp"
 
@@ -73,6 +74,7 @@ bool Waiters::follow(PoolGuard& guard, const Ready& ready, Waiter& waiter, Deadl
 
 bool Waiters::lead(PoolGuard& guard, const Ready& ready, Waiter& waiter, Deadline deadline) {
   KINDRED_ASSERT(leader_ == nullptr);
+  KINDRED_ASSERT((parts_.bells.leader(guard) == Bells::Leader::none));
   leader_ = &waiter;
   parts_.bells.set_leader(guard, Bells::Leader::looks);
   parts_.completion.lead_for(guard, waiter.target);
@@ -101,6 +103,7 @@ bool Waiters::lead(PoolGuard& guard, const Ready& ready, Waiter& waiter, Deadlin
 }
 
 void Waiters::stop_leading(Locked locked) {
+  KINDRED_ASSERT(leader_ != nullptr);
   leader_ = nullptr;
   parts_.bells.set_leader(locked, Bells::Leader::none);
   parts_.completion.lead_for(locked, nullptr);

@@ -13,7 +13,7 @@ namespace kindred::internal {
 /// file is put in the old one's place, so that a reader never sees half of one. The last is written at the
 /// end.
 ///
-/// Threads: one of its own. It keeps its nice value, because the text is made under the pool's lock.
+/// Threads: one of its own. It keeps its nice value, because the text is made while the pool's lock is held.
 class MetricsFile {
  public:
   /// Writes it for the first time. Errors: `SystemError`, where that cannot be done.

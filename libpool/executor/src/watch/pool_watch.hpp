@@ -18,9 +18,9 @@
 
 namespace kindred::internal {
 
-/// What a pool notes of its tasks and workers for those who look at it, beside `PoolStats`. The hot path
-/// notes only while that is wanted: while a trace or a metrics file is written, or a guest asked in the last
-/// five minutes.
+/// What a pool notes of its tasks and workers for the programs that look at it, beside `PoolStats`. The hot
+/// path notes only while that is wanted: while a trace or a metrics file is written, or a guest asked in the
+/// last five minutes.
 struct PoolWatch {
   static constexpr std::size_t deaths_kept = 32;
   static constexpr double patience_nanoseconds = 300e9;  // a scrape a minute must not lose what is between
@@ -31,7 +31,7 @@ struct PoolWatch {
   TaskNames names;
   std::deque<std::shared_ptr<const WorkerDeath>> deaths;
   std::map<std::string, std::uint64_t> restarts_by_kind;
-  std::uint64_t until = 0;             ///< in ticks: nobody asked for long after that
+  std::uint64_t until = 0;             ///< in ticks: after this, no program has asked for long
   std::uint64_t counters_told_at = 0;  ///< in ticks: to the trace
   bool always = false;                 ///< a metrics file is written
   std::shared_ptr<TraceFeed> feed;     ///< a trace is written

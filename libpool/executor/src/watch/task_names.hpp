@@ -25,7 +25,7 @@ struct TaskNameEntry {
 };
 
 /// The tasks that a pool ran, by name. At most `limit` names; tasks of further names share one entry.
-/// Threads: under the pool's lock.
+/// Guarded by the pool's lock.
 class TaskNames {
  public:
   static constexpr std::size_t limit = 512;

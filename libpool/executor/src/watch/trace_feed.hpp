@@ -7,6 +7,7 @@
 #include <memory>
 #include <vector>
 
+#include "kindred/internal/assert.hpp"
 #include "watch/task_names.hpp"
 
 namespace kindred::internal {
@@ -50,6 +51,7 @@ class TraceFeed {
         return;
       }
     }
+    KINDRED_ASSERT(tail - head_seen_ < capacity);
     events_[tail % capacity] = event;
     // Order: release, pairs with the acquire in `take`: the event, and the name entry that it points to, come
     // before it.

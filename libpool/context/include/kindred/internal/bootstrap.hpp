@@ -54,7 +54,7 @@ struct Setup {
   WorkerOptions options;
   std::string cwd;
   std::uint32_t umask = 0;
-  std::vector<std::byte> pool_part;
+  std::vector<std::byte> pool_setup;
   std::optional<SandboxPlan> sandbox = {};  ///< of `options.sandbox`, which is not sent
 };
 [[nodiscard]] std::shared_ptr<SharedMemory> write_setup(const Setup& setup, std::uint64_t* bytes);

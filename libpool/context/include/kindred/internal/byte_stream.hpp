@@ -26,7 +26,7 @@ class DecodeError : public std::runtime_error {
 /// Shared memory that travels beside a message's bytes (its descriptor is passed over the worker's socket).
 using Attachments = std::vector<std::shared_ptr<SharedMemory>>;
 /// Of one call or result: their ids share a ring with its bytes.
-inline constexpr std::size_t most_attachments = 1024;
+inline constexpr std::size_t max_attachments = 1024;
 /// Throws the `UsageError` of a call or result that has more.
 [[noreturn]] void refuse_attachments();
 
@@ -80,7 +80,7 @@ class Encoder {
     for (std::size_t i = attachments_.size(); i-- > 0;) {
       if (attachments_[i] == memory) return static_cast<std::uint32_t>(i);
     }
-    if (attachments_.size() == most_attachments) refuse_attachments();
+    if (attachments_.size() == max_attachments) refuse_attachments();
     attachments_.push_back(std::move(memory));
     return static_cast<std::uint32_t>(attachments_.size() - 1);
   }

@@ -18,7 +18,7 @@ namespace kindred::internal {
 #endif
 }
 
-/// Ticks a nanosecond. Measured once in a process, if nobody told it, which takes what is missing to 2 ms
+/// Ticks a nanosecond. Measured once in a process, unless it was told, which takes what is missing to 2 ms
 /// since the program was loaded (all of it later than a second after that); inherited by fork.
 [[nodiscard]] double ticks_per_nanosecond() noexcept;
 /// Which of two rates is used: `told` by the processor's register (exact, but set by firmware, which has been

@@ -80,8 +80,8 @@ class CodeMap {
   std::vector<Entry> entries_;
 };
 
-/// Copies bytes at an address that somebody else named, whoever that is: false unless all of them are
-/// constants of a loaded module, which nobody can write or unmap meanwhile.
+/// Copies bytes at an address that another process named, and that may be wrong: false unless all of them are
+/// constants of a loaded module, which no thread can write or unmap meanwhile.
 [[nodiscard]] bool copy_constant(const void* from, void* to, std::size_t bytes) noexcept;
 
 /// Throws the `UsageError` with both build ids where a module of `parents` is loaded here, under the same
@@ -92,7 +92,7 @@ void compare_builds(const std::vector<Module>& parents);
 [[nodiscard]] std::string function_name(const void* address);
 /// A stack for people, a line a frame, up to where the task was called: "parse in /usr/lib/libfilters.so".
 /// Frames that only lead to the program's code (std::invoke, kindred's own, the system's start of a thread)
-/// are left out. Somebody else's word: all is checked.
+/// are left out. Another process has written it: all is checked.
 [[nodiscard]] std::string name_frames(std::span<const CodeReference> frames, const CodeBook& code);
 /// Where such a stack begins, for a sentence: its first frame, and the first of the program where that is
 /// another: "memcpy in /lib/libc.so.6, called by parse".

@@ -30,20 +30,20 @@ class PoolCore;
 /// one, and hands it to its logger.
 class Context {
  public:
-  Context(Passkey<PoolCore>, StartMethod method);
+  Context(Passkey<PoolCore>, StartMethod method, MakeLauncher make_launcher);
   Context(const Context&) = delete;
   Context& operator=(const Context&) = delete;
   ~Context();
 
   /// Decides on the workers' sandbox, if any, and tries it out; under `fork`, forks the template now, from
   /// the calling thread. Errors: `SystemError`, `UsageError`.
-  void begin(const WorkerOptions& options, std::vector<std::byte> pool_part, CodeReference prepare,
+  void begin(const WorkerOptions& options, std::vector<std::byte> pool_setup, CodeReference prepare,
              void (*around_fork)(void (*fork)(void*), void* argument));
   /// Returns what closes the workers' sandbox; nothing: they have none.
   [[nodiscard]] const std::optional<SandboxPlan>& sandbox() const noexcept { return setup_.sandbox; }
   /// Replaces what further workers are told. Under `fork` it needs no new template: the setup is sent to each
   /// worker.
-  void tell(std::vector<std::byte> pool_part);
+  void tell(std::vector<std::byte> pool_setup);
 
   [[nodiscard]] ContextId id() const noexcept { return life_->id; }
   [[nodiscard]] StartMethod start_method() const noexcept { return id().start_method(); }
@@ -75,7 +75,7 @@ class Context {
   /// Ends the fork server, and removes the workers' control groups. No start after it.
   void end_launcher() noexcept;
   /// In the child of a fork: server and groups are the parent's.
-  void forsake() noexcept {
+  void abandon_after_fork() noexcept {
     (void)launcher_.release();
     (void)groups_.release();
   }
@@ -90,6 +90,7 @@ class Context {
   void write_setup_once();
   void make_launcher_once();
 
+  const MakeLauncher make_launcher_;
   std::shared_ptr<ContextLife> life_;
   std::shared_ptr<CodeBook> code_ = std::make_shared<CodeBook>();
   std::mutex bells_mutex_;

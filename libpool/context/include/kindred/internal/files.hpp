@@ -78,8 +78,8 @@ int replace_link(const std::string& target, const std::string& link) noexcept;
 // Each of these returns 0 or the errno.
 int truncate_file(int fd, std::uint64_t bytes) noexcept;
 /// Cuts a file that has exactly `from` bytes down to `to`, where no other program has it open (and none can
-/// open it meanwhile): so nothing is cut that another one has appended. EAGAIN: somebody has; EBUSY: it has
-/// another size.
+/// open it meanwhile): so nothing is cut that another one has appended. EAGAIN: another process has; EBUSY:
+/// it has another size.
 int cut_file_if_alone(int fd, std::uint64_t from, std::uint64_t to) noexcept;
 int sync_file(int fd) noexcept;
 int sync_directory_of(const std::string& path) noexcept;  ///< so that a rename in it is on the disk

@@ -7,7 +7,7 @@
 ///     killed or stopped here, or sleep const int fd = KINDRED_INJECTION_FAILS("fail.memfd") ? -1 :
 ///     ::memfd_create(...)  // the call may fail, with errno set
 ///
-/// The first word says who comes by: worker, server, parent; log (whoever logs), gate, fail.
+/// The first word says which process comes by: worker, server, parent; log (any that logs), gate, fail.
 /// `tests/crash/injection_test.cpp` reads the names out of the sources, tries each, and fails where one is
 /// never reached.
 #if defined(KINDRED_INJECTION)
@@ -23,7 +23,7 @@ enum class InjectedAction : std::uint32_t { none, kill, stop, sleep, fail };
 /// KINDRED_INJECTION names it.
 struct InjectionControl {
   static constexpr std::uint32_t name_bytes = 64;
-  static constexpr std::uint32_t most_points = 256;
+  static constexpr std::uint32_t max_points = 256;
   static constexpr std::uint32_t quiet = 2;
 
   std::uint32_t parent_pid;  ///< is never killed or stopped
@@ -41,10 +41,10 @@ struct InjectionControl {
   struct Point {
     std::atomic<std::uint32_t> known;
     char name[name_bytes];
-  } reached[most_points];
+  } reached[max_points];
 };
 
-/// Null: nobody asks. Set before main where the variable is set, and by `map_injection`.
+/// Null: no test asks. Set before main where the variable is set, and by `map_injection`.
 extern InjectionControl* injection_control;
 InjectionControl* map_injection(const char* path) noexcept;
 

@@ -12,7 +12,7 @@ namespace kindred::internal {
 /// record, or a sealed memfd where it is too large for one. Threads: one at a time.
 class JournalSocket {
  public:
-  /// Errors: `SystemError` where nobody listens at `path`.
+  /// Errors: `SystemError` where no journald listens at `path`.
   explicit JournalSocket(std::string path);
   /// Sends one record. Returns 0 or the errno. A journald that was restarted is found again. Blocks: while
   /// the journal's queue is full, at most a second.

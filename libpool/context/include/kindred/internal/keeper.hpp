@@ -13,9 +13,9 @@ bool take_own_descriptors(std::span<const int> kept) noexcept;
 /// all other threads share: so it can neither close the kept ones nor change their flags once this process
 /// has closed its own copies.
 ///
-/// Returns whether the thread has its own table: not where the kernel refuses it, or no thread is to be had.
-/// Threads: the process's only one. Fork: a child has the table of the thread that forked it, and so none of
-/// the kept.
+/// Returns whether the thread has its own table: not where the kernel refuses it, or no thread can be
+/// started. Threads: the process's only one. Fork: a child has the table of the thread that forked it, and so
+/// none of the kept.
 bool keep_descriptors(std::span<const int> kept) noexcept;
 
 /// Of a worker whose starter's end kills it (`spawn`), once the lifeline is kept from its tasks: from here on

@@ -11,7 +11,7 @@ inline constexpr std::size_t large_page_bytes = std::size_t{2} << 20U;
 /// has none left, or is told not to, gives ordinary ones.
 void prefer_large_pages(void* begin, std::size_t bytes) noexcept;
 
-/// From this size on an allocation of somebody's is worth asking for: it is a mapping of its own, or nearly,
+/// From this size on large pages are worth asking for: it is a mapping of its own, or nearly,
 /// and the first touch is most of what it costs.
 inline constexpr std::size_t worth_large_pages = 4 * large_page_bytes;
 /// The same for those large pages that lie wholly within memory of any alignment.

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -61,7 +62,7 @@ class Launcher {
   /// The worker, once the server has said that it is there; nothing: it has not said so yet. Errors:
   /// `ServerLost`, also where it has not answered in `answer_by`; other `SystemError`.
   [[nodiscard]] virtual std::optional<StartedWorker> started(AskedWorker& worker) = 0;
-  /// Ends a worker that there is nothing to greet with, or that nobody waits for any more. Where it was
+  /// Ends a worker that there is nothing to greet with, or that the pool wants no more. Where it was
   /// `started`, its process is to be put back.
   virtual void give_up(AskedWorker worker) noexcept = 0;
   /// Has the server said how a dead worker ended? If not, it is asked again when there is news.
@@ -91,11 +92,12 @@ struct LaunchPlan {
                       void* argument) = nullptr;  ///< holds the locks that a forked child will need
 };
 
-/// fork: the template process is forked here and now, from the calling thread.
-[[nodiscard]] std::unique_ptr<Launcher> make_fork_launcher(const LaunchPlan& plan);
-/// forkserver: the server is executed at the first start.
-[[nodiscard]] std::unique_ptr<Launcher> make_fork_server_launcher(const LaunchPlan& plan);
-/// spawn: nothing happens before the first start.
-[[nodiscard]] std::unique_ptr<Launcher> make_spawn_launcher(const LaunchPlan& plan);
+/// Makes the launcher of a start method. fork: the template process is forked here and now, from the calling
+/// thread. forkserver: the server is executed at the first start. spawn: nothing happens before the first
+/// start. Errors: `SystemError`.
+[[nodiscard]] std::unique_ptr<Launcher> make_launcher(const LaunchPlan& plan);
+
+/// `make_launcher`, or what a test has in its place.
+using MakeLauncher = std::function<std::unique_ptr<Launcher>(const LaunchPlan&)>;
 
 }  // namespace kindred::internal

@@ -12,23 +12,23 @@
 
 // Stream sockets of one machine under abstract names: no file stands for them, and the kernel forgets a name
 // with the last descriptor of it. A name belongs to a network namespace, and anyone in it may take it or
-// connect to it: each side asks who the other is.
+// connect to it: each side asks the kernel which user the other is.
 namespace kindred::internal {
 
-/// Listens under `name` without blocking. Errors: `SystemError` (EADDRINUSE: somebody has the name).
+/// Listens under `name` without blocking. Errors: `SystemError` (EADDRINUSE: the name is taken).
 [[nodiscard]] Descriptor listen_locally(const std::string& name);
-/// Takes in one who connected; none where nobody waits.
+/// Takes in the next connection; none where none waits.
 [[nodiscard]] Descriptor accept_locally(int listener) noexcept;
 void stop_listening(int listener) noexcept;  ///< whoever waits or comes is refused
-/// None where nobody listens under that name, or so many wait already that until then there is no place.
+/// None where no process listens under that name, or its queue of connections stays full until then.
 [[nodiscard]] Descriptor connect_locally(
     const std::string& name, std::chrono::steady_clock::time_point until = std::chrono::steady_clock::now() +
                                                                            std::chrono::seconds{1}) noexcept;
 /// Returns the names that begin so and are listened to, sorted.
 [[nodiscard]] std::vector<std::string> local_names(std::string_view beginning);
 
-/// By the kernel's word (SO_PEERCRED): who connected, or (asked by him) who listens. None for a user who has
-/// no number in this process's user namespace.
+/// By the kernel's word (SO_PEERCRED): the user that connected, or (asked by the one that connected) that
+/// listens. None for a user that has no number in this process's user namespace.
 struct Peer {
   std::uint32_t pid = 0;
   std::uint32_t uid = 0;  ///< the effective one

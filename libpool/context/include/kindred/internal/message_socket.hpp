@@ -18,7 +18,7 @@ struct Message {
 };
 
 /// One end of a pair of local sockets that keep messages apart (SOCK_SEQPACKET) and carry descriptors.
-/// Nothing has a name, nobody else can connect.
+/// Nothing has a name, and no other process can connect.
 class MessageSocket {
  public:
   static constexpr std::size_t message_limit = 64 * 1024;
@@ -37,7 +37,7 @@ class MessageSocket {
   /// in the past asks without waiting.
   [[nodiscard]] std::optional<Message> receive(Deadline deadline, bool* closed = nullptr) const;
 
-  /// Who made the pair, by the kernel's word (SO_PEERCRED).
+  /// The process that made the pair, by the kernel's word (SO_PEERCRED).
   [[nodiscard]] std::uint32_t peer_pid() const noexcept;
   /// A number that the kernel gives to this socket alone (SO_COOKIE); 0: there is none behind the descriptor.
   /// A task may have closed the descriptor, and its number may be another file's.
@@ -46,7 +46,7 @@ class MessageSocket {
   void close() noexcept { fd_.reset(); }
   void release() noexcept {
     (void)fd_.release();
-  }  ///< the descriptor stays open, and is somebody else's from here on
+  }  ///< the descriptor stays open, and other code owns it from here on
   explicit operator bool() const noexcept { return static_cast<bool>(fd_); }
 
  private:

@@ -10,8 +10,8 @@
 
 namespace kindred::internal {
 
-/// A process that is watched by pidfd, so that neither its number's reuse nor anybody's SIGCHLD handling can
-/// mislead us.
+/// A process that is watched by pidfd, so that neither the reuse of its number nor the program's SIGCHLD
+/// handling can mislead the pool.
 class Process {
  public:
   Process() = default;
@@ -24,7 +24,7 @@ class Process {
   [[nodiscard]] bool dead() const noexcept;  ///< has it ended? No wait.
   bool wait_dead(Deadline deadline) const noexcept;
   /// Reaps a dead child and says how it ended; for another's child, or one that was reaped by someone else,
-  /// asks the kernel's record (PIDFD_GET_INFO, Linux 6.15); nothing where nobody can tell.
+  /// asks the kernel's record (PIDFD_GET_INFO, Linux 6.15); nothing where the kernel cannot tell.
   std::optional<ExitReason> reap() noexcept;
   /// How a dead child ended; it is not reaped, so that its number stays its own.
   [[nodiscard]] std::optional<ExitReason> look() const noexcept;

@@ -119,7 +119,7 @@ class RingWriter {
     // Order: acquire, pairs with the release in RingReader::release: the peer has read the bytes that we may
     // now overwrite.
     const Cursor seen = cursors_->consumed.load(std::memory_order_acquire);
-    // A peer that moves backwards or beyond what was published writes nonsense: keep what we know, so that
+    // A peer that moves backwards or beyond what was published is corrupted: keep what we know, so that
     // nothing is overrun.
     if (static_cast<Cursor>(seen - consumed_) <= static_cast<Cursor>(published_ - consumed_))
       consumed_ = seen;

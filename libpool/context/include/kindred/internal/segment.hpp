@@ -96,8 +96,8 @@ struct SegmentHeader {
   alignas(64) std::atomic<AttemptId> stop_attempt;
   std::atomic<std::uint32_t> stop_signal;  ///< raised with each asking; what a stop token's watcher sleeps on
 
-  /// Blocks for large results that no future reads any more, a bit each. Set by the parent; who clears a bit,
-  /// worker or parent, owns the block.
+  /// Blocks for large results that no future reads any more, a bit each. Set by the parent; the process that
+  /// clears a bit, worker or parent, owns the block.
   alignas(64) std::atomic<std::uint64_t> free_result_blocks;
 
   // --- worker's lines ---
@@ -120,8 +120,8 @@ enum class Command : std::uint32_t {
   finish = 1
 };  // finish: run what is in the ring, then the finalizer, then exit
 
-/// The word `armed`: who wants to be rung, and when. The worker rings once per arming (`epoch`), by the
-/// bell named.
+/// The word `armed`: which thread of the parent wants to be rung, and when. The worker rings once per arming
+/// (`epoch`), by the bell named.
 ///
 ///     63          32 31        3   2       1        0
 ///    +--------------+-----------+------+--------+--------+

@@ -327,8 +327,8 @@ class InputArchive : public Base {
   }
   template <class T>
   void read(cereal::SizeTag<T>& tag) {
-    // The elements follow, and cost a byte each at least: so nobody can be made to allocate more of them than
-    // the message has bytes.
+    // The elements follow, and cost a byte each at least: so the reader cannot be made to allocate more of
+    // them than the message has bytes.
     tag.size = static_cast<std::remove_reference_t<decltype(tag.size)>>(decoder_.read_count(1));
   }
   template <class T>
@@ -379,7 +379,6 @@ using InputArchiveFor =
     std::conditional_t<Complete<T, cereal::detail::InputArchiveBase>, CerealInput, PlainInput>;
 
 // --- which words a type has
-// ----------------------------------------------------------------------------------------------------------
 
 enum class Word : unsigned char {
   none,

@@ -23,7 +23,6 @@ class Worker;
 namespace kindred::internal {
 
 // --- the function
-// --------------------------------------------------------------------------------------------------------------------
 
 /// How a function gets to the worker.
 enum class FunctionKind : unsigned char {
@@ -122,7 +121,6 @@ template <class T>
 inline constexpr bool is_worker = std::is_same_v<T, Worker&> || std::is_same_v<T, const Worker&>;
 
 // --- one argument
-// --------------------------------------------------------------------------------------------------------------------
 
 /// The character type of a `const char*` or string_view (of any character), or void.
 template <class T>
@@ -255,7 +253,6 @@ struct HeldArguments<std::index_sequence<I...>, T...> : Held<I, T>... {
 };
 
 // --- the task
-// ------------------------------------------------------------------------------------------------------------------------
 
 /// A function's parameters without the worker's own.
 template <class Parameters>

@@ -73,7 +73,7 @@ struct Continuations {
   template <class Action>
   struct Note {
     Action action;
-    const void* owner;  ///< who may withdraw it; null: nobody
+    const void* owner;  ///< by which it can be withdrawn; null: it cannot
   };
   std::vector<Note<std::function<void(Locked)>>> in_line;  ///< on the thread that finishes it
   std::vector<Note<std::function<void()>>> callbacks;      ///< later, on the callback thread
@@ -141,8 +141,8 @@ class FutureState {
   /// Runs `action` once when finished: now and here if it is finished already, else on the pool's callback
   /// thread.
   void on_finished(std::function<void()> action, const void* owner = nullptr);
-  /// The same, but on the very thread that finishes it, under the pool's lock: only for short work of ours
-  /// that never throws.
+  /// The same, but on the very thread that finishes it, while the pool's lock is held: only for short work of
+  /// ours that never throws.
   void on_finished_inline(std::function<void(Locked)> action, const void* owner = nullptr);
   /// Takes out what was noted for `owner`, where it is still open. What was to run on the callback thread may
   /// run all the same, where it has just finished.

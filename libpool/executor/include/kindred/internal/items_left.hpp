@@ -12,7 +12,7 @@ class FutureState;
 struct ItemsLeft {
   bool known = false;                   ///< did the worker say how far it came?
   std::uint64_t done = 0;               ///< items that had run to their end; the next one was running
-  std::uint64_t kept = 0;               ///< the first so many of them, whose results are here
+  std::uint64_t kept = 0;               ///< how many of them, from the first, have their results here
   std::vector<std::byte> results = {};  ///< as the worker encoded them
 };
 

@@ -19,7 +19,7 @@ class Channel;
 
 namespace kindred::internal {
 
-/// The parent's list of the shared objects of one executor: makes them, keeps each one as long as anybody
+/// The parent's list of the shared objects of one executor: makes them, keeps each one as long as any process
 /// holds it, and repairs what dead workers held. One per executor; its thread-safe members never wait for a
 /// worker, whatever the workers do to the objects.
 ///
@@ -31,9 +31,9 @@ class SharedObjectRegistry {
   SharedObjectRegistry(const SharedObjectRegistry&) = delete;
   SharedObjectRegistry& operator=(const SharedObjectRegistry&) = delete;
 
-  /// Objects made from now on have room for the accounts of so many processes, this one included: who holds a
-  /// handle at the same time. What fits into one page (112) costs nothing; each one beyond it 32 bytes an
-  /// object.
+  /// Objects made from now on have room for the accounts of this many processes, this one included: a process
+  /// that holds a handle at the same time. What fits into one page (112) costs nothing; each one beyond it 32
+  /// bytes an object.
   void make_room_for(std::size_t processes) noexcept;
 
   // What the executor's members of the same names do. Errors: `UsageError` (a number out of range),
@@ -54,14 +54,14 @@ class SharedObjectRegistry {
   }
 
   /// Tells that the worker incarnation `owner` has ended (reaped), and how to name it in errors. Gives back
-  /// what it held, wakes who may have slept for a wake-up that it owed. Exactly once per incarnation, however
-  /// it ended. Blocks: never for a worker. Threads: any.
+  /// what it held, wakes threads that may have slept for a wake-up that it owed. Exactly once per
+  /// incarnation, however it ended. Blocks: never for a worker. Threads: any.
   void owner_died(std::uint32_t owner, std::int32_t worker = -1, std::uint32_t pid = 0) noexcept;
   /// Ends every wait in this process, now and later, with a `UsageError`: for the executor's end, and for a
   /// pool that broke and will have no worker again. Called by the destructor.
   void close() noexcept;
-  /// Frees the objects that nobody holds any more. Happens by itself when one is made and when a handle here
-  /// goes.
+  /// Frees the objects that no process holds any more. Happens by itself when one is made and when a handle
+  /// here goes.
   void sweep() noexcept;
   [[nodiscard]] std::size_t size() const;  ///< objects alive
 

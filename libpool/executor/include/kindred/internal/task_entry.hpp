@@ -27,7 +27,7 @@ struct TaskFrame {
   Worker& worker;
   const void* function;  ///< the address of the user's function in this process, for FunctionKind::pointer
   TaskPhase phase = TaskPhase::reading_arguments;
-  ItemProgress* items = nullptr;         ///< where a map's chunk says how far it came; null: nobody asks
+  ItemProgress* items = nullptr;         ///< where a map's chunk says how far it came; null: it is no chunk
   std::span<const std::byte> ring = {};  ///< memory that the parent can read after this process has died
   /// Sends the parent the block that begins with `results`, so that it can read that, too. Returns what
   /// `ItemProgress::at` says of the block; 0: it is no block that can be sent.
