@@ -31,6 +31,7 @@
 #include "kindred/internal/segment.hpp"
 #include "kindred/kindred.hpp"
 #include "support/test.hpp"
+#include "support/worker_socket.hpp"
 
 using namespace kindred;
 using namespace kindred::test;
@@ -297,23 +298,7 @@ void offer_memory(bool sealed, std::uint64_t announced) {
   const int fd = ::memfd_create("nonsense", MFD_ALLOW_SEALING);
   [[maybe_unused]] const auto grown = ::ftruncate(fd, 4096);
   if (sealed) ::fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW);
-  AttachmentNotice notice{.message = static_cast<std::uint32_t>(WorkerMessage::attachment),
-                          .spare = 0,
-                          .memory_id = 77,
-                          .bytes = announced};
-  iovec part{.iov_base = &notice, .iov_len = sizeof notice};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof fd)]{};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
-  cmsghdr* const head = CMSG_FIRSTHDR(&message);
-  head->cmsg_level = SOL_SOCKET;
-  head->cmsg_type = SCM_RIGHTS;
-  head->cmsg_len = CMSG_LEN(sizeof fd);
-  std::memcpy(CMSG_DATA(head), &fd, sizeof fd);
-  [[maybe_unused]] const auto sent = ::sendmsg(worker_fd::socket, &message, MSG_NOSIGNAL);
+  announce_memory(fd, announced);
 }
 
 LaneLines<>& my_lane() { return *reinterpret_cast<LaneLines<>*>(mine().log() + LogAreaShape::lines_offset); }

@@ -111,7 +111,7 @@ class Injection {
   }
   static std::set<std::string> reached() {
     std::set<std::string> names;
-    for (std::uint32_t i = 0; i < control().points.load() && i < InjectionControl::most_points; ++i) {
+    for (std::uint32_t i = 0; i < control().points.load() && i < InjectionControl::max_points; ++i) {
       if (control().reached[i].known.load() != 0) names.insert(control().reached[i].name);
     }
     return names;

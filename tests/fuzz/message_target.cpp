@@ -46,7 +46,7 @@ KINDRED_FUZZ_SEEDS(message) {
   setup.options.cpu_affinity = {0, 1};
   setup.options.rlimits[7] = 99;
   setup.cwd = "/tmp";
-  setup.pool_part.resize(20);
+  setup.pool_setup.resize(20);
   std::uint64_t size = 0;
   const auto memory = write_setup(setup, &size);
   std::vector<std::byte> text{std::byte{0}};

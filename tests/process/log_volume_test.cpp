@@ -95,9 +95,9 @@ void run(StartMethod method, Scale scale) {
   TemporaryFolder folder;
   constexpr std::size_t per_task = threads * lines;
   const std::size_t tasks = scale.records / per_task;
-  const std::size_t most_tasks = tasks + static_cast<std::size_t>(scale.kills) * 20 + 64;
+  const std::size_t max_tasks = tasks + static_cast<std::size_t>(scale.kills) * 20 + 64;
   std::vector<std::uint64_t> committed;
-  std::vector<bool> done(most_tasks, false);
+  std::vector<bool> done(max_tasks, false);
   std::size_t submitted = 0;
   std::size_t lost = 0;
   LogStats stats;
@@ -121,7 +121,7 @@ void run(StartMethod method, Scale scale) {
     pool.logger().add_sink(sinks::file(folder / "turned.log", {.rotate = long_run() ? "16 MiB" : "800 KiB",
                                                                .compression = Compression::gz}));
     const auto clock = pool.make_counter(1);
-    const auto told = pool.make_array<std::uint64_t>(most_tasks * threads, ArrayAccess::all_write);
+    const auto told = pool.make_array<std::uint64_t>(max_tasks * threads, ArrayAccess::all_write);
     std::atomic<bool> stop{false};
     std::thread killer{[&] {
       std::mt19937 random{static_cast<unsigned>(std::random_device{}())};
@@ -151,7 +151,7 @@ void run(StartMethod method, Scale scale) {
     std::size_t taken = 0;
     for (;;) {
       const bool more = (submitted < tasks + lost || killed < static_cast<std::size_t>(scale.kills)) &&
-                        submitted < most_tasks;
+                        submitted < max_tasks;
       if (more && submitted - taken <= 2 * workers)
         futures.push_back(pool.submit(write_lines, static_cast<int>(submitted++), clock, told));
       else if (taken < submitted)
@@ -174,7 +174,7 @@ void run(StartMethod method, Scale scale) {
   std::size_t late = 0;
   std::size_t different = 0;
   std::size_t malformed = 0;
-  std::vector<std::uint64_t> found(most_tasks * threads, 0);
+  std::vector<std::uint64_t> found(max_tasks * threads, 0);
   std::size_t others = 0;
   std::int64_t last_time = 0;
   std::size_t backwards = 0;
@@ -227,7 +227,7 @@ void run(StartMethod method, Scale scale) {
   CHECK(stats.dropped == 0);
   CHECK(stats.committed == stats.delivered);
   CHECK(log.size() == stats.committed);
-  settle_ends(log, most_tasks);
+  settle_ends(log, max_tasks);
   CHECK(in_order(log, order_bound));
   auto within = 0ns;
   while (within < order_bound && !in_order(log, within)) within = std::max(10ns, within * 3 / 2);

@@ -23,6 +23,7 @@
 #include "kindred/internal/bootstrap.hpp"
 #include "kindred/kindred.hpp"
 #include "support/test.hpp"
+#include "support/worker_socket.hpp"
 
 using namespace kindred;
 using namespace kindred::test;
@@ -312,23 +313,7 @@ TEST_CASE_EACH_START_METHOD("memory of huge pages, which could be taken away aga
     if (fd < 0) return 1;  // a kernel without
     if (::ftruncate(fd, 2 << 20) != 0) return 2;
     ::fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW);
-    AttachmentNotice notice{.message = static_cast<std::uint32_t>(WorkerMessage::attachment),
-                            .spare = 0,
-                            .memory_id = 77,
-                            .bytes = 4096};
-    iovec part{.iov_base = &notice, .iov_len = sizeof notice};
-    alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof fd)> control{};
-    msghdr message{};
-    message.msg_iov = &part;
-    message.msg_iovlen = 1;
-    message.msg_control = control.data();
-    message.msg_controllen = control.size();
-    cmsghdr* const header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof fd);
-    std::memcpy(CMSG_DATA(header), &fd, sizeof fd);
-    (void)::sendmsg(worker_fd::socket, &message, MSG_NOSIGNAL);
+    announce_memory(fd, 4096);
     for (;;) ::pause();
   });
   REQUIRE(ends(future));

@@ -17,7 +17,6 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -25,6 +24,7 @@
 #include "kindred/internal/local_socket.hpp"
 #include "kindred/kindred.hpp"
 #include "support/test.hpp"
+#include "support/worker_socket.hpp"
 
 using namespace kindred;
 using namespace kindred::internal;
@@ -68,23 +68,7 @@ void send_memory(std::size_t announced, std::size_t bytes) {
   const int fd = ::memfd_create("large", MFD_ALLOW_SEALING);
   if (fd < 0 || ::fallocate(fd, 0, 0, static_cast<off_t>(bytes)) != 0) ::_exit(9);
   ::fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW);
-  AttachmentNotice notice{.message = static_cast<std::uint32_t>(WorkerMessage::attachment),
-                          .spare = 0,
-                          .memory_id = 77,
-                          .bytes = announced};
-  iovec part{.iov_base = &notice, .iov_len = sizeof notice};
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof fd)> control{};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = control.data();
-  message.msg_controllen = control.size();
-  cmsghdr* const header = CMSG_FIRSTHDR(&message);
-  header->cmsg_level = SOL_SOCKET;
-  header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(sizeof fd);
-  std::memcpy(CMSG_DATA(header), &fd, sizeof fd);
-  (void)::sendmsg(worker_fd::socket, &message, MSG_NOSIGNAL);
+  announce_memory(fd, announced);
   for (;;) ::pause();
 }
 

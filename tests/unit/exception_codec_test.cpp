@@ -540,7 +540,6 @@ TEST_CASE("a task's error inside a task is told with the inner task's type") {
 }
 
 // --- a task in the worker
-// --------------------------------------------------------------------------------------------------------------
 
 namespace exception_test {
 
@@ -686,7 +685,6 @@ TEST_CASE("a task that ends its thread is reported, and its thread ends") {
 }
 
 // --- the other errors
-// ------------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("WorkerLost says how the worker ended, in which task, and what to do") {
   WorkerLost::Details details;

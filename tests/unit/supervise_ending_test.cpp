@@ -22,24 +22,30 @@ struct EndedPool : PlayedPool {
   Ending ending{{phase, slots, intake, completion, backpressure, log, shared_objects}};
 };
 
+/// One whose only worker has begun the first of some tasks.
+struct BusyPool : EndedPool {
+  explicit BusyPool(int count) {
+    for (int i = 0; i < count; ++i) tasks.push_back(submit());
+    REQUIRE(worker.begin() == 1);
+  }
+  PlayedWorker& worker = add_worker();
+  std::vector<StateHandle> tasks;
+};
+
 std::exception_ptr cause() { return std::make_exception_ptr(UsageError{"the cause"}); }
 
 }  // namespace
 
 TEST_CASE("a pool that breaks fails all its tasks with the cause, kills its workers and wants no more") {
-  EndedPool pool;
-  PlayedWorker& worker = pool.add_worker();
-  std::vector<StateHandle> tasks;
-  for (int i = 0; i < 4; ++i) tasks.push_back(pool.submit());
-  REQUIRE(worker.begin() == 1);
+  BusyPool pool{4};
   PoolGuard guard{pool.mutex};
   pool.slots.want_another(guard);
   pool.ending.break_pool(guard, cause(), "it broke");
-  for (const auto& task : tasks) {
+  for (const auto& task : pool.tasks) {
     CHECK(task->outcome() == TaskOutcome::failure);
     CHECK_THROWS_AS(task->require_value(), BrokenProcessPool);
   }
-  CHECK(worker.slot().kill_reason == KillReason::shutdown);
+  CHECK(pool.worker.slot().kill_reason == KillReason::shutdown);
   CHECK(pool.slots.wanted(guard) == 0);
   CHECK(pool.slots.in_flight(guard) == 0);
   CHECK(pool.completion.totals(guard).lost == 4);
@@ -51,21 +57,18 @@ TEST_CASE("a pool that breaks fails all its tasks with the cause, kills its work
 }
 
 TEST_CASE("a shutdown that cancels leaves the running task alone, and ends all others") {
-  EndedPool pool;
-  PlayedWorker& worker = pool.add_worker();
-  std::vector<StateHandle> tasks;
-  for (int i = 0; i < 4; ++i) tasks.push_back(pool.submit());
-  REQUIRE(worker.begin() == 1);
+  BusyPool pool{4};
   {
     PoolGuard guard{pool.mutex};
     pool.ending.close(guard, true);
     CHECK_FALSE(pool.phase.finishes_chains);
   }
-  CHECK_FALSE(tasks[0]->finished());
-  for (int i = 1; i < 4; ++i) CHECK(tasks[static_cast<std::size_t>(i)]->outcome() == TaskOutcome::cancelled);
-  worker.end("x");
+  CHECK_FALSE(pool.tasks[0]->finished());
+  for (int i = 1; i < 4; ++i)
+    CHECK(pool.tasks[static_cast<std::size_t>(i)]->outcome() == TaskOutcome::cancelled);
+  pool.worker.end("x");
   CHECK(pool.collect());
-  CHECK(tasks[0]->outcome() == TaskOutcome::value);
+  CHECK(pool.tasks[0]->outcome() == TaskOutcome::value);
 }
 
 TEST_CASE("a shutdown that waits for its tasks cancels none") {
@@ -78,30 +81,22 @@ TEST_CASE("a shutdown that waits for its tasks cancels none") {
 }
 
 TEST_CASE("workers that are ended keep the task that they run, and the others fail") {
-  EndedPool pool;
-  PlayedWorker& worker = pool.add_worker();
-  std::vector<StateHandle> tasks;
-  for (int i = 0; i < 3; ++i) tasks.push_back(pool.submit());
-  REQUIRE(worker.begin() == 1);
+  BusyPool pool{3};
   PoolGuard guard{pool.mutex};
   pool.ending.end_workers(guard, SIGTERM);
   CHECK(pool.phase.kill_signal == SIGTERM);
-  CHECK_FALSE(tasks[0]->finished());
-  CHECK_THROWS_AS(tasks[1]->require_value(), BrokenProcessPool);
-  CHECK_THROWS_AS(tasks[2]->require_value(), BrokenProcessPool);
+  CHECK_FALSE(pool.tasks[0]->finished());
+  CHECK_THROWS_AS(pool.tasks[1]->require_value(), BrokenProcessPool);
+  CHECK_THROWS_AS(pool.tasks[2]->require_value(), BrokenProcessPool);
 }
 
 TEST_CASE("an interrupt cancels what has not begun, and asks what runs to stop") {
-  EndedPool pool;
-  PlayedWorker& worker = pool.add_worker();
-  const auto running = pool.submit();
-  const auto queued = pool.submit();
-  REQUIRE(worker.begin() == 1);
+  BusyPool pool{2};
   PoolGuard guard{pool.mutex};
   pool.ending.interrupt(guard);
-  CHECK(worker.slot().in_flight.front().stop_asked);
-  CHECK_FALSE(running->finished());
-  CHECK(queued->outcome() == TaskOutcome::cancelled);
+  CHECK(pool.worker.slot().in_flight.front().stop_asked);
+  CHECK_FALSE(pool.tasks[0]->finished());
+  CHECK(pool.tasks[1]->outcome() == TaskOutcome::cancelled);
   CHECK(pool.phase.closed);
 }
 
