@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "kindred/kindred.hpp"
-#include "progress_row.hpp"
 #include "support/tasks.hpp"
 #include "support/terminal.hpp"
 #include "support/test.hpp"
@@ -20,8 +19,6 @@ namespace {
 std::vector<std::string> screen_of(const std::string& mode, unsigned columns = 80) {
   return rows_on_screen(run_on_terminal({victim("progress"), mode}, columns), columns);
 }
-const kindred::internal::Progress half_way{
-    .unit = "words", .done = 1260, .total = 3000, .failed = 3, .busy = 2, .seconds = 12.6, .over = false};
 
 }  // namespace
 
@@ -113,28 +110,4 @@ TEST_CASE_EACH_START_METHOD(
     CHECK(out.str().empty());
   }
   CHECK_CONTAINS(out.str(), "numbers: 50 of 100, 50%");
-}
-
-TEST_CASE("a row fits its terminal: what matters least is left out first") {
-  CHECK(kindred::internal::progress_row(half_way, 79) ==
-        "words  42% [#########.............] 1260/3000 100/s 0:17 left, 3 failed, 2 busy");
-  for (std::size_t columns = 0; columns < 120; ++columns)
-    CHECK(kindred::internal::progress_row(half_way, columns).size() <= columns);
-  CHECK_CONTAINS(kindred::internal::progress_row(half_way, 40), "42%");
-  CHECK_CONTAINS(kindred::internal::progress_row(half_way, 40), "3 failed");
-  CHECK(kindred::internal::progress_row(half_way, 4) == " 42%");
-  auto unknown = half_way;
-  unknown.total = 0;
-  CHECK(kindred::internal::progress_row(unknown, 79) == "words 1260 100/s, 3 failed, 2 busy");
-}
-
-TEST_CASE("wide characters take two columns of the row, and marks none") {
-  CHECK(kindred::internal::columns_of("words") == 5);
-  CHECK(kindred::internal::columns_of("\xe5\xad\x97\xe5\xad\x97") == 4);
-  CHECK(kindred::internal::columns_of("e\xcc\x81") == 1);
-  CHECK(kindred::internal::columns_of("\xf0\x9f\x8e\x89") == 2);
-  auto wide = half_way;
-  wide.unit = "\xe5\xad\x97\xe5\xad\x97\xe5\xad\x97";
-  for (std::size_t columns = 0; columns < 100; ++columns)
-    CHECK(kindred::internal::columns_of(kindred::internal::progress_row(wide, columns)) <= columns);
 }

@@ -1,0 +1,186 @@
+// The worker's side without a worker: its mail, its results, and on which core it runs.
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstring>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+
+#include "child/cpu_manners.hpp"
+#include "child/mailbox.hpp"
+#include "child/parent_bells.hpp"
+#include "child/result_memory.hpp"
+#include "child/result_writer.hpp"
+#include "kindred/internal/clock.hpp"
+#include "link/notices.hpp"
+#include "link/sent_memories.hpp"
+#include "support/test.hpp"
+
+using namespace kindred;
+using namespace kindred::internal;
+using namespace kindred::test;
+
+namespace {
+
+const kindred::internal::Deadline at_once{std::chrono::steady_clock::time_point{}};
+
+/// A worker that the test is, and the parent's end of its segment and socket.
+struct PlayedChild {
+  [[nodiscard]] SegmentHeader& header() const noexcept { return boot.segment.header(); }
+  void raise_mail() const { header().mail.fetch_add(1); }
+  /// Writes a value as the result of a call that was begun.
+  void answer(const std::string& value, std::uint64_t task_id = 7) {
+    CallHeader call{};
+    call.task_id = task_id;
+    call.state = call_state::begun;
+    Encoder out{ContextId{}, writer.begin(), &ResultWriter::grow, &writer};
+    for (std::size_t at = 0; at < value.size(); at += 1000)
+      out.write(value.data() + at, std::min<std::size_t>(1000, value.size() - at));
+    (void)writer.write(call, out, ResultKind::value, ticks(), 0);
+    CHECK(call.state == call_state::done);
+  }
+  ResultHeader next_result(std::string& value) {
+    const auto message = results.next();
+    REQUIRE(message.size() >= sizeof(ResultHeader));
+    ResultHeader result;
+    std::memcpy(&result, message.data(), sizeof result);
+    value.assign(reinterpret_cast<const char*>(message.data()) + sizeof result, result.value_bytes);
+    results.release();
+    return result;
+  }
+
+  std::pair<MessageSocket, MessageSocket> sockets = MessageSocket::pair();
+  MessageSocket& parent = sockets.first;
+  WorkerBootstrap boot{.socket = std::move(sockets.second), .segment = Segment::create({})};
+  RingReader<> results{boot.segment.result_room(), header().results};
+  std::atomic<std::uint64_t> freed{0};
+  ResultMemory memory{freed};
+  SharedBell waiter_bell;
+  SharedBell service_bell;
+  ParentBells bells{header(), waiter_bell, service_bell};
+  CpuManners manners{header()};
+  Mailbox mailbox{boot, memory};
+  ResultWriter writer{boot.segment.result_room(), header(), 0, mailbox, memory, bells, manners};
+};
+
+}  // namespace
+
+TEST_CASE("a memory that was sent before a call is there when the call names it, once") {
+  PlayedChild child;
+  auto memory = std::make_shared<SharedMemory>(SharedMemory::create("test", 4096));
+  memory->bytes()[0] = std::byte{42};
+  REQUIRE(send_memories(child.parent, 1, {memory, memory}));
+  CHECK_FALSE(child.mailbox.has_mail());
+  child.raise_mail();
+  CHECK(child.mailbox.has_mail());
+  child.mailbox.read();
+  CHECK_FALSE(child.mailbox.has_mail());
+  const auto second = child.mailbox.memory(2);  // the first belonged to a call that was revoked
+  REQUIRE(second);
+  CHECK(second->bytes()[0] == std::byte{42});
+  CHECK(child.mailbox.kept_bytes() == 0);
+  CHECK_FALSE(child.mailbox.lacks_memory());
+}
+
+TEST_CASE("a memory that is kept stays for further calls until the parent has it forgotten") {
+  PlayedChild child;
+  const auto memory = std::make_shared<SharedMemory>(SharedMemory::create("test", 8192));
+  const std::uint64_t id = 5 | memory_is_kept;
+  REQUIRE(send_notice(child.parent, ParentMessage::attachment, id, memory->size(), memory->fd()));
+  child.raise_mail();
+  child.mailbox.read();
+  CHECK(child.mailbox.memory(id) == child.mailbox.memory(id));
+  CHECK(child.mailbox.kept_bytes() == 8192);
+  REQUIRE(send_notice(child.parent, ParentMessage::forget, id));
+  child.raise_mail();
+  child.mailbox.read();
+  CHECK(child.mailbox.kept_bytes() == 0);
+}
+
+TEST_CASE("what a worker says arrives with its kind, and a long text is cut") {
+  PlayedChild child;
+  const std::string text(100'000, 'x');
+  child.mailbox.send(WorkerMessage::bootstrap_failed, std::as_bytes(std::span{text}));
+  const auto message = child.parent.receive(at_once);
+  REQUIRE(message);
+  std::uint32_t kind = 0;
+  std::memcpy(&kind, message->bytes.data(), sizeof kind);
+  CHECK(kind == static_cast<std::uint32_t>(WorkerMessage::bootstrap_failed));
+  CHECK(message->bytes.size() < MessageSocket::message_limit);
+  CHECK(message->bytes.size() > 10'000);
+}
+
+TEST_CASE("a worker knows when its socket is another file's") {
+  PlayedChild child;
+  CHECK(child.mailbox.has_socket());
+  auto [other, end] = MessageSocket::pair();
+  const int place = child.boot.socket.fd();
+  const Descriptor kept = duplicate(place);
+  REQUIRE(::dup2(other.fd(), place) == place);
+  CHECK_FALSE(child.mailbox.has_socket());
+  REQUIRE(::dup2(kept.get(), place) == place);
+  CHECK(child.mailbox.has_socket());
+}
+
+TEST_CASE("a small result lies in its ring, and one that outgrows its space as well") {
+  PlayedChild child;
+  std::string value;
+  for (const std::size_t size : {std::size_t{0}, std::size_t{5}, std::size_t{3000}, std::size_t{12'000}}) {
+    CAPTURE(size);
+    child.answer(std::string(size, 'v'), size + 1);
+    const ResultHeader result = child.next_result(value);
+    CHECK(result.task_id == size + 1);
+    CHECK(result.kind == ResultKind::value);
+    CHECK(result.flags == 0);
+    CHECK(result.ended_ticks >= result.begun_ticks);
+    CHECK(value == std::string(size, 'v'));
+  }
+}
+
+TEST_CASE("a large result lies in a memory that is sent once and named by its place") {
+  PlayedChild child;
+  std::string value;
+  for (const bool first : {true, false}) {
+    child.answer(std::string(200'000, 'v'));
+    const ResultHeader result = child.next_result(value);
+    CHECK(result.flags == result_is_external);
+    BlockReference reference;
+    REQUIRE(value.size() == sizeof reference);
+    std::memcpy(&reference, value.data(), sizeof reference);
+    CHECK(reference.bytes == 200'000);
+    CHECK((reference.memory_id & memory_is_kept) != 0);
+    const auto message = child.parent.receive(at_once);
+    REQUIRE(static_cast<bool>(message) == first);
+    child.freed = std::uint64_t{1} << (reference.memory_id & ~memory_is_kept);  // the future has let go
+  }
+}
+
+TEST_CASE("a worker tells on which core it runs, and leaves one that the parent finds crowded") {
+  cpu_set_t before;
+  REQUIRE(::sched_getaffinity(0, sizeof before, &before) == 0);
+  cpu_set_t here;
+  CPU_ZERO(&here);
+  CPU_SET(static_cast<std::size_t>(current_cpu()), &here);
+  REQUIRE(::sched_setaffinity(0, sizeof here, &here) == 0);
+  const Segment segment = Segment::create({});
+  CpuManners manners{segment.header()};
+  manners.tell_cpu();
+  const auto cpu = segment.header().cpu.load();
+  CHECK(cpu == static_cast<std::uint32_t>(current_cpu()) + 1);
+  segment.header().cpu = 0;
+  const auto now = ticks() + static_cast<std::uint64_t>(1e9 * ticks_per_nanosecond());
+  manners.tell_cpu_if_old(now);
+  CHECK(segment.header().cpu == cpu);
+  segment.header().cpu = 0;
+  manners.tell_cpu_if_old(now + 1);  // it told just now
+  CHECK(segment.header().cpu == 0);
+  segment.header().crowded_cpu = cpu;
+  manners.tell_cpu_if_old(2 * now);
+  CHECK(segment.header().crowded_cpu == 0);
+  REQUIRE(::sched_setaffinity(0, sizeof before, &before) == 0);
+}
