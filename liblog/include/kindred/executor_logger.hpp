@@ -40,7 +40,7 @@ class ExecutorLogger : public internal::LogCalls<ExecutorLogger> {
   /// once a second, and disabled after `LogOptions::sink_failures` in a row. Errors: `UsageError` (options,
   /// path), `SystemError` (the file cannot be opened).
   SinkId add_sink(const AnySink& sink, SinkOptions options = {});
-  /// Takes a sink away after what was committed before is in it. Returns whether there was one.
+  /// Removes a sink once all that was committed before is in it. Returns whether there was such a sink.
   bool remove_sink(SinkId sink);
   void remove_sinks();
 

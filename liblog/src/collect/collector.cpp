@@ -99,7 +99,7 @@ void Collector::State::start() {
 }
 
 void Collector::State::ring_if_sleeping() const noexcept {
-  // The parent's own area says what the collector does, as each other one does.
+  // The parent's own log area says what the collector does, as every other area does.
   auto& word = front->control().collector;
   auto expected = static_cast<std::uint32_t>(CollectorState::sleeping);
   if (word.load(std::memory_order_seq_cst) == expected &&

@@ -79,7 +79,7 @@ bool LaneInput::take_piece(ByteReader& piece) {
   } else {
     const auto before = piece.value<std::uint64_t>();
     if (!piece.ok()) return false;
-    // Where its begin was given up, the rest has no meaning (and was counted by the producer).
+    // Where its first piece was given up, the others have no meaning (and was counted by the producer).
     if (!large.open) return true;
     if (before != large.bytes.size()) {
       large.give_up();

@@ -161,7 +161,8 @@ LaneState* LogFront::make_lane(std::uint32_t index) noexcept {
     lane->collector = &control().collector;
     lane->front = this;
     lanes_[index] = lane;
-    // Before its first record: the collector looks at lanes whose bit it sees (see order_and_watermark.md).
+    // Set before the lane's first record: the collector looks only at lanes whose bit is set (see
+    // order_and_watermark.md).
     control().lanes_in_use.fetch_or(std::uint64_t{1} << index, std::memory_order_seq_cst);
   }
   return lanes_[index];

@@ -161,9 +161,9 @@ void flush_at_exit();
 /// (`LogOptions::last_words`). Idempotent, for good.
 void speak_last_words();
 
-/// While one lives on a thread, it is a collector's, and its log calls go to stderr: it would wait for
-/// itself, or two logs for each other. But in a worker they go to the worker's log, which is another
-/// process's to collect: the sinks of a pool in a worker may hand records up.
+/// While an object of it lives, its thread is a collector's, and log calls of the thread go to stderr: in the
+/// log it would wait for itself, or two logs for each other. In a worker they go to the worker's log, which
+/// another process collects: so the sinks of a pool in a worker may log.
 class CollectorThread {
  public:
   CollectorThread() noexcept;

@@ -136,7 +136,7 @@ void put_formatted(TextBuffer& out, const Argument& argument, const std::string&
   }
 }
 
-/// Which of the forms that a plan keeps.
+/// The position of a form in `room_`.
 template <TextForm form>
 constexpr std::size_t index_of() noexcept {
   static_assert(form == TextForm::plain || form == TextForm::message || form == TextForm::json);
@@ -274,7 +274,7 @@ bool MessagePlan::decode_fields_too(std::span<const std::byte> bytes, Arguments&
   return true;
 }
 
-/// Where nothing is to be escaped, the message needs no more.
+/// How much the message takes at most where nothing in it must be escaped.
 template <TextForm form>
 std::size_t MessagePlan::room_for(const Arguments& arguments) const noexcept {
   return room_[index_of<form>()] + arguments.text_bytes() + copied_more;

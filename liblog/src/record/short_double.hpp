@@ -21,7 +21,7 @@ inline char* write_short_double(char* target, double value) noexcept {
   constexpr double limit = 1e15;
   const double size = std::fabs(value);
   if (!(size < limit) || (size == 0 && std::signbit(value))) return nullptr;
-  // Four places, or as many as leave it 15 digits.
+  // Four decimal places, or fewer: there are 15 digits at most.
   double power = 10000;
   while (size * power >= limit) power /= 10;
   const auto digits = static_cast<std::int64_t>(size * power + 0.5);

@@ -27,7 +27,7 @@ struct SiteFacts {
   std::string_view format;
   std::string_view file;
   std::string_view function;
-  std::string_view types;       ///< an `ArgType` each, with `arg_is_field`
+  std::string_view types;       ///< an `ArgType` for each argument, with `arg_is_field`
   std::string_view level_name;  ///< of a custom level
   std::uint32_t line = 0;
   Level level = Level::info;

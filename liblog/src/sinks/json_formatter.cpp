@@ -66,7 +66,7 @@ void JsonFormatter::append_string(TextBuffer& out, std::string_view text, std::s
   if (!append_json_string(out, text) && !exact_key.empty()) add_exact(exact_key, text);
 }
 
-/// Appends "text" and the begin of "record", up to its message.
+/// Appends "text" and the beginning of "record", up to its message.
 void JsonFormatter::append_message(Delivery& delivery, TextBuffer& out) {
   constexpr std::string_view between = "\",\"record\":{\"message\":\"";
   out.append("{\"text\":\"");

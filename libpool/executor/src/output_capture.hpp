@@ -30,8 +30,8 @@ class OutputCapture {
   OutputCapture& operator=(const OutputCapture&) = delete;
   ~OutputCapture() = default;  // never runs: the thread lives as long as the process
 
-  /// Any thread. Where a task has closed our descriptors, or has others at their numbers, it does nothing:
-  /// the thread of ours, which has its own, goes on reading, and what it leaves is read by the parent.
+  /// Any thread. Where a task has closed these descriptors, or put other files at their numbers, the call
+  /// does nothing: the capture's thread has its own table and goes on reading, and the parent reads the rest.
   void drain(bool partial_lines);
   [[nodiscard]] bool intact() const noexcept;  ///< does this thread's table still hold our descriptors?
 

@@ -45,7 +45,7 @@ class WorkerProcess {
   [[nodiscard]] Logger& logger() noexcept { return logger_; }
   [[nodiscard]] std::shared_ptr<void>& state_place(std::type_index type);
   [[nodiscard]] Worker& worker() noexcept { return worker_; }
-  /// In a process that a task forked, which is about to end.
+  /// Call in a process that a task forked and that is about to end.
   void tell_of_forked_child() const noexcept { mailbox_.tell_of_forked_child(); }
 
  private:

@@ -220,7 +220,7 @@ class LaneWriter {
     return static_cast<Cursor>(head_ - consumed_) > capacity() / 2;
   }
   [[nodiscard]] Cursor consumed() const noexcept { return consumed_; }
-  /// Forgets what `reserve` knew: its next call looks anew.
+  /// Has the next `reserve` read anew how far the collector has come.
   void forget_room() noexcept { room_end_ = head_; }
 
   /// Sleeps until the collector has taken something more. Returns false where the deadline passed first.

@@ -200,7 +200,7 @@ void with_spdlog_registry_held(void (*fork_it)(void*), void* argument);
 /// Leads spdlog's default logger, and every registered one, into this process's log: their sinks are
 /// replaced; names, levels, source locations and thread ids are kept. The old sinks are leaked on purpose:
 /// destroying them would write what the parent had buffered a second time. Loggers that are made later join
-/// when they are registered. Asynchronous loggers become synchronous where they are got from the registry.
+/// when they are registered. A lookup in the registry finds an asynchronous logger as a synchronous one.
 /// Call after `attach_log`. Threads: the only one. Fork: worker only.
 void bridge_spdlog();
 /// Between two tasks of a worker: has the program made loggers, or given them patterns, since the last look,
@@ -274,8 +274,8 @@ struct EnteredLane {
 /// Begins a record of so many bytes, whatever must be done before: room is made, and the collector is told
 /// what it does not know yet of thread, task, scope, drops and binding.
 [[nodiscard]] EnteredLane enter_lane(LaneState& lane, const Binding* binding, std::size_t bytes) noexcept;
-/// The way of records that are larger than a lane allows, whose site found no room, or that go to stderr.
-/// `arguments` are encoded.
+/// Writes what `write_record` cannot: a record larger than a lane allows, one whose site found no room, or
+/// one that goes to stderr. `arguments` are encoded.
 void write_encoded(const LogTarget& target, LaneState* lane, LevelCode level, const CallSite& site,
                    std::string_view types, std::span<const std::byte> arguments) noexcept;
 /// Formats here, then logs the text; `fields` are the key-values. An exception of a formatter's becomes the

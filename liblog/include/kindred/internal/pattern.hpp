@@ -95,7 +95,8 @@ class PatternFormatter {
   struct Step {
     const PatternFlag* flag = nullptr;
     PatternPart::Kind kind;
-    std::uint32_t begin = 0;  ///< literal and time: its place in `steady_text_`; field: of its key in `keys_`
+    std::uint32_t begin =
+        0;  ///< literal and time: position in `steady_text_`; field: position of its key in `keys_`
     std::uint32_t end = 0;
     PatternPart::Align align = PatternPart::Align::none;
     bool cut = false;

@@ -68,7 +68,7 @@ class TimeoutError : public Error, public std::exception {
 /// about that errno of that call: which limit to raise, what to allow, what to free.
 class SystemError : public Error, public std::system_error {
  public:
-  /// `mend`: where the place that throws knows more than the call and its errno say.
+  /// `mend`: what to do, where the throwing code knows more than the call and its errno tell.
   SystemError(std::string call, int error_number, std::string_view while_doing, std::string_view mend = {});
   [[nodiscard]] const char* what() const noexcept override { return message_.c_str(); }
   [[nodiscard]] const std::string& call() const noexcept { return call_; }

@@ -46,7 +46,7 @@ struct Sandbox {
 
   /// Only computing: no files, no network, no processes.
   [[nodiscard]] static Sandbox compute();
-  /// Computing, with files to read and to write.
+  /// As `compute()`, and with these files to read and to write.
   [[nodiscard]] static Sandbox files(std::vector<std::string> read, std::vector<std::string> write = {});
 
   /// Errors: `UsageError` that names the option, its value and what to use. Asks the file system for the

@@ -66,7 +66,7 @@ std::uint64_t left_by(const GroupFiles& files, std::string_view groups) {
   for (std::string group = root + std::string{groups.substr(0, groups.find('\n'))};;
        group.resize(group.rfind('/'))) {
     const std::uint64_t limit = number(read_small_file(group + files.limit), {}, unknown);
-    if (limit < unknown / 2) {  // v1 writes no limit as a very large number
+    if (limit < unknown / 2) {  // cgroup v1 writes "no limit" as a very large number
       const std::uint64_t used = number(read_small_file(group + files.usage), {}, 0);
       const std::uint64_t cached = number(read_small_file(group + "/memory.stat"), files.cache, 0);
       const std::uint64_t taken = used - std::min(used, cached);

@@ -107,7 +107,7 @@ void check_files(StartMethod method) {
 }  // namespace
 
 void require_kernel(StartMethod method) {
-  // By process: a child of fork may have been given a filter of system calls since.
+  // Remembered for each process: a forked child may have got a filter of system calls since.
   static std::atomic<std::uint64_t> checked{0};
   const std::uint64_t now = (std::uint64_t{process_id()} << 1U) | (method == StartMethod::fork ? 0U : 1U);
   const std::uint64_t before = checked.load(std::memory_order_relaxed);

@@ -131,8 +131,8 @@ std::string move_program_down(const std::string& folder) {
   if (::mkdir(below.c_str(), 0755) != 0 && errno != EEXIST)
     return "mkdir(" + below + ") failed: " + std::strerror(errno);
   // Its processes may start others while they are moved.
-  constexpr int most_rounds = 20;
-  for (int round = 0; round < most_rounds; ++round) {
+  constexpr int max_rounds = 20;
+  for (int round = 0; round < max_rounds; ++round) {
     const auto pids = processes_of(folder);
     if (pids.empty()) return {};
     for (const pid_t pid : pids) {
@@ -237,8 +237,8 @@ struct PoolFolder {
 PoolFolder make_pool_folder(const std::string& base) {
   static std::uint32_t next = 0;
   PoolFolder made;
-  constexpr int most_tries = 10;  // another program may take one for a leftover before it is locked
-  for (int tries = 0; tries < most_tries; ++tries) {
+  constexpr int max_tries = 10;  // another program may take one for a leftover before it is locked
+  for (int tries = 0; tries < max_tries; ++tries) {
     made.folder =
         base + "/" + std::string{pool_prefix} + std::to_string(::getpid()) + "-" + std::to_string(++next);
     if (::mkdir(made.folder.c_str(), 0755) != 0) {

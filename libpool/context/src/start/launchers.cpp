@@ -154,7 +154,7 @@ class ServedLauncher : public Launcher {
     try {
       if (worker.ticket != 0) given_up_.push_back(worker.ticket);
       if (worker.process) endings_unwanted_.push_back(worker.process.pid());
-    } catch (const std::bad_alloc&) {  // it ends by its lifeline all the same
+    } catch (const std::bad_alloc&) {  // the worker ends by its lifeline in any case
     }
   }
 

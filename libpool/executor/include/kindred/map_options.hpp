@@ -72,7 +72,7 @@ struct KeepingMapOptions {
   std::optional<std::chrono::nanoseconds> timeout = {};
   bool ordered = true;
   std::function<void(std::size_t, std::size_t)> progress = {};
-  internal::KeepsErrors on_error;  // no default: braces without it make `MapOptions`
+  internal::KeepsErrors on_error;  // no default value: braces without this member make a `MapOptions`
   std::optional<std::chrono::nanoseconds> item_timeout = {};
   int retries = 0;
   std::string name = {};

@@ -53,7 +53,7 @@ class ProgressBar {
   /// The bar that a map was given for its progress; none: it was given something else.
   [[nodiscard]] static std::optional<ProgressBar> in(
       const std::function<void(std::size_t, std::size_t)>& progress);
-  /// The same with how many workers of the pool are busy.
+  /// The same, with the number of workers that are busy.
   void update(std::size_t done, std::size_t failed, internal::PoolCore& pool);
 
   std::shared_ptr<State> state_;

@@ -123,8 +123,8 @@ class SharedArray {
 
   /// May this process write to it?
   [[nodiscard]] bool writable() const noexcept { return internal::array_writable(block_.get()); }
-  /// The same memory, asked first: also of a const handle. Errors: `UsageError` where this process may not
-  /// write (`ArrayAccess::maker_writes`).
+  /// The same memory, after a check whether this process may write. Also of a const handle. Errors:
+  /// `UsageError` where this process may not write (`ArrayAccess::maker_writes`).
   [[nodiscard]] std::span<T> mutable_span() const {
     if (!writable() && block_ != nullptr) internal::throw_array_not_writable(*block_);
     return {data_, size_};

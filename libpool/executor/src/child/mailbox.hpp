@@ -48,7 +48,7 @@ class Mailbox {
   /// Sends a shared memory, under this number. Returns the number.
   std::uint64_t send_memory(const SharedMemory& memory, std::uint64_t id);
   [[nodiscard]] std::uint64_t next_memory_id() noexcept { return next_memory_id_++; }
-  /// In a process that a task forked, which is about to end.
+  /// Call in a process that a task forked and that is about to end.
   void tell_of_forked_child() const noexcept;
 
  private:

@@ -14,7 +14,7 @@
 namespace kindred::internal {
 namespace {
 
-// The smallest space that a result begins in; it grows out of it.
+// The smallest space that a result begins in. A larger result moves to more space.
 constexpr std::size_t first_space = 256;
 // To read how much memory the process has costs microseconds: not more often than this.
 constexpr double between_looks_at_rss_nanoseconds = 5e6;

@@ -73,7 +73,7 @@ void ResultIntake::take_result(Locked locked, WorkerSlot& slot, Bytes message, R
   pass_call(locked, slot, task, result, times);
   note_bytes(locked, slot, value.size());
   if (task.finished()) [[unlikely]]
-    return task.unpin(locked);  // cancelled by killing, and faster than the kill
+    return task.unpin(locked);  // it was cancelled by killing, and its result came before the kill
   try {
     task.store(value);
   } catch (const std::bad_alloc&) {  // the task fails with that, and its worker goes on

@@ -7,7 +7,7 @@
 namespace kindred::internal {
 
 bool runs_items(const TaskState& task, const CodeBook& code) {
-  // The reference was made of an EntryInfo of this process: see PoolCore::submit. Its library may be gone.
+  // The reference was made from an EntryInfo of this process: see PoolCore::submit. Its library may be gone.
   const void* const entry = code.address(task.entry);
   return entry != nullptr && is_loaded(entry, sizeof(EntryInfo), true) &&
          static_cast<const EntryInfo*>(entry)->runs_items;

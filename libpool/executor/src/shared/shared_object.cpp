@@ -244,7 +244,7 @@ void Critical::commit() noexcept {
   // there before they count.
   memory.active.store(other, std::memory_order_release);
   active_ = other;
-  // Crash: the account still says the old; the next owner of the lock carries the change over.
+  // Crash: the account still has its old value; the next owner of the lock carries the change over.
   apply();
 }
 

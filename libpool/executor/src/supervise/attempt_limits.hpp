@@ -30,7 +30,7 @@ struct LimitStep {
   bool ask_to_stop = false;
   Kill kill = Kill::none;
   std::chrono::nanoseconds ran{0};  ///< for the error: how long it ran
-  /// When to look again; where `kill` is `terminate` or `kill`, only if the worker turned out to have
+  /// When to look again. After `terminate` or `kill` it counts only if the worker turned out to have
   /// finished.
   std::optional<std::chrono::nanoseconds> look_again;
 };

@@ -16,7 +16,7 @@ namespace kindred::internal {
 /// Threads: the supervisor's; `begin` before it runs, `end` and `abandon_after_fork` after it.
 class SupervisorPoll {
  public:
-  /// What a descriptor belongs to that is readable.
+  /// What a readable descriptor belongs to.
   struct Event {
     enum class Kind : std::uint8_t { interrupt, tail, launcher, death, message };
     Kind kind;

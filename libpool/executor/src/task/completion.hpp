@@ -81,7 +81,7 @@ class Completion {
 
   /// Finishes any future, a task or not.
   void end(Locked locked, FutureState& state, Outcome outcome, std::unique_ptr<Failure> failure);
-  /// Where the future is open, notes what is to be done when it is finished; false: it is finished.
+  /// Notes an action for the end of the future. False: it is finished already, and nothing is noted.
   [[nodiscard]] bool add_callback(Locked locked, FutureState& state, std::function<void()>& action,
                                   const void* owner = nullptr);
   /// The same for what is done at once, on the thread that finishes it.

@@ -31,7 +31,7 @@ inline void copy_small(std::byte* to, const std::byte* from, std::size_t bytes) 
 /// What a task or its result carries beside its bytes: rare, so apart.
 struct Cargo {
   Attachments attachments;
-  std::shared_ptr<SharedMemory> block;  // the bytes lie here instead: of a call, a CallBlock
+  std::shared_ptr<SharedMemory> block;  // where the bytes lie instead; of a call it is a CallBlock
   std::size_t block_bytes = 0;
 };
 

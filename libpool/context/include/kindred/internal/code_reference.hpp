@@ -88,7 +88,8 @@ class CodeMap {
 /// path, as another build.
 void compare_builds(const std::vector<Module>& parents);
 
-/// The name of the function at the address, demangled, without parameters; empty where no symbol table tells.
+/// The name of the function at the address, demangled, without parameters; empty where no symbol table names
+/// it.
 [[nodiscard]] std::string function_name(const void* address);
 /// A stack for people, a line a frame, up to where the task was called: "parse in /usr/lib/libfilters.so".
 /// Frames that only lead to the program's code (std::invoke, kindred's own, the system's start of a thread)

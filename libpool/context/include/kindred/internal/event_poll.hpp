@@ -36,7 +36,7 @@ class EventPoll {
 
   const SharedBell& bell_;
   Descriptor fd_;
-  Doorbell end_;  ///< rings for the ear's end; only this process has it
+  Doorbell end_;  ///< rung to end the ear; no other process has it
   std::mutex mutex_;
   std::vector<std::uint64_t> heard_;  ///< its memory is taken by `add`: the ear needs none
   std::size_t added_ = 1;

@@ -178,7 +178,7 @@ struct ChunkEntry {
   // Numbers in, a number out: neither reading nor writing can fail but for want of bytes.
   static constexpr bool plain_items = fixed_size && AllArithmetic<typename Types::sent_tuple>::value;
 
-  // The length before an item, of a map that goes on.
+  // The length that stands before each item of a map that goes on after errors.
   struct FramedItem {
     std::size_t at = 0;
     explicit FramedItem(Encoder& encoder) {

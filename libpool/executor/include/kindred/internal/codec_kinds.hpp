@@ -385,7 +385,7 @@ struct FieldSearch {
   static consteval std::size_t checked() {
     return has_array_of_classes(std::make_index_sequence<n>{}) ? unknown_fields : n;
   }
-  /// A member cannot be made from nothing: only as many elements as there are will do.
+  /// For aggregates with a member that has no default constructor: only braces with all elements compile.
   template <std::size_t n>
   static consteval std::size_t all_or_nothing() {
     if constexpr (n > max_fields || n > sizeof(T) * 8)
