@@ -1,18 +1,22 @@
 #pragma once
 
 // Everything that a test needs: doctest, and
-//   kindred::test::entry()                   the Entry that the shared main made
-//   TEST_CASE_EACH_START_METHOD("...")       three cases: "... [fork]", "... [spawn]", "... [forkserver]";
-//   the body has `method` ResourceAudit, Deadline                  nothing more than before; other time than
-//   60 s run_program, Program, run_forked, expect_exit, expect_signal, victim("name") CHECK_CONTAINS(text,
-//   "part"), CHECK_THROWS_CONTAINS(expression, Type, "part") KINDRED_SKIP("why")                      ends
-//   the case as skipped: counted and printed scorecard(row, "figure")                 a line of the table of
-//   promises, printed if the case holds long_run()                               whether ./tests/run --long
-//   asked for the long version TemporaryFolder                          a fresh folder, removed at the end
+//   kindred::test::entry()               the Entry that the shared main made
+//   TEST_CASE_EACH_START_METHOD("...")   three cases: "... [fork]", "... [spawn]", "... [forkserver]";
+//                                        the body has `method`
+//   ResourceAudit                        at the end of a case there is nothing more than before
+//   Deadline                             a case may take another time than 60 s
+//   run_program, Program, run_forked     other processes; victim("name") is a program for a test
+//   expect_exit, expect_signal           how a forked process must end
+//   CHECK_CONTAINS(text, "part")
+//   CHECK_THROWS_CONTAINS(expression, Type, "part")
+//   KINDRED_SKIP("why")                  ends the case as skipped: counted and printed
+//   scorecard(row, "figure")             a line of the table of promises, printed if the case holds
+//   long_run()                           whether ./tests/run --long asked for the long version
+//   TemporaryFolder                      a fresh folder, removed at the end
 //
-// A line `// ctest: PROPERTY VALUE ...` in a test's file sets properties of its ctest, e.g. `// ctest:
-// RUN_SERIAL ON` or
-// `// ctest: LABELS long TIMEOUT 900`.
+// A line `// ctest: PROPERTY VALUE ...` in a test's file sets properties of its ctest, for example
+// `// ctest: RUN_SERIAL ON` or `// ctest: LABELS long TIMEOUT 900`.
 
 #include <string>
 #include <string_view>
