@@ -1,15 +1,14 @@
 // The public names of an executor over many machines: programs that nobody here has seen are compiled against
 // them.
+// One include, as the page has it.
+#include <kindred/cluster.hpp>
+
 #include <concepts>
 #include <optional>
 #include <ranges>
 #include <string>
 #include <type_traits>
 #include <vector>
-
-#include <kindred/cluster.hpp>
-#include <kindred/log.hpp>
-#include <kindred/sinks.hpp>
 
 #include "support/test.hpp"
 
@@ -19,6 +18,10 @@ using namespace std::chrono_literals;
 namespace {
 
 int twice(int value) { return 2 * value; }
+std::string key_of(Worker& worker) {
+  kindred::log_info("attempt {} of {}", worker.attempt(), worker.task_id());
+  return worker.idempotency_key();
+}
 void prepare(int) {}
 
 // Never run: it only has to compile.
@@ -34,6 +37,15 @@ void prepare(int) {}
   } catch (const NodeLost& lost) {
     cluster.logger().error("{} on {}", lost.what(), lost.node());
   }
+  for (auto& outcome :
+       cluster.map_outcomes(twice, std::vector<int>{1, 2}, {.item_timeout = 1s, .retries = 1}))
+    if (!outcome.has_value()) cluster.logger().error("{}", outcome.index());
+  for (auto& outcome : cluster.map(twice, {1, 2}, {.on_error = OnItemError::keep})) (void)outcome.error();
+  for (const int value : cluster.map<twice>(std::vector<int>{1, 2})) (void)value;
+  cluster.logger().add_sink(sinks::stdout_color());
+  Future<std::string> key = cluster.submit(key_of);
+  key.on_done([](Future<std::string>&) {});
+  (void)key.cancel(Running::ask);
   Future<int> submitted = cluster.submit(twice, 1);
   auto tried = cluster.try_submit(twice, 1);
   static_assert(std::is_same_v<decltype(tried), std::optional<Future<int>>>);
@@ -103,6 +115,7 @@ TEST_CASE("every option of a cluster has the name and the default of its contrac
                          .start_method = StartMethod::forkserver,
                          .worker = {},
                          .prefetch = 2,
+                         .accept_jobs = {"frames*"},
                          .drain_on_term = true,
                          .drain_grace = 30s};
   CHECK_NOTHROW(node.validate());

@@ -11,15 +11,11 @@
 #include <vector>
 
 #include "kindred/cluster_options.hpp"
-#include "kindred/entry.hpp"
-#include "kindred/executor.hpp"
-#include "kindred/executor_logger.hpp"
-#include "kindred/future.hpp"
 #include "kindred/internal/cluster_core.hpp"
 #include "kindred/internal/map_verbs.hpp"
+#include "kindred/kindred.hpp"
 #include "kindred/node_error.hpp"
 #include "kindred/node_options.hpp"
-#include "kindred/task_options.hpp"
 
 namespace kindred {
 
