@@ -233,6 +233,11 @@ TEST_CASE_EACH_START_METHOD(
   REQUIRE(ends(held));
   CHECK(held.get() == 3);
   check_that_work_goes_on(pool);
+  // Each ring costs at most as much again as the wait before it: not the second after which stopped workers
+  // are looked for.
+  const auto begin = std::chrono::steady_clock::now();
+  for (int i = 0; i < 10; ++i) CHECK(pool.submit(slow, 20).get() == 20);
+  CHECK(std::chrono::steady_clock::now() - begin < 5s * slowness());
   pool.logger().info("told");
   CHECK(pool.logger().flush());
 }

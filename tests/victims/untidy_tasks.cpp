@@ -1,6 +1,6 @@
 // A program whose tasks are untidy with what they share with it: untidy_tasks METHOD WHAT.
-//   write, read, stty: a task does that to the terminal; says "ended" when it has
-//   closed, closed_idle, stopped, forked, executed, left, flags, grouped, daemon: says "ready" when its
+//   write, read, stty: a task does that to the terminal; says "ended" when it has, "lost" where its worker
+//   was closed, closed_idle, stopped, forked, executed, left, flags, grouped, daemon: says "ready" when its
 //   workers are so, and stays
 #include <csignal>
 #include <cstdio>
@@ -96,8 +96,12 @@ int main(int argc, char** argv) {
                                     {.start_method = kindred::parse_start_method(argv[1]), .max_workers = 2}};
   if (what == "write" || what == "read" || what == "stty") {
     auto task = pool.submit(touch_terminal, what);
-    (void)task.wait_for(std::chrono::seconds{60});
-    std::puts("ended");
+    try {
+      (void)task.get();
+      std::puts("ended");
+    } catch (const kindred::WorkerLost&) {
+      std::puts("lost");
+    }
     std::fflush(stdout);
     return 0;
   }
