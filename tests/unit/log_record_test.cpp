@@ -281,6 +281,8 @@ TEST_CASE("a log that names places without end takes the names of no other log, 
       SiteTable greedy;
       const std::string long_name = std::to_string(log) + std::string(900, 'n');
       for (int i = 0; i < 5'000; ++i) (void)place(greedy, long_name + std::to_string(i));
+      for (int i = 0; i < 100; ++i)
+        (void)place(greedy, std::to_string(100 * log + i));  // shorter ones fill it up
       if (place(greedy, "one more.cpp") != 0) ::_exit(4);
     }
     SiteTable other;
