@@ -1110,7 +1110,7 @@ TEST_CASE("each line of a file is read for itself") {
   const std::vector<Case> cases{
       {"comment, then JSON", "# rotated by hand\n" + json, 5, 1},
       {"JSON without its begin", json.substr(100), 4, 1},
-      {"JSON behind a line of NUL", std::string(40, '\0') + "\n" + json, 5, 0},
+      {"JSON behind a line of NUL", std::string(40, '\0').append("\n").append(json), 5, 0},
       {"JSON behind NUL in its line", std::string(40, '\0') + json, 5, 0},
       {"JSON with a byte order mark", "\xef\xbb\xbf" + json, 5, 0},
       {"text with a byte order mark", "\xef\xbb\xbf" + text, 5, 0},
