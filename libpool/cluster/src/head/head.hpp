@@ -124,6 +124,7 @@ class Head final : private TaskSource {
   struct LargeResult {
     Result result;
     BlobFetch fetch;
+    Epoch epoch;  ///< that its bytes were stored in: they stay there where a head has only raised it
   };
   struct HeldBack {
     Ended ended;

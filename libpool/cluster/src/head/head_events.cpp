@@ -295,7 +295,7 @@ void Head::on_result(Time now, Result result) {
     // It is the node's no more: if its bytes cannot be read, the task counts as lost there.
     doubt(now, result.task, task, result.node, "its result was lost with the engine's store");
     BlobFetch fetch{job_key(), result.blob};
-    large_.insert_or_assign(result.task, LargeResult{std::move(result), std::move(fetch)});
+    large_.insert_or_assign(result.task, LargeResult{std::move(result), std::move(fetch), entered_});
     fetch_blobs(now);
     return;
   }
@@ -311,8 +311,8 @@ void Head::on_result(Time now, Result result) {
 void Head::fetch_blobs(Time now) {
   std::vector<Result> complete;
   for (auto each = large_.begin(); each != large_.end();) {
-    auto& [result, fetch] = each->second;
-    if (epoch_.ready()) fetch.tick(now, entered_, engine_, tickets_);
+    auto& [result, fetch, epoch] = each->second;
+    if (epoch_.ready()) fetch.tick(now, epoch, engine_, tickets_);
     if (ledger_.get(each->first) != nullptr && fetch.state() == BlobFetch::State::fetching) {
       ++each;
       continue;
