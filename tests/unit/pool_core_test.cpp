@@ -71,7 +71,10 @@ TEST_CASE("a worker that dies before it begins a call loses none") {
     CAPTURE(to_string(how));
     PlayedCore pool;
     const auto task = pool.submit();
-    pool.ready_process().die(how);
+    PlayedProcess& worker = pool.ready_process();
+    worker.die(how);
+    pool.rounds_until([&] { return pool.is_buried(worker); });
+    REQUIRE_FALSE(task->finished());
     pool.busy_process(1).answer("all the same");
     CHECK(task->wait({}));
     CHECK(value_of(task) == "all the same");
