@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <new>
 
 #include "kindred/error.hpp"
 #include "kindred/internal/assert.hpp"
@@ -41,13 +42,14 @@ std::shared_ptr<CallBlock> CallBlocks::take(std::size_t bytes) {
       const std::scoped_lock lock{mutex_};
       found->kept = kept_.keep(found->size());
     }
-    return {found.release(), [this](CallBlock* block) { give_back(std::unique_ptr<CallBlock>{block}); }};
   } catch (...) {
     const std::scoped_lock lock{mutex_};
     KINDRED_ASSERT(in_use_ != 0U);
     --in_use_;
     throw;
   }
+  // Where there is no memory for it, the shared_ptr gives the block back before it throws.
+  return {found.release(), [this](CallBlock* block) { give_back(std::unique_ptr<CallBlock>{block}); }};
 }
 
 std::shared_ptr<CallBlock> CallBlocks::take_if_few(std::size_t bytes) {
@@ -70,12 +72,19 @@ void CallBlocks::give_back(std::unique_ptr<CallBlock> block) {
     const std::scoped_lock lock{mutex_};
     KINDRED_ASSERT(in_use_ != 0U);
     --in_use_;
-    if (kept) {
-      block->free_since = std::chrono::steady_clock::now();
-      free_.push_back(std::move(block));
-    }
+    if (kept) keep(std::move(block));
   }
   if (kept) freed_();
+}
+
+// With the lock. A block that there is no memory to note is let go: this runs where a shared_ptr ends.
+void CallBlocks::keep(std::unique_ptr<CallBlock> block) noexcept {
+  block->free_since = std::chrono::steady_clock::now();
+  try {
+    free_.push_back(std::move(block));
+  } catch (const std::bad_alloc&) {
+    kept_.drop(block->size());
+  }
 }
 
 std::vector<std::unique_ptr<CallBlock>> CallBlocks::free_since(std::chrono::steady_clock::time_point moment) {

@@ -59,6 +59,7 @@ class CallBlocks {
 
  private:
   void give_back(std::unique_ptr<CallBlock> block);
+  void keep(std::unique_ptr<CallBlock> block) noexcept;
 
   const BlockFreed freed_;
   const std::uint32_t pid_ = process_id();
