@@ -26,7 +26,7 @@ int main(int argc, char** argv) {
   try {
     pool.submit(area, -1.0).get();
   } catch (const kindred::WorkerLost& lost) {
-    pool.logger().error("this one {}", to_string(lost.exit_reason()));
+    pool.logger().error("it {}", to_string(lost.exit_reason()));
   }
   for (double each : pool.map(area, std::vector{1.0, 2.0, 3.0})) pool.logger().info("area {:.2f}", each);
 }
