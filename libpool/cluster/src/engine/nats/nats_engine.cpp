@@ -86,7 +86,7 @@ std::shared_ptr<Shared>* keep_for_ever(const std::shared_ptr<Shared>& shared) {
 }
 
 std::string number(std::uint64_t value) { return std::to_string(value); }
-std::string quoted(std::string_view text) { return "\"" + std::string{text} + "\""; }
+std::string in_quotes(std::string_view text) { return "\"" + std::string{text} + "\""; }
 
 std::string_view status_of(natsMsg* message) {
   const char* value = nullptr;
@@ -183,14 +183,15 @@ class NatsEngine final : public Engine {
   void ensure(Ticket ticket, const Stream& stream, const StreamLimits& limits) override {
     const std::string name = names_.stream(stream);
     const bool keys = holds_keys(stream.kind);
-    std::string config =
-        "{\"name\":" + quoted(name) + ",\"subjects\":[" + quoted(names_.below({stream, {}})) +
-        "],\"retention\":" + (stream.kind == StreamKind::tasks ? quoted("workqueue") : quoted("limits")) +
-        ",\"storage\":" + quoted(limits.in_memory ? "memory" : "file") +
-        ",\"num_replicas\":" + number(limits.replicas) + ",\"max_consumers\":-1,\"max_msgs\":-1";
+    std::string config = "{\"name\":" + in_quotes(name) + ",\"subjects\":[" +
+                         in_quotes(names_.below({stream, {}})) + "],\"retention\":" +
+                         (stream.kind == StreamKind::tasks ? in_quotes("workqueue") : in_quotes("limits")) +
+                         ",\"storage\":" + in_quotes(limits.in_memory ? "memory" : "file") +
+                         ",\"num_replicas\":" + number(limits.replicas) +
+                         ",\"max_consumers\":-1,\"max_msgs\":-1";
     config += ",\"max_bytes\":" + (limits.max_bytes == 0 ? "-1" : number(limits.max_bytes));
     config += ",\"max_age\":" + number(static_cast<std::uint64_t>(limits.max_age.count()));
-    config += ",\"discard\":" + quoted(stream.kind == StreamKind::log ? "old" : "new");
+    config += ",\"discard\":" + in_quotes(stream.kind == StreamKind::log ? "old" : "new");
     config += ",\"max_msgs_per_subject\":" + std::string{keys ? "1" : "-1"};
     const Time window = limits.max_age > Time{0} ? std::min(limits.duplicates_window, limits.max_age)
                                                  : limits.duplicates_window;
@@ -205,11 +206,11 @@ class NatsEngine final : public Engine {
     const std::string name = names_.stream({StreamKind::tasks, queue.epoch});
     const std::string consumer = NatsNames::consumer(queue);
     ask('e', ticket, "CONSUMER.DURABLE.CREATE." + name + "." + consumer,
-        "{\"stream_name\":" + quoted(name) + ",\"config\":{\"durable_name\":" + quoted(consumer) +
+        "{\"stream_name\":" + in_quotes(name) + ",\"config\":{\"durable_name\":" + in_quotes(consumer) +
             ",\"deliver_policy\":\"all\",\"ack_policy\":\"explicit\",\"ack_wait\":" +
             number(static_cast<std::uint64_t>(lease.count())) +
             ",\"max_deliver\":-1,\"max_ack_pending\":20000," +
-            "\"replay_policy\":\"instant\",\"filter_subject\":" + quoted(names_.filter(queue)) + "}}");
+            "\"replay_policy\":\"instant\",\"filter_subject\":" + in_quotes(names_.filter(queue)) + "}}");
   }
   void state(Ticket ticket, const Stream& stream) override {
     ask('e', ticket, "STREAM.INFO." + names_.stream(stream), {});
@@ -231,7 +232,7 @@ class NatsEngine final : public Engine {
   }
   void find(Ticket ticket, const Place& place) override {
     ask('f', ticket, "STREAM.MSG.GET." + names_.stream(place.stream),
-        "{\"last_by_subj\":" + quoted(names_.subject(place)) + "}");
+        "{\"last_by_subj\":" + in_quotes(names_.subject(place)) + "}");
   }
   void find(Ticket ticket, const Stream& stream, std::uint64_t sequence) override {
     ask('f', ticket, "STREAM.MSG.GET." + names_.stream(stream), "{\"seq\":" + number(sequence) + "}");
@@ -241,15 +242,15 @@ class NatsEngine final : public Engine {
         "{\"seq\":" + number(sequence) + ",\"no_erase\":true}");
   }
   void erase_at(Ticket ticket, const Place& place, std::uint64_t up_to) override {
-    std::string request = "{\"filter\":" + quoted(names_.subject(place));
+    std::string request = "{\"filter\":" + in_quotes(names_.subject(place));
     if (up_to != 0) request += ",\"seq\":" + number(up_to + 1);
     ask('d', ticket, "STREAM.PURGE." + names_.stream(place.stream), request + "}");
   }
   void purge(Ticket ticket, const Place& place, std::uint64_t up_to) override {
     std::string request =
-        "{\"filter\":" + quoted(place.path.find('.') == std::string::npos && holds_keys(place.stream.kind)
-                                    ? names_.subject(place)
-                                    : names_.below(place));
+        "{\"filter\":" + in_quotes(place.path.find('.') == std::string::npos && holds_keys(place.stream.kind)
+                                       ? names_.subject(place)
+                                       : names_.below(place));
     if (up_to != 0) request += ",\"seq\":" + number(up_to + 1);
     ask('d', ticket, "STREAM.PURGE." + names_.stream(place.stream), request + "}");
   }
@@ -401,10 +402,10 @@ class NatsEngine final : public Engine {
     const std::string name = names_.stream(feed.place.stream);
     publish(
         "$JS.API.CONSUMER.CREATE." + name, feed.inbox,
-        "{\"stream_name\":" + quoted(name) + ",\"config\":{\"deliver_subject\":" + quoted(feed.inbox) +
+        "{\"stream_name\":" + in_quotes(name) + ",\"config\":{\"deliver_subject\":" + in_quotes(feed.inbox) +
             ",\"deliver_policy\":\"by_start_sequence\",\"opt_start_seq\":" + number(feed.next) +
             ",\"ack_policy\":\"none\",\"max_deliver\":1,\"replay_policy\":\"instant\",\"filter_subject\":" +
-            quoted(names_.below(feed.place)) +
+            in_quotes(names_.below(feed.place)) +
             ",\"flow_control\":true,\"idle_heartbeat\":1000000000,\"num_replicas\":1,\"mem_storage\":true}}");
   }
 
