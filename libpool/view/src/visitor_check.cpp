@@ -1,10 +1,6 @@
 #include "visitor_check.hpp"
 
-#include <charconv>
-#include <fstream>
-#include <optional>
 #include <random>
-#include <sstream>
 
 #include <fmt/format.h>
 
@@ -22,15 +18,6 @@ bool same_text(std::string_view a, std::string_view b) {
   return difference == 0;
 }
 
-/// The number behind the colon of "0100007F:1F90".
-int port_in(std::string_view address) {
-  const auto colon = address.rfind(':');
-  int port = -1;
-  if (colon != std::string_view::npos)
-    std::from_chars(address.data() + colon + 1, address.data() + address.size(), port, 16);
-  return port;
-}
-
 std::string_view cookie_value(std::string_view cookies, std::string_view name) {
   while (!cookies.empty()) {
     const auto end = std::min(cookies.find(';'), cookies.size());
@@ -44,36 +31,9 @@ std::string_view cookie_value(std::string_view cookies, std::string_view name) {
 
 }  // namespace
 
-std::optional<std::uint32_t> owner_of_socket(int from, int to) {
-  std::optional<std::uint32_t> owner;
-  // Most lines are other sockets': they are passed over by their text. Whoever opens many connections has
-  // this file read for each.
-  const std::string from_text = fmt::format(":{:04X} ", from), to_text = fmt::format(":{:04X} ", to);
-  for (const char* const path : {"/proc/net/tcp", "/proc/net/tcp6"}) {
-    std::ifstream file{path};
-    std::string line;
-    std::getline(file, line);
-    while (std::getline(file, line)) {
-      if (line.find(from_text) == std::string::npos || line.find(to_text) == std::string::npos) continue;
-      std::istringstream words{line};
-      std::string slot, local, remote, state, queues, timer, retransmits, timeout;
-      std::uint32_t uid = 0;
-      std::uint64_t inode = 0;
-      if (!(words >> slot >> local >> remote >> state >> queues >> timer >> retransmits >> uid >> timeout >>
-            inode))
-        continue;
-      if (port_in(local) != from || port_in(remote) != to) continue;
-      // A socket that its process has closed has no inode, and 0 stands where the user was: it is not root's.
-      if (inode == 0 || (owner && *owner != uid)) return std::nullopt;
-      owner = uid;
-    }
-  }
-  return owner;
-}
-
-std::string stranger_at(const std::string& address, int from, int to) {
-  if (!is_loopback(address)) return address;
-  const auto owner = owner_of_socket(from, to);
+std::string stranger_at(const LocalConnection& connection) {
+  if (!is_loopback(connection.from_address)) return connection.from_address;
+  const auto owner = owner_of(connection);
   if (!owner) return "nobody known";
   return *owner == 0 || *owner == internal::user_id() ? std::string{} : fmt::format("user {}", *owner);
 }

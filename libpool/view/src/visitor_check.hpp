@@ -1,9 +1,9 @@
 #pragma once
 
-#include <cstdint>
-#include <optional>
 #include <string>
 #include <string_view>
+
+#include "linux/socket_owner.hpp"
 
 namespace kindred::view {
 
@@ -37,13 +37,9 @@ class VisitorCheck {
   int port_ = 0;
 };
 
-/// Whose the sockets of this machine are that are connected from port `from` to port `to`, as the kernel
-/// says. Nothing where there is none, where they are of several users, and where the process has closed its
-/// socket.
-[[nodiscard]] std::optional<std::uint32_t> owner_of_socket(int from, int to);
 /// Whom a connection is from, where it is neither from this user nor from root over loopback: an address, or
 /// a user of this machine. Empty where it is.
-[[nodiscard]] std::string stranger_at(const std::string& address, int from, int to);
+[[nodiscard]] std::string stranger_at(const LocalConnection& connection);
 [[nodiscard]] bool is_loopback(std::string_view address);
 [[nodiscard]] std::string random_token();
 

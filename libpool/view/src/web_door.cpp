@@ -160,8 +160,13 @@ class WebDoor::Connections {
         continue;
       }
       const tcp::endpoint peer = socket.remote_endpoint(error);
+      if (error) continue;
+      const tcp::endpoint here = socket.local_endpoint(error);
       if (error || open_ >= most_connections) continue;
-      std::string stranger = stranger_at(peer.address().to_string(), peer.port(), port_);
+      std::string stranger = stranger_at({.from_address = peer.address().to_string(),
+                                          .from_port = peer.port(),
+                                          .to_address = here.address().to_string(),
+                                          .to_port = here.port()});
       if (!stranger.empty()) make_room();
       asio::co_spawn(io_, serve(std::move(socket), std::move(stranger)), asio::detached);
     }
