@@ -2,7 +2,7 @@
 //
 // expect: area#1] radius 2
 // expect: [parent] area 12.56636
-// expect: this one was killed by SIGABRT
+// expect: it was killed by SIGABRT
 // expect: [parent] area 28.27
 #include <cstdlib>
 #include <vector>

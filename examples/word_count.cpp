@@ -47,12 +47,13 @@ struct FileWords {
   Tally commonest;  // words of letters only, in lower case, without the stop words
 };
 
-struct StopWords {
-  std::unordered_set<std::string> words;
+struct Rules {
+  std::unordered_set<std::string> stop_words;
+  bool unprintable_words = false;  // count them, too
 };
 
 // The initializer: each worker loads the list once, and its tasks find it in the worker's state.
-void load_stop_words(kindred::Worker& worker, const std::string& file) {
+void load_rules(kindred::Worker& worker, const std::string& file, bool unprintable_words) {
   constexpr std::string_view english =
       "a about all also an and any are as at be been but by can do does each else for from has have he her his how i if in into is it its may "
       "more must no not of on one only or other our she should so such than that the their then there these they this to up use used was we "
@@ -61,15 +62,17 @@ void load_stop_words(kindred::Worker& worker, const std::string& file) {
   std::ifstream given{file};
   if (!file.empty() && !given) throw std::runtime_error{"cannot read the stop words in " + file};
   std::istream& in = file.empty() ? static_cast<std::istream&>(built_in) : given;
-  auto& stop_words = worker.state<StopWords>().words;
+  auto& [stop_words, unprintable] = worker.state<Rules>();
+  unprintable = unprintable_words;
   for (std::string word; in >> word;) stop_words.insert(word);
   kindred::log_info("{} stop words loaded", stop_words.size());
 }
 
-// A word as `wc` sees it in the C locale: what stands between white space, if a printable character is in it.
+// A word as `wc` sees it in the C locale: what stands between white space. Before coreutils 9.5 it had to
+// have a printable character.
 class WordCounter {
  public:
-  explicit WordCounter(const std::unordered_set<std::string>& stop_words) : stop_words_{stop_words} {}
+  explicit WordCounter(const Rules& rules) : rules_{rules} {}
 
   void read(std::string_view bytes) {
     for (const char byte : bytes) {
@@ -78,7 +81,7 @@ class WordCounter {
         end_word();
         continue;
       }
-      printable_ = printable_ || (code > ' ' && code < 0x7f);
+      counts_ = counts_ || rules_.unprintable_words || (code > ' ' && code < 0x7f);
       if (word_.size() <= longest) word_.push_back(byte);
     }
   }
@@ -93,11 +96,11 @@ class WordCounter {
   static bool is_letter(char byte) { return (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z'); }
 
   void end_word() {
-    if (printable_) {
+    if (counts_) {
       ++found_.words;
       tally();
     }
-    printable_ = false;
+    counts_ = false;
     word_.clear();
   }
   // "(the" and "Word," count as their letters; "x86_64" and what is longer than words are does not count
@@ -108,19 +111,19 @@ class WordCounter {
     if (word_.size() > longest || last - first < 2 || !std::all_of(first, last, is_letter)) return;
     std::string word{first, last};
     for (char& letter : word) letter = static_cast<char>(letter | 0x20);
-    if (!stop_words_.contains(word)) ++found_.commonest[std::move(word)];
+    if (!rules_.stop_words.contains(word)) ++found_.commonest[std::move(word)];
   }
 
-  const std::unordered_set<std::string>& stop_words_;
+  const Rules& rules_;
   std::string word_;
-  bool printable_ = false;
+  bool counts_ = false;
   FileWords found_;
 };
 
 // The task: the words of one file.
 FileWords count_words(kindred::Worker& worker, const std::string& path) {
   std::ifstream file{path, std::ios::binary};
-  WordCounter counter{worker.state<StopWords>().words};
+  WordCounter counter{worker.state<Rules>()};
   std::array<char, 64 * 1024> buffer;
   while (file.read(buffer.data(), buffer.size()), file.gcount() > 0)
     counter.read({buffer.data(), static_cast<std::size_t>(file.gcount())});
@@ -203,6 +206,17 @@ std::vector<std::string> files_below(std::vector<std::string> to_visit, const ki
   return files;
 }
 
+// Which of the two this system's `wc` does is asked of it, so that the totals are the same. Where there is
+// none, the newer.
+bool wc_counts_unprintable_words() {
+  int words = 1;
+  if (FILE* const wc = ::popen("printf '\\001' | LC_ALL=C wc -w", "r"); wc != nullptr) {
+    if (std::fscanf(wc, "%d", &words) != 1) words = 1;
+    ::pclose(wc);
+  }
+  return words == 1;
+}
+
 void print_commonest(const Tally& tally) {
   std::vector<std::pair<std::string, std::uint64_t>> words{tally.begin(), tally.end()};
   const std::size_t count = std::min<std::size_t>(20, words.size());
@@ -221,7 +235,7 @@ void count_all(kindred::Entry& entry, const Arguments& arguments) {
       entry,
       {.start_method = arguments.start_method,
        .max_workers = arguments.workers,
-       .initializer = {load_stop_words, arguments.stop_words},
+       .initializer = {load_rules, arguments.stop_words, wc_counts_unprintable_words()},
        .log = {.level = arguments.log.empty() ? kindred::Level::info : kindred::Level::debug},
        .handle_interrupt = true,
        .trace = arguments.trace}};
