@@ -151,7 +151,7 @@ TEST_CASE_EACH_START_METHOD(
         {.start_method = method, .max_workers = 1, .initializer = {set_up, how, std::string{folder.path()}}}};
     Seen seen{pool};
     pool.submit(log_by, how, std::string{"from a task"}).get();
-    CHECK(seen.count("from a task") == 1);
+    REQUIRE(seen.count("from a task") == 1);
     CHECK(seen.all().back().logger == how);
   }
 }

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <array>
 #include <csignal>
+#include <ctime>
 #include <memory>
 #include <mutex>
 #include <regex>
@@ -13,6 +14,8 @@
 #include <sched.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include <fmt/format.h>
 
 #include "kindred/internal/local_socket.hpp"
 #include "kindred/internal/tail_request.hpp"
@@ -52,6 +55,15 @@ int index_of(Worker& worker) {
 }
 
 std::string me() { return std::to_string(::getpid()); }
+
+/// A record's time to the nanosecond, as `--since` takes it.
+std::string in_utc(decltype(LogRecord::time) time) {
+  const auto seconds = std::chrono::floor<std::chrono::seconds>(time);
+  const std::time_t clock = seconds.time_since_epoch().count();
+  std::array<char, 32> text{};
+  std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%S", std::gmtime(&clock));
+  return fmt::format("{}.{:09}Z", text.data(), (time - seconds).count());
+}
 
 /// A tail of this process's only pool.
 std::unique_ptr<Program> tail(std::vector<std::string> arguments) {
@@ -105,7 +117,10 @@ TEST_CASE_EACH_START_METHOD(
   ResourceAudit audit;
   auto pool = std::make_unique<ProcessPoolExecutor>(
       entry(), ExecutorOptions{.start_method = method, .max_workers = 2});
-  pool->logger().add_sink([](const LogRecord&) {});
+  std::string from_the_parent;
+  pool->logger().add_sink([&](const LogRecord& record) {
+    if (record.message == "from the parent") from_the_parent = in_utc(record.time);
+  });
   auto kinds = pool->submit({.name = "kinds"}, say_all_kinds);
   kinds.get();
   pool->logger().info("from the parent");
@@ -134,6 +149,7 @@ TEST_CASE_EACH_START_METHOD(
        {all[4], all[5]}},
       {{"--lines=1", "--no-follow"}, {all[5]}},
       {{"--since", "1 h", "--no-follow"}, {all[0], all[1], all[2], all[3], all[4], all[5]}},
+      {{"--since", from_the_parent, "--no-follow"}, {all[4], all[5]}},
       {{"-n", "all", "--text", "warning"}, {all[1], "the last warning"}},
       {{"-n", "all", "--logger", "net"}, {all[2], "the last warning"}},
       {{"-n", "all", "--pattern", "<%l> %v", "--text", "plain"}, {"<info> plain"}},

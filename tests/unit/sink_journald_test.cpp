@@ -82,6 +82,7 @@ class FakeJournal {
       std::uint64_t size = 0;
       REQUIRE(bytes.size() > sizeof size);
       std::memcpy(&size, bytes.data(), sizeof size);  // little-endian, as this machine
+      REQUIRE(bytes.size() - sizeof size > size);
       fields.emplace(line, bytes.substr(sizeof size, size));
       bytes.remove_prefix(sizeof size + size);
       REQUIRE(bytes.starts_with('\n'));
