@@ -11,21 +11,12 @@
 #include <string_view>
 
 #include "kindred/internal/wakeup.hpp"
+#include "linux/small_file.hpp"
 
 namespace kindred::internal {
 namespace {
 
 constexpr std::uint64_t unknown = std::numeric_limits<std::uint64_t>::max();
-
-std::string read_small_file(const std::string& path) {
-  std::string text;
-  const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
-  if (!file) return text;
-  std::array<char, 4096> buffer{};
-  for (ssize_t got = 0; (got = ::read(file.get(), buffer.data(), buffer.size())) > 0;)
-    text.append(buffer.data(), static_cast<std::size_t>(got));
-  return text;
-}
 
 /// The number behind `name` in lines of names and numbers; the first number of the text where `name` is
 /// empty.

@@ -22,6 +22,7 @@
 
 #include "kindred/error.hpp"
 #include "kindred/internal/injection.hpp"
+#include "linux/small_file.hpp"
 
 namespace kindred::internal {
 namespace {
@@ -37,16 +38,6 @@ struct PidfdInfo {
 static_assert(sizeof(PidfdInfo) == 64);
 constexpr unsigned long pidfd_get_info = _IOWR(0xFF, 11, PidfdInfo);
 constexpr std::uint64_t pidfd_info_exit = 1U << 3U;
-
-std::string read_small_file(const std::string& path) {
-  std::string text;
-  const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
-  if (!file) return text;
-  std::array<char, 4096> buffer{};
-  for (ssize_t got = 0; (got = ::read(file.get(), buffer.data(), buffer.size())) > 0;)
-    text.append(buffer.data(), static_cast<std::size_t>(got));
-  return text;
-}
 
 // The path of this process's cgroup in the hierarchy that `line` of /proc/self/cgroup is about, or empty.
 std::string cgroup_directory(const char* line = "0::", const char* root = "/sys/fs/cgroup") {

@@ -19,6 +19,7 @@
 #include "kindred/error.hpp"
 #include "kindred/internal/process.hpp"
 #include "session_sweep.hpp"
+#include "small_file.hpp"
 #include "trial_process.hpp"
 
 namespace kindred::internal {
@@ -36,16 +37,6 @@ constexpr std::uint32_t trial_worker = 0;  // no worker has that number
 constexpr const char* doing = "making a control group for a sandboxed worker";
 constexpr const char* mend =
     "The group that was delegated to this program was taken back, or changed by another program.";
-
-std::string read_file(const std::string& path) {
-  std::string text;
-  const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
-  if (!file) return text;
-  std::array<char, 4096> buffer{};
-  for (ssize_t got = 0; (got = ::read(file.get(), buffer.data(), buffer.size())) > 0;)
-    text.append(buffer.data(), static_cast<std::size_t>(got));
-  return text;
-}
 
 // Returns 0 or errno. The kernel takes a value as one write. Allocates nothing.
 int write_value(const char* path, std::string_view value) noexcept {
@@ -65,7 +56,7 @@ bool has_word(std::string_view text, std::string_view word) {
   return false;
 }
 bool has_both_controllers(const std::string& file) {
-  const std::string text = read_file(file);
+  const std::string text = read_small_file(file);
   return has_word(text, "memory") && has_word(text, "pids");
 }
 
@@ -98,7 +89,7 @@ int enable_controllers(const std::string& folder) {
 }
 
 std::vector<pid_t> processes_of(const std::string& folder) {
-  const std::string text = read_file(folder + "/cgroup.procs");
+  const std::string text = read_small_file(folder + "/cgroup.procs");
   std::vector<pid_t> pids;
   for (const char *at = text.data(), *const end = at + text.size(); at < end;) {
     pid_t pid = 0;
@@ -157,7 +148,8 @@ struct Base {
 // First the group above this program's, which has no processes where a manager has put the program into a
 // group below what it delegated (systemd's DelegateSubgroup=), or an earlier pool has moved it down.
 Base find_base() {
-  const auto place = find_group(read_file("/proc/self/mountinfo"), read_file("/proc/self/cgroup"));
+  const auto place =
+      find_group(read_small_file("/proc/self/mountinfo"), read_small_file("/proc/self/cgroup"));
   if (!place) return {{}, "no cgroup v2 is mounted that has this program"};
   std::string why_not = "the group " + place->folder + " was not delegated to this program";
   const std::string above = std::filesystem::path{place->folder}.parent_path().string();
@@ -315,7 +307,7 @@ void WorkerGroups::add(std::uint32_t worker) {
 
 MemoryEvents WorkerGroups::end(std::uint32_t worker) noexcept try {
   const std::string group = worker_folder(folder_, worker);
-  const MemoryEvents events = read_memory_events(read_file(group + "/memory.events"));
+  const MemoryEvents events = read_memory_events(read_small_file(group + "/memory.events"));
   kill_all(group);
   ended_.push_back(group);
   std::erase_if(ended_, remove_group);
