@@ -127,6 +127,11 @@ void write_to_array(SharedArray<int> values) {
   const_cast<volatile int&>(values.data()[3]) = 1;
 }
 int overflow_the_stack(int depth) { return overflow(depth); }
+// What the C library is given is no stream. (No sanitizer stands before this function.)
+int crash_in_the_c_library(std::size_t address) {
+  std::rewind(reinterpret_cast<std::FILE*>(address));
+  return 1;
+}
 // Plumbing of the library that a program may use, too, stands between it and what crashed.
 int crash_behind_a_function(int value) {
   const std::function<int(int)> inner = [](int each) {
@@ -530,6 +535,12 @@ TEST_CASE_EACH_START_METHOD(
     CHECK(told[0].fields.back().key == "backtrace");
     CHECK(std::get<std::string>(told[0].fields.back().value) == stack);
   }
+}
+
+TEST_CASE_EACH_START_METHOD("of a crash in a library the first function of the program is named, too") {
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  CHECK_THROWS_CONTAINS(pool.submit(crash_in_the_c_library, std::size_t{8}).get(), WorkerLost,
+                        ", called by (anonymous namespace)::crash_in_the_c_library");
 }
 
 TEST_CASE("also without optimisation a crash's stack is the program's") {
