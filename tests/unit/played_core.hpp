@@ -59,9 +59,11 @@ struct PlayedProcess {
   void say_ready() const { end->say(WorkerMessage::ready); }
   void die(ExitReason how) {
     reason = how;
+    // First: a look that finds the socket closed finds the end, too. Else a case that moves the clock at once
+    // would have it killed as one that closed its socket and went on.
+    ended.ring();
     socket.close();
     if (end) end->close_socket();
-    ended.ring();
   }
 };
 
