@@ -40,6 +40,22 @@ void append_wrapped(std::string& out, std::string_view text, std::size_t begin) 
   out += '\n';
 }
 
+/// CLI11 2.5 and later read a value "[[aabb]]" as "[ab]". The guard, a last character behind "]]", keeps each
+/// value as it was written: words that end in "]]" and any number of guards get one more.
+constexpr char bracket_guard = '.';
+
+[[nodiscard]] bool ends_in_brackets(std::string_view word) {
+  return word.substr(0, word.find_last_not_of(bracket_guard) + 1).ends_with("]]");
+}
+[[nodiscard]] std::string guarded(std::string word) {
+  if (ends_in_brackets(word)) word += bracket_guard;
+  return word;
+}
+[[nodiscard]] std::string unguarded(std::string word) {
+  if (ends_in_brackets(word) && word.back() == bracket_guard) word.pop_back();
+  return word;
+}
+
 /// "  -l, --level LEVEL", with the long names below one another.
 std::string names_of(const CLI::Option& option) {
   const auto& brief = option.get_snames();
@@ -82,7 +98,7 @@ struct CommandLine::Parts {
   [[noreturn]] void refuse_rest() const {
     const auto rest = app.remaining();
     const auto first = std::ranges::find_if(rest, [](const std::string& word) { return word != "--"; });
-    const std::string word = first == rest.end() ? std::string{} : *first;
+    const std::string word = first == rest.end() ? std::string{} : unguarded(*first);
     refuse(fmt::format("'{}' is {}", word, word.starts_with('-') ? "no option" : "one argument too many"));
   }
 };
@@ -128,6 +144,7 @@ void CommandLine::read(std::vector<std::string> words) {
     // CLI11 would take the next word for the value.
     if (word.starts_with("--") && word.ends_with('=')) parts_->refuse(fmt::format("{} has no value", word));
   }
+  std::ranges::transform(words, words.begin(), guarded);
   std::ranges::reverse(words);  // the order in which CLI11 takes them
   try {
     parts_->app.parse(words);
@@ -144,7 +161,7 @@ void CommandLine::read(std::vector<std::string> words) {
   }
   std::map<const CLI::Option*, std::size_t> taken;
   for (const CLI::Option* option : parts_->app.parse_order())
-    parts_->takes.at(option)(option->results().at(taken[option]++));
+    parts_->takes.at(option)(unguarded(option->results().at(taken[option]++)));
 }
 
 std::string CommandLine::help() const {

@@ -603,7 +603,7 @@ TEST_CASE("help fits a terminal of 80 columns") {
 TEST_CASE("values are taken as they are written, before and behind the process") {
   ProcessPoolExecutor pool{entry(), {.max_workers = 1}};
   const auto pid = me();
-  for (const char* text : {"[a, b]", "[[aa]]", "{}", "-x", "--json", "a=b", "%%"})
+  for (const char* text : {"[a, b]", "[[aa]]", "]].", "{}", "-x", "--json", "a=b", "%%"})
     pool.logger().info("said {}", text);
   pool.submit(say_details).get();
   const auto says = [&](std::vector<std::string> arguments, const std::string& text) {
@@ -613,6 +613,7 @@ TEST_CASE("values are taken as they are written, before and behind the process")
   };
   says({pid, "--text", "[a, b]"}, "{}[said [a, b]]\n");
   says({"--text=[[aa]]", pid}, "{}[said [[aa]]]\n");
+  says({"--text=]].", pid}, "{}[said ]].]\n");
   says({"--text", "{}", "-l", "info", pid}, "{}[said {}]\n");
   says({"--text", "-x", "-linfo", pid}, "{}[said -x]\n");
   says({"--text", "--json", "-w", "parent", pid}, "{}[said --json]\n");
