@@ -2,7 +2,6 @@
 // disks.
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
@@ -17,6 +16,8 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <fmt/format.h>
 
 #include "kindred/error.hpp"
 #include "kindred/internal/archive.hpp"
@@ -441,12 +442,12 @@ TEST_CASE("a large file goes through both packers unchanged, and a damaged one i
   std::mt19937 random{3};
   std::string content;
   for (int i = 0; i < 300'000; ++i) content += static_cast<char>(random() % 7 == 0 ? random() : 'a');
-  const std::atomic<bool> cancel{false};
+  const WorkLimit no_limit;
   for (const auto compression : {Compression::gz, Compression::zst}) {
     const auto path = folder / "big";
     const auto packed = path + std::string{suffix_of(compression)};
     test::write_file(path, content);
-    REQUIRE(pack_file(path, compression, cancel));
+    REQUIRE(pack_file(path, compression, no_limit));
     CHECK_FALSE(fs::exists(path));
     CHECK_FALSE(fs::exists(packed + ".part"));
     const auto unpack = [&] {
@@ -458,24 +459,44 @@ TEST_CASE("a large file goes through both packers unchanged, and a damaged one i
     };
     CHECK(unpack() == content);
     test::write_file(folder / "same", content);
-    CHECK(same_content(folder / "same", packed, cancel));
+    CHECK(same_content(folder / "same", packed, no_limit));
     test::write_file(folder / "same", content + "x");
-    CHECK_FALSE(same_content(folder / "same", packed, cancel));
-    CHECK_FALSE(same_content(packed, folder / "same", cancel));
+    CHECK_FALSE(same_content(folder / "same", packed, no_limit));
+    CHECK_FALSE(same_content(packed, folder / "same", no_limit));
     fs::resize_file(packed, fs::file_size(packed) - 5);
     CHECK_THROWS_CONTAINS(unpack(), SystemError, "damaged or ends early");
     fs::remove(packed);
   }
   test::write_file(folder / "stopped", content);
-  CHECK_FALSE(pack_file(folder / "stopped", Compression::gz, std::atomic<bool>{true}));
+  WorkLimit reached;
+  reached.stop();
+  CHECK_FALSE(pack_file(folder / "stopped", Compression::gz, reached));
   CHECK(test::read_file(folder / "stopped") == content);
   CHECK_FALSE(fs::exists(folder / "stopped.gz"));
+}
+
+TEST_CASE("the end packs and removes what the thread of low priority did not get to") {
+  const test::TemporaryFolder folder;
+  const auto path = folder / "app.log";
+  for (int round = 0; round < 20; ++round) {
+    for (int i = 0; i < 5; ++i)
+      test::write_file(folder / fmt::format("app.20260101T0000{:02}.00000{}Z.log", round, i), "said\n");
+    const auto now = [] { return FileTime{std::chrono::system_clock::now()}; };
+    const FileOptions options{.retention = 2, .compression = Compression::gz};
+    Archive{path, options, now, std::chrono::milliseconds{0}}.tidy();
+    const auto left = Archive::list(path);
+    REQUIRE(left.size() == 2);
+    for (const auto& file : left) {
+      CHECK(file.packed == Compression::gz);
+      CHECK_FALSE(file.unfinished);
+    }
+  }
 }
 
 TEST_CASE("what a crash left of packing is finished at the next start, and nothing is lost") {
   const test::TemporaryFolder folder;
   const auto path = folder / "app.log";
-  const std::atomic<bool> cancel{false};
+  const WorkLimit no_limit;
   std::uint64_t written = 0;
   const auto rotated_file = [&](const std::string& stamp) {
     const auto name = folder / ("app." + stamp + ".log");
@@ -488,10 +509,10 @@ TEST_CASE("what a crash left of packing is finished at the next start, and nothi
   test::write_file(halfway + ".gz.part", "\x1f\x8bgarbage");
   const auto renamed = rotated_file("20260101T000000.000003Z");
   const auto kept = test::read_file(renamed);
-  REQUIRE(pack_file(renamed, Compression::gz, cancel));
+  REQUIRE(pack_file(renamed, Compression::gz, no_limit));
   test::write_file(renamed, kept);
   const auto other = rotated_file("20260101T000000.000004Z");
-  REQUIRE(pack_file(other, Compression::zst, cancel));
+  REQUIRE(pack_file(other, Compression::zst, no_limit));
   CHECK(messages_in(path, true) == numbered_messages(0, 4));
   {
     FileSink sink{path, {.compression = Compression::gz}, text_lines()};

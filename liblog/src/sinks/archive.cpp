@@ -16,6 +16,9 @@ namespace {
 /// A stamp that is so far ahead of the clock was made by a clock that was wrong (or the clock is wrong now).
 constexpr auto believable = std::chrono::hours{24};
 
+/// How long the caller works itself at the end of an archive.
+constexpr auto patience_of_caller = std::chrono::seconds{2};
+
 constexpr std::size_t stamp_size = stamp_bytes - 1;
 
 std::string to_stamp(FileTime time) {
@@ -108,19 +111,24 @@ std::vector<ArchivedFile> Archive::list(const std::string& path) {
   return found;
 }
 
-Archive::Archive(std::string path, const FileOptions& options, FileTime (*now)())
-    : path_{std::move(path)}, options_{options}, now_{now} {}
+Archive::Archive(std::string path, const FileOptions& options, FileTime (*now)(),
+                 std::chrono::milliseconds patience_with_thread)
+    : path_{std::move(path)}, options_{options}, now_{now}, patience_with_thread_{patience_with_thread} {}
 
 Archive::~Archive() {
   if (!thread_.joinable()) return;
+  bool is_left = false;
   {
     std::unique_lock lock{mutex_};
-    changed_.wait_for(lock, std::chrono::seconds{2}, [&] { return !wanted_ && !busy_; });
+    is_left = !changed_.wait_for(lock, patience_with_thread_, [&] { return !wanted_ && !busy_; });
     stop_ = true;
-    cancel_ = true;
+    limit_.stop();
   }
   changed_.notify_all();
   thread_.join();
+  if (!is_left) return;
+  limit_.allow_for(patience_of_caller);
+  tidy_and_report();
 }
 
 std::string Archive::next_name() {
@@ -190,17 +198,21 @@ void Archive::run() {
     wanted_ = false;
     busy_ = true;
     lock.unlock();
-    try {
-      tidy_once();
-    } catch (const std::exception& error) {
-      complain("the rotated files of '" + path_ + "': " + error.what());
-    } catch (...) {
-      complain("the rotated files of '" + path_ +
-               "': the function in FileOptions::retention threw something that is no std::exception.");
-    }
+    tidy_and_report();
     lock.lock();
     busy_ = false;
     changed_.notify_all();
+  }
+}
+
+void Archive::tidy_and_report() noexcept {
+  try {
+    tidy_once();
+  } catch (const std::exception& error) {
+    complain("the rotated files of '" + path_ + "': " + error.what());
+  } catch (...) {
+    complain("the rotated files of '" + path_ +
+             "': the function in FileOptions::retention threw something that is no std::exception.");
   }
 }
 
@@ -216,9 +228,9 @@ void Archive::finish_interrupted() {
   for (const auto& file : files) {
     const auto twin = packed.find(file.rotated);
     if (file.packed != Compression::none || twin == packed.end()) continue;
-    if (same_content(file.path, twin->second->path, cancel_))
+    if (same_content(file.path, twin->second->path, limit_))
       remove_file(file.path);
-    else if (!cancel_)
+    else if (!limit_.is_reached())
       complain("'" + file.path + "' and '" + twin->second->path +
                "' do not hold the same. Both are kept: remove the one that is wrong.");
   }
@@ -226,26 +238,30 @@ void Archive::finish_interrupted() {
 
 void Archive::tidy_once() {
   finish_interrupted();
-  if (options_.compression != Compression::none) {
-    const auto files = aside();
-    for (const auto& file : files) {
-      if (cancel_) return;
-      const bool has_twin = std::ranges::any_of(files, [&](const ArchivedFile& other) {
-        return other.rotated == file.rotated && other.packed != Compression::none;
-      });
-      if (file.packed != Compression::none || has_twin) continue;
-      try {
-        if (!pack_file(file.path, options_.compression, cancel_)) return;
-      } catch (const Error& error) {
-        complain(error.what());
-        break;
-      }
-    }
-  }
-  if (!cancel_) remove_excess();
+  // First what goes whatever packing makes of it, so that nothing is packed to be removed.
+  if (!limit_.is_reached()) remove_excess(Limits::that_packing_does_not_change);
+  if (options_.compression != Compression::none) pack_all();
+  if (!limit_.is_reached()) remove_excess(Limits::all);
 }
 
-void Archive::remove_excess() {
+void Archive::pack_all() {
+  const auto files = aside();
+  for (const auto& file : files) {
+    if (limit_.is_reached()) return;
+    const bool has_twin = std::ranges::any_of(files, [&](const ArchivedFile& other) {
+      return other.rotated == file.rotated && other.packed != Compression::none;
+    });
+    if (file.packed != Compression::none || has_twin) continue;
+    try {
+      if (!pack_file(file.path, options_.compression, limit_)) return;
+    } catch (const Error& error) {
+      complain(error.what());
+      return;
+    }
+  }
+}
+
+void Archive::remove_excess(Limits limits) {
   if (options_.retention.empty()) return;
   std::vector<RotatedFile> kept;
   for (auto& file : aside())
@@ -259,6 +275,10 @@ void Archive::remove_excess() {
     kept.erase(kept.begin());
   };
   for (const auto& limit : options_.retention) {
+    // The order of the limits counts: after one that looks at sizes or asks, the rest waits for the packing.
+    const bool looks_at_packed =
+        limit.kind() == RetainLimit::Kind::bytes || limit.kind() == RetainLimit::Kind::chooser;
+    if (limits == Limits::that_packing_does_not_change && looks_at_packed) return;
     switch (limit.kind()) {
       case RetainLimit::Kind::count:
         while (kept.size() > limit.amount()) remove_first();

@@ -106,7 +106,7 @@ std::string_view suffix_of(Compression compression) noexcept {
   return "";
 }
 
-bool pack_file(const std::string& path, Compression compression, const std::atomic<bool>& cancel) {
+bool pack_file(const std::string& path, Compression compression, const WorkLimit& limit) {
   const std::string packed = path + std::string{suffix_of(compression)};
   const std::string unfinished = packed + std::string{unfinished_suffix};
   const Descriptor source = open_to_read(path, false);
@@ -118,7 +118,7 @@ bool pack_file(const std::string& path, Compression compression, const std::atom
                             : std::make_unique<ZstPacker>(target.get(), unfinished);
     std::vector<char> block(block_bytes);
     while (true) {
-      if (cancel.load(std::memory_order_relaxed)) {
+      if (limit.is_reached()) {
         remove_file(unfinished);
         return false;
       }
@@ -241,14 +241,13 @@ std::size_t PackedFileReader::read(char* target, std::size_t bytes) {
   }
 }
 
-bool same_content(const std::string& one, const std::string& other,
-                  const std::atomic<bool>& cancel) noexcept {
+bool same_content(const std::string& one, const std::string& other, const WorkLimit& limit) noexcept {
   try {
     PackedFileReader first{one};
     PackedFileReader second{other};
     std::vector<char> ours(block_bytes);
     std::vector<char> theirs(block_bytes);
-    while (!cancel.load(std::memory_order_relaxed)) {
+    while (!limit.is_reached()) {
       const auto got = first.read(ours.data(), ours.size());
       std::size_t have = 0;
       while (have < got) {

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
@@ -12,6 +11,7 @@
 
 #include "kindred/file_options.hpp"
 #include "kindred/internal/files.hpp"
+#include "kindred/internal/packed_file.hpp"
 
 namespace kindred::internal {
 
@@ -49,8 +49,11 @@ struct ArchivedFile {
 /// same. Threads: one thread at a time; the thread within is its own affair.
 class Archive {
  public:
-  Archive(std::string path, const FileOptions& options, FileTime (*now)());
-  /// Lets the thread finish for two seconds, then stops it: the rest is done at the next start.
+  Archive(std::string path, const FileOptions& options, FileTime (*now)(),
+          std::chrono::milliseconds patience_with_thread = std::chrono::milliseconds{500});
+  /// Gives the thread its time to finish. What is left then is done by the caller, at the caller's own
+  /// priority, for at most two seconds: a thread of low priority gets no CPU time beside others that are
+  /// busy. The rest is done at the next start.
   ~Archive();
   Archive(const Archive&) = delete;
   Archive& operator=(const Archive&) = delete;
@@ -74,13 +77,17 @@ class Archive {
  private:
   [[nodiscard]] std::vector<ArchivedFile> aside();
   void run();
+  void tidy_and_report() noexcept;
   void tidy_once();
   void finish_interrupted();
-  void remove_excess();
+  void pack_all();
+  enum class Limits { that_packing_does_not_change, all };
+  void remove_excess(Limits limits);
 
   const std::string path_;
   const FileOptions options_;
   FileTime (*const now_)();
+  const std::chrono::milliseconds patience_with_thread_;
   FileTime last_name_{};
   bool looked_ = false;
 
@@ -90,7 +97,7 @@ class Archive {
   bool wanted_ = false;
   bool busy_ = false;
   bool stop_ = false;
-  std::atomic<bool> cancel_{false};
+  WorkLimit limit_;
   std::thread thread_;
 };
 
