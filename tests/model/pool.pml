@@ -1,15 +1,29 @@
 /* A pool's protocol between parent and workers, as libpool/doc/segment_and_rings.md and calls_and_crashes.md have it: publish, sleep and wake,
  * arm and ring, claim, revoke, condemn, kill at any step, reap, drain, hand back, recycle. Each step is one access to shared memory with
- * the work on private memory around it, and a worker may be killed before each. `tests/model/run` checks it in the sizes below, and that each mutant (M_...) is refused.
+ * the work on private memory around it, and a worker may be killed before each. `tests/model/run` checks it in several sizes, and that each mutant (M_...) is refused.
  *
  * Spin's memory is sequentially consistent: what a release store and the two fences forbid is written down as mutants in the order that a
  * weak machine would make of it. With BUFFER the parent makes no fence behind the publish of a call, as where the kernel has membarrier: the store lies in
  * the parent's store buffer until some later time, and at the latest until the worker's heavy barrier.
  *
- * What stands for what: hand is CallWriter::dispatch; wake_worker WorkerControl::wake; arm and arm_all Bells::arm and Dispatcher::arm_all; pump and
- * pump_slot Dispatcher::collect_results and ResultIntake::take_results; take_back ResultIntake::revoke; lead and wait_group Waiters::lead and wait_until;
- * cancel PoolCore::cancel; bury Burial::bury; and in the worker WorkerProcess::run, sleep_until, ResultWriter::write, ParentBells::ring_if_armed.
- * Left out: spinning, timers, large values, the worker's ready message (a worker is ready when it is started).
+ * What stands for what, where the name is not the same:
+ *
+ *     Caller                 PoolCore::submit, and Waiters::wait_until with lead, sleep, stop_leading and follow
+ *     submit, refill         Dispatcher::dispatch_or_enqueue and refill
+ *     dispatch               CallWriter::dispatch and publish, with WorkerControl::ask_to_leave where a worker is recycled
+ *     wake_worker, wake      WorkerControl::wake, Waiters::wake
+ *     collect_results        Dispatcher::collect_results, and collect_results_of for one worker
+ *     take_results           ResultIntake::take_results
+ *     revoke_last            Dispatcher::rebalance: with two calls ahead, those behind the first are the last one
+ *     arm, arm_all           Bells::arm, Dispatcher::arm_all
+ *     finish                 Completion::finish
+ *     Supervisor, check_slot Supervisor::round, check_workers; the start of a worker, Starter::adopt
+ *     bury                   Burial::bury: begin, take_obituary, sort_out_calls, tell_death, lose
+ *     Canceller, cancel_in   PoolCore::cancel, cancel_dispatched: ResultIntake::revoke, WorkerControl::condemn
+ *     Worker                 WorkerProcess::run, wait_for_call, run_call; ResultWriter::write; ParentBells::ring_if_armed
+ *
+ * Left out: spinning and naps, timers and limits, a submitting thread that takes results in, large values, the worker's ready message (a worker
+ * is ready when it is started), low water (it is 0: the supervisor is rung when a worker has run dry), an end that the fork server does not tell at once.
  */
 #ifndef TASKS
 #define TASKS 2
@@ -42,7 +56,7 @@
 #if SLOTS > 1
 #define may_look_again (slot[0].flights != 0 || slot[1].flights != 0)
 #else
-#define may_look_again (slot[0].flights != 0)   /* LookAgain: whoever sleeps while calls are in flight looks after a while */
+#define may_look_again (slot[0].flights != 0)   /* LookAgain: a thread that sleeps while calls are in flight looks after a while */
 #endif
 #else
 #define may_look_again false
@@ -63,7 +77,7 @@
 #else
 #define stored(s) slot[s].calls_published
 #endif
-#define AHEAD 2      /* hand_ahead_limit */
+#define AHEAD 2      /* prefetch_limit */
 
 #define NOBODY 255
 #define JUNK 0       /* bytes that were not written yet; tasks are 1..TASKS */
@@ -75,8 +89,8 @@
 #define CONDEMNED 4
 #define DONE 5
 /* where a task is */
-#define WAITING 1
-#define HANDED 2
+#define PENDING 1
+#define DISPATCHED 2
 #define NOWHERE 3
 /* outcomes */
 #define NONE 0
@@ -293,7 +307,7 @@ end:
 #define lock() atomic { !mutex -> mutex = 1 }
 #define unlock() mutex = 0
 
-inline wake_waiter(g) {
+inline wake(g) {
   signalled[g] = 1;
   if
   :: g == leader && leader_sleeps -> waiter_bell = 1
@@ -310,7 +324,7 @@ inline finish(t, how) {
   do
   :: w < GETTERS ->
     if
-    :: (leader == w || follows[w]) && target[w] == t -> wake_waiter(w)
+    :: (leader == w || follows[w]) && target[w] == t -> wake(w)
     :: else -> skip
     fi;
     w++
@@ -341,13 +355,13 @@ inline arm(s, what) {
   }
 }
 
-inline count_work() {  /* work: tasks waiting or handed; live, busy: workers */
+inline count_work() {  /* work: tasks pending or dispatched; live, busy: workers */
   d_step {
-    i = 1; n_waiting = 0; n_flying = 0; live = 0; busy = 0;
+    i = 1; n_pending = 0; n_in_flight = 0; live = 0; busy = 0;
     do
     :: i <= TASKS ->
       if
-      :: place[i] == WAITING -> n_waiting++
+      :: place[i] == PENDING -> n_pending++
       :: else -> skip
       fi;
       i++
@@ -361,7 +375,7 @@ inline count_work() {  /* work: tasks waiting or handed; live, busy: workers */
       :: else -> skip
       fi;
       if
-      :: slot[i].state != EMPTY && slot[i].flights > 0 -> busy++; n_flying = n_flying + slot[i].flights
+      :: slot[i].state != EMPTY && slot[i].flights > 0 -> busy++; n_in_flight = n_in_flight + slot[i].flights
       :: else -> skip
       fi;
       i++
@@ -375,14 +389,14 @@ inline want_workers() {
   atomic {
     count_work();
     if
-    :: live + wanted < SLOTS && n_waiting + n_flying > live + wanted -> wanted++; service_bell = 1
+    :: live + wanted < SLOTS && n_pending + n_in_flight > live + wanted -> wanted++; service_bell = 1
     :: else -> skip
     fi;
     forget_work()
   }
 }
 
-inline forget_work() { n_waiting = 0; n_flying = 0; live = 0; busy = 0 }
+inline forget_work() { n_pending = 0; n_in_flight = 0; live = 0; busy = 0 }
 
 inline arm_for_sleeper(s) {  /* a waiter that fell asleep while this slot had nothing to do */
   if
@@ -391,21 +405,21 @@ inline arm_for_sleeper(s) {  /* a waiter that fell asleep while this slot had no
   fi
 }
 
-inline hand(t, s) {  /* there is a place in flight; `handed`: there was room, too */
+inline dispatch(t, s) {  /* the worker may have another call; `dispatched`: its ring has space for it */
   if
   :: atomic { stored(s) - slot[s].known == CELLS && slot[s].flights == 0 -> slot[s].known = slot[s].calls_consumed }
   :: else -> skip
   fi;
   if
-  :: stored(s) - slot[s].known == CELLS -> handed = 0
+  :: stored(s) - slot[s].known == CELLS -> dispatched = 0
   :: else ->
     atomic {
-      handed = 1;
+      dispatched = 1;
       slot[s].flight_task[slot[s].flights] = t;
       slot[s].flight_cell[slot[s].flights] = stored(s) % CELLS;
       slot[s].flight_end[slot[s].flights] = stored(s) + 1;
       slot[s].flights++;
-      place[t] = HANDED;
+      place[t] = DISPATCHED;
 #ifndef M_RELAXED_CALL
       /* the bytes: nobody looks at them yet */
       slot[s].cell_task[stored(s) % CELLS] = t;
@@ -459,11 +473,11 @@ inline choose_slot() {  /* chosen, or NOBODY */
   }
 }
 
-inline first_waiting() {  /* next, or 0 */
+inline first_pending() {  /* next, or 0 */
   d_step {
     next = 1;
     do
-    :: next <= TASKS && place[next] != WAITING -> next++
+    :: next <= TASKS && place[next] != PENDING -> next++
     :: else -> break
     od;
     if
@@ -476,15 +490,15 @@ inline first_waiting() {  /* next, or 0 */
 inline refill() {
   do
   :: atomic {
-       first_waiting(); choose_slot();
+       first_pending(); choose_slot();
        if
-       :: next == 0 || chosen == NOBODY -> next = 0; chosen = 0; handed = 0; break
+       :: next == 0 || chosen == NOBODY -> next = 0; chosen = 0; dispatched = 0; break
        :: else -> skip
        fi
      }
-     hand(next, chosen);
+     dispatch(next, chosen);
      if
-     :: handed -> skip
+     :: dispatched -> skip
      :: else -> atomic { next = 0; chosen = 0; break }
      fi
   od
@@ -505,7 +519,7 @@ inline drop_flight(s, at) {
   i = 0
 }
 
-inline pump_slot(s) {
+inline take_results(s) {
   do
   :: atomic {
        slot[s].results_published != slot[s].results_read ->
@@ -534,16 +548,16 @@ inline pump_slot(s) {
 }
 
 /* The call behind the one that runs is given to an idle worker, or stays: it may be young. */
-inline take_back_last(s) {
+inline revoke_last(s) {
   atomic {
     count_work();
     if
-    :: n_waiting == 0 && slot[1 - s].state == ALIVE && slot[1 - s].flights == 0 && slot[s].state == ALIVE && slot[s].flights > 1 &&
+    :: n_pending == 0 && slot[1 - s].state == ALIVE && slot[1 - s].flights == 0 && slot[s].state == ALIVE && slot[s].flights > 1 &&
        slot[s].cell_state[slot[s].flight_cell[slot[s].flights - 1]] == QUEUED ->
       slot[s].cell_state[slot[s].flight_cell[slot[s].flights - 1]] = REVOKED;
       t = slot[s].flight_task[slot[s].flights - 1];
       drop_flight(s, slot[s].flights - 1);
-      place[t] = WAITING; t = 0
+      place[t] = PENDING; t = 0
     :: skip
     fi;
     forget_work()
@@ -556,25 +570,25 @@ inline take_back_last(s) {
 #else
 #define still_read(s) true
 #endif
-inline pump_one(s) {
+inline collect_results_of(s) {
   if
-  :: slot[s].state != EMPTY && slot[s].flights > 0 && still_read(s) -> pump_slot(s)
+  :: slot[s].state != EMPTY && slot[s].flights > 0 && still_read(s) -> take_results(s)
   :: else -> skip
   fi
 }
 
-inline pump() {  /* came: there was something */
+inline collect_results() {  /* came: there was something */
   came = 0;
-  pump_one(0);
+  collect_results_of(0);
 #if SLOTS > 1
-  pump_one(1);
+  collect_results_of(1);
 #endif
   if
   :: came ->
     refill();
 #if SLOTS > 1
-    take_back_last(0);
-    take_back_last(1)
+    revoke_last(0);
+    revoke_last(1)
 #endif
   :: else -> skip
   fi
@@ -603,7 +617,7 @@ inline arm_all() {
     :: leader != NOBODY && leader_sleeps -> common = WAITER
     :: leader != NOBODY && !leader_sleeps -> skip
     :: leader == NOBODY ->
-      common = (GETTERS == 0 -> SERVICE : 0) | (n_waiting > 0 || (n_flying > busy && busy < live) -> DRY : 0)
+      common = (GETTERS == 0 -> SERVICE : 0) | (n_pending > 0 || (n_in_flight > busy && busy < live) -> DRY : 0)
     fi;
     forget_work()
   }
@@ -615,13 +629,13 @@ inline arm_all() {
 }
 
 #define PARENT_REGISTERS \
-  byte i; byte k; byte t; byte w; byte next; byte chosen; byte n_waiting; byte n_flying; byte live; byte busy; byte common; \
-  bit handed; bit took; bit came; bit anew;
+  byte i; byte k; byte t; byte w; byte next; byte chosen; byte n_pending; byte n_in_flight; byte live; byte busy; byte common; \
+  bit dispatched; bit took; bit came; bit anew;
 
 /* ------------------------------------------------------------------ the parent's threads */
 
 inline submit(task) {
-  place[task] = WAITING;
+  place[task] = PENDING;
   refill();
   want_workers();
   if
@@ -645,7 +659,7 @@ active [CALLERS] proctype Caller() {
     /* add_continuation */
     lock();
     arm_all();
-    pump();
+    collect_results();
     if
     :: came -> arm_all()
     :: else -> skip
@@ -669,7 +683,7 @@ active [CALLERS] proctype Caller() {
   :: mine <= TASKS ->
     target[g] = mine;
     lock();
-    pump();
+    collect_results();
     do
     :: outcome[mine] != NONE -> break
     :: else ->
@@ -681,9 +695,9 @@ active [CALLERS] proctype Caller() {
            leader_sleeps = 1; bells_stale = 1;
 #ifndef M_LOOK_BEFORE_ARMING
            arm_all();
-           pump();
+           collect_results();
 #else
-           pump();
+           collect_results();
            arm_all();
 #endif
            if
@@ -698,7 +712,7 @@ active [CALLERS] proctype Caller() {
            fi;
            leader_sleeps = 0;
            waiter_bell = 0;
-           pump();
+           collect_results();
            if
            :: outcome[mine] != NONE -> break
            :: else -> skip
@@ -708,16 +722,16 @@ active [CALLERS] proctype Caller() {
 #if GETTERS > 1
         if
 #ifndef M_NO_SUCCESSOR
-        :: follows[1 - g] -> wake_waiter((1 - g))
+        :: follows[1 - g] -> wake((1 - g))
 #endif
-        :: else -> bells_stale = 1; arm_all(); pump();
+        :: else -> bells_stale = 1; arm_all(); collect_results();
           if
           :: came -> arm_all()
           :: else -> skip
           fi
         fi;
 #else
-        bells_stale = 1; arm_all(); pump();
+        bells_stale = 1; arm_all(); collect_results();
         if
         :: came -> arm_all()
         :: else -> skip
@@ -742,7 +756,7 @@ active [CALLERS] proctype Caller() {
 
 inline bury(s) {
 #ifndef M_NO_FINAL_DRAIN
-  pump_slot(s);
+  take_results(s);
 #endif
   atomic { came = 0; slot[s].found_dead = 0; slot[s].watched = 0; slot[s].state = DYING; unlock() }
   /* it is reaped; its lanes are drained */
@@ -765,7 +779,7 @@ inline bury(s) {
 #ifdef M_NO_HAND_BACK
         place[t] = NOWHERE
 #else
-        place[t] = WAITING
+        place[t] = PENDING
 #endif
       :: else ->
         assert(chosen == NOBODY);                        /* one begun call, at most */
@@ -774,6 +788,19 @@ inline bury(s) {
       k++
     :: else -> break
     od;
+    k = 0;
+    do
+    :: k < CELLS -> slot[s].flight_task[k] = 0; slot[s].flight_cell[k] = 0; slot[s].flight_end[k] = 0; k++
+    :: else -> break
+    od;
+    k = 0; t = 0; slot[s].flights = 0
+  }
+  /* What was handed back may go to other workers while the log is flushed; the lost task is with no worker, and not finished. */
+  if
+  :: chosen != NOBODY && outcome[chosen] == NONE -> unlock(); lock()
+  :: else -> skip
+  fi;
+  atomic {
     if
     :: chosen != NOBODY && outcome[chosen] == NONE ->
       assert(!result_committed[chosen]);                 /* what was committed counts */
@@ -783,17 +810,16 @@ inline bury(s) {
     :: else -> skip
     fi;
     forget_slot(s);
-    t = 0; chosen = 0
+    chosen = 0
   }
   refill();
-  want_workers_now()
+  want_all_workers()
 }
 
 inline forget_slot(s) {  /* the segment goes; the next one is new */
   k = 0;
   do
   :: k < CELLS ->
-    slot[s].flight_task[k] = 0; slot[s].flight_cell[k] = 0; slot[s].flight_end[k] = 0;
     slot[s].cell_task[k] = JUNK; slot[s].cell_state[k] = 0; k++
   :: else -> break
   od;
@@ -811,15 +837,15 @@ inline forget_slot(s) {  /* the segment goes; the next one is new */
   slot[s].calls_published = 0; stored(s) = 0; slot[s].calls_consumed = 0; slot[s].results_published = 0; slot[s].results_consumed = 0;
   slot[s].armed = 0; slot[s].epoch = 0; slot[s].sleeps = 0; slot[s].command = 0; slot[s].wake_raised = 0; slot[s].lane_published = 0;
   slot[s].kill_pending = 0; slot[s].asleep = 0; slot[s].last_rung = 0; slot[s].seen_epoch = 0;
-  slot[s].flights = 0; slot[s].known = 0; slot[s].results_read = 0; slot[s].armed_bits = 0; slot[s].lane_read = 0;
+  slot[s].known = 0; slot[s].results_read = 0; slot[s].armed_bits = 0; slot[s].lane_read = 0;
   slot[s].state = EMPTY
 }
 
-inline want_workers_now() {
+inline want_all_workers() {
   atomic {
     count_work();
     do
-    :: live + wanted < SLOTS && live + wanted < n_waiting + n_flying -> wanted++; service_bell = 1
+    :: live + wanted < SLOTS && live + wanted < n_pending + n_in_flight -> wanted++; service_bell = 1
     :: else -> break
     od;
     forget_work()
@@ -851,15 +877,15 @@ active proctype Supervisor() {
   PARENT_REGISTERS
   lock();
   do
-  :: pump();
+  :: collect_results();
      check_slot(0);
 #if SLOTS > 1
      check_slot(1);
 #endif
-     want_workers_now();
+     want_all_workers();
      came = 0;
      if
-     :: leader == NOBODY -> bells_stale = 1; arm_all(); pump()
+     :: leader == NOBODY -> bells_stale = 1; arm_all(); collect_results()
      :: else -> skip
      fi;
      if
@@ -925,10 +951,10 @@ active proctype Canceller() {
       fi
     }
     lock();
-    pump();
+    collect_results();
     if
-    :: outcome[which] == NONE && place[which] == WAITING -> atomic { finish(which, CANCELLED) }
-    :: outcome[which] == NONE && place[which] == HANDED ->
+    :: outcome[which] == NONE && place[which] == PENDING -> atomic { finish(which, CANCELLED) }
+    :: outcome[which] == NONE && place[which] == DISPATCHED ->
       cancel_in(0, which);
 #if SLOTS > 1
       if
