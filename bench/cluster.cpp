@@ -1,7 +1,7 @@
 // An executor over nodes on this machine's loopback, with a nats-server of its own.
 //   --row ROW --count N --nodes N --workers N (of each node)
 //     round_trip   one task after another, us
-//     tasks_10ms   tasks that sleep for 10 ms, in % of what so many workers could do
+//     tasks_10ms   tasks that sleep for 10 ms, in % of what that number of workers could do
 //     map          empty tasks, chunked by map, tasks/s
 //     messages     empty tasks, one message each, tasks/s
 //     node_death   from a node's SIGKILL until its tasks have begun elsewhere, s; the lease is 2 s

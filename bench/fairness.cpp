@@ -1,4 +1,4 @@
-// Who disturbs whom.
+// How much programs and tasks disturb each other.
 //   --row behind    --shorts short tasks submitted behind a long one, two workers: until the last short one
 //   is done
 //   --row results   round trips through one worker while the other one floods the log (--flood 1) or only

@@ -1,6 +1,6 @@
 // Tasks with futures: submit all, then get all.
 //   --count tasks --workers N --iterations of work each (0: an empty task) --submitters threads that share
-//   the tasks, --watched 1 while somebody looks at the pool, --trace FILE while a trace is written
+//   the tasks, --watched 1 while a program looks at the pool, --trace FILE while a trace is written
 #include "support/pool_options.hpp"
 #include "support/watched.hpp"
 

@@ -60,7 +60,7 @@ int main(int argc, char** argv) {
     if (last == 2) std::puts("each worker ran 2 tasks at most");
   }
   {
-    // Backpressure: submit waits, and try_submit refuses, while so many tasks wait.
+    // Backpressure: submit waits, and try_submit refuses, while as many tasks wait as max_pending allows.
     kindred::ProcessPoolExecutor pool{entry, {.max_workers = 1, .max_pending = 4}};
     const auto event = pool.make_event();
     std::vector<kindred::Future<void>> futures;

@@ -1,4 +1,4 @@
-// The log as data. Every record knows its time, level, place in the code, worker, task and fields, whoever
+// The log as data. Every record knows its time, level, place in the code, worker, task and fields, whatever
 // reads it: a sink that is a function, a range of what is kept, the future of the task that wrote it, or a
 // file that is read back.
 //

@@ -29,9 +29,9 @@ int square(int number) {
 
 void use(const kindred::Semaphore& semaphore) { semaphore.acquire(); }
 
-// The mistake of the story, as far as it can be written: a logger, or a semaphore, on a context that somebody
-// chose. No public constructor takes one, so none of these compile. (tests/compile_fail shows what the
-// compiler says to it.)
+// The mistake of the story, as far as it can be written: a logger, or a semaphore, on a context that another
+// part of the program chose. No public constructor takes one, so none of these compile. (tests/compile_fail
+// shows what the compiler says to it.)
 static_assert(!std::is_constructible_v<kindred::Logger, kindred::StartMethod>);
 static_assert(!std::is_constructible_v<kindred::ExecutorLogger, kindred::StartMethod>);
 static_assert(!std::is_constructible_v<kindred::Semaphore, kindred::StartMethod, int>);

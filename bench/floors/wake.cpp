@@ -1,5 +1,5 @@
 // The machine's limit for a round trip after 1 to 3 ms of silence, for each way of waiting; or, with --busy
-// microseconds, for the way back alone, from one that has worked for so long while the other slept:
+// microseconds, for the way back alone, from one that has worked for that time while the other slept:
 //   --how futex|eventfd   both ends sleep in the kernel
 //   --how pause|yield     both ends spin all the time, which no pool can afford, but it says what the
 //   scheduler costs

@@ -112,7 +112,7 @@ class Samples {
   return state;
 }
 
-/// Calls `run(count of each)` in so many threads at once, this one among them.
+/// Calls `run(count of each)` in several threads at once, this one among them.
 template <class Run>
 void in_threads(std::size_t threads, std::size_t count, Run&& run) {
   std::vector<std::thread> others;

@@ -44,7 +44,7 @@ macro(kindred_requires package)
   set_property(GLOBAL APPEND PROPERTY KINDRED_PC_LIBS${kindred_private} ${kindred_arg_LIBS})
 endmacro()
 
-# Ours is held to every warning; whoever uses us is not.
+# kindred's own code is held to every warning; code that uses kindred is not.
 function(kindred_own_code target)
   target_compile_options(${target} PRIVATE -Wall -Wextra -Wpedantic -Wconversion -Wshadow)
   if(KINDRED_HARDENING)

@@ -102,7 +102,7 @@ std::vector<WorkerNow> workers_of(const json::value& view) {
 // --------------------------------------------------------------------------------------------------------------------------------
 // On a terminal
 
-/// The terminal, given back as it was however this ends.
+/// The terminal. Its former state is restored however the program ends.
 class Screen {
  public:
   Screen() {

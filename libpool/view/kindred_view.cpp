@@ -80,7 +80,8 @@ Wishes read_arguments(std::vector<std::string> words) {
   line.option("--listen", "HOST:PORT",
               "where the page is served (default 127.0.0.1:0; port 0: any that is free)",
               [&](const std::string& value) { wishes.address = address_in(value); });
-  line.option("--token-file", "FILE", "whoever shows the token in this file is let in, also from elsewhere",
+  line.option("--token-file", "FILE",
+              "a visitor that shows the token in this file is let in, also from elsewhere",
               [&](const std::string& value) { wishes.token = token_in(value); });
   line.flag("--wait", "begins where there is no pool yet, and shows those to come",
             [&] { wishes.wait = true; });

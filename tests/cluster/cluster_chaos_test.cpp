@@ -28,7 +28,7 @@ using namespace std::chrono_literals;
 
 namespace {
 
-constexpr int most_tasks = 200;
+constexpr int max_tasks = 200;
 constexpr auto patience = 180s;  ///< for the end of a future
 
 int work(const std::string& file, int number, int milliseconds) {
@@ -86,7 +86,7 @@ int serve_as_head(ClusterEntry& entry, const std::string& url, const std::string
   {
     ClusterExecutor cluster{entry, options};
     std::vector<Future<int>> futures;
-    for (int i = 0; i < most_tasks; ++i)
+    for (int i = 0; i < max_tasks; ++i)
       futures.push_back(cluster.submit({.retries = may_repeat(i) ? 30 : 0}, work, file, i,
                                        static_cast<int>(random() % 80)));
     std::vector<int> input(2000);
@@ -105,7 +105,7 @@ int serve_as_head(ClusterEntry& entry, const std::string& url, const std::string
       ++counts.maps_failed;
       std::fprintf(stderr, "map: %s\n", error.what());
     }
-    for (int i = 0; i < most_tasks; ++i) await(futures[static_cast<std::size_t>(i)], i, counts);
+    for (int i = 0; i < max_tasks; ++i) await(futures[static_cast<std::size_t>(i)], i, counts);
   }
   std::printf("%d %d %d %d %d %d %d %d\n", counts.values, counts.threw, counts.lost, counts.refused,
               counts.endless, counts.wrong, counts.maps, counts.maps_failed);

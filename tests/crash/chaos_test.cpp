@@ -123,7 +123,7 @@ class Havoc {
     while (!cease_) {
       const auto seen = progress.load();
       std::this_thread::sleep_for(std::chrono::microseconds{random_() % 4000});
-      // A death is followed by progress, or no worker would ever live long enough. But somebody may be
+      // A death is followed by progress, or no worker would ever live long enough. But a process may be
       // stopped: then it goes on first.
       for (int i = 0; progress == seen && !cease_ && i < 20; ++i) std::this_thread::sleep_for(200us);
       for (const pid_t pid : stopped) ::kill(pid, random_() % 2 == 0 ? SIGCONT : SIGKILL);

@@ -32,7 +32,7 @@ using namespace std::chrono_literals;
 
 namespace {
 
-// Of the parent and of all workers: shared with whoever is forked from this process. Those who wait for a
+// Of the parent and of all workers: shared with all that is forked from this process. Those who wait for a
 // result (futex, ppoll), submit and wait for room (a condition variable), or wait for a call (futex). Not the
 // supervisor, whose thread has timers to keep (epoll).
 struct Waits {

@@ -129,7 +129,7 @@ std::uint64_t interesting(Random& random, std::uint64_t old) {
 
 void put(std::byte* at, std::size_t width, std::uint64_t value) { std::memcpy(at, &value, width); }
 
-// One lie, somewhere in the segment: mostly near what somebody reads next.
+// One lie, somewhere in the segment: mostly near what the parent or another worker reads next.
 void mutate(Random& random) {
   if (random() % 16 == 0 && !bells().empty()) {
     auto& bell = *bells()[random() % bells().size()];
@@ -232,7 +232,7 @@ std::string tell_lies(std::uint64_t seed, int count, End end, Counter told) {
   return std::string(random() % 4 == 0 ? 30'000 + random() % 100'000 : random() % 300, 'r');
 }
 
-// Who ran what, in memory that no liar writes to: {x, pid}; a liar's x is -1.
+// Which worker ran what, in memory that no liar writes to: {x, pid}; a liar's x is -1.
 using Diary = Channel<std::pair<std::int64_t, std::int64_t>>;
 
 std::string lie(std::uint64_t seed, int count, End end, Counter told, Diary diary) {

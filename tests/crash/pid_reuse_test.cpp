@@ -52,8 +52,9 @@ void stay() {
   for (;;) {
     if (::sigwaitinfo(&all, &info) < 0) continue;
     if (info.si_signo == SIGRTMAX && info.si_code == SI_QUEUE && info.si_pid == parent) ::_exit(0);
-    // Whoever signals from outside this space (its number here is 0) is not the pool: other tests, which know
-    // some number of this machine, and whoever stops and continues all of its processes.
+    // A signal from outside this space (its sender's number here is 0) is not the pool's: it comes from other
+    // tests, which know some number of this machine, or from a program that stops and continues all
+    // processes.
     if (info.si_code <= 0 && info.si_pid == 0) continue;
     ::dprintf(2, "process %d met signal %d (code %d) of process %d\n", static_cast<int>(::getpid()),
               info.si_signo, info.si_code, static_cast<int>(info.si_pid));
@@ -78,7 +79,7 @@ class Host {
     waits_.join();
     ::close(next_);
   }
-  /// Somebody else has this number now. False where it was given to yet another one.
+  /// Gives this number to another process. False where a third one has taken it.
   bool give_away(pid_t pid) {
     for (int tries = 0; tries < 2000; ++tries) {
       {
@@ -133,7 +134,7 @@ class Host {
     ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
     if (made <= 0) return false;
     if (made == wanted) return foreign_.emplace(made, std::nullopt), true;
-    ::kill(made, SIGKILL);  // somebody of the pool's was faster
+    ::kill(made, SIGKILL);  // a process of the pool was faster
     return false;
   }
   void wait_for_all() {

@@ -1,5 +1,5 @@
-// Who dies where, and how: only the task that a worker had begun fails, its error says exactly how, and the
-// pool goes on.
+// Workers that die in every place and in every way: only the task that a worker had begun fails, its error
+// says exactly how, and the pool goes on.
 #include <algorithm>
 #include <cerrno>
 #include <chrono>

@@ -33,7 +33,7 @@ struct SilentError : std::exception {
 };
 int fail_silently() { throw SilentError{}; }
 
-// Callbacks run on a thread of the pool's: what they noted is read under the lock.
+// Callbacks run on a thread of the pool's: what they noted is read while the lock is held.
 struct Notes {
   std::mutex mutex;
   std::vector<std::string> lines;

@@ -205,7 +205,8 @@ TEST_CASE_EACH_START_METHOD(
   CHECK(after == 20);
 }
 
-TEST_CASE_EACH_START_METHOD("the flight recorder keeps the details of tasks that went well, whoever leaves") {
+TEST_CASE_EACH_START_METHOD(
+    "the flight recorder keeps the details of tasks that went well, also when a worker leaves") {
   std::vector<std::string> seen;
   {
     ProcessPoolExecutor pool{entry(),

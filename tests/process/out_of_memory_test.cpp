@@ -1,4 +1,4 @@
-// Memory that ends while the pool does something: whoever asked is told so, and nothing is lost or hangs.
+// Memory that ends while the pool does something: the caller is told so, and nothing is lost or hangs.
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -202,7 +202,7 @@ TEST_CASE_EACH_START_METHOD(
   CHECK(pool.submit(number, 4).get() == 4);
 }
 
-TEST_CASE_EACH_START_METHOD("without a thread to be had for callbacks, whoever adds one is told") {
+TEST_CASE_EACH_START_METHOD("where no thread for callbacks can be started, the call that adds one says so") {
   const auto outcome = run_forked([&] {
     // The limit does not hold for root: another user, whom nobody else is.
     if (::getuid() == 0 && (::setresgid(61235, 61235, 61235) != 0 || ::setresuid(61235, 61235, 61235) != 0))

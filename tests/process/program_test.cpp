@@ -131,7 +131,7 @@ TEST_CASE("what only looks like a worker never runs a task, and says why (row 36
       CHECK_CONTAINS(outcome.err, words);
       CHECK(count(outcome.out, "in main\n") == 0);
     }
-    // A socket as an executor's, but made by somebody else than the parent.
+    // A socket as an executor's, but not made by the parent.
     const auto outcome = run_forked([&] {
       int ends[2];
       if (::socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends) != 0 || ::dup2(ends[0], 3) != 3)

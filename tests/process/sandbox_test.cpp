@@ -139,7 +139,7 @@ class Scene {
       note(std::filesystem::exists(target_.inside + "/" + name, problem), name);
     note(std::filesystem::is_symlink(target_.inside + "/symbolic", problem), "a symbolic link was left");
     pollfd events[2]{{listener_, POLLIN, 0}, {datagrams_, POLLIN, 0}};
-    note(::poll(events, 2, 0) != 0, "somebody connected");
+    note(::poll(events, 2, 0) != 0, "a process connected");
     return text;
   }
 

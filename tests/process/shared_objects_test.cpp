@@ -194,7 +194,7 @@ TEST_CASE_EACH_START_METHOD(
     std::vector<Future<long>> futures;
     for (int i = 0; i < 300; ++i) futures.push_back(pool.submit(sum, made));
     for (auto& future : futures) CHECK(future.get() == 332'833'500);
-    // Who writes all the same is stopped by the kernel, and nothing is written.
+    // A task that writes all the same is stopped by the kernel, and nothing is written.
     auto stopped = pool.submit(add_to_each, array, std::size_t{0}, std::size_t{1}, 7L);
     CHECK_THROWS_AS(stopped.get(), WorkerLost);
     CHECK(array[0] == 0);

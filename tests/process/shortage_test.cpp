@@ -116,7 +116,7 @@ void run_short(StartMethod method, const std::string& words, const Shorten& shor
   std::set<int> pids;
   for (std::size_t i = 50; i < 55; ++i) pids.insert(futures[i].get());
   require(pids.size() == 5, "not five workers");
-  require(pool.stats().restarts == 0 && pool.stats().lost == 0, "somebody died");
+  require(pool.stats().restarts == 0 && pool.stats().lost == 0, "a worker died");
 }
 
 // Where the kernel would tell of this process's memory group, v2 and v1.

@@ -339,7 +339,7 @@ TEST_CASE_EACH_START_METHOD("the parent's standard streams may be closed or brok
     ::close(1);
     ::close(2);
     ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
-    // Else the log, and whoever prints, would write into whatever of the pool's has these numbers.
+    // Else the log, and each print, would write into whichever descriptor of the pool has these numbers.
     for (const char* const place : {"/proc/self/fd/0", "/proc/self/fd/1", "/proc/self/fd/2"}) {
       if (std::filesystem::read_symlink(place) != "/dev/null") ::_exit(5);
     }

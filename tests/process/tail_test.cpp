@@ -464,7 +464,7 @@ TEST_CASE("other users are refused, the log says so once, and who knocks for eve
   CHECK_CONTAINS(warnings[1], "not offered any more");
 }
 
-TEST_CASE("root may follow the pool of a user, and a name that somebody else has taken is not believed") {
+TEST_CASE("root may follow the pool of a user, and a name that another user has taken is not believed") {
   if (::geteuid() != 0) KINDRED_SKIP("needs root, to become another user");
   ResourceAudit audit;
   REQUIRE(::seteuid(somebody_else) == 0);

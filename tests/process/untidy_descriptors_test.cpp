@@ -104,7 +104,7 @@ bool ends(const Future<T>& future, std::chrono::milliseconds limit = 5s) {
   return future.wait_for(limit * slowness());
 }
 
-// Tasks long enough that whoever waits for them sleeps, each by itself and all at once.
+// Tasks long enough that the thread which waits for them sleeps, each by itself and all at once.
 void check_that_work_goes_on(ProcessPoolExecutor& pool) {
   for (int i = 0; i < 4; ++i) {
     auto future = pool.submit(slow, 20);

@@ -159,7 +159,7 @@ TEST_CASE_EACH_START_METHOD("a place whose name stands in a buffer that is used 
   CHECK((files == std::vector<std::string>{"one.cpp", "two.cpp", "one.cpp"}));
 }
 
-TEST_CASE("whoever knocks where no descriptor is left is let wait, and the log says so once") {
+TEST_CASE("a visitor of the log waits where no descriptor is left, and the log says so once") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = StartMethod::forkserver, .max_workers = 1}};
   std::atomic<int> told{0};

@@ -47,7 +47,7 @@ class Program {
   /// Waits until it ends, and returns all that it wrote (lines that `read_line` took included).
   Outcome wait();
   /// Waits until nobody holds its standard output and error any more: neither the program nor anything that
-  /// it started. Returns false where somebody still does after `limit`.
+  /// it started. Returns false where one still does after `limit`.
   [[nodiscard]] bool wait_for_end_of_output(std::chrono::milliseconds limit);
 
  private:

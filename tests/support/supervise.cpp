@@ -142,7 +142,7 @@ struct Watch {
     }
   }
 
-  // The tests' orphans come to us too: they are reaped like anybody's.
+  // The orphans of tests come to this process, too, and are reaped like all others.
   void reap() {
     int ended_status = 0;
     pid_t pid = 0;
@@ -200,7 +200,7 @@ struct Watch {
     kill_tree();
     std::_Exit(1);
   }
-  // Whoever has been told to end needs a moment to do so: its end is an event here.
+  // A process that was told to end needs a moment to do so: its end is an event here.
   const auto grace = Clock::now() + std::chrono::seconds{2} * slowness();
   auto left = descendants(::getpid());
   while (!left.empty() && Clock::now() < grace) {

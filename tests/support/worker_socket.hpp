@@ -9,7 +9,7 @@
 
 namespace kindred::test {
 
-/// Of a task: announces a shared memory of so many bytes to the parent, and sends this descriptor as it.
+/// Of a task: announces a shared memory of `bytes` bytes to the parent, and sends this descriptor as it.
 inline void announce_memory(int fd, std::size_t bytes) {
   using namespace kindred::internal;
   const AttachmentNotice notice{.message = static_cast<std::uint32_t>(WorkerMessage::attachment),

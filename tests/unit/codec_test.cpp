@@ -1,4 +1,4 @@
-// Every type that may cross does, as itself; bytes that somebody made up or damaged give a DecodeError, and
+// Every type that may cross does, as itself; bytes that were made up or damaged give a DecodeError, and
 // never more than that.
 #include <any>
 #include <atomic>
@@ -49,7 +49,7 @@ struct Bytes {
   static std::span<std::byte> grow(void* owner, std::span<const std::byte> written, std::size_t more) {
     auto& bytes = *static_cast<Bytes*>(owner);
     bytes.memory.resize(written.size() +
-                        more);  // no more than was asked for: whoever writes beyond is seen by the sanitizers
+                        more);  // no more than was asked for, so that the sanitizers see a write beyond it
     return bytes.memory;
   }
 };

@@ -1,4 +1,4 @@
-// What a task throws comes to the parent as what it was, whoever wrote the bytes.
+// What a task throws comes to the parent as what it was, and any bytes at all are read safely.
 #include <cereal/cereal.hpp>  // before the codec on purpose: codec_test.cpp has it after
 #include <cereal/types/string.hpp>
 

@@ -105,7 +105,7 @@ TEST_CASE("a sink may remove itself, and gets no further record") {
 }
 
 TEST_CASE(
-    "a sink that throws harms neither the others nor the program, and is taken out of service after so many failures in a row") {
+    "a sink that throws harms neither the others nor the program, and is taken out of service after a number of failures in a row") {
   const auto text = stderr_of([] {
     LogOptions options;
     options.sink_failures = 20;

@@ -42,7 +42,7 @@ struct Job {
   };
 };
 
-/// Suspends, and gives the coroutine to whoever resumes it.
+/// Suspends, and keeps the coroutine for the test to resume.
 struct Later {
   std::coroutine_handle<>& handle;
   bool await_ready() const { return false; }

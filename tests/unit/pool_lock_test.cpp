@@ -15,7 +15,7 @@ using kindred::internal::PoolLock;
 
 namespace {
 
-// Several threads count together. Who holds the lock lets others run meanwhile, now and then, so that the
+// Several threads count together. The holder of the lock lets others run meanwhile, now and then, so that the
 // others have to sleep for it.
 void count_together(PoolLock& lock) {
   constexpr int threads = 4;

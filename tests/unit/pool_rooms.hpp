@@ -154,7 +154,7 @@ class WorkerEnd {
   }
   /// Is there a call that was begun and not ended?
   [[nodiscard]] bool runs() const noexcept { return call_ != nullptr; }
-  /// Has the call that was begun run for so long.
+  /// Says that the call which was begun has run for this time.
   void run_for(std::chrono::nanoseconds time) noexcept {
     begun_ticks_ =
         ticks() - static_cast<std::uint64_t>(static_cast<double>(time.count()) * ticks_per_nanosecond());

@@ -134,7 +134,7 @@ TEST_CASE("workers killed at random moments neither block a Mutex nor tear what 
     const long seen = common->turns;
     until([&] {
       return common->turns > seen + static_cast<long>(random() % 50);
-    });  // they go on, whoever died before
+    });  // they go on, though others have died
     workers.erase(workers.begin());
     workers.push_back(worker());
   }

@@ -223,7 +223,7 @@ TEST_CASE("the end of a pool ends every wait in the parent") {
   all.mutex.unlock();  // a guard's end is always allowed
 }
 
-TEST_CASE("an object lives as long as anybody has it, and no longer") {
+TEST_CASE("an object lives as long as a handle or a message refers to it, and no longer") {
   ResourceAudit audit;
   Pool pool;
   Common<std::atomic<int>> stage;

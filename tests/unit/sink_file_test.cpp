@@ -331,7 +331,7 @@ TEST_CASE("rotated names only grow, also where the clock goes back, and replace 
     sink.write(numbered(i));
     test_time -= 1h;
   }
-  // Somebody takes the next name.
+  // Another program takes the next name.
   const auto last = Archive::list(path).back();
   test_time = last.rotated + 1s;
   Archive names{path, {}, &test_clock};

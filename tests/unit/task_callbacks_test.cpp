@@ -100,7 +100,7 @@ TEST_CASE("a queue keeps its order when another one is added to it") {
 TEST_CASE("deferred work is taken with the lock and done without it, each piece once") {
   std::vector<std::uint64_t> released;
   CallbackRunner over;
-  over.finish();  // so that callbacks come back to whoever gives the lock back
+  over.finish();  // so that callbacks come back to the thread that gives the lock back
   DeferredWork work{over, [&](std::uint64_t task) { released.push_back(task); }};
   int called = 0;
   {

@@ -1,4 +1,4 @@
-// The judge is judged: a test program that hangs, dies, leaks or leaves somebody behind must be seen to do
+// A test of the tests: a program that hangs, dies, leaks or leaves a process behind must be seen to do
 // so, and be counted.
 #include <csignal>
 #include <string>

@@ -198,8 +198,8 @@ void Collector::State::sleep_until_something(Clock::time_point quiet_since, std:
     drain->report_quiet_drops();
     if (drain->sinks.dirty()) drain->sinks.flush();
     drain->set_state(CollectorState::sleeping);
-    // Order: whoever commits after this barrier sees `sleeping`, and rings; what was committed before is seen
-    // here.
+    // Order: a thread that commits after this barrier sees `sleeping`, and rings; what was committed before
+    // is seen here.
     heavy_barrier();
     if (!drain->stirred() && tickets.empty() && front->flushes_asked() == flush_number)
       bell.wait(drain->sinks.told_by());

@@ -72,7 +72,7 @@ struct LaneInput {
   LogRecord record;
   const void* record_site = nullptr;  ///< whose level and source are in it
   std::uint32_t record_slot = 0;      ///< whose name is in it
-  bool fields_are_base = true;        ///< its fields are those of scope and slot, and nothing else
+  bool fields_are_base = true;        ///< it has no field beside those of its scope and slot
   /// Names the record's facts, together with its slot; 0: they have changed, and have no name yet.
   std::uint64_t facts_id = 0;
   // What is the same in each record of these facts that is kept: its head, and the texts behind its bytes.

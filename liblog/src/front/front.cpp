@@ -133,8 +133,8 @@ void LogFront::close(std::chrono::milliseconds limit) noexcept {
       if (lane != nullptr) lane->closed.store(lane_closed, std::memory_order_seq_cst);
     }
   }
-  // Order: pairs with the load of `closed` after `enter`: whoever entered before the barrier is seen here,
-  // whoever enters later sees `closed`.
+  // Order: pairs with the load of `closed` after `enter`: a thread that entered before the barrier is seen
+  // here, one that enters later sees `closed`.
   heavy_barrier();
   const auto until = std::chrono::steady_clock::now() + limit;
   const auto somebody_is_inside = [this] {

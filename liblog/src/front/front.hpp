@@ -181,7 +181,8 @@ void forget_spdlog_threads();
 [[nodiscard]] bool stderr_enabled(Level level) noexcept;
 /// Writes a record to stderr as one line.
 void write_to_stderr(const LogRecord& record) noexcept;
-/// Writes a text to stderr with what controls a terminal replaced, and a newline. Async-signal-safe.
+/// Writes a text and a newline to stderr, with characters that control a terminal replaced.
+/// Async-signal-safe.
 void write_raw_to_stderr(std::string_view text) noexcept;
 
 }  // namespace kindred::internal

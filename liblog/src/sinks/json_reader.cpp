@@ -62,7 +62,7 @@ class Handler {
     exact_fields_.clear();
     has_exact_fields_ = failed_ = false;
   }
-  /// After the whole line. False: it is JSON, but no record.
+  /// Call after the last member of a line. False: the line is JSON, but no record.
   bool finish() {
     if (failed_ || !seen_message_ || !seen_time_ || level_name_.empty()) return false;
     settle_level();

@@ -50,7 +50,7 @@ void LineWriter::note_written(std::size_t bytes) noexcept {
   begun_end_ = end;
 }
 
-/// Does what is begun stand in one piece at the file's end?
+/// Is the unfinished line whole, and the last thing in the file?
 bool LineWriter::begin_is_last() const noexcept {
   if (!is_file_ || !begun_whole_) return false;
   const auto there = file_status(fd_);

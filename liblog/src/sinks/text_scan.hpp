@@ -25,7 +25,7 @@ bool take_number(std::string_view& text, Number& number) noexcept {
   return true;
 }
 
-/// Takes exactly so many digits.
+/// Takes exactly this many digits.
 inline bool take_digits(std::string_view& text, std::size_t digits, int& number) noexcept {
   if (text.size() < digits) return false;
   int value = 0;

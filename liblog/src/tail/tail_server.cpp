@@ -96,7 +96,7 @@ std::string TailServer::answer() {
     refuse(fmt::format("this pool is of user {}; only that user and root may follow it", uid_));
     ++refused_;
     const auto who =
-        peer ? fmt::format("user {} (pid {})", peer->uid, peer->pid) : std::string{"somebody unknown"};
+        peer ? fmt::format("user {} (pid {})", peer->uid, peer->pid) : std::string{"an unknown user"};
     if (refused_ == max_refused) {
       stop_listening(listener_.get());  // also where a fork of the program holds a copy
       offered_ = false;

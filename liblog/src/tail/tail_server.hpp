@@ -22,8 +22,8 @@
 namespace kindred::internal {
 
 /// The side of `kindred-tail` that is in the parent: gives the log to users that may read it. Each tail has a
-/// thread of nice 19 that reads the history, which forgets the oldest for the newest whoever reads it: a tail
-/// that takes nothing loses records, is told how many, and holds no other up.
+/// thread of nice 19 that reads the history, which forgets the oldest for the newest, however slow a reader
+/// is: a tail that takes nothing loses records, is told how many, and holds no other up.
 ///
 ///     listening socket ---- its waiter calls `answer` --- ----> a thread for each tail:  history -> filter
 ///     -> JSON -> its socket

@@ -47,7 +47,7 @@ void EngineOptions::validate() const {
                        server.find('@') != std::string::npos;
     if (encrypted && known) continue;
     throw UsageError{fmt::format(
-        "the server {} is not on this machine, and {}. Whoever can publish there can run code on every node: use "
+        "the server {} is not on this machine, and {}. Any program that can publish there can run code on every node: use "
         "tls:// and credentials (or user, or tls.cert), or set insecure where the network is trusted.",
         server, encrypted ? "nothing proves who connects" : "the connection is not encrypted")};
   }

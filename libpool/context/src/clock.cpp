@@ -36,7 +36,7 @@ const Pair& at_load() noexcept {
 }
 [[maybe_unused]] const Pair& load = at_load();
 
-// So much time must lie between two readings, and not more: the machine may have slept in a long one.
+// The least and the longest time between two readings: during a longer one the machine may have slept.
 constexpr std::chrono::milliseconds shortest_base{2};
 constexpr std::chrono::seconds longest_base{1};
 

@@ -16,7 +16,7 @@ std::string to_string(const ExitReason& reason) {
     case ExitReason::Kind::signalled:
       return "was killed by " + signal_name(reason.signal) + (reason.core_dumped ? " (core dumped)" : "");
     case ExitReason::Kind::timed_out: return "was killed because the task ran over its time limit";
-    case ExitReason::Kind::lost: return "is gone; its exit status was taken by someone else in this process";
+    case ExitReason::Kind::lost: return "is gone; its exit status was taken by another part of this program";
   }
   return "ended in an unknown way";
 }

@@ -22,7 +22,8 @@ _Unwind_Reason_Code note_frame(_Unwind_Context* context, void*) {
   if (noted.count == noted.frames.size()) return _URC_END_OF_STACK;
   int before_instruction = 0;
   const std::uintptr_t at = _Unwind_GetIPInfo(context, &before_instruction);
-  // A return address is behind its call, which may be the last instruction of the function.
+  // A return address points behind the call. The call may be the last instruction of its function, so one
+  // byte before it is looked up.
   noted.frames[noted.count++] = before_instruction != 0 ? at : at - 1;
   return _URC_NO_REASON;
 }

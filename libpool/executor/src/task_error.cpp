@@ -55,7 +55,7 @@ std::string mend_for(const ExitReason& reason, bool has_evidence) {
     case ExitReason::Kind::signalled:
       switch (reason.signal) {
         case 9: return has_evidence ? "" : "The kernel may have reclaimed memory: see dmesg.";
-        case 15: return "Somebody asked it to end (kill, a service manager).";
+        case 15: return "Another process asked it to end (kill, a service manager).";
         default: return "";
       }
     case ExitReason::Kind::timed_out:

@@ -16,8 +16,8 @@ using internal::DoorName;
 using internal::DoorPool;
 using internal::TailRequest;
 
-constexpr std::size_t most_pools = 64;  // each costs two threads, one here and one in the pool
-constexpr std::size_t most_ended = 8;
+constexpr std::size_t max_pools = 64;  // each costs two threads, one here and one in the pool
+constexpr std::size_t max_ended = 8;
 constexpr auto search_pause = 500ms;
 constexpr auto look_for_stop = 250ms;
 constexpr int deepest_chain = 64;
@@ -83,7 +83,7 @@ void PoolSet::look_for_pools() {
     there.insert(name.name);
     {
       const std::scoped_lock lock{lock_};
-      if (refused_.contains(name.name) || pools_.size() >= most_pools) continue;
+      if (refused_.contains(name.name) || pools_.size() >= max_pools) continue;
       const bool known = std::ranges::any_of(pools_, [&](const auto& pool) {
         return pool.second->name.name == name.name && !pool.second->ended;
       });
@@ -119,7 +119,7 @@ void PoolSet::forget_ended() {
   {
     const std::scoped_lock lock{lock_};
     for (const auto& [key, pool] : pools_) {
-      if (pool->ended && pool->ended_as + most_ended <= ended_) gone.push_back(pool);
+      if (pool->ended && pool->ended_as + max_ended <= ended_) gone.push_back(pool);
     }
     for (const auto& pool : gone) pools_.erase(pool->key);
     if (!gone.empty()) set_parents();

@@ -60,7 +60,7 @@ class PoolSet {
   void look_for_pools();
   void forget_ended();
   void follow(const std::shared_ptr<Followed>& pool, internal::DoorPool connection);
-  void set_parents();  ///< under the lock
+  void set_parents();  ///< call while the lock is held
   [[nodiscard]] bool wanted(std::uint32_t pid, const std::string& serial) const;
 
   const tools::PoolChoice choice_;

@@ -16,7 +16,7 @@
 namespace kindred::view {
 namespace {
 
-constexpr std::size_t most_frames = 128;
+constexpr std::size_t max_frames = 128;
 
 struct EndDwfl {
   void operator()(Dwfl* dwfl) const noexcept { dwfl_end(dwfl); }
@@ -36,7 +36,7 @@ int take_frame(Dwfl_Frame* state, void* target) {
   if (!dwfl_frame_pc(state, &address, &is_activation)) return DWARF_CB_ABORT;
   // A return address is behind its call, which may be the last instruction of the function.
   addresses.push_back(address - (is_activation ? 0 : 1));
-  return addresses.size() < most_frames ? DWARF_CB_OK : DWARF_CB_ABORT;
+  return addresses.size() < max_frames ? DWARF_CB_OK : DWARF_CB_ABORT;
 }
 
 StackFrame named(Dwfl* dwfl, std::uint64_t address) {

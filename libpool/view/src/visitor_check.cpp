@@ -62,7 +62,7 @@ bool VisitorCheck::has_token(const Visitor& visitor) const {
 VisitorCheck::Verdict VisitorCheck::check(const Visitor& visitor) const {
   if (has_token(visitor)) return Verdict::welcome;
   if (!visitor.from_owner) return Verdict::no_token;
-  // A page of another site can have its name resolve to 127.0.0.1, but then its name is in the header.
+  // Another site can have its own name resolve to 127.0.0.1, but then the Host header has that name.
   for (const std::string_view name : {std::string_view{"127.0.0.1"}, std::string_view{"localhost"},
                                       std::string_view{"[::1]"}, std::string_view{host_}}) {
     if (visitor.host == fmt::format("{}:{}", name, port_)) return Verdict::welcome;

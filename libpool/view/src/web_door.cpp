@@ -39,8 +39,8 @@ using asio::ip::tcp;
 using ErrorCode = boost::system::error_code;
 using Done = asio::awaitable<void>;
 
-constexpr std::size_t most_connections = 128;
-constexpr std::size_t most_strangers =
+constexpr std::size_t max_connections = 128;
+constexpr std::size_t max_strangers =
     32;  // of these, those of visitors who have not shown that they may look
 constexpr std::size_t answering_threads = 48;
 constexpr std::uint32_t head_bytes = 16 * 1024;
@@ -138,9 +138,10 @@ class WebDoor::Connections {
   };
 
   /// One more stranger comes. Where there are as many as there may be, the one with the most connections
-  /// loses its oldest: whoever shows the token at once is let in, however many connections another one holds.
+  /// loses its oldest: a visitor that shows the token at once is let in, however many connections another one
+  /// holds.
   void make_room() {
-    if (strangers_.size() < most_strangers) return;
+    if (strangers_.size() < max_strangers) return;
     std::map<std::string_view, std::size_t> counts;
     for (const Place* place : strangers_) ++counts[place->stranger()];
     const auto most =
@@ -162,7 +163,7 @@ class WebDoor::Connections {
       const tcp::endpoint peer = socket.remote_endpoint(error);
       if (error) continue;
       const tcp::endpoint here = socket.local_endpoint(error);
-      if (error || open_ >= most_connections) continue;
+      if (error || open_ >= max_connections) continue;
       std::string stranger = stranger_at({.from_address = peer.address().to_string(),
                                           .from_port = peer.port(),
                                           .to_address = here.address().to_string(),

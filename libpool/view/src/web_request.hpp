@@ -35,8 +35,8 @@ struct WebReply {
   std::vector<std::pair<std::string, std::string>> headers{};
   /// Is the visitor one of those who may look? Others share few connections.
   bool welcome = true;
-  /// Where there is one, the answer has no end of its own, and no `body`: each call waits for some time at
-  /// most and appends what there is to send. False: that was the last piece.
+  /// If set, it makes the answer piece by piece, and `body` is not used: each call waits for a bounded time
+  /// and appends what there is to send. False: that was the last piece.
   std::function<bool(std::string& piece)> stream{};
 };
 /// An answer of one line.

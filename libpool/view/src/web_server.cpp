@@ -22,11 +22,11 @@ using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 using internal::TailRequest;
 
-constexpr int most_streams = 32;  // each holds a thread most of the time: fewer than the door has
+constexpr int max_streams = 32;  // each holds a thread most of the time: fewer than the door has
 constexpr auto door_patience = 3s;
 constexpr auto stream_look = 500ms;
 constexpr auto sign_of_life = 5s;
-constexpr std::uint64_t most_lines = 10'000;  // that a log begins with
+constexpr std::uint64_t max_lines = 10'000;  // that a log begins with
 constexpr std::size_t piece_bytes = 64 * 1024;
 constexpr std::string_view too_many_streams =
     "As many pages and logs are followed as may be (32): close one.";
@@ -94,7 +94,7 @@ std::optional<TailRequest> log_request(const WebRequest& request, std::string& w
   }
   wanted.last = 200;
   if (const auto last = number_in<std::uint64_t>(request.value("last")))
-    wanted.last = std::min(*last, most_lines);
+    wanted.last = std::min(*last, max_lines);
   if (const auto worker = request.value("worker"); !worker.empty()) {
     const auto index = worker == "parent" ? std::optional{-1} : number_in<int>(worker);
     if (!index || *index < -1) {
@@ -186,7 +186,7 @@ WebReply WebServer::answer_by_path(const WebRequest& request) {
   }
   if (request.method != "GET" && request.method != "HEAD") return say(405, "This is read by GET.");
   if (request.path == "/" && request.values.contains("token") && !check_.token().empty()) {
-    // Out of the address bar, and into a cookie that only this server gets.
+    // Moves the token out of the address bar and into a cookie, which the browser sends to this server only.
     WebReply reply = say(302, "The token is in a cookie now.");
     reply.headers.emplace_back("Location", "/");
     reply.headers.emplace_back("Set-Cookie", fmt::format("{}={}; HttpOnly; SameSite=Strict; Path=/",
@@ -205,7 +205,7 @@ WebReply WebServer::answer_by_path(const WebRequest& request) {
 }
 
 bool WebServer::begin_stream() {
-  if (streams_->fetch_add(1) < most_streams) return true;
+  if (streams_->fetch_add(1) < max_streams) return true;
   streams_->fetch_sub(1);
   return false;
 }

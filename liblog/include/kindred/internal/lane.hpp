@@ -299,7 +299,7 @@ class LaneWriter {
     // be enough, and the block that it stands in may not even be full. Then the caller looks again.
     Cursor from = consumed_;
     const Cursor to = static_cast<Cursor>((from & ~static_cast<Cursor>(block_bytes() - 1)) + block_bytes());
-    // Order: acq_rel: whoever wins owns the bytes up to `to`; the loser's copy is discarded.
+    // Order: acq_rel: the winner owns the bytes up to `to`; the loser's copy is discarded.
     if (!lines_->consumed.compare_exchange_strong(from, to, std::memory_order_acq_rel)) return;
     std::uint64_t given_up = 0;
     for (Cursor position = from; position != to;) {

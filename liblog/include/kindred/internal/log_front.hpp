@@ -271,7 +271,7 @@ struct EnteredLane {
   std::byte* at = nullptr;
   std::uint64_t now = 0;  ///< ticks
 };
-/// Begins a record of so many bytes, whatever must be done before: room is made, and the collector is told
+/// Begins a record of this many bytes, whatever must be done before: room is made, and the collector is told
 /// what it does not know yet of thread, task, scope, drops and binding.
 [[nodiscard]] EnteredLane enter_lane(LaneState& lane, const Binding* binding, std::size_t bytes) noexcept;
 /// Writes what `write_record` cannot: a record larger than a lane allows, one whose site found no room, or

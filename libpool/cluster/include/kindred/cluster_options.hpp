@@ -25,8 +25,9 @@ struct TlsOptions {
 
 /// How the NATS servers of a cluster are reached.
 ///
-/// Who can publish in a cluster can run any function of the program on its nodes. So beyond loopback both an
-/// encrypted connection (`tls://`) and a proof of who connects (`credentials` or `user`) are required.
+/// Any program that can publish in a cluster can run any function of this one on its nodes. So beyond
+/// loopback both an encrypted connection (`tls://`) and a proof of who connects (`credentials` or `user`) are
+/// required.
 struct EngineOptions {
   /// Addresses: `nats://127.0.0.1:4222`, `tls://nats.farm:4222`. One that answers is enough.
   std::vector<std::string> servers = {"nats://127.0.0.1:4222"};
@@ -77,16 +78,16 @@ struct ClusterOptions {
   /// `durability`.
   bool detached = false;
 
-  /// No task begins before so many nodes are there.
+  /// No task begins before this many nodes are there.
   Count min_nodes = 1;
-  /// So long tasks wait where there is no node of this build (or fewer than `min_nodes`), or where the
+  /// How long tasks wait where there is no node of this build (or fewer than `min_nodes`), or where the
   /// servers cannot be reached; then they fail, with the reason.
   std::chrono::nanoseconds node_timeout = std::chrono::seconds{30};
-  /// A node that was not heard of for so long is lost, with what it runs. 0.5 s or more.
+  /// A node that was not heard of for this time is lost, with what it runs. 0.5 s or more.
   std::chrono::nanoseconds lease = std::chrono::seconds{10};
-  /// A node that has not heard of this head for so long kills what it runs for it. At least `lease`.
+  /// A node that has not heard of this head for this time kills what it runs for it. At least `lease`.
   std::chrono::nanoseconds head_grace = std::chrono::seconds{30};
-  /// So long the servers keep results (and log, and large values) that were not taken. Nothing: 1 h;
+  /// How long the servers keep results (and log, and large values) that were not taken. Nothing: 1 h;
   /// detached: 7 d.
   std::optional<std::chrono::nanoseconds> keep_results = {};
   /// On how many servers of a NATS cluster each stream lies: 1 to 5.
@@ -95,7 +96,7 @@ struct ClusterOptions {
   /// Says that every server has `sync_interval: always`, which a client cannot ask. `Durability::fsync` needs
   /// it.
   bool assume_fsync = false;
-  /// Backpressure: `submit` blocks, and `try_submit` refuses, while so many tasks are open; 0: no limit.
+  /// Backpressure: `submit` blocks, and `try_submit` refuses, while this many tasks are open; 0: no limit.
   Count max_pending = 10'000;
   /// Arguments and results above this travel beside their message, in parts. At least 1 KiB.
   std::size_t inline_limit = std::size_t{256} << 10U;

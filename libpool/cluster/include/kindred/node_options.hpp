@@ -18,8 +18,8 @@ struct NodeOptions {
   /// The cluster's name, and where its servers are.
   std::string cluster = {};
   EngineOptions engine = {};
-  /// This node's name, of letters, digits, - and _; empty: the host's name. Two nodes of one name confuse the
-  /// heads: the second one ends at once, as far as it hears of the first.
+  /// This node's name, of letters, digits, - and _; empty: the host's name. Two nodes of one name would
+  /// confuse the heads: a node that hears of another one with its name ends at once.
   std::string name = {};
   /// Most workers at once, over all jobs; 0: the CPUs that this process may use.
   Count max_workers = 0;

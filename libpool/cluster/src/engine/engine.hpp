@@ -14,8 +14,8 @@ namespace kindred::internal::cluster {
 
 /// Time of one process, from any origin. It never runs backwards.
 using Time = std::chrono::nanoseconds;
-/// Number of a life of the engine's store. It is in every stream's name, so that nothing that was said about
-/// an earlier life, e.g. an acknowledgement that comes late, can touch this one.
+/// The number of one life of the engine's store. Each stream's name has it, so that a message about an
+/// earlier life, a late acknowledgement for instance, cannot touch this one.
 using Epoch = std::uint64_t;
 /// The asker's own number of a question; its answer carries it.
 using Ticket = std::uint64_t;
@@ -156,7 +156,7 @@ class Engine {
   virtual void find(Ticket ticket, const Place& place) = 0;
   virtual void find(Ticket ticket, const Stream& stream, std::uint64_t sequence) = 0;
   virtual void erase(Ticket ticket, const Stream& stream, std::uint64_t sequence) = 0;
-  /// Removes all messages at this very place up to the sequence; 0: all.
+  /// Removes the messages of exactly this subject up to the sequence number; 0: all of them.
   virtual void erase_at(Ticket ticket, const Place& place, std::uint64_t up_to) = 0;
   /// Removes all messages below this place up to the sequence; 0: all.
   virtual void purge(Ticket ticket, const Place& below, std::uint64_t up_to) = 0;

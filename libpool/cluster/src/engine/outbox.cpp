@@ -7,7 +7,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr std::size_t most_on_the_way = 2048;
+constexpr std::size_t max_on_the_way = 2048;
 constexpr Time patience = 1500ms;
 constexpr Time after_refusal = 250ms;
 
@@ -38,7 +38,7 @@ void Outbox::tick(Time now, Epoch epoch, Engine& engine, Tickets& tickets) {
     each = sent_.erase(each);
   }
   for (Item& item : again) put(now, std::move(item), epoch, engine, tickets);
-  while (!waiting_.empty() && sent_.size() < most_on_the_way) {
+  while (!waiting_.empty() && sent_.size() < max_on_the_way) {
     Item item = std::move(waiting_.front());
     waiting_.pop_front();
     put(now, std::move(item), epoch, engine, tickets);
@@ -70,7 +70,7 @@ void Outbox::drop_below(StreamKind kind, const std::string& path) {
 }
 
 Time Outbox::next_due(Time now) const noexcept {
-  if (!waiting_.empty() && sent_.size() < most_on_the_way) return now;
+  if (!waiting_.empty() && sent_.size() < max_on_the_way) return now;
   return sent_.empty() ? Time::max() : std::max(now + 1ms, sent_.begin()->second.again);
 }
 

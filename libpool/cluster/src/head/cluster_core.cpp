@@ -84,7 +84,7 @@ ClusterCore::ClusterCore(Entry& entry, ClusterOptions options)
   head_->set_clock(wall_ns() - now().count());
   if (options_.insecure)
     pool_.logger().warn(
-        "cluster {}: insecure is set, so whoever reaches its servers can run code on its nodes",
+        "cluster {}: insecure is set, so any program that reaches its servers can run code on its nodes",
         options_.name);
   thread_ = std::thread{[this] { run(); }};
   try {
@@ -318,7 +318,7 @@ void ClusterCore::deliver(Lock& lock, bool own_thread) {
     futures_.erase(first, last);
   }
   undelivered_ += ended.size();
-  // The records go out under the lock: two threads would turn them round otherwise.
+  // The records go out while the lock is held: two threads could exchange their order otherwise.
   if (!records.empty()) pool_.logger().deliver(std::move(records));
   lock.unlock();
   tell_news(news);

@@ -13,7 +13,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr std::size_t most_in_a_look = 16;
+constexpr std::size_t max_in_a_look = 16;
 constexpr Time look_every = 500ms;
 constexpr Time patience = 1s;
 constexpr Time tell_again = 250ms;
@@ -353,7 +353,7 @@ void Head::look_for_lost(Time now) {
   });
   if (waits.empty()) return;
   auto next = std::ranges::upper_bound(waits, detached_.looked_at);
-  for (std::size_t i = 0; i < std::min(most_in_a_look, waits.size()); ++i, ++next) {
+  for (std::size_t i = 0; i < std::min(max_in_a_look, waits.size()); ++i, ++next) {
     if (next == waits.end()) next = waits.begin();
     detached_.looked_at = *next;
     if (detached_.work.contains(*next)) continue;

@@ -43,7 +43,8 @@ void Head::on_told(Time now, const Bytes& bytes) {
     roster_.sight(now, std::move(*node));
   } else if (const auto* const head = std::get_if<HeadBeat>(&message)) {
     if (head->job == settings_.job && head->serial <= beat_serial_) {
-      // Away for so long, the nodes have taken this job for dead, and its tasks out of the queue.
+      // The head was away for longer than that: the nodes have given this job up, and have taken its tasks
+      // out of the queue.
       if (roster_.unheard(now) > settings_.head_grace) epoch_.raise();
       roster_.on_own_beat(now);
     }

@@ -7,8 +7,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr std::size_t most_on_the_way = 8192;
-constexpr std::size_t most_uploads = 4;
+constexpr std::size_t max_on_the_way = 8192;
+constexpr std::size_t max_uploads = 4;
 constexpr Time patience = 1500ms;
 constexpr Time after_refusal = 250ms;  ///< the queue is full, or its stream is being made
 
@@ -48,7 +48,7 @@ void Publisher::tick(Time now, Epoch epoch) {
     const auto blob = blobs_.find(task);
     publish(now, epoch, task, blob == blobs_.end() ? BlobRef{} : blob->second, true);
   }
-  while (!queue_.empty() && sent_.size() < most_on_the_way && uploads_.size() < most_uploads) {
+  while (!queue_.empty() && sent_.size() < max_on_the_way && uploads_.size() < max_uploads) {
     const std::uint64_t task = queue_.front();
     queue_.pop_front();
     TaskSource::Publication publication;
@@ -96,7 +96,7 @@ bool Publisher::on_answer(Time now, const Answer& answer, std::vector<Stored>& s
 }
 
 Time Publisher::next_due(Time now) const noexcept {
-  if (!queue_.empty() && sent_.size() < most_on_the_way && uploads_.size() < most_uploads) return now;
+  if (!queue_.empty() && sent_.size() < max_on_the_way && uploads_.size() < max_uploads) return now;
   Time due = Time::max();
   if (!sent_.empty()) due = std::min(due, std::max(now + 1ms, sent_.begin()->second.again));
   if (!uploads_.empty()) due = std::min(due, now + 100ms);

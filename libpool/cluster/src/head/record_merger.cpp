@@ -5,13 +5,13 @@
 namespace kindred::internal::cluster {
 namespace {
 
-constexpr std::size_t most_threads = 65'536;  ///< of a node, whose order is kept
+constexpr std::size_t max_threads = 65'536;  ///< of a node, whose order is kept
 
 }  // namespace
 
 void RecordMerger::add(NodeRecords records) {
   auto& last = last_[records.node];
-  if (last.size() > most_threads) last.clear();
+  if (last.size() > max_threads) last.clear();
   if (records.batch.lost != 0) {
     LogRecord gap;
     gap.level = Level::warn;

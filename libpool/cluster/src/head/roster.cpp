@@ -7,15 +7,15 @@
 namespace kindred::internal::cluster {
 namespace {
 
-constexpr std::size_t most_dead_lives = 16'384;
-constexpr std::size_t most_sightings = 16'384;
-constexpr unsigned clock_samples = 64;  ///< after so many the clocks are compared anew
+constexpr std::size_t max_dead_lives = 16'384;
+constexpr std::size_t max_sightings = 16'384;
+constexpr unsigned clock_samples = 64;  ///< after this many samples the clocks are compared anew
 
 }  // namespace
 
 void Roster::sight(Time now, NodeBeat beat) {
   const std::string name = beat.node;
-  if (sightings_.size() < most_sightings || sightings_.contains(name))
+  if (sightings_.size() < max_sightings || sightings_.contains(name))
     sightings_[name] = {std::move(beat), now};
 }
 
@@ -71,7 +71,7 @@ std::unique_ptr<Peer> Roster::remove(std::uint64_t life, bool may_come_back) {
   if (may_come_back) return peer;
   dead_.insert(life);
   dead_lives_.push_back(life);
-  if (dead_lives_.size() > most_dead_lives) {
+  if (dead_lives_.size() > max_dead_lives) {
     dead_.erase(dead_lives_.front());
     dead_lives_.pop_front();
   }

@@ -16,7 +16,7 @@ namespace kindred::internal {
 namespace {
 
 constexpr int all_seals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
-constexpr off_t most_bytes = 1 << 20;
+constexpr off_t max_bytes = 1 << 20;
 
 }  // namespace
 
@@ -38,7 +38,7 @@ std::string take_node_options(int descriptor) {
   struct stat status{};
   // Sealed memory, as only kindred-node leaves it: not whatever file happens to have this number.
   if (descriptor < 3 || ::fcntl(descriptor, F_GET_SEALS) != all_seals || ::fstat(descriptor, &status) != 0 ||
-      status.st_size > most_bytes)
+      status.st_size > max_bytes)
     throw UsageError{"has the marks of a node, but not the options that kindred-node leaves"};
   Descriptor memory{descriptor};
   std::string text(static_cast<std::size_t>(status.st_size), '\0');

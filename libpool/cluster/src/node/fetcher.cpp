@@ -12,7 +12,7 @@ constexpr std::array<char, 3> classes = {'h', 'm', 'l'};
 constexpr Time wait_time = 2s;         ///< at an empty queue
 constexpr Time patience = 1500ms;      ///< beyond it, for the answer
 constexpr Time after_missing = 100ms;  ///< the queue is not there yet
-constexpr std::size_t most_at_once = 512;
+constexpr std::size_t max_at_once = 512;
 
 }  // namespace
 
@@ -28,7 +28,7 @@ void Fetcher::take(Time now, std::size_t index, Epoch epoch, std::size_t room, T
   pull.ticket = tickets_.next();
   pull.until = now + wait + patience;
   got_ = 0;
-  engine_.take(pull.ticket, {epoch, build_, classes[index]}, std::min(room, most_at_once), wait);
+  engine_.take(pull.ticket, {epoch, build_, classes[index]}, std::min(room, max_at_once), wait);
 }
 
 void Fetcher::tick(Time now, Epoch epoch, std::size_t room) {
@@ -43,7 +43,8 @@ void Fetcher::tick(Time now, Epoch epoch, std::size_t room) {
       take(now, i, epoch, room, Time{0});
       return;
     }
-    // Most tasks are of the middle class; of the others one comes, and then the look begins anew.
+    // Most tasks are of the middle class. Of another class one task is taken, and then all classes are looked
+    // at again.
     take(now, i, epoch, classes[i] == 'm' ? room : 1, wait_time);
   }
 }

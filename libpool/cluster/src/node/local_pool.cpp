@@ -12,7 +12,7 @@ namespace {
 using namespace cluster;
 using std::chrono::nanoseconds;
 
-constexpr std::size_t most_record_bytes = 16U << 20U;  ///< that wait for the node's thread
+constexpr std::size_t max_record_bytes = 16U << 20U;  ///< that wait for the node's thread
 constexpr auto idle_time = std::chrono::seconds{30};
 
 RemoteCall call_of(const CallCode& code, const Bytes& arguments, bool load_libraries) {
@@ -122,7 +122,7 @@ void LocalPool::take_record(Shared& shared, const LogRecord& record) {
   {
     const std::scoped_lock lock{shared.mutex};
     if (!shared.open) return;
-    if (shared.bytes > most_record_bytes) {
+    if (shared.bytes > max_record_bytes) {
       ++shared.lost;
       return;
     }

@@ -24,7 +24,7 @@ struct PoolEvents {
 
 /// The workers of one job on a node: a pool that runs the head's calls, under one life of the job's link.
 ///
-/// Threads: the node's, but for what the pool's callbacks do.
+/// Threads: the node's; callbacks of the pool run on the pool's thread.
 class LocalPool {
  public:
   LocalPool(Entry& entry, const NodeOptions& options, std::size_t workers, std::uint64_t life,

@@ -14,9 +14,9 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr std::size_t most_prefetched = 256;
-/// Tasks for so much time lie ready beside those that run: it hides the way to the head and back. Tasks that
-/// take longer are not fetched ahead, because all that a node holds fails with it.
+constexpr std::size_t max_prefetched = 256;
+/// How much work a node keeps ready beside the tasks that run: it hides the way to the head and back. Tasks
+/// that take longer are not fetched ahead, because all that a node holds fails with it.
 constexpr double prefetched_ns = 5e6;
 constexpr Time manifest_again = 250ms;
 constexpr Time default_grace = 30s;
@@ -235,7 +235,7 @@ std::size_t Node::capacity() const {
   if (mean_run_ns_ < 0) return workers;
   const double ahead =
       std::floor(static_cast<double>(workers) * prefetched_ns / std::max(mean_run_ns_, 1.0) + 0.5);
-  return workers + static_cast<std::size_t>(std::min(ahead, static_cast<double>(most_prefetched)));
+  return workers + static_cast<std::size_t>(std::min(ahead, static_cast<double>(max_prefetched)));
 }
 
 std::size_t Node::held() const {

@@ -15,7 +15,7 @@ using namespace std::chrono_literals;
 constexpr Time answer_patience = 1s;
 constexpr Time after_refusal = 250ms;
 constexpr Time head_silence = 3s;  ///< then the epoch is looked up
-constexpr std::size_t most_others = 16'384;
+constexpr std::size_t max_others = 16'384;
 
 std::string hex(std::uint64_t number) { return fmt::format("{:016x}", number); }
 
@@ -33,7 +33,7 @@ void Node::find_epoch(Time now) {
 
 void Node::hear_node(Time now, const NodeBeat& beat) {
   if (beat.instance != settings_.instance) {
-    if (others_.heard.size() < most_others || others_.heard.contains(beat.instance))
+    if (others_.heard.size() < max_others || others_.heard.contains(beat.instance))
       others_.heard[beat.instance] = now;
     return;
   }

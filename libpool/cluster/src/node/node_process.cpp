@@ -194,11 +194,11 @@ class NodeProcess final : public NodeHost {
     const auto pool = pools_.find(life);
     if (pool == pools_.end()) return;
     LogBatch all = pool->second->take_records();
-    constexpr std::size_t most_in_batch = 256;
-    for (std::size_t at = 0; at < all.records.size() || all.lost != 0; at += most_in_batch) {
+    constexpr std::size_t max_in_batch = 256;
+    for (std::size_t at = 0; at < all.records.size() || all.lost != 0; at += max_in_batch) {
       LogBatch batch;
       batch.lost = std::exchange(all.lost, 0);
-      const std::size_t end = std::min(all.records.size(), at + most_in_batch);
+      const std::size_t end = std::min(all.records.size(), at + max_in_batch);
       for (std::size_t i = at; i < end; ++i) batch.records.push_back(std::move(all.records[i]));
       node_->on_log(life, std::move(batch));
     }

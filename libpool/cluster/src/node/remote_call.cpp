@@ -31,8 +31,8 @@ bool is_code(const void* at) noexcept { return is_loaded(at, 1, false) && !is_lo
                    ". Head and node must run the same build of the program."};
 }
 
-// The bytes of a call may be anybody's who can publish in the cluster. What they name is checked: the entry
-// is a constant of a loaded module that leads to code, and the function is code.
+// Any program that can publish in the cluster may have written the bytes of a call. What they name is
+// checked: the entry is a constant of a loaded module that leads to code, and the function is code.
 Target resolve(const RemoteCall& call) {
   static std::mutex mutex;
   static CodeMap map;

@@ -57,8 +57,8 @@ class ArchiveWriter {
   Bytes& out_;
 };
 
-/// Reads members. The bytes may be anybody's: each length is checked against what is left before memory is
-/// taken for it. Errors: `DecodeError`.
+/// Reads members. Any program may have written the bytes: each length is checked against what is left before
+/// memory is taken for it. Errors: `DecodeError`.
 class ArchiveReader {
  public:
   explicit ArchiveReader(std::span<const std::byte> bytes) noexcept : in_{ContextId{}, bytes} {}

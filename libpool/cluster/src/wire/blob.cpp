@@ -9,10 +9,10 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr std::size_t most_outstanding = 4;
+constexpr std::size_t max_outstanding = 4;
 constexpr Time patience = 2s;
 constexpr Time after_missing = 100ms;
-constexpr unsigned most_missing = 50;
+constexpr unsigned max_missing = 50;
 
 Place place_of(const std::string& job, const BlobRef& ref, std::size_t part, Epoch epoch) {
   return {{StreamKind::blobs, epoch}, job + "." + std::to_string(ref.id) + "." + std::to_string(part)};
@@ -45,7 +45,7 @@ void BlobUpload::tick(Time now, Epoch epoch, Engine& engine, Tickets& tickets) {
     return true;
   });
   for (const std::size_t part : again) put(now, part, epoch, engine, tickets);
-  while (next_ < parts() && sent_.size() < most_outstanding) put(now, next_++, epoch, engine, tickets);
+  while (next_ < parts() && sent_.size() < max_outstanding) put(now, next_++, epoch, engine, tickets);
 }
 
 bool BlobUpload::on_answer(Time now, const Answer& answer) {
@@ -80,7 +80,7 @@ void BlobFetch::tick(Time now, Epoch epoch, Engine& engine, Tickets& tickets) {
 bool BlobFetch::on_answer(Time now, const Answer& answer) {
   if (asked_ == 0 || answer.ticket != asked_) return false;
   if (answer.how != Answer::How::done) {
-    if (++missing_ > most_missing) fail("its large bytes are not in the engine's store any more");
+    if (++missing_ > max_missing) fail("its large bytes are not in the engine's store any more");
     asked_at_ = now - patience + after_missing;
     return true;
   }

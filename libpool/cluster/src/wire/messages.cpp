@@ -15,7 +15,7 @@ constexpr std::uint32_t magic = 0x31646e6bU;  // "knd1"
 constexpr std::size_t head_bytes = sizeof magic + sizeof(BuildToken) + sizeof(Epoch);
 
 // Places in the code are few, and a record that was kept may name its own for as long as the program runs.
-// A node that invents places gets none after the first so many.
+// The first places that a node names are kept, and none beyond this number: it may invent them.
 std::string_view kept_for_ever(const std::string& text) {
   constexpr std::size_t most = 65'536;
   static std::mutex mutex;

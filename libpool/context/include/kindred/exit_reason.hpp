@@ -11,7 +11,7 @@ struct ExitReason {
     exited,     ///< it called exit or returned: `code`
     signalled,  ///< a signal killed it: `signal`, `core_dumped`
     timed_out,  ///< kindred killed it because a task ran over its `timeout`
-    lost        ///< it is gone, and the kernel could not say how (someone else reaped it)
+    lost        ///< it is gone, and the kernel could not say how (another part of the program reaped it)
   };
   Kind kind = Kind::lost;
   int code = 0;              ///< exit code, for `exited`
@@ -22,7 +22,7 @@ struct ExitReason {
 };
 
 /// Returns words for a message: "exited with code 3", "was killed by SIGSEGV (core dumped)", "ran over its
-/// time limit", "is gone; its exit status was taken by someone else".
+/// time limit", "is gone; its exit status was taken by another part of this program".
 [[nodiscard]] std::string to_string(const ExitReason& reason);
 
 /// Returns `SIGKILL` for 9, `signal 77` for a number without a name.

@@ -23,8 +23,8 @@ std::pair<Descriptor, Descriptor> make_capture_pipe() {
 }
 
 bool read_available(int fd, std::string& text, std::size_t most) {
-  // An opening of its own has flags of its own. Where /proc is not there, a look comes first, which only
-  // another reader could make untrue.
+  // The pipe is opened anew, because flags belong to an opening, and those of `fd` are not the caller's to
+  // change. Without /proc a poll comes before each read; only another reader could take the bytes in between.
   std::array<char, 40> path{};
   std::snprintf(path.data(), path.size(), "/proc/self/fd/%d", fd);
   const Descriptor own{::open(path.data(), O_RDONLY | O_NONBLOCK | O_CLOEXEC)};
@@ -61,8 +61,8 @@ std::size_t copy_available(int fd, const std::pair<Descriptor, Descriptor>& by_w
 }
 
 void take_out(int fd, std::span<char> first, std::span<char> second, char& last) noexcept {
-  // One call: a process that is killed has made it or not, because a pipe that has the bytes is read without
-  // a look at signals.
+  // One system call, so that a process which is killed has either taken all of the bytes or none: a pipe that
+  // has the bytes is read without a check for signals.
   const std::array<iovec, 3> parts{iovec{first.data(), first.size()}, iovec{second.data(), second.size()},
                                    iovec{&last, 1}};
   [[maybe_unused]] const ssize_t got = ::readv(fd, parts.data(), parts.size());

@@ -204,7 +204,8 @@ bool bind_to_lifeline(int lifeline) noexcept {
   ::fcntl(lifeline, F_SETOWN, -::getpgrp());
   ::fcntl(lifeline, F_SETSIG, SIGKILL);
   ::fcntl(lifeline, F_SETFL, ::fcntl(lifeline, F_GETFL) | O_ASYNC);
-  // Crash: a parent that died before the line above sent no signal; its end is closed, and this look sees it.
+  // Crash: a parent that died before the line above sent no signal; but its end of the lifeline is closed,
+  // which this look sees.
   pollfd event{.fd = lifeline, .events = POLLIN, .revents = 0};
   return ::poll(&event, 1, 0) == 0;
 }

@@ -28,8 +28,8 @@ class SignalsBlocked {
 make_pipe();  ///< read end, write end; both above stdio. Errors: `SystemError`
 
 /// Opens /dev/null in the place of standard streams that are closed: else the next descriptor of ours would
-/// have that number, and what anybody writes to stderr would be written into it. Where no descriptor is to be
-/// had, all stays as it is.
+/// have that number, and whatever the process writes to stderr would be written into it. Where no descriptor
+/// is to be had, all stays as it is.
 void keep_standard_places() noexcept;
 
 /// fork(2) by the C library (so that atfork handlers and malloc's locks are right). Returns 0 in the child.

@@ -59,7 +59,7 @@ std::optional<FileStatus> status(int fd, const char* path, int flags) noexcept {
 [[noreturn]] void refuse(const std::string& path, const std::string& what) {
   throw UsageError{
       "the log file '" + path + "' is " + what +
-      ": writing there could lead the log to a place that somebody else chose. Remove it, or give another path."};
+      ": writing there could lead the log to a place that another user chose. Remove it, or give another path."};
 }
 
 /// Turns the signal that this thread's write may cause (SIGPIPE: no reader, SIGXFSZ: beyond RLIMIT_FSIZE)

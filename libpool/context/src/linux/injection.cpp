@@ -33,8 +33,8 @@ namespace {
 }
 
 void note_reached(InjectionControl& control, const char* name) noexcept {
-  // Whoever comes first writes the name; the others wait for that, or find another. A process killed in
-  // between leaves a hole.
+  // The first thread writes the name; the others wait until it is written, or take another place. A process
+  // killed in between leaves a hole.
   const auto known = control.points.load(std::memory_order_acquire);
   for (std::uint32_t i = 0; i < known && i < InjectionControl::max_points; ++i) {
     if (control.reached[i].known.load(std::memory_order_acquire) != 0 &&

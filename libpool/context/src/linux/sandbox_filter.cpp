@@ -276,7 +276,7 @@ void refuse_reaching_others(Filter& refusals, const Sandbox& sandbox, bool own_s
        {"prlimit64", "sched_setaffinity", "sched_setscheduler", "sched_setparam", "sched_setattr"})
     refusals.on(call, error(EPERM), {is_not(0, 0)});
   for (const unsigned argument : {0U, 1U}) refusals.on("setpriority", error(EPERM), {is_not(argument, 0)});
-  // kindred's own handler tells of a bad system call, and of no other thing.
+  // The handler that tells of a refused system call stays kindred's: a task may not replace it.
   refusals.on("rt_sigaction", error(EPERM), {equals(0, SIGSYS)});
   // A datagram socket, also one of a pair, sends to any address.
   for (const int type : {SOCK_DGRAM, SOCK_RAW, SOCK_RDM, SOCK_DCCP, SOCK_PACKET})

@@ -2,8 +2,8 @@
 
 namespace kindred::internal {
 
-/// What each thread of a process does to itself: capabilities, no_new_privs and Landlock's rules belong to
-/// the thread, and only threads that begin later inherit them.
+/// The part of the sandbox that each thread has to apply to itself. Capabilities, no_new_privs and Landlock's
+/// rules belong to a thread: those that run already do not get them from the thread that closes the sandbox.
 struct ThreadRestriction {
   int ruleset = -1;  ///< of Landlock; -1: none
   bool drops_capabilities = false;
@@ -19,8 +19,9 @@ struct FailedCall {
 /// Restricts the calling thread. Async-signal-safe.
 [[nodiscard]] FailedCall restrict_this_thread(const ThreadRestriction& restriction) noexcept;
 
-/// Restricts all other threads of the process: each is interrupted for it by a signal that the C library
-/// keeps unblocked for such uses of its own. Returns how many threads did not answer, or what failed in one.
+/// Restricts all other threads of the process: a signal interrupts each of them, and its handler restricts
+/// the thread. It is a signal that the C library reserves for itself and never blocks. Returns how many
+/// threads did not answer, or what failed in one.
 struct OtherThreads {
   FailedCall failed;
   unsigned unreachable = 0;

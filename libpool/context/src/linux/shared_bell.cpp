@@ -34,7 +34,8 @@ void SharedBell::ring() const noexcept {
     wake_one(word());
     return;
   }
-  // Whoever sets it first wakes the listener; the others' news is found by the same look.
+  // The first ringer that sets it wakes the listener; the news of the other ringers is found by the same
+  // look.
   if (listener_->rung.exchange(1, std::memory_order_seq_cst) != 0) return;
   // Order: `rung` before the look at `sleeps`; the listener stores `sleeps` before it looks at `rung`. A
   // listener that said that it sleeps and is not asleep yet is kept from it by the new word, unless a task

@@ -112,7 +112,7 @@ Doorbell::Doorbell()
 
 void Doorbell::ring() const noexcept {
   const std::uint64_t one = 1;
-  // EAGAIN: the counter is full, so whoever sleeps has been rung for 2^64 times. Nothing to do.
+  // EAGAIN: the counter is full after 2^64 rings: the sleeper is awake in any case.
   [[maybe_unused]] const auto written = ::write(fd_.get(), &one, sizeof one);
 }
 

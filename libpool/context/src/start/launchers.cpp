@@ -383,7 +383,8 @@ class ForkServerLauncher final : public ServedLauncher {
       if (failure_number_ != 0) throw SystemError{"pidfd_open", failure_number_, "starting the fork server"};
       throw UsageError{"the fork server could not be prepared: " + *failure_ + " No worker was started."};
     }
-    // A SIGKILL comes from outside: its successor may live. All else would happen to it, too.
+    // A SIGKILL comes from outside, so the next fork server may live. Any other end would happen to the next
+    // one, too.
     if (server_ || (server_end_.kind == ExitReason::Kind::signalled && server_end_.signal == 9)) return;
     warning_.reset();  // it is told here
     throw UsageError{"the fork server " + to_string(server_end_) + " before it reached kindred::Entry. " +

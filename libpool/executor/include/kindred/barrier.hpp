@@ -53,7 +53,8 @@ class Barrier : public internal::SharedHandle<Barrier, internal::SharedKind::bar
   [[nodiscard]] ArrivalToken arrive(std::ptrdiff_t arrivals = 1) const;
   /// Blocks: until the phase of the token is complete. Errors: `BrokenBarrier`.
   void wait(ArrivalToken token) const;
-  /// Returns false where the time was over first; the arrival counts all the same. Blocks: at most so long.
+  /// Returns false where the time was over first; the arrival counts all the same. Blocks: for at most that
+  /// time.
   template <class Rep, class Period>
   bool wait_for(ArrivalToken token, const std::chrono::duration<Rep, Period>& time) const {
     return wait_before(token, internal::deadline_after(time));

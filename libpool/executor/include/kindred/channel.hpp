@@ -45,7 +45,7 @@ class Channel : public internal::SharedHandle<Channel<T>, internal::SharedKind::
   void send(const T& value) const { send_before(value, {}); }
   /// Returns false where the channel is full. Errors: as `send`.
   [[nodiscard]] bool try_send(const T& value) const { return send_before(value, internal::no_wait()); }
-  /// Returns false where the time was over first. Errors: as `send`. Blocks: at most so long.
+  /// Returns false where the time was over first. Errors: as `send`. Blocks: for at most that time.
   template <class Rep, class Period>
   [[nodiscard]] bool send_for(const T& value, const std::chrono::duration<Rep, Period>& time) const {
     return send_before(value, internal::deadline_after(time));

@@ -28,7 +28,7 @@ class Event : public internal::SharedHandle<Event, internal::SharedKind::event> 
   /// Blocks: until it is set. Errors: `UsageError` where it is of another context, or where the pool has
   /// ended meanwhile.
   void wait() const;
-  /// Returns false where the time was over first. Blocks: at most so long.
+  /// Returns false where the time was over first. Blocks: for at most that time.
   template <class Rep, class Period>
   bool wait_for(const std::chrono::duration<Rep, Period>& time) const {
     return wait_before(internal::deadline_after(time));

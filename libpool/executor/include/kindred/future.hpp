@@ -522,7 +522,7 @@ auto completions(Range& futures, Deadline deadline) {
 ///     for (auto& future : kindred::as_completed(futures, 10s)) use(future.get());
 ///
 /// Errors: `TimeoutError` from the loop when `timeout`, counted from this call, passes. A value belongs to
-/// its future: whoever drops the future frees it.
+/// its future: the thread that drops the future frees it.
 template <internal::FutureRange Range>
 auto as_completed(Range&& futures, std::optional<std::chrono::nanoseconds> timeout = {}) {
   return internal::completions(futures, internal::to_deadline(timeout));

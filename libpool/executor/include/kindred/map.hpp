@@ -66,7 +66,8 @@ struct LocalMapHome {
   using Core = PoolCore;
   using Reference = PoolReference;
   using Submission = internal::Submission;
-  /// A chunk is to take so long: the cost of a task is lost in it, and no worker waits long for the last one.
+  /// The run time that a chunk aims at: long enough that the cost of its call does not count, short enough
+  /// that no worker waits long for the last one.
   static constexpr double chunk_seconds = 0.00005;
   /// Larger chunks travel in memory of their own.
   static constexpr double chunk_bytes = 12.0 * 1024;
@@ -86,8 +87,8 @@ struct LocalMapHome {
   static void cancel(FutureState& state) { (void)state.cancel(Running::leave); }
 };
 
-/// What a range's items are, as arguments of a call: the value where an iterator gives a stand-in for it
-/// (`std::vector<bool>`).
+/// The type of a range's items as arguments of a call. Where an iterator gives a proxy instead of a reference
+/// (`std::vector<bool>`), it is the value type.
 template <class Iterator>
 struct MappedItem {
   using type = std::decay_t<decltype(*std::declval<Iterator&>())>;
@@ -110,7 +111,8 @@ concept MappableRange = requires(Range& range) {
   std::end(range);
 };
 
-/// What `map` returns where it does not compile, so that the loop around it adds no errors of its own.
+/// Stands for the result of a `map` that is refused at compile time, so that the loop around it adds no
+/// errors to the refusal.
 struct NoRange {
   [[nodiscard]] static int* begin() noexcept { return nullptr; }
   [[nodiscard]] static int* end() noexcept { return nullptr; }
@@ -146,9 +148,9 @@ consteval bool check_map() {
 /// `Outcome`s. Items are fetched from the inputs and submitted while results are taken. Destroyed early, it
 /// cancels what has not begun. Moves, does not copy.
 ///
-/// Which worker runs an item is not promised (in particular not item i by worker i mod n): whoever is free
-/// takes it. What must stay in one process belongs into `Worker::state`, loaded where it is missing, or into
-/// a pool of one worker.
+/// Which worker runs an item is not promised, in particular not item i by worker i mod n: the next free
+/// worker takes it. Data that an item needs in its worker belongs into `Worker::state`, where a task loads it
+/// if it is missing; or use a pool of one worker.
 ///
 /// Where a worker dies, one item is lost: the one that it ran. The results of the items before it are kept,
 /// and those after it are run, each as a task of its own. An item that had run to its end is not run again,
@@ -208,7 +210,7 @@ class [[nodiscard]] BasicMapRange {
     fetch();
   }
   BasicMapRange(BasicMapRange&&) noexcept = default;
-  /// `std::views` ask for it, of a range that they are to own: `pool.map(...) | std::views::take(3)`.
+  /// `std::views` need it of a range that they own: `pool.map(...) | std::views::take(3)`.
   BasicMapRange& operator=(BasicMapRange&& other) noexcept {
     if (this != &other) {
       std::destroy_at(this);
@@ -228,7 +230,8 @@ class [[nodiscard]] BasicMapRange {
   [[nodiscard]] std::default_sentinel_t end() const noexcept { return {}; }
 
  private:
-  // Items that were sent together, or one that failed before it was sent, or with its chunk.
+  // Items that were sent in one call; or one item that could not be sent; or one that was lost with its
+  // chunk.
   struct Chunk {
     internal::StateHandle state = {};  // none: `error` is how its items ended
     std::size_t items = 0;
@@ -286,7 +289,7 @@ class [[nodiscard]] BasicMapRange {
     std::size_t written = 0;
     const std::size_t head = begin_call(encoder);
     try {
-      // Room as the last chunk took it, instead of growing into it.
+      // Reserves what the last chunk took, instead of growing to that again.
       encoder.reserve(std::min<std::size_t>(most * item_bytes_, std::size_t{1} << 20U));
       written = encoder.size();
       while (count < most && !at_end()) {
@@ -320,7 +323,8 @@ class [[nodiscard]] BasicMapRange {
   // An input that throws gives no further items. One item that cannot be written is an item that failed.
   void item_unwritten(const std::exception_ptr& error, bool input_failed) {
     const std::size_t index = fetched_++;
-    typename Home::Submission submission{*pool_};  // it fails at once, and gives the error its task
+    typename Home::Submission submission{
+        *pool_};  // its task fails at once, and the error is that of the task
     try {
       std::rethrow_exception(error);
     } catch (...) {
@@ -502,8 +506,8 @@ class [[nodiscard]] BasicMapRange {
     }
   }
 
-  // Numbers are taken out of their chunk together, where there is no progress to tell of each: one after
-  // another they would cost three times as much.
+  // Numbers are copied out of their chunk together, unless progress is told for each item: one by one they
+  // would cost three times as much.
   void take_at_once() {
     if constexpr (takes_at_once) {
       if (options_.progress || options_.buffer_size.value() > 0 || reading_->left == 0) return;
@@ -518,7 +522,7 @@ class [[nodiscard]] BasicMapRange {
     }
   }
 
-  // Its results were given; what stands behind them is what ended it early.
+  // Its results were given. Behind them stands the error that ended the chunk early.
   void end_chunk() {
     if (reading_->failed) end_with(internal::decode_exception(*reading_->decoder, facts_of(reading_->end)));
     reading_.reset();
@@ -552,8 +556,8 @@ class [[nodiscard]] BasicMapRange {
 
   // --- after the death of a chunk's worker
 
-  // Gives the results that the worker had written, and puts in the chunk's place what is left of it: each
-  // item a task of its own, but the one that the worker ran, unless it has retries.
+  // Gives the results that the worker had written, and replaces the chunk by what is left of it: a task for
+  // each item, except for the item that the worker ran, unless that one has retries.
   void recover(std::size_t place) {
     Chunk& chunk = reading_->chunk;
     const internal::ItemsLeft& left = *Home::left(*chunk.state.get());
@@ -658,7 +662,7 @@ class [[nodiscard]] BasicMapRange {
   std::optional<Cursor> cursor_;
   internal::Deadline deadline_;
   std::size_t chunk_ = 1;
-  std::size_t item_bytes_ = 0;  // that an item's arguments took, lately
+  std::size_t item_bytes_ = 0;  // what the arguments of recent items took
   std::deque<Chunk> chunks_;
   std::unique_ptr<Reading> reading_;
   std::optional<Stored> current_;

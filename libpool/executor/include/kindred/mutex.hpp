@@ -13,7 +13,7 @@ namespace kindred {
 /// It has the members of `std::timed_mutex`, so that `std::scoped_lock`, `std::unique_lock` and
 /// `std::lock_guard` work on it. A thread holds it, not a process; it is not recursive.
 ///
-/// If a worker dies while it holds the mutex, the parent releases it, and whoever locks it next finds
+/// If a worker dies while it holds the mutex, the parent releases it, and the next owner finds
 /// `abandoned()` true: what the mutex protects may be half changed. Repair that, then call
 /// `make_consistent()`. This is the robust mutex of POSIX
 /// (`pthread_mutex_consistent`), but one that is never unusable: until a process calls `make_consistent()`,
@@ -30,7 +30,7 @@ class Mutex : public internal::SharedHandle<Mutex, internal::SharedKind::mutex> 
   void lock() const;
   /// Returns false where another thread holds it.
   [[nodiscard]] bool try_lock() const;
-  /// Returns false where the time was over first. Blocks: at most so long.
+  /// Returns false where the time was over first. Blocks: for at most that time.
   template <class Rep, class Period>
   [[nodiscard]] bool try_lock_for(const std::chrono::duration<Rep, Period>& time) const {
     return lock_before(internal::deadline_after(time));

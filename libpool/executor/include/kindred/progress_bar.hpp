@@ -38,7 +38,7 @@ class ProgressBar {
   /// outlive the bar; how much there is to do (0: not known); what is counted, for people.
   ProgressBar(std::ostream& out, Count total, std::string_view unit = "items");
 
-  /// So much is done, of which so much failed. Never throws what the stream throws.
+  /// Shows that `done` is done, and that `failed` of it failed. An exception of the stream is not passed on.
   void update(std::size_t done, std::size_t failed = 0);
   /// For `MapOptions::progress`.
   void operator()(std::size_t done, std::size_t fetched) const;

@@ -39,7 +39,7 @@ class Semaphore : public internal::SharedHandle<Semaphore, internal::SharedKind:
   void acquire() const;
   /// Returns false where there is no permit now.
   [[nodiscard]] bool try_acquire() const;
-  /// Returns false where the time was over first. Blocks: at most so long.
+  /// Returns false where the time was over first. Blocks: for at most that time.
   template <class Rep, class Period>
   [[nodiscard]] bool try_acquire_for(const std::chrono::duration<Rep, Period>& time) const {
     return acquire_before(internal::deadline_after(time));

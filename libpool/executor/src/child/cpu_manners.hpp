@@ -44,7 +44,7 @@ class CpuManners {
   void move_apart(std::uint64_t now) noexcept;
 
   SegmentHeader& header_;
-  bool shares_core_ = false;          // with whoever woke it, until it has let that run
+  bool shares_core_ = false;          // with the thread that woke it, until it has let that thread run
   std::uint64_t rang_parent_at_ = 0;  // ticks
   unsigned yields_to_parent_ = 0;     // since it slept, or moved
   std::uint64_t told_at_ = 0;         // ticks

@@ -11,7 +11,7 @@ namespace {
 
 using std::chrono::steady_clock;
 
-// For so long the worker that was chosen last is not compared with the others anew.
+// How long the worker that was chosen last is chosen again without a look at the others.
 constexpr double favourite_nanoseconds = 2'000;
 // After this long the calls behind a running call are looked at again, by a thread that submits or waits; and
 // by the supervisor, where no thread does.
@@ -272,7 +272,7 @@ void Dispatcher::arm_all(Locked locked) noexcept {
   }
   KINDRED_INJECTION_POINT("parent.arm.armed");
   // Order: what is armed before the look at the rings that follows; pairs with the fence in
-  // WorkerProcess::publish.
+  // ParentBells::ring_if_armed.
   std::atomic_thread_fence(std::memory_order_seq_cst);
 }
 

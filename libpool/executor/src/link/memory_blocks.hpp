@@ -73,8 +73,8 @@ class CallBlocks {
 /// parent's end of it.
 ///
 /// A result in a block belongs to the future that reads it. Once that lets go, the block's bit is set in the
-/// segment's `free_result_blocks`, and whoever clears the bit, by one atomic step, owns the block: the worker
-/// to write its next result, or the parent to be rid of it.
+/// segment's `free_result_blocks`, and the process that clears the bit, by one atomic step, owns the block:
+/// the worker, to write its next result, or the parent, to give it back to the system.
 class ResultBlocks {
  public:
   ResultBlocks() = default;

@@ -95,7 +95,7 @@ bool PoolCore::cancel_dispatched(Locked locked, TaskState& task, Running how) {
   if (how != Running::kill ||
       !WorkerControl::condemn(locked, slot, attempt, InFlight::Condemned::cancelled, SIGKILL))
     return false;
-  task.retain();  // for the attempt in flight: whoever takes that out unpins it
+  task.retain();  // for the attempt in flight: the step that takes it out of the queue unpins the task
   tasks_.completion.finish_cancelled(locked, task, "while it ran: its worker was killed");
   return true;
 }

@@ -37,8 +37,8 @@ class PoolCore final : public FutureHome, private PoolEvents {
   void release(std::size_t count = 1) noexcept {
     if (references_.fetch_sub(count, std::memory_order_acq_rel) == count) delete this;
   }
-  /// The executor lets go: no task is made after that but by its callbacks. The cells that are out keep the
-  /// pool by references from then on.
+  /// Drops the executor's reference. After that only callbacks make tasks, and each task that is left keeps
+  /// the pool by a reference of its own.
   void release_by_executor() noexcept;
 
   // --- tasks

@@ -40,7 +40,7 @@ std::uint32_t resets_of(std::uint32_t word) noexcept { return word >> (phase_bit
     case worker_died:
       throw BrokenBarrier{of + "is broken: worker " + std::to_string(barrier.dead_worker) + " (pid " +
                           std::to_string(barrier.dead_pid) + ") ended while it had the barrier." + mend};
-    case was_aborted: throw BrokenBarrier{of + "is broken: somebody called abort()." + mend};
+    case was_aborted: throw BrokenBarrier{of + "is broken: a party called abort()." + mend};
     default: throw BrokenBarrier{of + "was broken and has been reset while this one waited. Arrive again."};
   }
 }

@@ -131,7 +131,7 @@ struct Account {
   std::atomic<std::uint32_t> owner;
   std::atomic<std::uint32_t> held;
   std::atomic<std::uint32_t> waiting[2];
-  std::atomic<std::uint32_t> dead;   ///< the owner has ended: whoever has the lock next settles the account
+  std::atomic<std::uint32_t> dead;   ///< the owner has ended: the next holder of the lock settles the account
   std::atomic<std::int32_t> worker;  ///< how to name it in errors, with `dead`
   std::atomic<std::uint32_t> pid;
   std::uint32_t spare;

@@ -215,7 +215,8 @@ std::shared_ptr<ArrayBlock> decode_array(Decoder& decoder, std::size_t& size, st
     block->all_write = memory->writable();
     block->sealed.store(!block->all_write, std::memory_order_relaxed);
     block->memory = std::move(memory);
-    // The parent knows only arrays of its own by id: a worker could pass one off as another worker's.
+    // By id the parent finds only arrays that it made itself: a worker could give the id of another worker's
+    // array.
     if (owner != 1) all.add(context, block);
   }
   if (owner != 1) gone = all.keep(block);

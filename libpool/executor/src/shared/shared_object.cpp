@@ -149,8 +149,8 @@ void SharedObject::close() noexcept {
     return;
   }
   for (auto& word : memory_->words) {
-    // A changed word wakes also those who are about to sleep on it; what it says does not matter: they look
-    // at `closed_` first.
+    // The changed word wakes also threads that are about to sleep on it. Its value does not matter: each
+    // thread looks at `closed_` first.
     word.fetch_add(2);
     futex_wake(word, everybody);
   }

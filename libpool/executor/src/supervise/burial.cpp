@@ -73,7 +73,8 @@ void Burial::bury(PoolGuard& guard, WorkerSlot& slot) {
   const DeathVerdict verdict = judge_death(slot, obituary);
   KINDRED_INJECTION_POINT("parent.bury.before_hand_back");
   const std::optional<InFlight> lost = sort_out_calls(guard, slot, verdict.own_doing);
-  // Whoever ended the pool could not revoke them: the worker claimed, falsely, that it had begun one.
+  // When the pool broke, these calls could not be revoked, because the worker's words said that they had
+  // begun.
   if (parts_.phase.broken) {
     parts_.completion.fail_pending(
         guard, [this] { return std::make_unique<SharedFailure>(parts_.phase.broken->make()); });

@@ -18,7 +18,7 @@ using std::chrono::steady_clock;
 
 // A call that could not be dispatched to a worker without calls is tried again after this.
 constexpr std::chrono::milliseconds dispatch_retry{2};
-// A visitor of the log that cannot be let in, for want of a descriptor, goes on knocking.
+// How long a visitor of the log waits that cannot be let in for want of a descriptor.
 constexpr std::chrono::milliseconds between_guests{20};
 // After memory ended, or a system call failed, while the supervisor did something.
 constexpr std::chrono::milliseconds memory_retry{10};
@@ -75,8 +75,8 @@ void Supervisor::run() {
     try {
       goes_on = round(guard);
     } catch (const std::bad_alloc&) {
-      // What it came to is still there to be done, once there is memory again: a bell or a descriptor says so
-      // until it is.
+      // The step that lacked memory is tried again: the bell or descriptor that led to it stays readable
+      // until the step is done.
       if (guard.holds()) guard.unlock();
       std::this_thread::sleep_for(memory_retry);
       guard.lock();

@@ -119,7 +119,7 @@ class Supervisor {
   std::uint64_t submitted_at_last_look_ = 0;
   std::uint64_t wakeups_ = 0;
   Time sleeps_until_ = Time::min();
-  Deadline tail_again_;  // when the next knock at the log's door is heard
+  Deadline tail_again_;  // when the next visitor of the log is looked at
 };
 
 }  // namespace kindred::internal

@@ -59,7 +59,7 @@ class CallbackRunner {
 
   void
   start();  ///< the thread, unless it runs. Call it before there is anything to run. Errors: `SystemError`
-  /// Takes them all. False: it takes none any more, and whoever has them runs them.
+  /// Takes all of them. False: its thread has ended, it takes none, and the caller runs them.
   [[nodiscard]] bool run(ContinuationQueue& callbacks) noexcept;
   void finish();  ///< runs what is there, also what that adds, then ends the thread. From the thread itself:
                   ///< returns at once

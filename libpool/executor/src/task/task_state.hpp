@@ -39,7 +39,7 @@ struct Cargo {
 /// arguments and results included.
 ///
 /// Its references are those of its futures, and the timers' (`TaskPin`). The pool needs none for a task that
-/// is not finished: whoever drops the last one of such a task tells the pool (`forget`), and the pool
+/// is not finished: the thread that drops the last one of such a task tells the pool (`forget`), and the pool
 /// destroys the task when it finishes it.
 class TaskState final : public FutureState {
  public:

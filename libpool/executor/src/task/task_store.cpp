@@ -44,7 +44,8 @@ void* TaskStore::take(Locked) {
     cell = ::operator new(cell_bytes, std::align_val_t{cell_alignment});
   } else {
     if (free_ == 0 && !is_closed_ && returned_.load(std::memory_order_relaxed) != 0) {
-      // Order: acquire, pairs with the release in give_back: whoever had the cells is done with them.
+      // Order: acquire, pairs with the release in give_back: the threads that had the cells are done with
+      // them.
       const auto returned = returned_.exchange(0, std::memory_order_acquire);
       taken_.store(taken_.load(std::memory_order_relaxed) - count_of(returned), std::memory_order_relaxed);
       free_ = static_cast<Place>(returned);

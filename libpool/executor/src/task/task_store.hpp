@@ -40,8 +40,8 @@ class TaskStore {
   /// How many cells are out. Exact for a caller that holds the pool's lock, where none is; else, as of a
   /// moment ago. Means nothing once the store is closed.
   [[nodiscard]] std::int64_t in_use() const noexcept {
-    // Order: acquire, pairs with the release in give_back: whoever had a cell that is counted there is done
-    // with it.
+    // Order: acquire, pairs with the release in give_back: a thread that had a cell which is counted there is
+    // done with it.
     const auto returned = count_of(returned_.load(std::memory_order_acquire));
     return static_cast<std::int64_t>(taken_.load(std::memory_order_relaxed)) -
            static_cast<std::int64_t>(returned);

@@ -28,7 +28,7 @@ struct KnownSocket {
   std::uint64_t inode = 0;
 };
 
-/// IPv4 within IPv6 is IPv4 to who connected.
+/// An IPv4 address that is mapped into IPv6 becomes an IPv4 address: that is what the visitor connected to.
 std::string_view plain_address(std::string_view address) {
   constexpr std::string_view mapped = "::ffff:";
   if (address.starts_with(mapped)) address.remove_prefix(mapped.size());
@@ -95,7 +95,7 @@ int port_in(std::string_view address) {
 /// By the ports alone. Nothing where there is none, and where they are of several users.
 std::optional<KnownSocket> look_in_lists(const LocalConnection& connection) {
   std::optional<KnownSocket> found;
-  // Most lines are other sockets': they are passed over by their text.
+  // Most lines are of other sockets: these are skipped by a comparison of text, before any number is read.
   const std::string from_text = fmt::format(":{:04X} ", connection.from_port);
   const std::string to_text = fmt::format(":{:04X} ", connection.to_port);
   for (const char* const path : {"/proc/net/tcp", "/proc/net/tcp6"}) {

@@ -18,7 +18,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr std::size_t most_threads = 64;
+constexpr std::size_t max_threads = 64;
 constexpr auto stop_patience = 1s;
 constexpr auto look_again = 200us;
 
@@ -33,7 +33,7 @@ TracedProcess::TracedProcess(std::uint32_t pid) {
     if (read.ec == std::errc{} && read.ptr == name.data() + name.size()) tids.push_back(tid);
   }
   std::ranges::sort(tids);
-  if (tids.size() > most_threads) tids.resize(most_threads);
+  if (tids.size() > max_threads) tids.resize(max_threads);
   int error = ESRCH;
   for (const auto tid : tids) {
     if (::ptrace(PTRACE_SEIZE, static_cast<pid_t>(tid), nullptr, nullptr) != 0) {

@@ -33,8 +33,8 @@ class NatsNames {
   std::string cluster_;
 };
 
-/// The part of JSON that a JetStream server answers with and that is asked for here: the first number, or
-/// text, of this name, at any depth. Nothing of it is there: 0, or empty.
+/// Reads one member out of a JetStream server's JSON answer: the first number, or text, with this name, at
+/// any depth; 0 or empty where there is none.
 [[nodiscard]] std::uint64_t json_number(std::string_view json, std::string_view name);
 [[nodiscard]] std::string json_text(std::string_view json, std::string_view name);
 /// Errors: `DecodeError`.

@@ -26,7 +26,7 @@ using Clock = std::chrono::steady_clock;
 constexpr std::uint64_t stream_is_there = 10058;        ///< the server's number: with other limits
 constexpr auto feed_silence = std::chrono::seconds{3};  ///< three heartbeats of a followed stream
 constexpr auto feed_pause =
-    std::chrono::milliseconds{500};  ///< before one is tried again that could not be made
+    std::chrono::milliseconds{500};  ///< until a consumer that could not be made is tried again
 
 template <class T, void (*destroy)(T*)>
 struct Destroy {
@@ -158,7 +158,7 @@ class NatsEngine final : public Engine {
       shared_->receive = nullptr;
       shared_->engine = nullptr;
     }
-    // Not under the lock: the library waits for no callback, and each of them looks at the lock first.
+    // Without the lock: the library waits for no callback, and each callback takes the lock first.
     feeds_.clear();
     pulls_.clear();
     subscriptions_.clear();
@@ -395,8 +395,7 @@ class NatsEngine final : public Engine {
     feed.expected = 1;
     feed.broken = false;
     feed.heard = Clock::now();
-    // Without a wildcard: the server pushes only to a subject that somebody has subscribed to by its very
-    // name.
+    // Without a wildcard: the server pushes only to a subject with a subscription of exactly that name.
     feed.subscription = subscribe(feed.inbox, &on_entry,
                                   std::make_unique<FeedPlace>(FeedPlace{shared_, ticket, ++feed.life}));
     const std::string name = names_.stream(feed.place.stream);

@@ -14,7 +14,7 @@ namespace kindred::internal {
 /// `SystemError`.
 [[nodiscard]] std::pair<Descriptor, Descriptor> make_capture_pipe();
 /// Appends what there is, without waiting, and no more than `most` bytes; false: nothing was there. The flags
-/// of the descriptor are shared with whoever has the other copies of it, so nothing rests on them.
+/// of the descriptor belong to all copies of it, also those that tasks have, so nothing rests on them.
 bool read_available(int fd, std::string& text, std::size_t most);
 /// Names the pipe behind a descriptor, among all pipes; 0: there is none.
 [[nodiscard]] std::uint64_t pipe_identity(int fd) noexcept;

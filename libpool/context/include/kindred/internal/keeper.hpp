@@ -18,10 +18,10 @@ bool take_own_descriptors(std::span<const int> kept) noexcept;
 /// none of the kept.
 bool keep_descriptors(std::span<const int> kept) noexcept;
 
-/// Of a worker whose starter's end kills it (`spawn`), once the lifeline is kept from its tasks: from here on
-/// that end kills the whole group, by a handler of SIGRTMAX. SIGKILL would end this process alone, and where
-/// it was gone before the lifeline closed, what its tasks had forked stayed behind. A program that a task
-/// executes in this process's place has no handler, and ends by the signal.
+/// Call in a worker of `spawn`, once its tasks cannot reach the lifeline. From here on the end of the process
+/// that started it kills the worker's whole group: the kernel sends SIGRTMAX, whose handler does it. SIGKILL
+/// would end the worker alone, and what its tasks had forked would stay behind. A program that a task
+/// executes in the worker's place has no such handler, and the signal ends it.
 void end_group_with_starter() noexcept;
 
 }  // namespace kindred::internal

@@ -19,7 +19,7 @@ namespace kindred::internal {
 [[nodiscard]] Descriptor listen_locally(const std::string& name);
 /// Takes in the next connection; none where none waits.
 [[nodiscard]] Descriptor accept_locally(int listener) noexcept;
-void stop_listening(int listener) noexcept;  ///< whoever waits or comes is refused
+void stop_listening(int listener) noexcept;  ///< peers that wait or come are refused
 /// None where no process listens under that name, or its queue of connections stays full until then.
 [[nodiscard]] Descriptor connect_locally(
     const std::string& name, std::chrono::steady_clock::time_point until = std::chrono::steady_clock::now() +

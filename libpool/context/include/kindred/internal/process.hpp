@@ -23,8 +23,8 @@ class Process {
   explicit operator bool() const noexcept { return static_cast<bool>(pidfd_); }
   [[nodiscard]] bool dead() const noexcept;  ///< has it ended? No wait.
   bool wait_dead(Deadline deadline) const noexcept;
-  /// Reaps a dead child and says how it ended; for another's child, or one that was reaped by someone else,
-  /// asks the kernel's record (PIDFD_GET_INFO, Linux 6.15); nothing where the kernel cannot tell.
+  /// Reaps a dead child and says how it ended; for another's child, or one that another part of the program
+  /// has reaped, asks the kernel's record (PIDFD_GET_INFO, Linux 6.15); nothing where the kernel cannot tell.
   std::optional<ExitReason> reap() noexcept;
   /// How a dead child ended; it is not reaped, so that its number stays its own.
   [[nodiscard]] std::optional<ExitReason> look() const noexcept;

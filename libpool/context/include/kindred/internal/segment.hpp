@@ -85,8 +85,8 @@ struct SegmentHeader {
   std::atomic<std::uint32_t> spin_nanoseconds;
   std::atomic<std::uint32_t> parent_cpu;  ///< where the thread that submits or waits runs, +1
   std::atomic<std::uint32_t> mail;        ///< raised where an idle worker is to read its socket
-  /// Where another worker with calls runs as well, although there are cores enough, +1: one that runs there
-  /// goes to another, and stores 0.
+  /// The core, +1, that this worker shares with another busy worker although there are cores enough; 0: none.
+  /// A worker that runs there goes to another core and stores 0.
   std::atomic<std::uint32_t> crowded_cpu;
 
   /// When the worker is to ring: see `Armed`.

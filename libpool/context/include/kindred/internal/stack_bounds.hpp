@@ -2,8 +2,8 @@
 
 namespace kindred::internal {
 
-/// Does the address lie on the calling thread's stack? (Not where a library runs this code on a stack of its
-/// own.) The first call of a thread asks the system.
+/// Does the address lie on the stack that the system gave the calling thread? A stack that a library made for
+/// a coroutine, say, is not known. The first call of each thread asks the system; later ones do not.
 [[nodiscard]] bool is_on_this_stack(const void* address) noexcept;
 
 }  // namespace kindred::internal

@@ -170,8 +170,8 @@ class FutureState {
   virtual ~FutureState();
   /// Was this the last reference?
   [[nodiscard]] bool drop_reference() noexcept {
-    // Order: acquire, pairs with the release of those that let go before: whoever holds the last reference is
-    // alone, and need not write that down.
+    // Order: acquire, pairs with the release of those that let go before: the thread that holds the last
+    // reference is alone, and need not write that down.
     return references_.load(std::memory_order_acquire) == 1 ||
            references_.fetch_sub(1, std::memory_order_acq_rel) == 1;
   }
