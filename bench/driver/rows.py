@@ -35,6 +35,8 @@ class Row:
     fixed_limit: float | None = None  # a limit that is counted, not measured
     scatter: int = 1  # rounds are so many times as many, for what is short and differs much from run to run (process pools of other languages do not)
     close: tuple = ()  # who takes part in all of those, where the others need not: those that are told apart by little, or that a goal names
+    figure: str = ""  # which of the figures that a program prints is compared; "": its value
+    hogs: bool = False  # each core has a program that never sleeps beside the contestant
     warmed: bool = True  # memory is warmed before each contestant (support/warm_up.cpp)
 
     def takes_part(self, contestant, number):
@@ -177,6 +179,11 @@ def main_rows(scale):
                     [floor("wake", "spin with yield", how="yield", count=n(300, 50)), floor("wake", "spin with pause", how="pause", count=n(300, 50)),
                      floor("wake", "futex", how="futex", count=n(300, 50)), floor("wake", "eventfd", how="eventfd", count=n(300, 50))], None,
                     [at_least(1, "as the best thread pool, or better", "thread")], ("CPython", "mp.Pool", "loky"), scatter=3),
+        Row("round_trip_beside_hogs", "round trips while a program that never sleeps runs on each core, mean", "us", "less",
+            [floor("wake", "futex", how="futex", silent=0, count=n(5_000)), kindred("round_trip", count=n(20_000), workers=2),
+             *thread_pools(row="round_trip", count=n(20_000), workers=2),
+             *process_pools(("CPython", "mp.Pool"), row="round_trip", count=n(500, 100), workers=2)], 15,
+            [at_least(0.5, "at worst 2x the best thread pool", "thread")], note="p99 beside it", scatter=3, figure="mean", hogs=True),
         Row("map_ints", "map over 1e5 ints, chunked, result of a double each; 2 workers", "ms", "less",
             [floor("copy", row="map", bytes=800_000, count=n(50, 5), workers=2), kindred("map", items=100_000, count=n(50, 5), workers=2),
              *thread_pools(row="map", items=100_000, count=n(50, 5), workers=2),

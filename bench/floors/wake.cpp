@@ -1,8 +1,9 @@
-// The machine's limit for a round trip after 1 to 3 ms of silence, for each way of waiting; or, with --busy
-// microseconds, for the way back alone, from one that has worked for that time while the other slept:
+// The machine's limit for a round trip after 1 to 3 ms of silence, for each way of waiting:
 //   --how futex|eventfd   both ends sleep in the kernel
 //   --how pause|yield     both ends spin all the time, which no pool can afford, but it says what the
-//   scheduler costs
+//                         scheduler costs
+//   --silent 0            without the silence: one round trip after another
+//   --busy MICROSECONDS   the way back alone, from one that has worked for that time while the other slept
 #include <linux/futex.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
@@ -65,6 +66,7 @@ int main(int argc, char** argv) {
   const bench::Options options{argc, argv};
   const auto count = options.number("count", 200);
   const std::chrono::microseconds busy{options.number("busy", 0)};
+  const bool silent = options.number("silent", 1) != 0;
   const End end{options.text("how", "futex")};
   bench::SharedBlock<Words> words;
   const auto all = static_cast<std::uint32_t>(count);
@@ -78,7 +80,7 @@ int main(int argc, char** argv) {
   }};
   bench::Samples samples{count};
   for (std::uint32_t round = 1; round <= all; ++round) {
-    if (busy.count() == 0) std::this_thread::sleep_for(bench::silence(round));
+    if (busy.count() == 0 && silent) std::this_thread::sleep_for(bench::silence(round));
     const double begin = bench::now_ns();
     end.send(words->there, round, 0);
     end.wait(words->back, round, 1);

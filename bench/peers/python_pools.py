@@ -162,7 +162,8 @@ def report(value, unit, **extras):
 
 
 def report_samples(values, unit, scale):
-    report(percentile(values, 50) * scale, unit, p99=percentile(values, 99) * scale, samples=len(values))
+    report(percentile(values, 50) * scale, unit, p99=percentile(values, 99) * scale, **{"p99.9": percentile(values, 99.9) * scale},
+           mean=sum(values) / len(values) * scale, samples=len(values))
 
 
 def hold(pids, count=0):

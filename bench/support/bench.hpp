@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <numeric>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -89,9 +90,15 @@ class Samples {
     return value - step_ / 2 +
            step_ * (percent / 100.0 * static_cast<double>(values_.size()) - below) / within;
   }
+  [[nodiscard]] double mean() const {
+    return std::accumulate(values_.begin(), values_.end(), 0.0) / static_cast<double>(values_.size());
+  }
   void report(std::string_view unit, double scale = 1.0) {
     bench::report(percentile(50) * scale, unit,
-                  {{"p99", percentile(99) * scale}, {"samples", static_cast<double>(values_.size())}});
+                  {{"p99", percentile(99) * scale},
+                   {"p99.9", percentile(99.9) * scale},
+                   {"mean", mean() * scale},
+                   {"samples", static_cast<double>(values_.size())}});
   }
 
  private:

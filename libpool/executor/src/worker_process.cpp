@@ -160,13 +160,18 @@ void WorkerProcess::sleep_until(Condition ready) {
 
 bool WorkerProcess::spin_until(Condition ready) {
   const auto budget = header_.spin_nanoseconds.load(std::memory_order_relaxed);
-  if (budget == 0) return false;
+  const auto since = ticks();
+  if (budget == 0 || !manners_.may_spin(since)) return false;
   const auto limit = static_cast<std::uint64_t>(static_cast<double>(budget) * ticks_per_nanosecond());
   manners_.tell_cpu();
   manners_.yield_once_to_waker();
-  const auto since = ticks();
-  for (unsigned paused = 0; ticks() - since < limit;) {
+  unsigned paused = 0;
+  for (auto before = since;;) {
+    const auto now = ticks();
+    const bool may_go_on = manners_.note_step(before, now);
     if ((this->*ready)()) return true;
+    if (!may_go_on || now - since >= limit) return false;
+    before = now;
     if (paused >= pauses_between_yields) {
       paused = 0;
       manners_.yield_while_spinning();
@@ -178,7 +183,6 @@ bool WorkerProcess::spin_until(Condition ready) {
       paused += pauses;
     }
   }
-  return false;
 }
 
 void WorkerProcess::ring_if_armed() noexcept {

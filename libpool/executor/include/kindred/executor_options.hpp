@@ -77,7 +77,7 @@ struct ExecutorOptions {
   /// How deep pools may nest: a pool in a worker of a pool is depth 2.
   Count max_depth = 4;
   /// May waiting threads and workers spin for some tens of microseconds before they sleep? Off saves power,
-  /// and costs latency.
+  /// and costs latency. Where other programs want the cores, they sleep at once either way.
   bool spin = true;
   /// Ctrl-C (SIGINT to this process): the first cancels what is pending, lets running tasks end, and exits
   /// with code 130; the second kills the workers at once. Off: SIGINT does what the program says. One

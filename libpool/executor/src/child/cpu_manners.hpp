@@ -5,6 +5,7 @@
 
 #include "kindred/internal/clock.hpp"
 #include "kindred/internal/segment.hpp"
+#include "spin_permit.hpp"
 
 namespace kindred::internal {
 
@@ -34,6 +35,12 @@ class CpuManners {
   /// While it spins: the parent may be queued behind the worker on this core. Any other thread there gets it
   /// by the kernel's rules: a long task would not give it back soon.
   void yield_while_spinning() noexcept;
+  /// May the worker spin now? Not while another program had the core in the last spins.
+  [[nodiscard]] bool may_spin(std::uint64_t now) const noexcept { return spin_permit_.holds(now); }
+  /// One step of a spin. Returns whether the worker may go on.
+  bool note_step(std::uint64_t before, std::uint64_t after) noexcept {
+    return spin_permit_.note_step(before, after);
+  }
   /// The worker is about to sleep.
   void note_sleep() noexcept { yields_to_parent_ = 0; }
 
@@ -44,6 +51,7 @@ class CpuManners {
   void move_apart(std::uint64_t now) noexcept;
 
   SegmentHeader& header_;
+  SpinPermit spin_permit_;
   bool shares_core_ = false;          // with the thread that woke it, until it has let that thread run
   std::uint64_t rang_parent_at_ = 0;  // ticks
   unsigned yields_to_parent_ = 0;     // since it slept, or moved

@@ -119,14 +119,18 @@ bool Waiters::look_for_results(PoolGuard& guard, const Ready& ready) {
   const auto spin_ticks = static_cast<std::uint64_t>(
       static_cast<double>(std::chrono::nanoseconds{spin_time}.count()) * ticks_per_nanosecond());
   auto since = ticks();
-  for (unsigned round = 1; parts_.spin && parts_.slots.in_flight(guard) != 0; ++round) {
+  for (unsigned round = 1; may_spin(guard) && parts_.slots.in_flight(guard) != 0; ++round) {
+    const auto before = ticks();
     give_way(guard, round);
+    (void)spin_permit_.note_step(before, ticks());
     if (parts_.dispatcher.collect_results(guard)) since = ticks();
     if (ready()) return true;
     if (ticks() - since > spin_ticks) break;
   }
   return false;
 }
+
+bool Waiters::may_spin(Locked) const noexcept { return parts_.spin && spin_permit_.holds(ticks()); }
 
 // One look at each ring costs less than giving the lock away; the lock is open in between for those that
 // submit.

@@ -10,6 +10,7 @@
 #include "kindred/internal/shared_bell.hpp"
 #include "link/bells.hpp"
 #include "link/worker_control.hpp"
+#include "spin_permit.hpp"
 #include "task/completion.hpp"
 #include "task/pool_guard.hpp"
 #include "wait/cores.hpp"
@@ -60,12 +61,14 @@ class Waiters {
   [[nodiscard]] bool look_for_results(PoolGuard& guard, const Ready& ready);
   void stop_leading(Locked locked);
   [[nodiscard]] bool follow(PoolGuard& guard, const Ready& ready, Waiter& waiter, Deadline deadline);
+  [[nodiscard]] bool may_spin(Locked) const noexcept;
   void give_way(PoolGuard& guard, unsigned round);
   void nap(PoolGuard& guard, Deadline deadline);
   void sleep(PoolGuard& guard, const Ready& ready, Deadline deadline);
   [[nodiscard]] Deadline next_look(Locked locked, Deadline deadline);
 
   const Parts parts_;
+  SpinPermit spin_permit_;  // under the lock
   Waiter* leader_ = nullptr;
   std::vector<Waiter*> followers_;
 };
