@@ -1,13 +1,18 @@
 #include "collect/history.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <climits>
 #include <cstring>
+#include <ranges>
 
 #include "kindred/internal/log_front.hpp"
 
 namespace kindred::internal {
 namespace {
+
+// One place for this many bytes: tasks that share a place then have some 30 records in what is kept.
+constexpr std::size_t bytes_a_task_place = 4096;
 
 // The first two words of an entry, which padding has too.
 struct EntryHead {
@@ -73,7 +78,10 @@ bool read_kept(std::span<const std::byte> bytes, LogRecord& record, TextBuffer& 
 }
 
 History::History(std::size_t bytes)
-    : capacity_{bytes / 8 * 8}, memory_{std::make_unique_for_overwrite<std::byte[]>(capacity_)} {}
+    : capacity_{bytes / 8 * 8},
+      memory_{std::make_unique_for_overwrite<std::byte[]>(capacity_)},
+      task_places_{std::bit_ceil(capacity_ / bytes_a_task_place + 1)},
+      latest_of_task_{std::make_unique<LatestOfTask[]>(task_places_)} {}
 
 void History::forget(std::size_t bytes) {
   // Some more than asked for, so that the lock is taken rarely.
@@ -176,14 +184,17 @@ std::uint64_t History::copy(Place& place, std::vector<std::byte>& out, std::size
 
 void History::copy_task(std::uint64_t task_id, std::vector<std::byte>& out) const {
   const std::lock_guard hold{lock_};
-  for (std::uint64_t position = begin_.position; position < end_.position;) {
-    const std::byte* const entry = memory_.get() + position % capacity_;
-    const EntryHead head = head_at(entry);
-    if (head.arguments != KeptRecord::padding &&
-        reinterpret_cast<const KeptRecord*>(entry)->task_id == task_id) {
-      out.insert(out.end(), entry, entry + head.bytes);
-    }
-    position += head.bytes;
+  // While the lock is held nothing is forgotten, so what was committed stays as it is.
+  std::vector<const KeptRecord*> found;
+  std::uint64_t next = latest_of(task_id).load(std::memory_order_acquire);
+  while (next > begin_.position) {
+    const KeptRecord& record = record_at(next - 1);
+    if (record.task_id == task_id && next - 1 < end_.position) found.push_back(&record);
+    next = record.previous_of_task;
+  }
+  for (const KeptRecord* const record : found | std::views::reverse) {
+    const auto* const bytes = reinterpret_cast<const std::byte*>(record);
+    out.insert(out.end(), bytes, bytes + record->bytes);
   }
 }
 

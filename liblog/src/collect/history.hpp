@@ -39,8 +39,9 @@ struct KeptRecord {
   bool late;
   bool taken;  ///< out of the flight recorder
   std::uint8_t spare;
-  std::uint64_t
-      room[2];  ///< so that a record can be copied in with its head, and the head be overwritten by this
+  // A record is copied in with its head from the lane, which these two are written over.
+  std::uint64_t previous_of_task;  ///< `History`'s own: the position, +1, of the task's record before this
+  std::uint64_t room;
   static constexpr std::uint32_t padding = 0xffff'ffffU;
 };
 static_assert(sizeof(KeptRecord) % 8 == 0);
@@ -73,6 +74,7 @@ class History {
   /// The record of `bytes` in the reserved room is complete. Returns its position.
   std::uint64_t commit(std::size_t bytes) noexcept {
     const std::uint64_t position = head_;
+    note_latest_of_task(position);
     head_ += bytes;
     head_offset_ += bytes;
     if (head_offset_ == capacity_) head_offset_ = 0;
@@ -97,7 +99,7 @@ class History {
   /// Copies the records from `place` on to `out`, up to about `max_bytes`, passes over them, and returns how
   /// many before them were forgotten.
   std::uint64_t copy(Place& place, std::vector<std::byte>& out, std::size_t max_bytes) const;
-  /// Copies all records of a task.
+  /// Copies all records of a task. Costs what its records cost, not what is kept.
   void copy_task(std::uint64_t task_id, std::vector<std::byte>& out) const;
   /// Sleeps until there is something at `place`. Returns false where there never will be.
   bool wait_beyond(const Place& place) const;
@@ -110,6 +112,19 @@ class History {
   void stop_hearing(const Doorbell& bell) noexcept;
 
  private:
+  /// The position, +1, of the latest record of the tasks that share a place by their ids; 0: none yet.
+  using LatestOfTask = std::atomic<std::uint64_t>;
+  [[nodiscard]] LatestOfTask& latest_of(std::uint64_t task_id) const noexcept {
+    return latest_of_task_[task_id & (task_places_ - 1)];
+  }
+  void note_latest_of_task(std::uint64_t position) noexcept {
+    auto& record = *reinterpret_cast<KeptRecord*>(memory_.get() + head_offset_);
+    if (record.task_id == 0) return;
+    LatestOfTask& latest = latest_of(record.task_id);
+    record.previous_of_task = latest.load(std::memory_order_relaxed);
+    // Order: pairs with the acquire in `copy_task`: the record and the one that it names are whole.
+    latest.store(position + 1, std::memory_order_release);
+  }
   std::byte* make_room(std::size_t bytes);
   void forget(std::size_t bytes);
   void tell_readers() noexcept;
@@ -120,6 +135,8 @@ class History {
   SiteTable sites_;
   std::size_t capacity_;
   std::unique_ptr<std::byte[]> memory_;
+  std::size_t task_places_;  // a power of two
+  std::unique_ptr<LatestOfTask[]> latest_of_task_;
 
   // The collector's.
   std::uint64_t head_ = 0;  ///< behind the latest
