@@ -81,6 +81,12 @@ std::string text_of(const json::value& event, std::string_view key) {
   const auto* const found = event.as_object().if_contains(key);
   return found == nullptr ? std::string{} : std::string{found->as_string()};
 }
+/// A run says how it ended only where it was not with a value.
+std::string outcome_of(const json::value& run) {
+  const auto text = text_of(run.at("args"), "outcome");
+  CHECK(text != "value");
+  return text.empty() ? "value" : text;
+}
 bool is_run(const json::value& event) {
   return text_of(event, "ph") == "X" && text_of(event, "cat") == "task";
 }
@@ -252,7 +258,7 @@ TEST_CASE_EACH_START_METHOD(
     if (event.as_object().contains("flow_out")) ++arrows[text_of(event, "bind_id")].first;
     if (event.as_object().contains("flow_in")) ++arrows[text_of(event, "bind_id")].second;
     if (!is_run(event)) continue;
-    const auto outcome = text_of(event.at("args"), "outcome");
+    const auto outcome = outcome_of(event);
     values += outcome == "value" ? 1U : 0U;
     failures += outcome == "failure" ? 1U : 0U;
     lost += outcome == "lost" ? 1U : 0U;
@@ -305,7 +311,7 @@ TEST_CASE_EACH_START_METHOD("the trace of word_count is whole, and its slices ad
     CHECK_MESSAGE((event.is_object() && !text_of(event, "ph").empty()), json::serialize(event));
     if (!is_run(event)) continue;
     ++runs;
-    CHECK(text_of(event.at("args"), "outcome") == "value");
+    CHECK(outcome_of(event) == "value");
     names.insert(text_of(event, "name"));
     sum_us += event.at("dur").to_number<double>();
     slices[event.at("tid").to_number<std::int64_t>()].emplace_back(event.at("ts").to_number<double>(),
@@ -346,6 +352,25 @@ TEST_CASE("a trace ends when it is told to, stays under its limit, and can be be
   CHECK(std::ranges::count_if(second, is_run) == 1);
   CHECK_THROWS_CONTAINS(pool.trace("/nowhere/at/all.json"), SystemError, "/nowhere/at/all.json");
   CHECK_THROWS_CONTAINS(pool.trace(folder / "x.json", 10), UsageError, "65536 or more");
+}
+
+TEST_CASE("times are counted from the first question on, whether a trace is written, ends or begins") {
+  const TemporaryFolder folder;
+  ProcessPoolExecutor pool{entry(), {.max_workers = 1, .trace = folder / "first.json"}};
+  const auto counted = [] { return whole(snapshot().at("run_time").at("count")); };
+  pool.submit({.name = "traced"}, add, 1, 2).get();
+  CHECK(counted() == 0);
+  pool.submit({.name = "traced"}, add, 1, 2).get();
+  CHECK(counted() == 1);
+  pool.trace("");
+  pool.submit({.name = "not traced"}, add, 1, 2).get();
+  CHECK(counted() == 2);
+  pool.trace(folder / "second.json");
+  pool.submit({.name = "traced again"}, add, 1, 2).get();
+  CHECK(counted() == 3);
+  pool.trace("");
+  CHECK(std::ranges::count_if(events_of(folder / "first.json"), is_run) == 2);
+  CHECK(std::ranges::count_if(events_of(folder / "second.json"), is_run) == 1);
 }
 
 TEST_CASE("a trace of a process that is killed is whole but for its last bracket") {

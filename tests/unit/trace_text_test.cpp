@@ -61,8 +61,7 @@ TEST_CASE("a run is its submission on the pool's track, a slice on the worker's,
   CHECK(both[1].at("dur") == 3.0);
   CHECK(both[1].at("flow_in") == true);
   CHECK(both[1].at("bind_id") == both[0].at("bind_id"));
-  CHECK(both[1].at("args") ==
-        json::value{{"task", 12}, {"attempt", 0}, {"queued_us", 1.4}, {"outcome", "value"}});
+  CHECK(both[1].at("args") == json::value{{"task", 12}, {"queued_us", 1.4}});
   const auto tracks = named(events, "thread_name");
   REQUIRE(tracks.size() == 2);
   CHECK(tracks[1].at("args") == json::value{{"name", "worker 3"}});
@@ -86,6 +85,53 @@ TEST_CASE("each attempt has an arrow of its own, and no two tasks share one") {
   std::sort(ids.begin(), ids.end());
   CHECK(std::adjacent_find(ids.begin(), ids.end()) == ids.end());
   for (const auto& id : ids) CHECK(id.size() <= 16);  // 64 bits in hexadecimal
+}
+
+TEST_CASE("a second attempt says so, and so does a run that ended without a value") {
+  auto text = text_of_a_pool();
+  const TaskNameEntry name{.given = "again"};
+  text.put({.outcome = TraceEvent::Outcome::failure, .attempt = 1, .worker = 0, .name = &name, .task_id = 1});
+  text.put({.attempt = 2, .worker = 0, .name = &name, .task_id = 1});
+  std::vector<json::value> args;
+  for (const auto& event : named(events_of(text), "again"))
+    if (event.at("cat") == "task") args.push_back(event.at("args"));
+  REQUIRE(args.size() == 2);
+  CHECK(args[0].at("outcome") == "failure");
+  CHECK_FALSE(args[0].as_object().contains("attempt"));
+  CHECK(args[1].at("attempt") == 2);
+  CHECK_FALSE(args[1].as_object().contains("outcome"));
+}
+
+TEST_CASE(
+    "of many short runs a bounded number has arrows; long ones and failed ones have theirs all the same") {
+  auto text = text_of_a_pool();
+  const TaskNameEntry name{.given = "short"}, long_name{.given = "long"}, failed_name{.given = "failed"};
+  const auto put = [&](const TaskNameEntry& of, std::uint64_t ticks, TraceEvent::Outcome outcome) {
+    text.put({.outcome = outcome,
+              .attempt = 1,
+              .worker = 0,
+              .name = &of,
+              .task_id = 1,
+              .submitted = begin,
+              .begun = begin,
+              .ended = begin + ticks});
+  };
+  for (std::uint64_t i = 0; i < TraceText::max_arrows + 5; ++i)
+    put(name, 1'999'999, TraceEvent::Outcome::value);
+  put(long_name, 2'000'000, TraceEvent::Outcome::value);
+  put(failed_name, 1, TraceEvent::Outcome::failure);
+  text.allow_arrows(2);
+  for (int i = 0; i < 3; ++i) put(name, 1, TraceEvent::Outcome::value);
+  const auto events = events_of(text);
+  const auto arrows_to = [&](std::string_view which) {
+    return std::ranges::count_if(named(events, which),
+                                 [](const auto& event) { return event.contains("flow_in"); });
+  };
+  CHECK(arrows_to("short") == TraceText::max_arrows + 2);
+  CHECK(named(events, "short").size() == 2 * (TraceText::max_arrows + 2) + 6);
+  CHECK(arrows_to("long") == 1);
+  CHECK(arrows_to("failed") == 1);
+  CHECK(named(events, "end of the trace").at(0).at("args").at("runs_without_arrow") == 6);
 }
 
 TEST_CASE("whatever times and numbers a worker tells, the line is whole") {
@@ -141,5 +187,6 @@ TEST_CASE(
   text.put(record);
   const auto events = events_of(text, 17);
   CHECK(named(events, std::string(399, 'x')).size() == 1);
-  CHECK(named(events, "end of the trace").at(0).at("args") == json::value{{"lost_events", 17}});
+  CHECK(named(events, "end of the trace").at(0).at("args") ==
+        json::value{{"lost_events", 17}, {"runs_without_arrow", 0}});
 }

@@ -123,9 +123,9 @@ class ProcessPoolExecutor : public internal::MapVerbs<ProcessPoolExecutor, inter
   [[nodiscard]] ExecutorLogger& logger() noexcept;
   [[nodiscard]] PoolStats stats() const;
   /// Begins a trace file, in the place of one that is there, or (empty path) ends the one that is being
-  /// written. Perfetto (ui.perfetto.dev) and chrome://tracing open it: each run of a task is a slice on its
-  /// worker's track, with an arrow from its submission, and from the task whose callback submitted it; log
-  /// records, starts and deaths of workers are marks, waiting tasks and workers counters.
+  /// written. Perfetto (ui.perfetto.dev) and chrome://tracing open it. Each run of a task is a slice on its
+  /// worker's track, with an arrow from its submission (of many short runs, to some), and from the task whose
+  /// callback submitted it. Records, starts and deaths of workers are marks; queue and workers are counters.
   ///
   /// The file holds what ends from now on. A thread of low priority writes it: what the thread has no time
   /// for, and what would make the file larger than `max_bytes`, is lost, and counted in the file's last

@@ -37,9 +37,10 @@ bool ResultIntake::take_results(Locked locked, WorkerSlot& slot) {
     }
   }
   load_.note_times(locked, slot, times);
-  if (noting) [[unlikely]]
-    notes_.note_queue(locked, slots_.live(locked), pending_.size(), slots_.in_flight(locked));
   slot.progress_ticks = ticks();
+  if (noting) [[unlikely]]
+    notes_.note_queue(locked, slot.progress_ticks, slots_.live(locked), pending_.size(),
+                      slots_.in_flight(locked));
   slot.full = false;
   KINDRED_INJECTION_POINT("parent.result.before_release");
   slot.results.release();

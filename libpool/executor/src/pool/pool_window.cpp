@@ -147,7 +147,7 @@ PoolView PoolWindow::look_inside() {
     PoolGuard guard{parts_.mutex};
     parts_.watch.until =
         ticks() + static_cast<std::uint64_t>(parts_.load.ticks_of(PoolWatch::patience_nanoseconds));
-    parts_.notes.switch_on(guard);
+    parts_.notes.count_results(guard);
     (void)parts_.dispatcher.collect_results(
         guard);  // the program may wait for none of its results, and they are done
     look_at_all(guard, view, sources);
@@ -234,8 +234,7 @@ void PoolWindow::trace(const std::string& path, std::uint64_t max_bytes) {
                            return internal::name_of_code(parts_.context.code(), code);
                          }});
   PoolGuard guard{parts_.mutex};
-  parts_.watch.feed = std::move(feed);
-  parts_.notes.switch_on(guard);
+  parts_.notes.trace_to(guard, std::move(feed));
 }
 
 /// With `files_lock`.
@@ -250,7 +249,7 @@ void PoolWindow::end_trace() noexcept {
       if (first.header->state.load(std::memory_order_relaxed) == call_state::begun)
         parts_.notes.note_run_without_end(guard, slot, *first.task, false);
     }
-    parts_.watch.feed.reset();
+    parts_.notes.end_trace(guard);
   }
   const auto lost = parts_.watch.trace->end();
   parts_.watch.trace.reset();
@@ -267,7 +266,7 @@ void PoolWindow::begin() {
     parts_.watch.always = true;
     {
       PoolGuard guard{parts_.mutex};
-      parts_.notes.switch_on(guard);
+      parts_.notes.count_results(guard);
     }
     parts_.watch.metrics_file = std::make_unique<MetricsFile>(
         parts_.options.metrics_file, parts_.options.metrics_interval, [this] { return metrics_text(); });

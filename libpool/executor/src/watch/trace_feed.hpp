@@ -1,11 +1,9 @@
 #pragma once
 
-#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <vector>
 
 #include "kindred/internal/assert.hpp"
 #include "watch/task_names.hpp"
@@ -57,12 +55,16 @@ class TraceFeed {
     // before it.
     tail_.store(tail + 1, std::memory_order_release);
   }
-  /// Appends what there is to `out`.
-  void take(std::vector<TraceEvent>& out) {
-    const auto head = head_.load(std::memory_order_relaxed);
+  /// Calls `put` with each event that is there.
+  template <class Put>
+  void take(Put&& put) {
     const auto tail = tail_.load(std::memory_order_acquire);
-    for (auto at = head; at != tail; ++at) out.push_back(events_[at % capacity]);
-    head_.store(tail, std::memory_order_release);
+    for (auto head = head_.load(std::memory_order_relaxed); head != tail;) {
+      const TraceEvent event = events_[head % capacity];
+      // Order: release, pairs with the acquire in `put`: the event has been read.
+      head_.store(++head, std::memory_order_release);
+      put(event);
+    }
   }
   [[nodiscard]] std::uint64_t lost() const noexcept { return lost_.load(std::memory_order_relaxed); }
 

@@ -18,6 +18,8 @@ constexpr std::size_t longest_message = 400;
 constexpr std::int32_t pool_track = 0;
 // A callback that comes later than this many other runs, and submits, gets no arrow.
 constexpr std::size_t ended_runs = 1 << 14;
+// In nanoseconds: a run of this length always has its arrow.
+constexpr std::int64_t long_run = 1'000'000;
 // What the two lines of a run take at most, beside the beginnings of both and the name in each.
 constexpr std::size_t run_bytes = 512;
 
@@ -104,41 +106,64 @@ void TraceText::put_run(const TraceEvent& event) {
   const auto ran = std::max<std::int64_t>(since_begin(event.ended) - begun, 0);
   const std::string& name = name_of(event.name);
   const std::string& worker = head_of(track_of(event.worker));
-  const std::string& pool = heads_[pool_track];
+  const bool has_arrow = takes_arrow(event.outcome, ran);
 
-  const std::size_t room = run_bytes + 2 * name.size() + worker.size() + pool.size();
+  const std::size_t room = run_bytes + 2 * name.size() + worker.size() + heads_[pool_track].size();
   char* const from = out_.reserve(room);
   char* at = from;
-  at = write_text(at, R"({"ph":"X",)");
-  at = write_text(at, pool);
+  if (has_arrow) at = write_submission(at, event, name, submitted);
+  at = write_text(at, R"({"ph":"X","cat":"task",)");
+  at = write_text(at, worker);
+  at = write_time(at, begun);
+  at = write_text(at, R"(,"dur":)");
+  at = write_time(at, ran);
+  at = write_text(at, R"(,"name":)");
+  at = write_text(at, name);
+  if (has_arrow) {
+    at = write_text(at, R"(,"flow_in":true,"bind_id":)");
+    at = write_arrow(at, event);
+  }
+  at = write_text(at, R"(,"args":{"task":)");
+  at = write_decimal(at, event.task_id);
+  at = write_text(at, R"(,"queued_us":)");
+  at = write_time(at, std::max<std::int64_t>(begun - submitted, 0));
+  if (event.attempt > 1) {
+    at = write_text(at, R"(,"attempt":)");
+    at = write_decimal(at, std::uint64_t{event.attempt});
+  }
+  if (event.outcome != TraceEvent::Outcome::value) {
+    at = write_text(at, R"(,"outcome":")");
+    at = write_text(at, words_of(event.outcome));
+    *at++ = '"';
+  }
+  at = write_text(at, "}},\n");
+  KINDRED_ASSERT(static_cast<std::size_t>(at - from) <= room);
+  out_.end_at(at);
+  ended_[event.task_id % ended_runs] = {event.task_id, event.worker, begun + ran};
+}
+
+bool TraceText::takes_arrow(TraceEvent::Outcome outcome, std::int64_t ran) noexcept {
+  if (ran >= long_run || outcome != TraceEvent::Outcome::value) return true;
+  if (arrows_left_ == 0) {
+    ++runs_without_arrow_;
+    return false;
+  }
+  --arrows_left_;
+  return true;
+}
+
+char* TraceText::write_submission(char* at, const TraceEvent& event, const std::string& name,
+                                  std::int64_t submitted) const {
+  at = write_text(at, R"({"ph":"X","cat":"submit",)");
+  at = write_text(at, heads_[pool_track]);
   at = write_time(at, submitted);
-  at = write_text(at, R"(,"cat":"submit","dur":0,"name":)");
+  at = write_text(at, R"(,"dur":0,"name":)");
   at = write_text(at, name);
   at = write_text(at, R"(,"flow_out":true,"bind_id":)");
   at = write_arrow(at, event);
   at = write_text(at, R"(,"args":{"task":)");
   at = write_decimal(at, event.task_id);
-  at = write_text(at, "}},\n{\"ph\":\"X\",");
-  at = write_text(at, worker);
-  at = write_time(at, begun);
-  at = write_text(at, R"(,"cat":"task","dur":)");
-  at = write_time(at, ran);
-  at = write_text(at, R"(,"name":)");
-  at = write_text(at, name);
-  at = write_text(at, R"(,"flow_in":true,"bind_id":)");
-  at = write_arrow(at, event);
-  at = write_text(at, R"(,"args":{"task":)");
-  at = write_decimal(at, event.task_id);
-  at = write_text(at, R"(,"attempt":)");
-  at = write_decimal(at, std::uint64_t{event.attempt});
-  at = write_text(at, R"(,"queued_us":)");
-  at = write_time(at, std::max<std::int64_t>(begun - submitted, 0));
-  at = write_text(at, R"(,"outcome":")");
-  at = write_text(at, words_of(event.outcome));
-  at = write_text(at, "\"}},\n");
-  KINDRED_ASSERT(static_cast<std::size_t>(at - from) <= room);
-  out_.end_at(at);
-  ended_[event.task_id % ended_runs] = {event.task_id, event.worker, begun + ran};
+  return write_text(at, "}},\n");
 }
 
 /// An arrow from the end of the run whose callback submitted, to the new task's submission.
@@ -188,8 +213,9 @@ void TraceText::put(const LogRecord& record) {
 
 void TraceText::put_end(std::uint64_t at_ticks, std::uint64_t lost_events) {
   put_head("i", pool_track, since_begin(at_ticks));
-  out_.append(fmt::format(",\"s\":\"p\",\"name\":\"end of the trace\",\"args\":{{\"lost_events\":{}}}}}\n]\n",
-                          lost_events));
+  out_.append(fmt::format(
+      ",\"s\":\"p\",\"name\":\"end of the trace\",\"args\":{{\"lost_events\":{},\"runs_without_arrow\":{}}}}}\n]\n",
+      lost_events, runs_without_arrow_));
 }
 
 void TraceText::put_head(const char* phase, std::int32_t track, std::int64_t at) {

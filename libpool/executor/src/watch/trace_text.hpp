@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -20,10 +21,10 @@ namespace kindred::internal {
 /// Events as text in the JSON array form of the Trace Event Format: one event a line. libpool/doc/trace.md
 /// says what stands in it.
 ///
-/// A run is two lines: the submission on the pool's track, which the arrow of the queue leaves (`flow_out`),
-/// and the slice on the worker's track, where it ends (`flow_in`). All that repeats (the beginning of a
-/// track's lines, a name) is kept as text: a task of ten microseconds can be traced for some hundred
-/// instructions only.
+/// A run is a slice on the worker's track. An arrow to it leaves (`flow_out`, `flow_in`) a second line, the
+/// submission on the pool's track. An arrow doubles what a run costs, and no reader follows a hundred
+/// thousand arrows a second: runs of less than a millisecond have one only while `allow_arrows` has left
+/// some. All that repeats (the beginning of a track's lines, a name) is kept as text.
 ///
 /// Threads: one.
 class TraceText {
@@ -38,8 +39,15 @@ class TraceText {
   };
   explicit TraceText(Setup setup);
 
+  /// Arrows for short runs at the beginning, and as many as are left at most.
+  static constexpr std::uint64_t max_arrows = 10'000;
+
   void put(const TraceEvent& event);
   void put(const LogRecord& record);
+  /// Lets that many more short runs have an arrow.
+  void allow_arrows(std::uint64_t count) noexcept {
+    arrows_left_ = std::min(arrows_left_ + count, max_arrows);
+  }
   /// The last line, and the closing bracket.
   void put_end(std::uint64_t at_ticks, std::uint64_t lost_events);
   /// What was put since it was last cleared.
@@ -52,6 +60,10 @@ class TraceText {
     std::int64_t ended = 0;
   };
   void put_run(const TraceEvent& event);
+  [[nodiscard]] bool takes_arrow(TraceEvent::Outcome outcome, std::int64_t ran) noexcept;
+  /// The submission's line; what follows it is written at what it returns.
+  char* write_submission(char* at, const TraceEvent& event, const std::string& name,
+                         std::int64_t submitted) const;
   void put_caused(const TraceEvent& event);
   void put_arrow_end(const char* phase, std::int32_t track, std::int64_t at, std::uint64_t task_id);
   void put_worker(const TraceEvent& event);
@@ -72,6 +84,8 @@ class TraceText {
   const TaskNameEntry* latest_ = nullptr;
   const std::string* latest_name_ = nullptr;
   std::vector<EndedRun> ended_;  // by task id
+  std::uint64_t arrows_left_ = max_arrows;
+  std::uint64_t runs_without_arrow_ = 0;
 };
 
 }  // namespace kindred::internal

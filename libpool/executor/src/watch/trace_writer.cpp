@@ -16,6 +16,7 @@ using namespace std::chrono_literals;
 
 constexpr auto pause = 50ms;
 constexpr std::size_t piece_bytes = 256 * 1024;
+constexpr double arrows_a_second = TraceText::max_arrows;
 
 SystemTime now_of_the_system() {
   return std::chrono::time_point_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now());
@@ -78,9 +79,10 @@ void TraceWriter::run() noexcept {
 }
 
 void TraceWriter::round() {
-  events_.clear();
-  setup_.feed->take(events_);
-  for (const TraceEvent& event : events_) put(event);
+  const auto now = std::chrono::steady_clock::now();
+  const std::chrono::duration<double> passed = now - std::exchange(round_begun_, now);
+  text_.allow_arrows(static_cast<std::uint64_t>(std::min(passed.count(), 1.0) * arrows_a_second));
+  setup_.feed->take([&](const TraceEvent& event) { put(event); });
   LogRecord record;
   while (setup_.records->next_now(record)) put(record);
   write_out();

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
@@ -7,7 +8,6 @@
 #include <mutex>
 #include <string>
 #include <thread>
-#include <vector>
 
 #include "kindred/internal/collector.hpp"
 #include "kindred/internal/wakeup.hpp"
@@ -61,7 +61,7 @@ class TraceWriter {
   std::uint64_t unwritten_ = 0;    // events in `text_`
   std::uint64_t not_written_ = 0;  // events, for want of room in the file, or because the disk is full
   bool full_ = false;
-  std::vector<TraceEvent> events_;
+  std::chrono::steady_clock::time_point round_begun_ = std::chrono::steady_clock::now();
 
   std::mutex mutex_;
   std::condition_variable stop_changed_;

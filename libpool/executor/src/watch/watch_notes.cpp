@@ -13,10 +13,6 @@
 namespace kindred::internal {
 namespace {
 
-std::uint64_t between(std::uint64_t begin, std::uint64_t end) noexcept {
-  return end > begin ? end - begin : 0;
-}
-
 std::string label_of(const ExitReason& reason, KillReason killed_for, bool cancelled) {
   if (cancelled) return "cancelled";
   if (killed_for == KillReason::protocol) return "corrupted its memory";
@@ -45,45 +41,58 @@ void WatchNotes::note_result(Locked, const WorkerSlot& slot, std::span<const std
   std::memcpy(&result, message.data(), sizeof result);
   const TaskState& task = *slot.in_flight.front().task;
   if (task.id != result.task_id || task.finished()) return;
-  PoolWatch& watch = watch_;
-  const auto ran = between(result.begun_ticks, result.ended_ticks);
-  const auto queued = between(task.submitted_ticks, result.begun_ticks);
-  const auto run_nanoseconds = static_cast<std::uint64_t>(static_cast<double>(ran) / ticks_a_nanosecond_);
-  const auto queue_nanoseconds =
-      static_cast<std::uint64_t>(static_cast<double>(queued) / ticks_a_nanosecond_);
-  const bool failed = result.kind == ResultKind::failure;
-  watch.run_time.add(run_nanoseconds);
-  watch.queue_time.add(queue_nanoseconds);
   TaskNameEntry* name = nullptr;
   try {
     name = &name_entry(task);
   } catch (const std::bad_alloc&) {
     return;
   }
-  ++name->ended;
-  if (failed) ++name->failed;
-  name->run_nanoseconds += run_nanoseconds;
-  name->queue_nanoseconds += queue_nanoseconds;
-  name->longest_nanoseconds = std::max(name->longest_nanoseconds, run_nanoseconds);
-  if (watch.feed) {
-    watch.feed->put({.kind = TraceEvent::Kind::run,
-                     .outcome = failed ? TraceEvent::Outcome::failure : TraceEvent::Outcome::value,
-                     .attempt = static_cast<std::uint16_t>(task.ended_attempts() + 1),
-                     .worker = slot.index,
-                     .name = name,
-                     .task_id = task.id,
-                     .submitted = task.submitted_ticks,
-                     .begun = result.begun_ticks,
-                     .ended = result.begun_ticks + ran});
-  }
+  if (counting_) count(*name, result, task.submitted_ticks);
+  if (!watch_.feed) return;
+  watch_.feed->put({.kind = TraceEvent::Kind::run,
+                    .outcome = result.kind == ResultKind::failure ? TraceEvent::Outcome::failure
+                                                                  : TraceEvent::Outcome::value,
+                    .attempt = static_cast<std::uint16_t>(task.ended_attempts() + 1),
+                    .worker = slot.index,
+                    .name = name,
+                    .task_id = task.id,
+                    .submitted = task.submitted_ticks,
+                    .begun = result.begun_ticks,
+                    .ended = std::max(result.begun_ticks, result.ended_ticks)});
 }
 
-void WatchNotes::note_queue(Locked, std::size_t live_workers, std::size_t pending,
+void WatchNotes::count(TaskNameEntry& name, const ResultHeader& result, std::uint64_t submitted) noexcept {
+  const auto ran = nanoseconds(result.begun_ticks, result.ended_ticks);
+  const auto queued = nanoseconds(submitted, result.begun_ticks);
+  watch_.run_time.add(ran);
+  watch_.queue_time.add(queued);
+  ++name.ended;
+  if (result.kind == ResultKind::failure) ++name.failed;
+  name.run_nanoseconds += ran;
+  name.queue_nanoseconds += queued;
+  name.longest_nanoseconds = std::max(name.longest_nanoseconds, ran);
+}
+
+std::uint64_t WatchNotes::nanoseconds(std::uint64_t begin, std::uint64_t end) const noexcept {
+  // Years, which only a worker tells that lies: the product stays within 63 bits, and signed numbers are
+  // converted in one instruction each.
+  constexpr std::uint64_t most_ticks = std::uint64_t{1} << 56U;
+  const auto count = static_cast<std::int64_t>(end > begin ? std::min(end - begin, most_ticks) : 0);
+  return static_cast<std::uint64_t>(
+      static_cast<std::int64_t>(static_cast<double>(count) * nanoseconds_a_tick_));
+}
+
+void WatchNotes::trace_to(Locked, std::shared_ptr<TraceFeed> feed) noexcept {
+  watch_.feed = std::move(feed);
+  on_ = true;
+}
+
+void WatchNotes::note_queue(Locked, std::uint64_t now, std::size_t live_workers, std::size_t pending,
                             std::size_t in_flight) noexcept {
   PoolWatch& watch = watch_;
-  const auto now = ticks();
+  if (counting_ && !watch.always && now > watch.until) counting_ = false;
   if (!watch.feed) {
-    if (!watch.always && now > watch.until) on_ = false;
+    on_ = counting_;
     return;
   }
   if (now - watch.counters_told_at < static_cast<std::uint64_t>(1e6 * ticks_a_nanosecond_)) return;
