@@ -132,7 +132,7 @@ class Havoc {
       const auto what = random_() % 40;
       if (what == 0) {
         for (const auto& process : descendants(::getpid())) {
-          if (process.name != "kindred-server" || process.state == 'Z') continue;
+          if (process.name != "kindred-server" || is_ended(process.state)) continue;
           ++sums_->server_kills;
           ::kill(process.pid, SIGKILL);
         }

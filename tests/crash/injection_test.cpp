@@ -135,7 +135,7 @@ class Injection {
         ::kill(pid, kill_after_ ? SIGKILL : SIGCONT);
       } else if (action == InjectedAction::sleep && kill_after_) {
         for (const auto& process : descendants(::getpid())) {
-          if (process.name != "kindred-worker" || process.state == 'Z') continue;
+          if (process.name != "kindred-worker" || is_ended(process.state)) continue;
           ++killed_;
           ::kill(process.pid, SIGKILL);
           break;

@@ -125,7 +125,7 @@ std::vector<std::string> processes_marked(const std::string& mark) {
     if (variables.find(mark) == std::string::npos) continue;
     const std::string stat = read("stat");
     const auto end = stat.rfind(')');
-    if (end != std::string::npos && stat[end + 2] != 'Z') found.push_back(stat.substr(0, end + 3));
+    if (end != std::string::npos && !is_ended(stat[end + 2])) found.push_back(stat.substr(0, end + 3));
   }
   return found;
 }

@@ -31,7 +31,7 @@ std::string still_there(const std::vector<ProcessInfo>& processes, std::chrono::
   std::string listing;
   for (const auto& now : descendants(tree_root())) {
     for (const auto& then : processes) {
-      if (now.pid == then.pid && now.started == then.started && now.state != 'Z')
+      if (now.pid == then.pid && now.started == then.started && !is_ended(now.state))
         listing += std::to_string(now.pid) + " (" + now.name + ") ";
     }
   }

@@ -382,8 +382,7 @@ bool process_exists(pid_t pid) {
   std::string stat;
   std::getline(file, stat);
   const auto close = stat.rfind(')');
-  return close != std::string::npos && close + 2 < stat.size() && stat[close + 2] != 'Z' &&
-         stat[close + 2] != 'X';
+  return close != std::string::npos && close + 2 < stat.size() && !is_ended(stat[close + 2]);
 }
 
 }  // namespace kindred::test

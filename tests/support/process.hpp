@@ -101,6 +101,10 @@ struct ProcessInfo {
 };
 /// All processes below `root` in /proc, without `root`.
 [[nodiscard]] std::vector<ProcessInfo> descendants(pid_t root);
-[[nodiscard]] bool process_exists(pid_t pid);  ///< a zombie does not count
+/// Does this state of /proc/PID/stat say that the process has ended? A zombie (Z) is dead (X) for an instant
+/// while it is reaped.
+[[nodiscard]] constexpr bool is_ended(char state) noexcept { return state == 'Z' || state == 'X'; }
+[[nodiscard]] bool process_exists(
+    pid_t pid);  ///< one that has ended does not count; once false, always false
 
 }  // namespace kindred::test

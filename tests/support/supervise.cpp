@@ -79,7 +79,7 @@ void dump_stacks(const std::vector<ProcessInfo>& processes) {
     const auto pid = std::to_string(info.pid);
     std::cerr << "\n=== pid " << pid << " (parent " << info.parent << ", " << info.state << ") "
               << info.command << std::endl;
-    if (info.state == 'Z') continue;
+    if (is_ended(info.state)) continue;
     if (run_tool({"timeout", "20", "gdb", "-batch", "-nx", "-p", pid, "-ex", "set pagination off", "-ex",
                   "thread apply all bt 30"}) == 0)
       continue;

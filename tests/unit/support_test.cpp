@@ -1,10 +1,13 @@
 // The tests' own machinery: what it says must be true before anything that it says about kindred is.
+#include <atomic>
 #include <csignal>
 #include <stdexcept>
+#include <string_view>
 #include <thread>
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "support/test.hpp"
@@ -89,4 +92,32 @@ TEST_CASE("the audit sees an orphan") {
   CHECK(program.wait().code == 0);
   CHECK_CONTAINS(audit.difference(std::chrono::milliseconds{0}), "pid " + std::to_string(orphan));
   ::kill(orphan, SIGKILL);
+}
+
+TEST_CASE("a process that has ended is never seen to exist again, also while it is reaped") {
+  for (const char state : std::string_view{"ZX"}) CHECK(test::is_ended(state));
+  for (const char state : std::string_view{"RSDTtI"}) CHECK_FALSE(test::is_ended(state));
+  // Where a dead process (X) counted as one that exists, some three of these would be seen to rise again.
+  int risen = 0;
+  for (int i = 0; i < 200; ++i) {
+    const pid_t pid = ::fork();
+    REQUIRE(pid >= 0);
+    if (pid == 0) {
+      for (;;) ::pause();
+    }
+    std::atomic<bool> reaped{false};
+    std::thread reaper{[&] {
+      ::kill(pid, SIGKILL);
+      ::waitpid(pid, nullptr, 0);
+      reaped = true;
+    }};
+    bool ended = false;
+    while (!reaped) {
+      const bool exists = test::process_exists(pid);
+      risen += ended && exists ? 1 : 0;
+      ended = ended || !exists;
+    }
+    reaper.join();
+  }
+  CHECK(risen == 0);
 }
