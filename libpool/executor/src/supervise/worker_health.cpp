@@ -4,6 +4,8 @@
 #include <string>
 #include <utility>
 
+#include <fmt/format.h>
+
 #include "kindred/internal/process.hpp"
 
 namespace kindred::internal {
@@ -84,8 +86,8 @@ void WorkerHealth::check_stopped(Locked locked, WorkerSlot& slot, Time now) {
   std::string text = worker + " was stopped by a signal (SIGSTOP, or the like) with '" +
                      parts_.log.name_of(task) + "' #" + std::to_string(task.id) + " at hand";
   if (limit)
-    text += "; unless it is continued, it is killed after stopped_limit, " +
-            std::to_string(std::chrono::duration<double>(*limit).count()) + " s";
+    text += fmt::format("; unless it is continued, it is killed after stopped_limit, {} s",
+                        std::chrono::duration<double>(*limit).count());
   parts_.log.note_of(locked, slot, Level::warn, std::move(text), &task, task.ended_attempts() + 1U);
 }
 
