@@ -1,16 +1,24 @@
 // Control groups of sandboxed workers. The cases need cgroup v2 with its controllers memory and pids beside
 // this process's group: tests/support/run_in_vm has it.
 #include <algorithm>
+#include <array>
+#include <cerrno>
 #include <chrono>
+#include <cstddef>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -137,14 +145,35 @@ int leave_a_process_and_die() {
   }
   ::_exit(3);
 }
-int start_a_process() {
-  const int pid = ::fork();
-  if (pid == 0) {
+int start_a_daemon() {
+  std::array<int, 2> told{};
+  if (::pipe(told.data()) != 0) return -1;
+  if (::fork() == 0) {
+    ::setsid();
+    if (::fork() != 0) ::_exit(0);
+    const int self = static_cast<int>(::getpid());
+    if (::write(told[1], &self, sizeof self) != sizeof self) ::_exit(1);
     for (;;) ::pause();
   }
-  return pid;
+  int pid = -1;
+  return ::read(told[0], &pid, sizeof pid) == sizeof pid ? pid : -1;
 }
+int die() { ::_exit(3); }
 int number(int value) { return value; }
+
+// As a kernel that cannot filter system calls.
+void refuse_filters() {
+  sock_filter code[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_seccomp, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  const sock_fprog program{.len = std::size(code), .filter = code};
+  require(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+              ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0,
+          "no filter can be set");
+}
 
 ExecutorOptions with(StartMethod method, Sandbox sandbox, int workers = 1) {
   return {.start_method = method, .max_workers = workers, .worker = {.sandbox = std::move(sandbox)}};
@@ -278,17 +307,46 @@ TEST_CASE_EACH_START_METHOD("what a sandboxed worker started dies with it, and i
   });
 }
 
+// A filter of system calls keeps processes in the worker's session, and all of that ends with it. Only the
+// group knows of the others.
+TEST_CASE_EACH_START_METHOD(
+    "where system calls cannot be filtered, a daemon that a sandboxed worker left dies with the worker's group") {
+  NEEDS_A_GROUP(group);
+  check_forked([&] {
+    group.enter();
+    refuse_filters();
+    Sandbox sandbox = with_processes();
+    sandbox.waive.emplace_back("seccomp");
+    ProcessPoolExecutor pool{entry(), with(method, sandbox)};
+    pool.logger().add_sink([](const LogRecord&) {});
+    require(contains(layers_of(pool), "WITHOUT seccomp"), layers_of(pool));
+    const int daemon = pool.submit(start_a_daemon).get();
+    require(daemon > 0 && process_exists(daemon), "the daemon runs");
+    (void)text_of_loss(pool.submit(die));
+    require(comes_true([&] { return !process_exists(daemon); }), "the daemon outlives its worker");
+    require(pool.submit(number, 7).get() == 7, "the pool goes on");
+  });
+}
+
 TEST_CASE_EACH_START_METHOD(
     "the groups of a program that was killed are removed by the next pool, with what runs in them") {
   NEEDS_A_GROUP(group);
+  const TemporaryFolder folder;
+  const std::string note = folder / "daemon";
   const auto outcome = run_forked([&] {
     group.enter();
-    ProcessPoolExecutor pool{entry(), with(method, with_processes())};
+    refuse_filters();  // under spawn the daemon then outlives the program
+    Sandbox sandbox = with_processes();
+    sandbox.waive.emplace_back("seccomp");
+    ProcessPoolExecutor pool{entry(), with(method, sandbox)};
     pool.logger().add_sink([](const LogRecord&) {});
-    (void)pool.submit(start_a_process).get();
+    write_file(note, std::to_string(pool.submit(start_a_daemon).get()));
     ::raise(SIGKILL);
   });
   REQUIRE(outcome.signal == SIGKILL);
+  const pid_t daemon = std::stoi(read_file(note));
+  REQUIRE(daemon > 0);
+  if (method == StartMethod::spawn) CHECK(process_exists(daemon));
   const auto left = group.pools();
   REQUIRE(left.size() == 1);
   check_forked([&] {
@@ -296,6 +354,7 @@ TEST_CASE_EACH_START_METHOD(
     ProcessPoolExecutor pool{entry(), with(method, limited())};
     pool.logger().add_sink([](const LogRecord&) {});
     require(!std::filesystem::exists(left[0]), "it is there still");
+    require(!process_exists(daemon), "the daemon runs still");
     require(pool.submit(number, 7).get() == 7, "the next pool works");
     // A pool that lives is no leftover.
     ProcessPoolExecutor other{entry(), with(method, limited())};
