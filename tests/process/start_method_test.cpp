@@ -43,6 +43,16 @@ std::string variable(const std::string& name) {
   const char* const value = std::getenv(name.c_str());
   return value == nullptr ? "(none)" : value;
 }
+/// The signals of these whose action is not the default one here.
+std::vector<int> with_other_action(const std::vector<int>& signals) {
+  std::vector<int> found;
+  for (const int number : signals) {
+    struct sigaction action{};
+    ::sigaction(number, nullptr, &action);
+    if (action.sa_handler != SIG_DFL) found.push_back(number);
+  }
+  return found;
+}
 std::string folder() { return std::filesystem::current_path().string(); }
 int niceness() { return ::getpriority(PRIO_PROCESS, 0); }
 std::uint64_t limit_of_files() {
@@ -424,4 +434,20 @@ TEST_CASE("a fork server survives SIGINT and SIGTERM, and after SIGKILL another 
   CHECK(pool.logger().flush());
   const std::scoped_lock lock{mutex};
   CHECK_CONTAINS(log, "fork server");
+}
+
+TEST_CASE_EACH_START_METHOD("the program's signal handlers and what it ignores are not its workers'") {
+  const std::vector<int> signals{SIGHUP, SIGUSR1, SIGUSR2, SIGWINCH, SIGRTMIN + 3};
+  struct sigaction handled{};
+  handled.sa_handler = [](int) {};
+  struct sigaction ignored{};
+  ignored.sa_handler = SIG_IGN;
+  std::vector<struct sigaction> before(signals.size());
+  for (std::size_t i = 0; i < signals.size(); ++i)
+    ::sigaction(signals[i], i % 2 == 0 ? &handled : &ignored, &before[i]);
+  CHECK(with_other_action(signals) == signals);
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  CHECK(pool.submit(with_other_action, signals).get().empty());
+  pool.shutdown();
+  for (std::size_t i = 0; i < signals.size(); ++i) ::sigaction(signals[i], &before[i], nullptr);
 }

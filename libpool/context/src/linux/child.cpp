@@ -22,6 +22,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -101,6 +102,27 @@ bool to_their_numbers(int socket, int lifeline) noexcept {
   return true;
 }
 
+/// The lines of /proc/self/status. Allocates nothing.
+class OwnStatus {
+ public:
+  OwnStatus() noexcept {
+    const Descriptor file{::open("/proc/self/status", O_RDONLY | O_CLOEXEC)};
+    if (file && ::read(file.get(), text_.data(), text_.size() - 1) < 0) text_[0] = '\0';
+  }
+  /// The number behind `label`, which begins with a line's end; nothing where it is not there.
+  [[nodiscard]] std::optional<std::uint64_t> number(const char* label, int base) const noexcept {
+    const char* const found = std::strstr(text_.data(), label);
+    if (found == nullptr) return std::nullopt;
+    char* end = nullptr;
+    const auto number = std::strtoull(found + std::strlen(label), &end, base);
+    if (*end != '\n') return std::nullopt;  // cut off at the end of what was read
+    return number;
+  }
+
+ private:
+  std::array<char, 8192> text_{};
+};
+
 }  // namespace
 
 static_assert(sizeof(sigset_t) <= 128);
@@ -150,8 +172,15 @@ std::uint32_t fork_process() {
 void reset_signals() noexcept {
   struct sigaction standard{};
   standard.sa_handler = SIG_DFL;
-  for (int number = 1; number < NSIG; ++number)
-    ::sigaction(number, &standard, nullptr);  // fails for SIGKILL and SIGSTOP, which have no other
+  // Few signals have another action, and each start of a worker would pay for all 64.
+  const OwnStatus status;
+  constexpr std::uint64_t all = ~std::uint64_t{0};
+  const auto others =
+      status.number("\nSigIgn:", 16).value_or(all) | status.number("\nSigCgt:", 16).value_or(all);
+  for (int number = 1; number < NSIG; ++number) {
+    if ((others >> (number - 1) & 1) != 0)
+      ::sigaction(number, &standard, nullptr);  // fails for SIGKILL and SIGSTOP, which have no other
+  }
   sigset_t none;
   ::sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
@@ -268,12 +297,7 @@ std::vector<std::string> copy_environment() {
 
 std::uint32_t file_mode_mask() noexcept {
   // umask(2) can only be asked by setting it, which other threads would see.
-  const Descriptor status{::open("/proc/self/status", O_RDONLY | O_CLOEXEC)};
-  std::array<char, 1024> text{};
-  if (status && ::read(status.get(), text.data(), text.size() - 1) > 0) {
-    if (const char* const found = std::strstr(text.data(), "\nUmask:"))
-      return static_cast<std::uint32_t>(std::strtoul(found + 7, nullptr, 8));
-  }
+  if (const auto shown = OwnStatus{}.number("\nUmask:", 8)) return static_cast<std::uint32_t>(*shown);
   const mode_t mask = ::umask(077);
   ::umask(mask);
   return mask;
