@@ -363,11 +363,11 @@ TEST_CASE("times are counted from the first question on, whether a trace is writ
   pool.submit({.name = "traced"}, add, 1, 2).get();
   CHECK(counted() == 1);
   pool.trace("");
-  pool.submit({.name = "not traced"}, add, 1, 2).get();
-  CHECK(counted() == 2);
+  for (int i = 0; i < 3; ++i) pool.submit({.name = "not traced"}, add, 1, 2).get();
+  CHECK(counted() == 4);
   pool.trace(folder / "second.json");
   pool.submit({.name = "traced again"}, add, 1, 2).get();
-  CHECK(counted() == 3);
+  CHECK(counted() == 5);
   pool.trace("");
   CHECK(std::ranges::count_if(events_of(folder / "first.json"), is_run) == 2);
   CHECK(std::ranges::count_if(events_of(folder / "second.json"), is_run) == 1);
