@@ -221,6 +221,29 @@ TEST_CASE("each hostile text is escaped the same as an argument, as a part of a 
   }
 }
 
+TEST_CASE("what must be escaped is found wherever it stands in a text of any length") {
+  for (std::size_t length = 1; length <= 70; ++length) {
+    for (std::size_t at = 0; at < length; ++at) {
+      for (const char c : std::string_view{"\0\x1f\x20\x7e\x7f\\\"{\n\x80\xff", 11}) {
+        std::string text(length, 'a');
+        text[at] = c;
+        for (const auto where : {EscapeIn::message, EscapeIn::quotes, EscapeIn::field_quotes}) {
+          TextBuffer got;
+          TextBuffer expected;
+          append_escaped(got, text, where);
+          for (const char& each : text) append_escaped(expected, {&each, 1}, where);
+          REQUIRE(got.view() == expected.view());
+        }
+        TextBuffer got;
+        TextBuffer expected;
+        append_json_escaped(got, text);
+        for (const char& each : text) append_json_escaped(expected, {&each, 1});
+        REQUIRE(got.view() == expected.view());
+      }
+    }
+  }
+}
+
 TEST_CASE("a character of UTF-8 that two arguments make together is one character in the line") {
   const char types[] = {static_cast<char>(ArgType::string), static_cast<char>(ArgType::string), 0};
   const Site site{SiteFacts{.format = "{}{}",

@@ -114,6 +114,21 @@ TEST_CASE("a million random doubles are printed as fmt prints them") {
   }
 }
 
+TEST_CASE("whole numbers of every length are printed as fmt prints them") {
+  const auto check = [](std::uint64_t number) {
+    TextBuffer text;
+    text.append_number(number);
+    text.push_back(' ');
+    text.append_number(static_cast<std::int64_t>(number));
+    REQUIRE(text.view() == fmt::format("{} {}", number, static_cast<std::int64_t>(number)));
+  };
+  for (std::uint64_t number = 0; number < 20'000; ++number) check(number);
+  for (std::uint64_t power = 1;; power *= 10) {
+    for (const std::uint64_t number : {power - 1, power, power + 1, ~power}) check(number);
+    if (power > ~std::uint64_t{0} / 10) break;
+  }
+}
+
 TEST_CASE("texts of every length from 0 to 100 are copied whole") {
   for (std::size_t length = 0; length <= 100; ++length) {
     std::string text;

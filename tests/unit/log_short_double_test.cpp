@@ -14,8 +14,10 @@ namespace {
 
 std::string written(double value) {
   char text[32];
-  const char* const end = kindred::internal::write_short_double(text, value);
-  return end == nullptr ? std::string{} : std::string(static_cast<const char*>(text), end);
+  const auto places = kindred::internal::places_of(value);
+  if (places == kindred::internal::no_places) return {};
+  const char* const end = kindred::internal::write_places(text, value < 0, places);
+  return std::string(static_cast<const char*>(text), end);
 }
 
 }  // namespace

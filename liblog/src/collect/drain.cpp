@@ -153,33 +153,6 @@ void Drain::take_emitted() {
 
 // --- merge: the oldest record of all lanes, and of those that the parent made, goes first
 
-/// Delivers the records of the lane with the oldest one, as far as they are not younger than `until`: no work
-/// on the heap for each of them. Returns how many were delivered.
-std::size_t Drain::deliver_oldest(std::uint64_t now, std::uint64_t until) {
-  std::pop_heap(heads_.begin(), heads_.end(), Head::is_younger);
-  Source& source = *heads_.back().source;
-  LaneInput& lane = *heads_.back().lane;
-  std::size_t delivered = 0;
-  bool more = !source.corrupt;
-  if (heads_.size() > 1) until = std::min(until, heads_.front().tick);
-  while (more) {
-    const Taken taken = deliver_head(source, lane);
-    if (taken == Taken::corrupt) break;
-    if (taken == Taken::delivered) ++delivered;
-    // Half of the lane at a time, so that a producer that waits is woken rarely and has much room then.
-    if (lane.reader.unreleased() > lane.reader.capacity() / 2) lane.reader.release();
-    more = load_head(source, lane, now) && !source.corrupt;
-    if (more && lane.tick > until) {
-      heads_.back().tick = lane.tick;
-      std::push_heap(heads_.begin(), heads_.end(), Head::is_younger);
-      return delivered;
-    }
-  }
-  if (!source.corrupt) lane.reader.release();
-  heads_.pop_back();
-  return delivered;
-}
-
 /// Delivers what is not younger than the watermark. Returns how many records that were.
 std::size_t Drain::merge(std::uint64_t now, std::uint64_t watermark) {
   constexpr std::uint64_t never = ~std::uint64_t{0};

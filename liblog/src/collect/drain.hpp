@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstddef>
@@ -146,25 +147,44 @@ class Drain {
   std::uint64_t bound_of(LaneInput& lane, bool entering, std::uint64_t now, bool force) const noexcept;
   void take_emitted();
   std::size_t merge(std::uint64_t now, std::uint64_t watermark);
-  std::size_t deliver_oldest(std::uint64_t now, std::uint64_t until);
   [[nodiscard]] bool is_pending() const noexcept;
   void publish();
 
   // --- what comes next in a lane, and controls: drain_head.cpp ---
-  bool load_head(Source& source, LaneInput& lane, std::uint64_t now);
+  /// Finds the next record. False where there is none.
+  bool load_head(Source& source, LaneInput& lane, std::uint64_t now) {
+    return lane.has_head || load_plain_head(source, lane, now) || load_any_head(source, lane, now);
+  }
+  bool load_any_head(Source& source, LaneInput& lane, std::uint64_t now);
+  /// As `load_head`, where an ordinary record comes next; false: something else may come.
+  static bool load_plain_head(const Source& source, LaneInput& lane, std::uint64_t now) noexcept {
+    if (!lane.reader.peek(lane.head) || lane.head.site >= record_site::first_control || lane.large.open)
+        [[unlikely]]
+      return false;
+    lane.tick = std::max({lane.head.ticks, lane.last_tick, source.added_at});
+    if (lane.tick > now) [[unlikely]]
+      return false;
+    lane.has_head = true;
+    lane.head_position = lane.reader.position();
+    return true;
+  }
   bool apply_control(Source& source, LaneInput& lane);
   bool apply_thread(Source& source, LaneInput& lane, ByteReader& control);
   bool apply_task(LaneInput& lane, ByteReader& control);
   bool take_piece(LaneInput& lane);
   const std::string& task_name(std::uint64_t function);
 
-  // --- one record to the sinks: drain_delivery.cpp ---
-  Taken deliver_head(Source& source, LaneInput& lane);
-  bool take_head(LaneInput& lane, std::size_t payload, Encoded& encoded);
-  void find_site(Source& source, std::uint32_t index, Encoded& encoded) const;
+  // --- one record to the sinks: drain_delivery.cpp. What each record passes is one function, when compiled
+  // ---
+  std::size_t deliver_oldest(std::uint64_t now, std::uint64_t until);
+  inline Taken deliver_head(Source& source, LaneInput& lane);
+  inline bool take_head(LaneInput& lane, std::size_t payload, Encoded& encoded);
+  bool take_large(LaneInput& lane, std::size_t payload, Encoded& encoded);
+  inline const Site* find_site(Source& source, std::uint32_t index, Encoded& encoded) const;
+  const Site* intern_site(Encoded& encoded) const;
   static void set_site(LaneInput& lane, const Site& site);
-  static void put_kept(const LaneInput& lane, const Encoded& encoded) noexcept;
-  Taken deliver(Source& source, LaneInput& lane, const Encoded& encoded);
+  static inline void put_kept(const LaneInput& lane, const Encoded& encoded) noexcept;
+  inline Taken deliver(Source& source, LaneInput& lane, const Encoded& encoded);
   Taken hold_back(const Encoded& encoded);
   void keep_cut(Delivery& delivery);
   Taken deliver_special(Source& source, LaneInput& lane);
@@ -174,8 +194,21 @@ class Drain {
   void deliver_emitted(EmittedRecord& emitted);
   void keep_emitted(const LogRecord& record);
   void to_sinks(const LogRecord& record);
-  void to_sinks(Delivery& delivery);
-  bool mark_late(std::uint64_t tick) noexcept;
+  void to_sinks(Delivery& delivery) {
+    if (on_record) [[unlikely]]
+      return to_sinks_patched(delivery);
+    sinks.write(delivery);
+  }
+  void to_sinks_patched(Delivery& delivery);
+  static void give_back_memory(LogRecord& record, TextBuffer& scratch);
+  bool mark_late(std::uint64_t tick) noexcept {
+    if (tick >= last_tick_) [[likely]] {
+      last_tick_ = tick;
+      return false;
+    }
+    SourceCounters::add(counters.late, 1);
+    return true;
+  }
 
   // --- what is told about sources: drain_notes.cpp ---
   void note(Source& source, Level level, std::string message, std::uint64_t tick);

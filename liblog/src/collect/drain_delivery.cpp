@@ -19,23 +19,12 @@ constexpr std::size_t round_up(std::size_t bytes) noexcept { return (bytes + 7) 
 
 }  // namespace
 
-bool Drain::mark_late(std::uint64_t tick) noexcept {
-  if (tick >= last_tick_) {
-    last_tick_ = tick;
-    return false;
-  }
-  add(counters.late, 1);
-  return true;
-}
-
 void Drain::to_sinks(const LogRecord& record) {
   Delivery delivery{record};
   to_sinks(delivery);
 }
 
-void Drain::to_sinks(Delivery& delivery) {
-  if (!on_record) [[likely]]
-    return sinks.write(delivery);
+void Drain::to_sinks_patched(Delivery& delivery) {
   const LogRecord& record = delivery.whole();
   scratch_.patched = record;
   try {
@@ -64,7 +53,7 @@ bool Drain::is_for_flight(const LaneInput& lane) const noexcept {
 
 /// Copies the next record to where it is kept: what is read of it from there on is private memory. False
 /// where its producer has given it up meanwhile.
-bool Drain::take_head(LaneInput& lane, std::size_t payload, Encoded& encoded) {
+[[gnu::always_inline]] inline bool Drain::take_head(LaneInput& lane, std::size_t payload, Encoded& encoded) {
   encoded.bytes = round_up(sizeof(KeptRecord) + payload + lane.context.size());
   encoded.keep = encoded.bytes <= history_->longest();
   if (encoded.keep) [[likely]] {
@@ -74,8 +63,12 @@ bool Drain::take_head(LaneInput& lane, std::size_t payload, Encoded& encoded) {
     encoded.entry = scratch_.bytes.data();
   }
   encoded.arguments = payload;
-  if (!lane.head_is_large) [[likely]]
-    return lane.reader.take(lane.head, encoded.entry + record_room);
+  if (lane.head_is_large) [[unlikely]]
+    return take_large(lane, payload, encoded);
+  return lane.reader.take(lane.head, encoded.entry + record_room);
+}
+
+bool Drain::take_large(LaneInput& lane, std::size_t payload, Encoded& encoded) {
   lane.head_is_large = false;
   std::memcpy(encoded.entry + sizeof(KeptRecord), lane.large.bytes.data(), payload);
   lane.large.bytes.clear();
@@ -83,36 +76,41 @@ bool Drain::take_head(LaneInput& lane, std::size_t payload, Encoded& encoded) {
   return true;
 }
 
-void Drain::find_site(Source& source, std::uint32_t index, Encoded& encoded) const {
-  if (index != record_site::inlined) [[likely]] {
-    encoded.site = source.site(index, history_->sites());
-    return;
-  }
+[[gnu::always_inline]] inline const Site* Drain::find_site(Source& source, std::uint32_t index,
+                                                           Encoded& encoded) const {
+  if (index == record_site::inlined) [[unlikely]]
+    return intern_site(encoded);
+  return source.site(index, history_->sites());
+}
+
+/// The site that stands before the record's arguments.
+const Site* Drain::intern_site(Encoded& encoded) const {
   const std::span<const std::byte> payload = encoded.argument_bytes();
   std::uint32_t bytes = 0;
   if (payload.size() >= sizeof bytes) std::memcpy(&bytes, payload.data(), sizeof bytes);
-  if (bytes < site_head_bytes || bytes > payload.size()) return;
-  encoded.site = history_->sites().intern(payload.first(bytes));
+  if (bytes < site_head_bytes || bytes > payload.size()) return nullptr;
   encoded.offset = bytes;
   encoded.arguments -= bytes;
+  return history_->sites().intern(payload.first(bytes));
 }
 
-Drain::Taken Drain::deliver_head(Source& source, LaneInput& lane) {
+[[gnu::always_inline]] inline Drain::Taken Drain::deliver_head(Source& source, LaneInput& lane) {
   lane.has_head = false;
   lane.last_tick = lane.tick;
   const RecordHead head = lane.head;
   if (head.site >= record_site::first_timed && head.site != record_site::inlined && !lane.head_is_large)
       [[unlikely]]
     return deliver_special(source, lane);
-  if (!lane.knows_slot(head.slot)) [[unlikely]]
-    return lose_head(source, lane, "a record names a logger that was never sent");
-  if (!lane.is_described(head.slot)) [[unlikely]]
+  if (!lane.is_described(head.slot)) [[unlikely]] {
+    if (!lane.knows_slot(head.slot))
+      return lose_head(source, lane, "a record names a logger that was never sent");
     lane.describe(head.slot, facts_ids_ += 256);
+  }
   const std::size_t payload = lane.head_is_large ? lane.large.bytes.size() : head.size - record_head_bytes;
   Encoded encoded;
   if (!take_head(lane, payload, encoded)) return Taken::gone;
   add(counters.committed, 1);
-  find_site(source, head.site, encoded);
+  encoded.site = find_site(source, head.site, encoded);
   if (encoded.site == nullptr) [[unlikely]]
     return lose(source, "a record's site is none that was written");
   add(source.counters->bytes, payload + record_head_bytes);
@@ -129,7 +127,7 @@ void Drain::set_site(LaneInput& lane, const Site& site) {
 }
 
 /// Writes what is kept of the lane's record around its bytes.
-void Drain::put_kept(const LaneInput& lane, const Encoded& encoded) noexcept {
+[[gnu::always_inline]] inline void Drain::put_kept(const LaneInput& lane, const Encoded& encoded) noexcept {
   auto* const kept = std::construct_at(reinterpret_cast<KeptRecord*>(encoded.entry), lane.kept);
   kept->bytes = static_cast<std::uint32_t>(encoded.bytes);
   kept->arguments = static_cast<std::uint32_t>(encoded.arguments);
@@ -161,7 +159,8 @@ void Drain::keep_cut(Delivery& delivery) {
   keep_emitted(cut);
 }
 
-Drain::Taken Drain::deliver(Source& source, LaneInput& lane, const Encoded& encoded) {
+[[gnu::always_inline]] inline Drain::Taken Drain::deliver(Source& source, LaneInput& lane,
+                                                          const Encoded& encoded) {
   LogRecord& record = lane.record;
   const Site& site = *encoded.site;
   if (lane.record_site != &site) set_site(lane, site);
@@ -190,12 +189,42 @@ Drain::Taken Drain::deliver(Source& source, LaneInput& lane, const Encoded& enco
   if (record.late) add(source.counters->late, 1);
   to_sinks(delivery);
   add(counters.delivered, 1);
-  if (record.message.capacity() > large_message) [[unlikely]] {
-    record.message = {};
-    scratch_.message.clear();
-    scratch_.message.shrink(large_message);
-  }
+  if (record.message.capacity() > large_message) [[unlikely]]
+    give_back_memory(record, scratch_.message);
   return Taken::delivered;
+}
+
+void Drain::give_back_memory(LogRecord& record, TextBuffer& scratch) {
+  record.message = {};
+  scratch.clear();
+  scratch.shrink(large_message);
+}
+
+/// Delivers the records of the lane with the oldest one, as far as they are not younger than `until`: no work
+/// on the heap for each of them. Returns how many were delivered.
+std::size_t Drain::deliver_oldest(std::uint64_t now, std::uint64_t until) {
+  std::pop_heap(heads_.begin(), heads_.end(), Head::is_younger);
+  Source& source = *heads_.back().source;
+  LaneInput& lane = *heads_.back().lane;
+  std::size_t delivered = 0;
+  bool more = !source.corrupt;
+  if (heads_.size() > 1) until = std::min(until, heads_.front().tick);
+  while (more) {
+    const Taken taken = deliver_head(source, lane);
+    if (taken == Taken::corrupt) break;
+    if (taken == Taken::delivered) ++delivered;
+    // Half of the lane at a time, so that a producer that waits is woken rarely and has much room then.
+    if (lane.reader.unreleased() > lane.reader.capacity() / 2) lane.reader.release();
+    more = load_head(source, lane, now) && !source.corrupt;
+    if (more && lane.tick > until) {
+      heads_.back().tick = lane.tick;
+      std::push_heap(heads_.begin(), heads_.end(), Head::is_younger);
+      return delivered;
+    }
+  }
+  if (!source.corrupt) lane.reader.release();
+  heads_.pop_back();
+  return delivered;
 }
 
 // --- what is no record of a site

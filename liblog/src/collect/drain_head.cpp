@@ -84,7 +84,7 @@ bool Drain::take_piece(LaneInput& lane) {
   return lane.take_piece(piece);
 }
 
-bool Drain::load_head(Source& source, LaneInput& lane, std::uint64_t now) {
+bool Drain::load_any_head(Source& source, LaneInput& lane, std::uint64_t now) {
   while (!lane.has_head) {
     if (!lane.reader.peek(lane.head)) {
       if (lane.reader.corrupt() &&

@@ -34,7 +34,7 @@ void SinkSet::note_failure(Slot& slot, const char* doing, const char* what) noex
                     slot.failures, what,
                     last ? " It is not used any more; remove it, and add it again when it is mended." : "");
     if (last) {
-      slot.disabled.store(true, std::memory_order_relaxed);
+      take_out_of_service(slot);
       notes_.push_back(about);
     }
     if (last || now - slot.reported >= std::chrono::seconds{1}) {
@@ -42,8 +42,13 @@ void SinkSet::note_failure(Slot& slot, const char* doing, const char* what) noex
       write_raw_to_stderr("kindred: " + about);
     }
   } catch (const std::exception&) {
-    slot.disabled.store(last, std::memory_order_relaxed);
+    if (last) take_out_of_service(slot);
   }
+}
+
+void SinkSet::take_out_of_service(Slot& slot) noexcept {
+  slot.disabled.store(true, std::memory_order_relaxed);
+  slot.takes_all = false;
 }
 
 void SinkSet::add(SinkId id, std::unique_ptr<Sink> sink, SinkOptions options) {
@@ -52,6 +57,7 @@ void SinkSet::add(SinkId id, std::unique_ptr<Sink> sink, SinkOptions options) {
   slot->sink = std::move(sink);
   slot->options = std::move(options);
   slot->plain = slot->options.fold.count() == 0 && slot->options.flush_on == Level::off;
+  slot->takes_all = slot->plain && slot->options.filter.empty();
   ever_added_ = true;
   if (LineFormat* const format = slot->sink->line_format()) {
     for (const auto& other : slots_) {
@@ -98,12 +104,12 @@ void SinkSet::remove_all() {
 
 void SinkSet::retire(SinkId id) noexcept {
   for (const auto& slot : slots_) {
-    if (slot->id == id) slot->retired = true;
+    if (slot->id == id) slot->retired = true, slot->takes_all = false;
   }
 }
 
 void SinkSet::retire_all() noexcept {
-  for (const auto& slot : slots_) slot->retired = true;
+  for (const auto& slot : slots_) slot->retired = true, slot->takes_all = false;
 }
 
 bool SinkSet::accepts(const Slot& slot, Delivery& delivery) {
@@ -112,26 +118,41 @@ bool SinkSet::accepts(const Slot& slot, Delivery& delivery) {
   return options.filter.empty() || options.filter.accepts(delivery.whole());
 }
 
+void SinkSet::write_without_sinks(Delivery& delivery) {
+  if (delivery.facts().level < Level::warn) return;
+  const ConsoleLines above_a_progress_bar{is_terminal(2)};
+  write_to_stderr(delivery.whole());
+}
+
+/// To a sink that may not want the record.
+void SinkSet::write_choosy(Slot& slot, Delivery& delivery) noexcept {
+  if (slot.disabled.load(std::memory_order_relaxed) || slot.retired) return;
+  guard(slot, "to write", [&] {
+    if (!accepts(slot, delivery)) return false;
+    if (slot.plain)
+      slot.write(delivery);
+    else
+      write_special(slot, delivery);
+    return true;
+  });
+}
+
 void SinkSet::write(Delivery& delivery) {
+  if (!ever_added_) [[unlikely]]
+    return write_without_sinks(delivery);
   const Level level = delivery.facts().level;
-  if (!ever_added_) {
-    if (level < Level::warn) return;
-    const ConsoleLines above_a_progress_bar{is_terminal(2)};
-    write_to_stderr(delivery.whole());
-    return;
-  }
   dirty_ = true;
   delivery.number = ++last_number_;
   // First of all, so that lines are made of the message that is needed anyway.
   if (level >= whole_from_) delivery.whole();
   for (const auto& slot : slots_) {
-    if (slot->disabled.load(std::memory_order_relaxed) || slot->retired) continue;
+    if (!slot->takes_all) [[unlikely]] {
+      write_choosy(*slot, delivery);
+      continue;
+    }
+    if (level < slot->options.level) continue;
     guard(*slot, "to write", [&] {
-      if (!accepts(*slot, delivery)) return false;
-      if (slot->plain) [[likely]]
-        slot->write(delivery);
-      else
-        write_special(*slot, delivery);
+      slot->write(delivery);
       return true;
     });
   }

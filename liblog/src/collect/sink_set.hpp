@@ -59,6 +59,8 @@ class SinkSet {
     std::chrono::steady_clock::time_point reported{};
 
     bool plain = true;  ///< no repetitions are folded, and no record flushes
+    /// It is in service, plain, and takes each record of its level.
+    bool takes_all = false;
     // With `SinkOptions::fold`: the record before, and how often it came again.
     LogRecord latest;
     std::uint64_t repeated = 0;
@@ -73,6 +75,9 @@ class SinkSet {
   [[nodiscard]] static bool needs_whole(const Slot& slot) noexcept;
   [[nodiscard]] static bool accepts(const Slot& slot, Delivery& delivery);
   void look_at_slots() noexcept;
+  void take_out_of_service(Slot& slot) noexcept;
+  void write_without_sinks(Delivery& delivery);
+  void write_choosy(Slot& slot, Delivery& delivery) noexcept;
   void write_special(Slot& slot, Delivery& delivery);
   void note_failure(Slot& slot, const char* doing, const char* what) noexcept;
   void flush(bool all);

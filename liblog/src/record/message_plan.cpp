@@ -2,8 +2,12 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
+#include <concepts>
 #include <cstring>
+#include <iterator>
 #include <type_traits>
+#include <utility>
 
 #include <fmt/compile.h>
 #include <fmt/format.h>
@@ -41,6 +45,26 @@ bool numbers_are_small(std::string_view spec) noexcept {
 /// apart.
 bool begins_within_character(std::string_view text) noexcept {
   return !text.empty() && (static_cast<unsigned char>(text.front()) & 0xc0U) == 0x80U;
+}
+
+bool is_text(ArgType type) noexcept { return type == ArgType::string || type == ArgType::message; }
+
+/// How many bytes an argument takes in a record, but for a text itself; 0: there is no such type.
+std::uint32_t fixed_bytes_of(ArgType type) noexcept {
+  switch (type) {
+    case ArgType::boolean:
+    case ArgType::character: return 1;
+    case ArgType::int32:
+    case ArgType::uint32:
+    case ArgType::real32:
+    case ArgType::string:
+    case ArgType::message: return 4;
+    case ArgType::int64:
+    case ArgType::uint64:
+    case ArgType::real64:
+    case ArgType::pointer: return 8;
+    default: return 0;
+  }
 }
 
 /// Takes a `T` off the front of `bytes`, as 64 bits. False where there are fewer bytes.
@@ -92,9 +116,15 @@ bool read_fields(ByteReader& reader, char code, std::vector<Field>& fields) {
   return decode_field(reader, type & static_cast<std::uint8_t>(~arg_is_field), fields);
 }
 
-char* write_double(char* to, double number) {
-  char* const end = write_short_double(to, number);
-  return end != nullptr ? end : fmt::format_to(to, FMT_COMPILE("{}"), number);
+[[gnu::noinline]] char* write_any_double(char* to, double number) {
+  return fmt::format_to(to, FMT_COMPILE("{}"), number);
+}
+
+inline char* write_double(char* to, double number) {
+  const std::uint64_t places = places_of(number);
+  if (places == no_places) [[unlikely]]
+    return write_any_double(to, number);
+  return write_places(to, std::signbit(number), places);
 }
 
 /// Writes a value of the rarer types, as `{}` does: at most `longest_number` characters. Returns their end.
@@ -158,11 +188,11 @@ bool put_with_care(TextBuffer& out, std::string_view text) {
 
 MessagePlan::MessagePlan(std::string_view format, std::string_view types) : types_{types} {
   is_message_ = !types_.empty() && types_.front() == static_cast<char>(ArgType::message);
-  plain_arguments_ = types_.size() - static_cast<std::size_t>(std::ranges::count_if(types_, is_field));
-  has_fields_ = plain_arguments_ < types_.size();
+  std::ranges::copy_if(types_, std::back_inserter(plain_types_), [](char type) { return !is_field(type); });
+  has_fields_ = plain_types_.size() < types_.size();
   if (is_message_) {
     Piece message;
-    message.then = Then::value;
+    set_type(message);
     add(std::move(message), {});
     add({}, {});
   } else if (!take_apart(format)) {
@@ -172,6 +202,45 @@ MessagePlan::MessagePlan(std::string_view format, std::string_view types) : type
     texts_are_utf8_ = texts_begin_cleanly_ = true;
     add({}, format);
   }
+  for (std::size_t& room : room_) room += copied_more;
+  look_at_order();
+}
+
+/// Sets what the piece's argument is.
+void MessagePlan::set_type(Piece& piece) const {
+  piece.type = static_cast<ArgType>(plain_types_[piece.argument]);
+  switch (piece.type) {
+    case ArgType::string:
+    case ArgType::message: piece.then = Then::text; break;
+    case ArgType::character: piece.then = Then::character; break;
+    case ArgType::int32: piece.then = Then::int32; break;
+    case ArgType::uint32: piece.then = Then::uint32; break;
+    case ArgType::int64: piece.then = Then::int64; break;
+    case ArgType::uint64: piece.then = Then::uint64; break;
+    case ArgType::real64: piece.then = Then::real64; break;
+    default: piece.then = Then::rare; break;
+  }
+}
+
+/// Decides whether the arguments can be taken as they lie in a record, and what is checked then.
+void MessagePlan::look_at_order() {
+  if (has_fields_ || (is_message_ && plain_types_.size() != 1)) return;
+  std::uint32_t next = 0;
+  for (const Piece& piece : pieces_) {
+    if (piece.then != Then::end && piece.argument != next++) return;
+  }
+  std::uint32_t gap = 0;
+  for (const char code : types_) {
+    const auto type = static_cast<ArgType>(code);
+    const std::uint32_t bytes = fixed_bytes_of(type);
+    if (bytes == 0) return;
+    fixed_bytes_ += bytes;
+    gap += bytes;
+    if (!is_text(type)) continue;
+    text_gaps_.push_back(gap);
+    gap = 0;
+  }
+  in_order_ = true;
 }
 
 void MessagePlan::add(Piece&& piece, std::string_view text) {
@@ -225,9 +294,9 @@ bool MessagePlan::take_argument(std::string_view inside, std::size_t& next_argum
     if (digit < '0' || digit > '9' || argument > max_types) return false;
     argument = argument * 10 + static_cast<std::size_t>(digit - '0');
   }
-  if (argument >= plain_arguments_) return false;
+  if (argument >= plain_types_.size()) return false;
   piece.argument = static_cast<std::uint32_t>(argument);
-  piece.then = Then::value;
+  set_type(piece);
   if (colon == std::string_view::npos) return true;
   const auto spec = inside.substr(colon + 1);
   if (!numbers_are_small(spec) || spec.find('{') != std::string_view::npos) return false;
@@ -239,25 +308,11 @@ bool MessagePlan::take_argument(std::string_view inside, std::size_t& next_argum
 
 // --- following it
 
-bool MessagePlan::decode(std::span<const std::byte> bytes, Arguments& arguments,
-                         std::vector<Field>& fields) const {
-  if (has_fields_ || is_message_) [[unlikely]]
-    return decode_fields_too(bytes, arguments, fields);
-  Argument* next = arguments.make_room(plain_arguments_);
-  std::size_t text_bytes = 0;
-  for (const char code : types_) {
-    if (!take(bytes, static_cast<ArgType>(code), *next++, text_bytes)) [[unlikely]]
-      return false;
-  }
-  arguments.set_text_bytes(text_bytes);
-  return true;
-}
-
-bool MessagePlan::decode_fields_too(std::span<const std::byte> bytes, Arguments& arguments,
-                                    std::vector<Field>& fields) const {
-  if (is_message_ && plain_arguments_ != 1) return false;
-  Argument* next = arguments.make_room(plain_arguments_);
-  Argument* const end = next + plain_arguments_;
+bool MessagePlan::decode_each(std::span<const std::byte> bytes, Arguments& arguments,
+                              std::vector<Field>& fields) const {
+  if (is_message_ && plain_types_.size() != 1) return false;
+  Argument* next = arguments.make_room(plain_types_.size());
+  Argument* const end = next + plain_types_.size();
   std::size_t text_bytes = 0;
   for (const char code : types_) {
     if (!is_field(code)) {
@@ -274,30 +329,92 @@ bool MessagePlan::decode_fields_too(std::span<const std::byte> bytes, Arguments&
   return true;
 }
 
-/// How much the message takes at most where nothing in it must be escaped.
-template <TextForm form>
-std::size_t MessagePlan::room_for(const Arguments& arguments) const noexcept {
-  return room_[index_of<form>()] + arguments.text_bytes() + copied_more;
-}
+/// The values of a message that takes its arguments as they lie in the record. They were checked.
+class MessagePlan::InOrder {
+ public:
+  explicit InOrder(const Arguments& arguments) noexcept : at_{arguments.bytes()} {}
+
+  template <class T>
+  [[nodiscard]] T number(const Piece&) noexcept {
+    T value;
+    std::memcpy(&value, at_, sizeof value);
+    at_ += sizeof value;
+    return value;
+  }
+  [[nodiscard]] std::string_view text(const Piece& piece) noexcept {
+    const auto bytes = number<std::uint32_t>(piece);
+    const auto* const begin = reinterpret_cast<const char*>(std::exchange(at_, at_ + bytes));
+    return {begin, bytes};
+  }
+  [[nodiscard]] Argument argument(const Piece& piece) noexcept {
+    Argument argument;
+    argument.type = piece.type;
+    if (is_text(piece.type)) {
+      const std::string_view its = text(piece);
+      argument.text = its.data();
+      argument.text_bytes = static_cast<std::uint32_t>(its.size());
+      return argument;
+    }
+    switch (fixed_bytes_of(piece.type)) {
+      case 1: argument.bits = number<std::uint8_t>(piece); break;
+      case 4:
+        argument.bits = piece.type == ArgType::int32
+                            ? static_cast<std::uint64_t>(std::int64_t{number<std::int32_t>(piece)})
+                            : number<std::uint32_t>(piece);
+        break;
+      default: argument.bits = number<std::uint64_t>(piece); break;
+    }
+    return argument;
+  }
+
+ private:
+  const std::byte* at_;
+};
+
+/// The values of a message whose arguments were decoded.
+class MessagePlan::ByIndex {
+ public:
+  explicit ByIndex(const Arguments& arguments) noexcept : arguments_{&arguments} {}
+
+  template <class T>
+  [[nodiscard]] T number(const Piece& piece) const noexcept {
+    if constexpr (std::same_as<T, double>)
+      return std::bit_cast<double>(argument(piece).bits);
+    else
+      return static_cast<T>(argument(piece).bits);
+  }
+  [[nodiscard]] std::string_view text(const Piece& piece) const noexcept {
+    return {argument(piece).text, argument(piece).text_bytes};
+  }
+  [[nodiscard]] const Argument& argument(const Piece& piece) const noexcept {
+    return (*arguments_)[piece.argument];
+  }
+
+ private:
+  const Arguments* arguments_;
+};
 
 namespace {
+
+/// Escapes a text with care; as `put_text`.
+template <TextForm form>
+[[gnu::noinline]] char* put_marked_text(TextBuffer& out, char* to, std::string_view text, std::size_t room,
+                                        bool& all_utf8) {
+  if (begins_within_character(text)) return nullptr;
+  out.end_at(to);
+  all_utf8 &= put_with_care<form>(out, text);
+  return out.reserve(room);
+}
 
 /// Writes a text behind `to`, which is in the buffer's reserved room, and returns its end; null where it
 /// cannot be escaped apart from what is before it. `room`: to be there behind it.
 template <TextForm form>
 [[gnu::always_inline]] inline char* put_text(TextBuffer& out, char* to, std::string_view text,
                                              std::size_t room, bool& all_utf8) {
-  if constexpr (form == TextForm::plain) {
+  if constexpr (form == TextForm::plain)
     copy_text(reinterpret_cast<std::byte*>(to), text.data(), text.size());
-  } else {
-    if (begins_within_character(text)) [[unlikely]]
-      return nullptr;
-    if (text.size() > longest_clean_try || !copy_clean<form>(to, text)) [[unlikely]] {
-      out.end_at(to);
-      all_utf8 &= put_with_care<form>(out, text);
-      return out.reserve(room);
-    }
-  }
+  else if (text.size() > longest_clean_try || !copy_clean<form>(to, text)) [[unlikely]]
+    return put_marked_text<form>(out, to, text, room, all_utf8);
   return to + text.size();
 }
 
@@ -315,47 +432,53 @@ template <TextForm form>
 }  // namespace
 
 /// False where the pieces cannot be escaped one by one: then something may have been appended.
-template <TextForm form>
-bool MessagePlan::put(TextBuffer& out, const Arguments& arguments, bool& all_utf8) const {
-  const std::size_t room = room_for<form>(arguments);
+template <TextForm form, class Values>
+bool MessagePlan::put_from(TextBuffer& out, Values values, std::size_t text_bytes, bool& all_utf8) const {
+  // So much the message takes at most where nothing in it must be escaped.
+  const std::size_t room = room_[index_of<form>()] + text_bytes;
   const char* const texts = texts_.data();
   char* to = out.reserve(room);
-  for (const Piece& piece : pieces_) {
+  for (const Piece* next = pieces_.data();; ++next) {
+    const Piece& piece = *next;
     const std::size_t bytes = piece.text_bytes[index_of<form>()];
     const char* const text = texts + piece.text[index_of<form>()];
     std::memcpy(to, text, copied_more);
     if (bytes > copied_more) [[unlikely]]
       std::memcpy(to + copied_more, text + copied_more, bytes - copied_more);
     to += bytes;
-    if (piece.then != Then::value) [[unlikely]] {
-      if (piece.then == Then::end) break;
-      to = put_formatted<form>(out, to, arguments[piece.argument], piece.spec, room, all_utf8);
-      if (to == nullptr) return false;
-      continue;
-    }
-    const Argument& argument = arguments[piece.argument];
-    switch (argument.type) {
-      case ArgType::string:
-      case ArgType::message:
-        to = put_text<form>(out, to, {argument.text, argument.text_bytes}, room, all_utf8);
+    switch (piece.then) {
+      case Then::end: out.end_at(to); return true;
+      case Then::formatted:
+        to = put_formatted<form>(out, to, values.argument(piece), piece.spec, room, all_utf8);
         break;
-      case ArgType::character: {
-        const char letter = static_cast<char>(argument.bits);
+      case Then::text: to = put_text<form>(out, to, values.text(piece), room, all_utf8); break;
+      case Then::character: {
+        const char letter = values.template number<char>(piece);
         to = put_text<form>(out, to, {&letter, 1}, room, all_utf8);
         break;
       }
-      case ArgType::int32:
-      case ArgType::int64: to = write_decimal(to, static_cast<std::int64_t>(argument.bits)); break;
-      case ArgType::uint32:
-      case ArgType::uint64: to = write_decimal(to, argument.bits); break;
-      case ArgType::real64: to = write_double(to, std::bit_cast<double>(argument.bits)); break;
-      default: to = write_rare(to, argument); break;
+      case Then::int32:
+        to = write_decimal(to, std::int64_t{values.template number<std::int32_t>(piece)});
+        continue;
+      case Then::uint32:
+        to = write_decimal(to, std::uint64_t{values.template number<std::uint32_t>(piece)});
+        continue;
+      case Then::int64: to = write_decimal(to, values.template number<std::int64_t>(piece)); continue;
+      case Then::uint64: to = write_decimal(to, values.template number<std::uint64_t>(piece)); continue;
+      case Then::real64: to = write_double(to, values.template number<double>(piece)); continue;
+      case Then::rare: to = write_rare(to, values.argument(piece)); continue;
+      default: __builtin_unreachable();
     }
     if (to == nullptr) [[unlikely]]
       return false;
   }
-  out.end_at(to);
-  return true;
+}
+
+template <TextForm form>
+bool MessagePlan::put(TextBuffer& out, const Arguments& arguments, bool& all_utf8) const {
+  if (in_order_) [[likely]]
+    return put_from<form>(out, InOrder{arguments}, arguments.text_bytes(), all_utf8);
+  return put_from<form>(out, ByIndex{arguments}, arguments.text_bytes(), all_utf8);
 }
 
 void MessagePlan::append(TextBuffer& out, const Arguments& arguments) const {
@@ -366,8 +489,12 @@ void MessagePlan::append(TextBuffer& out, const Arguments& arguments) const {
 void MessagePlan::append_escaped(TextBuffer& out, const Arguments& arguments) const {
   const std::size_t begin = out.size();
   bool all_utf8 = true;
-  if (texts_begin_cleanly_ && put<TextForm::message>(out, arguments, all_utf8)) [[likely]]
-    return;
+  if (!texts_begin_cleanly_ || !put<TextForm::message>(out, arguments, all_utf8)) [[unlikely]]
+    escape_whole(out, begin, arguments);
+}
+
+/// Appends the message where its pieces cannot be escaped one by one.
+void MessagePlan::escape_whole(TextBuffer& out, std::size_t begin, const Arguments& arguments) const {
   out.truncate(begin);
   TextBuffer whole;
   append(whole, arguments);

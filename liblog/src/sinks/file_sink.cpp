@@ -248,7 +248,8 @@ void FileSink::write(const LogRecord& record) {
 
 void FileSink::deliver(Delivery& delivery) {
   auto& buffer = writer_.buffer();
-  if (!fd_) try_open();
+  if (!fd_) [[unlikely]]
+    try_open();
   const std::size_t begin = buffer.size();
   try {
     format_.append(delivery, buffer);
@@ -257,11 +258,18 @@ void FileSink::deliver(Delivery& delivery) {
     buffer.truncate(begin);  // no half line
     throw;
   }
+  if (rotates_ || writer_.needs_care()) [[unlikely]]
+    end_line_with_care(delivery, begin);
+  ++state_.records;  // of the file that the line is in: it may be a new one
+}
+
+/// Behind a line that began at `begin`: rotates, opens the file anew and writes, as far as that is due.
+void FileSink::end_line_with_care(Delivery& delivery, std::size_t begin) {
+  auto& buffer = writer_.buffer();
   const std::size_t length = buffer.size() - begin;
   if (rotates_ && rotation_is_due(delivery, begin)) rotate(begin);
   if (buffer.size() >= writer_.limit()) look_after_file();
   writer_.end_line(buffer.size() - length);
-  ++state_.records;
 }
 
 void FileSink::flush() {

@@ -11,6 +11,13 @@ const LogRecord& LineFormat::whole(Delivery& delivery) { return delivery.whole()
 
 void LineFormat::append(Delivery& delivery, TextBuffer& out) {
   Lines& lines = *lines_;
+  if (!lines.shared) [[likely]]
+    return lines.formatter->append(delivery, out);
+  append_shared(delivery, out);
+}
+
+void LineFormat::append_shared(Delivery& delivery, TextBuffer& out) {
+  Lines& lines = *lines_;
   if (delivery.number == 0 || lines_.use_count() == 1) return lines.formatter->append(delivery, out);
   if (lines.number != delivery.number) {
     lines.number = 0;  // if the formatter throws
@@ -23,7 +30,9 @@ void LineFormat::append(Delivery& delivery, TextBuffer& out) {
 }
 
 void LineFormat::share(const LineFormat& other) noexcept {
-  if (!lines_->key.empty() && lines_->key == other.lines_->key) lines_ = other.lines_;
+  if (lines_->key.empty() || lines_->key != other.lines_->key) return;
+  lines_ = other.lines_;
+  lines_->shared = true;
 }
 
 }  // namespace kindred::internal

@@ -28,6 +28,9 @@ constexpr std::array<std::string_view, 12> long_months{"January",   "February", 
                                                        "May",       "June",     "July",     "August",
                                                        "September", "October",  "November", "December"};
 
+constexpr std::uint32_t billion = 1'000'000'000;
+constexpr std::size_t copied_at_once = 16;  ///< a head is copied in pieces of this
+
 std::string time_text(char flag, const std::tm& time) {
   const auto index = [](int value) { return static_cast<std::size_t>(std::max(value, 0)); };
   const int hour = time.tm_hour % 12 == 0 ? 12 : time.tm_hour % 12;
@@ -352,6 +355,7 @@ PatternFormatter::PatternFormatter(std::string_view pattern, const LevelColors* 
     : parts_{parse_pattern(pattern.empty() ? default_pattern : pattern)}, colored_{colors != nullptr} {
   if (colors != nullptr) colors_ = *colors;
   for (const auto& part : parts_) add(part);
+  turn_to_second_of(0);
   for (const Step& step : steps_) {
     const Of of = step.flag->of;
     if (of == Of::record || of == Of::before || (of == Of::fraction && step.width != 0)) break;
@@ -380,9 +384,21 @@ void PatternFormatter::add(const PatternPart& part) {
   steps_.push_back(step);
 }
 
-void PatternFormatter::turn_to(std::int64_t second) {
-  second_ = second;
-  const auto clock = static_cast<std::time_t>(second);
+std::uint32_t PatternFormatter::nanosecond_of(const LogRecord& record) const noexcept {
+  return static_cast<std::uint32_t>(static_cast<std::uint64_t>(record.time.time_since_epoch().count()) -
+                                    second_begin_);
+}
+
+void PatternFormatter::turn_to(const LogRecord& record) {
+  const std::int64_t since_epoch = record.time.time_since_epoch().count();
+  if (static_cast<std::uint64_t>(since_epoch) - second_begin_ >= billion) [[unlikely]]
+    turn_to_second_of(since_epoch);
+}
+
+void PatternFormatter::turn_to_second_of(std::int64_t since_epoch) {
+  second_ = since_epoch / billion - (since_epoch % billion < 0 ? 1 : 0);
+  second_begin_ = static_cast<std::uint64_t>(second_) * billion;
+  const auto clock = static_cast<std::time_t>(second_);
   std::tm time{};
   ::localtime_r(&clock, &time);
   steady_text_.clear();
@@ -398,54 +414,80 @@ void PatternFormatter::turn_to(std::int64_t second) {
   }
 }
 
-void PatternFormatter::append(const LogRecord& record, TextBuffer& out, ColorRange* range) {
-  append(Delivery{record}, out, range);
+/// Appends what the first steps made last for the same facts, with this record's part of the second.
+[[gnu::always_inline]] inline void PatternFormatter::put_head(const Head& head, std::uint32_t nanosecond,
+                                                              TextBuffer& out) {
+  const std::size_t bytes = head.bytes;
+  const char* const from = head.text.data();
+  char* const text = out.reserve(bytes + copied_at_once);
+  out.advance(bytes);
+  for (std::size_t at = 0; at < bytes; at += copied_at_once)
+    std::memcpy(text + at, from + at, copied_at_once);
+  if (head.micros_at == 0) [[unlikely]]
+    return put_fractions(head, nanosecond, text);
+  const std::uint32_t micros = nanosecond / 1000;
+  const std::uint32_t hundreds = micros / 100;
+  write_pair(text + head.micros_at, hundreds / 100);
+  write_pair(text + head.micros_at + 2, hundreds % 100);
+  write_pair(text + head.micros_at + 4, micros % 100);
 }
 
-void PatternFormatter::append(const Delivery& delivery, TextBuffer& out, ColorRange* range) {
-  constexpr std::int64_t billion = 1'000'000'000;
+void PatternFormatter::put_fractions(const Head& head, std::uint32_t nanosecond, char* text) {
+  for (const Fraction& fraction : head.fractions)
+    write_padded(text + fraction.at, nanosecond / fraction.unit, fraction.digits);
+}
+
+void PatternFormatter::append(const LogRecord& record, TextBuffer& out, ColorRange* range) {
+  turn_to(record);
+  append_steps(Delivery{record}, 0, out.size(), out, range);
+  previous_nanoseconds_ = record.time.time_since_epoch().count();
+}
+
+void PatternFormatter::append(const Delivery& delivery, TextBuffer& out) {
   const LogRecord& record = delivery.facts();
-  const std::int64_t since_epoch = record.time.time_since_epoch().count();
-  std::int64_t second = since_epoch / billion;
-  std::int64_t nanosecond = since_epoch % billion;
-  if (nanosecond < 0) {
-    nanosecond += billion;
-    --second;
-  }
-  if (second != second_) [[unlikely]]
-    turn_to(second);
-  // What is late says so in its head, and a range is of places in this line.
-  if (delivery.facts_id() != 0 && !record.late && range == nullptr) [[likely]] {
-    const std::size_t begin = out.size();
-    Head& head = head_of(delivery);
-    if (is_of(head, delivery, second)) [[likely]]
-      put_head(head, static_cast<std::uint32_t>(nanosecond), out);
+  turn_to(record);
+  const std::size_t begin = out.size();
+  // What is late says so in its head.
+  if (delivery.facts_id() == 0 || record.late) [[unlikely]] {
+    append_steps(delivery, 0, begin, out, nullptr);
+  } else {
+    // The same site means the same level and place; a head that serves another record by now is of another
+    // site.
+    const Head* const latest = latest_head_;
+    if (latest != nullptr && latest_site_ == delivery.site() && latest->facts_id == delivery.facts_id() &&
+        latest->second == second_) [[likely]]
+      put_head(*latest, nanosecond_of(record), out);
     else
-      make_head(head, line_of(delivery, second, nanosecond, begin), out);
+      put_other_head(delivery, out);
     if (tail_is_usual_) [[likely]] {
       const std::size_t message_begin = out.size();
       delivery.append_message(out);
-      append_fields(out, record, message_begin);
+      // Most records have no fields, and end in another character than fields do.
+      if (!record.fields.empty() || (out.size() != message_begin && out.data()[out.size() - 1] == '}'))
+          [[unlikely]]
+        append_fields(out, record, message_begin);
     } else {
-      Line line = line_of(delivery, second, nanosecond, begin);
-      for (std::size_t i = head_steps_; i < steps_.size(); ++i) put(steps_[i], line, out, nullptr);
+      append_steps(delivery, head_steps_, begin, out, nullptr);
     }
-  } else {
-    Line line = line_of(delivery, second, nanosecond, out.size());
-    for (const Step& step : steps_) put(step, line, out, range);
   }
-  previous_nanoseconds_ = since_epoch;
+  previous_nanoseconds_ = record.time.time_since_epoch().count();
 }
 
-PatternFormatter::Line PatternFormatter::line_of(const Delivery& delivery, std::int64_t second,
-                                                 std::int64_t nanosecond, std::size_t begin) const noexcept {
+/// Appends what the steps from `first` on make, of a line that began at `begin`.
+void PatternFormatter::append_steps(const Delivery& delivery, std::size_t first, std::size_t begin,
+                                    TextBuffer& out, ColorRange* range) {
+  Line line = line_of(delivery, begin);
+  for (std::size_t i = first; i < steps_.size(); ++i) put(steps_[i], line, out, range);
+}
+
+PatternFormatter::Line PatternFormatter::line_of(const Delivery& delivery, std::size_t begin) const noexcept {
   const LogRecord& record = delivery.facts();
   const std::int64_t since_epoch = record.time.time_since_epoch().count();
   const bool follows = previous_nanoseconds_ != 0 && since_epoch >= previous_nanoseconds_;
   return {.delivery = delivery,
           .record = record,
-          .second = second,
-          .nanosecond = static_cast<std::uint32_t>(nanosecond),
+          .second = second_,
+          .nanosecond = nanosecond_of(record),
           .since = follows ? static_cast<std::uint64_t>(since_epoch - previous_nanoseconds_) : 0,
           .message_begin = begin};
 }
@@ -462,42 +504,41 @@ std::uintptr_t PatternFormatter::place_of(const Delivery& delivery) const noexce
                                                        : static_cast<std::uintptr_t>(record.level) + 1;
 }
 
-/// Where the head of such a record would be.
-PatternFormatter::Head& PatternFormatter::head_of(const Delivery& delivery) {
+/// Appends the head of a record that is not of the latest head's site, or thread, or second.
+void PatternFormatter::put_other_head(const Delivery& delivery, TextBuffer& out) {
   constexpr unsigned bits = 6;
   if (heads_.empty()) [[unlikely]]
     heads_.resize(std::size_t{1} << bits);
-  const std::uint64_t key = delivery.facts_id() ^ place_of(delivery);
-  return heads_[key * 0x9e37'79b9'7f4a'7c15U >> (64U - bits)];
-}
-
-bool PatternFormatter::is_of(const Head& head, const Delivery& delivery, std::int64_t second) const noexcept {
-  return head.facts_id == delivery.facts_id() && head.second == second && head.place == place_of(delivery);
-}
-
-/// Appends what the first steps made last for the same facts, with this record's part of the second.
-void PatternFormatter::put_head(const Head& head, std::uint32_t nanosecond, TextBuffer& out) {
-  const std::size_t bytes = head.text.size();
-  char* const text = out.reserve(bytes);
-  std::memcpy(text, head.text.data(), bytes);
-  for (const Fraction& fraction : head.fractions)
-    write_padded(text + fraction.at, nanosecond / fraction.unit, fraction.digits);
-  out.advance(bytes);
+  const std::uintptr_t place = place_of(delivery);
+  const std::uint64_t key = delivery.facts_id() ^ place;
+  Head& head = heads_[key * 0x9e37'79b9'7f4a'7c15U >> (64U - bits)];
+  const Line line = line_of(delivery, out.size());
+  if (head.facts_id == delivery.facts_id() && head.second == second_ && head.place == place) [[likely]]
+    put_head(head, line.nanosecond, out);
+  else
+    make_head(head, line, out);
+  latest_head_ = &head;
+  latest_site_ = delivery.site();
 }
 
 /// Appends what the first steps make, and keeps it.
 void PatternFormatter::make_head(Head& head, Line line, TextBuffer& out) {
   const std::size_t begin = out.size();
+  head.facts_id = 0;  // if a step throws
   head.fractions.clear();
   for (std::size_t i = 0; i < head_steps_; ++i) {
     if (steps_[i].flag->of == Of::fraction)
       head.fractions.push_back(fraction_of(steps_[i].kind, out.size() - begin));
     put(steps_[i], line, out, nullptr);
   }
-  head.facts_id = line.delivery.facts_id();
+  const std::string_view text = out.view(begin);
+  head.text.assign(text.begin(), text.end());
+  head.text.resize((text.size() + copied_at_once - 1) / copied_at_once * copied_at_once);
+  head.bytes = static_cast<std::uint32_t>(text.size());
+  head.micros_at = head.fractions.size() == 1 && head.fractions[0].digits == 6 ? head.fractions[0].at : 0;
   head.place = place_of(line.delivery);
   head.second = line.second;
-  head.text = out.view(begin);
+  head.facts_id = line.delivery.facts_id();
 }
 
 void PatternFormatter::put(const Step& step, Line& line, TextBuffer& out, ColorRange* range) {

@@ -41,6 +41,7 @@ class LineFormat {
   void share(const LineFormat& other) noexcept;
 
  private:
+  void append_shared(Delivery& delivery, TextBuffer& out);
   static const LogRecord& whole(Delivery& delivery);
   template <class F>
   struct OfFunction final : LineFormatter {
@@ -51,6 +52,7 @@ class LineFormat {
   struct Lines {
     std::unique_ptr<LineFormatter> formatter;
     std::string key;
+    bool shared = false;       ///< by several sinks, or it was
     TextBuffer latest{};       ///< where several sinks share it
     std::uint64_t number = 0;  ///< of the record whose line `latest` is; 0: of none
   };

@@ -45,9 +45,11 @@ class LineWriter {
   /// To be called after a line with its newline was appended at `begin`: writes when enough came together, or
   /// drops the line.
   void end_line(std::size_t begin) {
-    if (buffer_.size() >= limit_ || error_ != 0) [[unlikely]]
+    if (needs_care()) [[unlikely]]
       end_line_with_care(begin);
   }
+  /// Would `end_line` do anything?
+  [[nodiscard]] bool needs_care() const noexcept { return buffer_.size() >= limit_ || error_ != 0; }
   /// Writes the first `bytes` of the buffer: whole lines. False: it failed, and part of them may remain.
   bool drain(std::size_t bytes);
   bool drain() { return drain(buffer_.size()); }

@@ -86,7 +86,7 @@ class PatternFormatter {
   /// Appends the line without its newline: no control byte but the colour sequences. `range`, if given, is
   /// told where the colour would be.
   void append(const LogRecord& record, TextBuffer& out, ColorRange* range = nullptr);
-  void append(const Delivery& delivery, TextBuffer& out, ColorRange* range = nullptr);
+  void append(const Delivery& delivery, TextBuffer& out);
   /// Does a line depend on the record before it (`%u`, `%i`, `%o`, `%O`)?
   [[nodiscard]] bool looks_back() const noexcept { return looks_back_; }
 
@@ -115,18 +115,23 @@ class PatternFormatter {
     std::uint64_t facts_id = 0;
     std::uintptr_t place = 0;  ///< level, or site
     std::int64_t second = 0;
-    std::string text{};
+    std::uint32_t bytes = 0;      ///< of the text
+    std::uint32_t micros_at = 0;  ///< where the only fraction stands, of six digits; 0: see `fractions`
+    std::vector<char> text{};     ///< with some bytes behind it
     std::vector<Fraction> fractions{};
   };
 
   void add(const PatternPart& part);
-  void turn_to(std::int64_t second);
-  [[nodiscard]] Line line_of(const Delivery& delivery, std::int64_t second, std::int64_t nanosecond,
-                             std::size_t begin) const noexcept;
+  void turn_to(const LogRecord& record);
+  void turn_to_second_of(std::int64_t since_epoch);
+  [[nodiscard]] std::uint32_t nanosecond_of(const LogRecord& record) const noexcept;
+  void append_steps(const Delivery& delivery, std::size_t first, std::size_t begin, TextBuffer& out,
+                    ColorRange* range);
+  [[nodiscard]] Line line_of(const Delivery& delivery, std::size_t begin) const noexcept;
   [[nodiscard]] std::uintptr_t place_of(const Delivery& delivery) const noexcept;
-  [[nodiscard]] Head& head_of(const Delivery& delivery);
-  [[nodiscard]] bool is_of(const Head& head, const Delivery& delivery, std::int64_t second) const noexcept;
+  void put_other_head(const Delivery& delivery, TextBuffer& out);
   static void put_head(const Head& head, std::uint32_t nanosecond, TextBuffer& out);
+  static void put_fractions(const Head& head, std::uint32_t nanosecond, char* text);
   void make_head(Head& head, Line line, TextBuffer& out);
   void put(const Step& step, Line& line, TextBuffer& out, ColorRange* range);
   static Fraction fraction_of(PatternPart::Kind kind, std::size_t at) noexcept;
@@ -139,9 +144,13 @@ class PatternFormatter {
   bool tail_is_usual_ = false;  ///< behind the head stand the message and the fields, and nothing else
   bool looks_back_ = false;
   std::vector<Head> heads_;  ///< by a hash; empty: none was needed yet
+  /// The head that was put last, and for a record of which site: the next record often is of the same.
+  const Head* latest_head_ = nullptr;
+  const void* latest_site_ = nullptr;
   std::string steady_text_;  ///< of literal and time parts, as of `second_`
   std::vector<std::string> keys_;
-  std::int64_t second_ = INT64_MIN;
+  std::int64_t second_ = 0;
+  std::uint64_t second_begin_ = 0;  ///< ns; unsigned, so that every time has a distance from it
   std::int64_t previous_nanoseconds_ = 0;
   LevelColors colors_;
   bool colored_;

@@ -40,12 +40,14 @@ inline constexpr std::array<std::uint64_t, 20> powers_of_ten = [] {
   return guess + (number >= powers_of_ten[guess] ? 1 : 0);
 }
 
-/// Writes `number` in decimal, at most 20 characters, and returns their end.
-inline char* write_decimal(char* target, std::uint64_t number) noexcept {
-  if (number < 10) {
-    *target = static_cast<char>('0' + number);
-    return target + 1;
-  }
+/// Writes the two digits of `number`, which is below 100, and returns their end.
+[[gnu::always_inline]] inline char* write_pair(char* target, std::size_t number) noexcept {
+  std::memcpy(target, &digit_pairs[number * 2], 2);
+  return target + 2;
+}
+
+/// As `write_decimal`, for a number of five digits and more.
+inline char* write_long_decimal(char* target, std::uint64_t number) noexcept {
   char* const end = target + count_digits(number);
   char* at = end;
   for (; number >= 100; number /= 100) {
@@ -57,6 +59,26 @@ inline char* write_decimal(char* target, std::uint64_t number) noexcept {
   else
     at[-1] = static_cast<char>('0' + number);
   return end;
+}
+
+/// Writes `number` in decimal, at most 20 characters, and returns their end.
+inline char* write_decimal(char* target, std::uint64_t number) noexcept {
+  if (number >= 10000) [[unlikely]]
+    return write_long_decimal(target, number);
+  // Most numbers that programs log are as short as this.
+  const auto small = static_cast<std::uint32_t>(number);
+  const std::uint32_t hundreds = small / 100;
+  const std::uint32_t rest = small % 100;
+  if (hundreds == 0) {
+    if (rest >= 10) return write_pair(target, rest);
+    *target = static_cast<char>('0' + rest);
+    return target + 1;
+  }
+  if (hundreds >= 10)
+    target = write_pair(target, hundreds);
+  else
+    *target++ = static_cast<char>('0' + hundreds);
+  return write_pair(target, rest);
 }
 inline char* write_decimal(char* target, std::int64_t number) noexcept {
   if (number >= 0) return write_decimal(target, static_cast<std::uint64_t>(number));
