@@ -5,8 +5,11 @@
 #include <filesystem>
 #include <fstream>
 #include <optional>
+#include <span>
 #include <stdexcept>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include <sys/resource.h>
@@ -59,6 +62,22 @@ std::size_t open_descriptors() {
   for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator{"/proc/self/fd"}) ++count;
   return count;
 }
+
+/// The name of what is mapped where a view looks, and the sum of what it sees.
+std::pair<std::string, double> look_at(std::span<const double> numbers, std::string_view text) {
+  const auto at = reinterpret_cast<std::uintptr_t>(numbers.data());
+  std::string name;
+  for (const auto& line : mappings("self", "kindred-")) {
+    const auto dash = line.find('-');
+    if (std::stoull(line.substr(0, dash), nullptr, 16) <= at &&
+        at < std::stoull(line.substr(dash + 1), nullptr, 16))
+      name = line.substr(line.find("kindred-"));
+  }
+  double total = static_cast<double>(text.size());
+  for (const double number : numbers) total += number;
+  return {name, total};
+}
+std::size_t length(std::string_view text) { return text.size(); }
 
 // Fails while it is written, after much of it was.
 struct BreaksOff {
@@ -136,6 +155,21 @@ TEST_CASE_EACH_START_METHOD("a worker can only read the memory that arguments ca
   const auto lines = pool.submit(argument_mappings, Bytes(100'000)).get();
   REQUIRE(lines.size() == 1);
   CHECK_CONTAINS(lines[0], " r--s ");
+}
+
+TEST_CASE_EACH_START_METHOD("a span or a string_view looks at the memory that the arguments came in") {
+  ResourceAudit audit;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  const auto large = pool.submit(look_at, std::vector<double>(100'000, 0.5), "four").get();
+  CHECK_CONTAINS(large.first, "kindred-arguments");
+  CHECK(large.second == 50'004);
+  const auto small = pool.submit(look_at, std::vector<double>{1, 2}, std::string{}).get();
+  CHECK_CONTAINS(small.first, "kindred-segment");
+  CHECK(small.second == 3);
+  const std::vector<std::string> texts{"", "a", std::string(70'000, 'x'), "abc"};
+  std::vector<std::size_t> lengths;
+  for (const std::size_t one : pool.map(length, texts)) lengths.push_back(one);
+  CHECK((lengths == std::vector<std::size_t>{0, 1, 70'000, 3}));
 }
 
 TEST_CASE_EACH_START_METHOD("a worker that dies with large arguments leaves them to the next attempt") {

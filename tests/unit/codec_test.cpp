@@ -876,6 +876,38 @@ void nothing() { ++nothing_called; }
 int take(std::unique_ptr<int> pointer) { return *pointer; }
 int corners(const Figure& shape) { return shape.corners(); }
 int handle_by_reference(Handle& handle) { return handle.id; }
+/// Where the message is read from, and what a view of it saw.
+struct Looked {
+  bool in_message;
+  double total;
+};
+template <class Element>
+Looked look(std::span<const Element> elements, std::span<const std::byte> message) {
+  const auto* const at = reinterpret_cast<const std::byte*>(elements.data());
+  Looked looked{at >= message.data() && at < message.data() + message.size(), 0};
+  for (const Element element : elements) looked.total += static_cast<double>(element);
+  return looked;
+}
+/// Runs a task that takes a view, whose message begins `offset` bytes behind an aligned address.
+template <class View, class... A>
+Looked look_at(std::size_t offset, A&&... arguments) {
+  std::vector<std::byte> room;
+  const auto task = [&room](View view) {
+    return look(std::span<const typename View::value_type>{view}, std::span<const std::byte>{room});
+  };
+  using Task = std::function<Looked(View)>;
+  using Types = TaskTypes<Looked (*)(View), A...>;
+  Bytes bytes;
+  Encoder encoder{ContextId{}, bytes.memory, &Bytes::grow, &bytes};
+  Types::encode_arguments(encoder, std::forward<A>(arguments)...);
+  const auto written = encoder.written();
+  room.resize(offset + written.size());
+  std::memcpy(room.data() + offset, written.data(), written.size());
+  Decoder decoder{ContextId{}, std::span<const std::byte>{room}.subspan(offset)};
+  typename Types::arguments_t held{decoder};
+  CHECK(decoder.left() == 0);
+  return Task{task}(hand_over<View>(held.value));
+}
 struct Adds {
   int amount;
   int operator()(int x) const { return x + amount; }
@@ -929,6 +961,31 @@ TEST_CASE("text and spans are sent as what owns them, and the parameter refers t
   CHECK(run(sum, std::array<int, 2>{3, 4}) == 7);
   const char* null = nullptr;
   CHECK_THROWS_CONTAINS(run(c_length, null), UsageError, "null");
+}
+
+TEST_CASE("a view looks at the message itself, and at a copy where its elements are not aligned there") {
+  const std::vector<double> numbers{1, 2, 3};
+  for (std::size_t offset = 0; offset != 17; ++offset) {
+    const auto doubles = look_at<std::span<const double>>(offset, numbers);
+    CHECK(doubles.total == 6);
+    CHECK(doubles.in_message == (offset % alignof(double) == 0));
+    const auto text = look_at<std::string_view>(offset, std::string{"\1\2"});
+    CHECK(text.total == 3);
+    CHECK(text.in_message);
+    const auto bytes = look_at<std::span<const unsigned char>>(offset, std::vector<unsigned char>{5, 6});
+    CHECK(bytes.total == 11);
+    CHECK(bytes.in_message);
+    const auto wide = look_at<std::u32string_view>(offset, std::u32string{7, 8});
+    CHECK(wide.total == 15);
+    CHECK(wide.in_message == (offset % alignof(char32_t) == 0));
+  }
+  // What ends early is refused, and a count that cannot be true.
+  for (const std::uint64_t count : {std::uint64_t{4}, ~std::uint64_t{0}}) {
+    std::vector<std::byte> message(sizeof count + 3 * sizeof(double));
+    std::memcpy(message.data(), &count, sizeof count);
+    Decoder decoder{ContextId{}, message};
+    CHECK_THROWS_AS((Borrowed<std::vector<double>>{decoder}), DecodeError);
+  }
 }
 
 TEST_CASE("the worker supplies itself as the first parameter, and it is not sent") {

@@ -91,6 +91,7 @@ struct ChunkEntry {
   using Types = TaskTypes<F, Args...>;
   using Result = typename Types::result_t;
   using arguments_t = typename Types::arguments_t;
+  using sent_arguments_t = typename Types::sent_arguments_t;
   /// Are the results numbers, one after another?
   static constexpr bool fixed_size = !keeps && std::is_arithmetic_v<Result> && !std::is_same_v<Result, bool>;
 
@@ -109,12 +110,12 @@ struct ChunkEntry {
     if constexpr (keeps)
       (void)decoder.take(decoder.template read_value<std::uint64_t>());
     else [[maybe_unused]]
-      const arguments_t arguments{decoder};
+      const sent_arguments_t arguments{decoder};
   }
   /// Reads one item, and writes it anew, with the shared memories that belong to it and no others.
   static void copy_item(Decoder& decoder, Encoder& encoder) {
     if constexpr (keeps) (void)decoder.template read_value<std::uint64_t>();
-    arguments_t arguments{decoder};
+    sent_arguments_t arguments{decoder};
     const FramedItem frame{encoder};
     [&]<std::size_t... I>(std::index_sequence<I...>) {
       (encode(encoder,

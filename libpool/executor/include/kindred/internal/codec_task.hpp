@@ -226,9 +226,8 @@ void encode_as(Encoder& encoder, A&& argument) {
   }
 }
 
-/// Hands a value that the worker has to a parameter.
 template <class P, class Sent>
-decltype(auto) hand_over(Sent& value) {
+decltype(auto) hand_over_value(Sent& value) {
   using Parameter = std::remove_cvref_t<P>;
   if constexpr (std::is_pointer_v<Parameter> && is_text<Sent>)
     return value.c_str();
@@ -240,6 +239,75 @@ decltype(auto) hand_over(Sent& value) {
     return std::move(value);
 }
 
+/// The elements that a view looks at: in the message itself, which stays as it is until the task ends,
+/// without a copy; or in an `Owner`, where they do not lie aligned in the message.
+template <class Owner>
+class Borrowed {
+ public:
+  using Element = typename Owner::value_type;
+
+  explicit Borrowed(Decoder& decoder) {
+    const auto left = decoder.left();
+    const auto count = decoder.read_count(sizeof(Element));
+    const auto bytes = decoder.take(count * sizeof(Element));
+    if (reinterpret_cast<std::uintptr_t>(bytes.data()) % alignof(Element) == 0) {
+      elements_ = {reinterpret_cast<const Element*>(bytes.data()), count};
+    } else {
+      decoder.rewind(left);
+      owner_ = decode<Owner>(decoder);
+      elements_ = owner_;
+    }
+  }
+  Borrowed(const Borrowed&) = delete;
+  Borrowed& operator=(const Borrowed&) = delete;
+  [[nodiscard]] std::span<const Element> elements() const noexcept { return elements_; }
+
+ private:
+  Owner owner_;
+  std::span<const Element> elements_;
+};
+
+/// What the worker holds of an argument that was sent as a `Sent`, for a parameter `P`.
+template <class P, class Sent>
+consteval auto held_for() {
+  using Parameter = std::remove_cvref_t<P>;
+  constexpr bool is_view = is_span<Parameter> || (is_text_view<Parameter> && !std::is_pointer_v<Parameter>);
+  if constexpr (is_view && (is_text<Sent> || is_vector<Sent>)) {
+    if constexpr (kind<typename Sent::value_type>() == Kind::bytes &&
+                  requires(const Sent& sent) { sent.data(); })
+      return std::type_identity<Borrowed<Sent>>{};
+    else
+      return std::type_identity<Sent>{};
+  } else {
+    return std::type_identity<Sent>{};
+  }
+}
+template <class P, class Sent>
+using HeldFor = typename decltype(held_for<P, Sent>())::type;
+
+template <class T>
+inline constexpr bool is_borrowed = false;
+template <class Owner>
+inline constexpr bool is_borrowed<Borrowed<Owner>> = true;
+
+template <class T>
+T read_argument(Decoder& decoder) {
+  if constexpr (is_borrowed<T>)
+    return T{decoder};
+  else
+    return decode<T>(decoder);
+}
+
+/// Hands a value that the worker holds to a parameter.
+template <class P, class T>
+decltype(auto) hand_over(T& value) {
+  using Parameter = std::remove_cvref_t<P>;
+  if constexpr (is_borrowed<T>)
+    return Parameter(value.elements().data(), value.elements().size());
+  else
+    return hand_over_value<P>(value);
+}
+
 /// The decoded arguments of a task, in their order; they live until the task has ended.
 template <std::size_t, class T>
 struct Held {
@@ -249,7 +317,7 @@ template <class Indices, class... T>
 struct HeldArguments;
 template <std::size_t... I, class... T>
 struct HeldArguments<std::index_sequence<I...>, T...> : Held<I, T>... {
-  explicit HeldArguments([[maybe_unused]] Decoder& decoder) : Held<I, T>{decode<T>(decoder)}... {}
+  explicit HeldArguments([[maybe_unused]] Decoder& decoder) : Held<I, T>{read_argument<T>(decoder)}... {}
 };
 
 // --- the task
@@ -305,7 +373,11 @@ struct TaskPlan<Call, ParameterList<P...>, std::index_sequence<I...>, F, A...> {
   template <std::size_t i>
   using Sent = SentFor<Parameter<i>, Argument<i>>;
   using sent_tuple = std::tuple<Sent<I>...>;
-  using Arguments = HeldArguments<std::index_sequence<I...>, Sent<I>...>;
+  /// Owning values, as the parent reads them where it copies a call.
+  using SentArguments = HeldArguments<std::index_sequence<I...>, Sent<I>...>;
+  template <std::size_t i>
+  using Taken = HeldFor<Parameter<i>, Sent<i>>;
+  using Arguments = HeldArguments<std::index_sequence<I...>, Taken<I>...>;
 
   template <std::size_t i>
   static constexpr bool converts = std::is_same_v<std::remove_cvref_t<Argument<i>>, Sent<i>> ||
@@ -314,9 +386,10 @@ struct TaskPlan<Call, ParameterList<P...>, std::index_sequence<I...>, F, A...> {
 
   static consteval bool takes_what_is_handed_over() {
     if constexpr (Call::takes_worker) {
-      return std::is_invocable_v<F&, Worker&, decltype(hand_over<Parameter<I>>(std::declval<Sent<I>&>()))...>;
+      return std::is_invocable_v<F&, Worker&,
+                                 decltype(hand_over<Parameter<I>>(std::declval<Taken<I>&>()))...>;
     } else {
-      return std::is_invocable_v<F&, decltype(hand_over<Parameter<I>>(std::declval<Sent<I>&>()))...>;
+      return std::is_invocable_v<F&, decltype(hand_over<Parameter<I>>(std::declval<Taken<I>&>()))...>;
     }
   }
   static consteval bool takes_lvalues_only() {
@@ -388,9 +461,9 @@ struct TaskPlan<Call, ParameterList<P...>, std::index_sequence<I...>, F, A...> {
   static typename Call::result call(F& function, [[maybe_unused]] Worker& worker,
                                     [[maybe_unused]] Arguments& arguments) {
     if constexpr (Call::takes_worker) {
-      return std::invoke(function, worker, hand_over<Parameter<I>>(arguments.Held<I, Sent<I>>::value)...);
+      return std::invoke(function, worker, hand_over<Parameter<I>>(arguments.Held<I, Taken<I>>::value)...);
     } else {
-      return std::invoke(function, hand_over<Parameter<I>>(arguments.Held<I, Sent<I>>::value)...);
+      return std::invoke(function, hand_over<Parameter<I>>(arguments.Held<I, Taken<I>>::value)...);
     }
   }
 };
@@ -411,8 +484,8 @@ consteval auto plan_task() {
 ///
 /// Each argument is sent as the type of the function's parameter, converted in the parent as in a call; where
 /// the function is a template or overloaded, as its own decayed type. `const char*`, string_view and span are
-/// sent as a string or vector, and a parameter of such a type refers to that, in the worker, until the task
-/// ends. A first parameter `Worker&` is the worker's own.
+/// sent as a string or vector. A parameter of such a type refers to the bytes of the message, in the worker,
+/// until the task ends. A first parameter `Worker&` is the worker's own.
 template <class F, class... A>
 struct TaskTypes {
   static_assert(std::is_same_v<F, std::decay_t<F>>);
@@ -423,6 +496,7 @@ struct TaskTypes {
   using result_t = std::remove_cv_t<typename call_type::result>;
   using sent_tuple = typename plan::sent_tuple;
   using arguments_t = typename plan::Arguments;  ///< constructed from a Decoder: reads the arguments in order
+  using sent_arguments_t = typename plan::SentArguments;  ///< the same, with nothing left in the message
   static constexpr FunctionKind function = function_kind<F>();
   static constexpr bool takes_worker = call_type::takes_worker;
 
