@@ -72,6 +72,7 @@ struct PlayedMachine {
   std::deque<PlayedProcess> processes;          ///< all that were ever started, in their order
   std::vector<std::string> refusals;            ///< what further starts fail with, the last one first
   bool is_prepared = true;                      ///< the fork server has preloaded
+  std::function<void()> while_preparing = {};   ///< once, while the pool waits for the fork server to preload
   bool answers = true;                          ///< the fork server says that workers are there
   bool tells_ends = true;                       ///< it says how they ended
   int tidied = 0;                               ///< how often it was asked to end what dead workers have left
@@ -90,7 +91,10 @@ class PlayedLauncher final : public Launcher {
  public:
   explicit PlayedLauncher(PlayedMachine& machine) : machine_{machine} {}
 
-  bool prepare() override { return machine_.is_prepared; }
+  bool prepare() override {
+    if (const auto act = std::exchange(machine_.while_preparing, nullptr)) act();
+    return machine_.is_prepared;
+  }
   AskedWorker ask() override {
     if (!machine_.refusals.empty()) {
       const std::string call = machine_.refusals.back();

@@ -82,6 +82,27 @@ TEST_CASE("a worker that dies before it begins a call loses none") {
   }
 }
 
+TEST_CASE("calls that a dead worker had not begun go to the next one in their order") {
+  PlayedCore pool;
+  const auto known = pool.submit();  // so that short tasks are known: several are dispatched ahead
+  PlayedProcess& worker = pool.busy_process();
+  worker.answer({});
+  CHECK(known->wait({}));
+  std::vector<StateHandle> tasks;
+  for (int i = 0; i < 5; ++i) tasks.push_back(pool.submit());
+  pool.rounds_until([&] { return worker.begin() != 0; });
+  worker.die(killed(SIGSEGV));
+  pool.finish(tasks[0]);
+  CHECK(failure_of<WorkerLost>(tasks[0]));
+  PlayedProcess& next = pool.ready_process(1);
+  for (std::size_t i = 1; i < tasks.size(); ++i) {
+    std::uint64_t begun = 0;
+    pool.rounds_until([&] { return (begun = next.begin()) != 0; });
+    CHECK(begun == tasks[i]->task_id());
+    next.answer({});
+  }
+}
+
 TEST_CASE("an answer that was written before the death counts") {
   PlayedCore pool;
   const auto task = pool.submit();
@@ -309,6 +330,16 @@ TEST_CASE("a preload over its limit breaks the pool, and not before") {
   CHECK(pool.log().find("preload_timeout") != std::string::npos);
 }
 
+TEST_CASE("a pool that ends while the fork server preloads starts no worker for what was wanted before") {
+  PlayedCore pool;
+  const auto task = pool.submit();
+  pool.machine.while_preparing = [&] { pool->end_workers(true); };
+  pool.round();
+  CHECK(failure_of<BrokenProcessPool>(task));
+  pool.rounds_until([&] { return pool.is_over(); });
+  CHECK(pool.machine.processes.empty());
+}
+
 TEST_CASE("a start that the fork server does not answer is given up when the pool has no use for it") {
   PlayedCore pool;
   pool.machine.answers = false;
@@ -333,6 +364,20 @@ TEST_CASE("a worker is buried without the fork server's word when that does not 
     return task->finished();
   });
   CHECK(failure_of<WorkerLost>(task)->exit_reason().kind == Ended::lost);
+}
+
+TEST_CASE("a worker that the pool killed is buried at once, though the fork server says nothing of its end") {
+  PlayedCore pool;
+  const auto task = pool.submit();
+  PlayedProcess& worker = pool.busy_process();
+  pool.machine.tells_ends = false;
+  CHECK(task->cancel(Running::kill));
+  pool.rounds_until([&] { return pool.is_buried(worker); });  // no time passes
+  const auto next = pool.submit();
+  pool.machine.tells_ends = true;
+  pool.busy_process(1).answer("from the next one");
+  CHECK(next->wait({}));
+  CHECK(value_of(next) == "from the next one");
 }
 
 TEST_CASE("what a dead worker has left behind is ended at once, and again when that is due") {

@@ -36,6 +36,7 @@ std::span<std::byte> ResultMemory::take(std::size_t bytes, const std::function<v
   if (best != max_result_blocks &&
       (blocks_[best]->ours || (freed_.fetch_and(~bit, std::memory_order_acq_rel) & bit) != 0)) {
     blocks_[best]->ours = true;
+    KINDRED_ASSERT(&blocks_[best]->memory != block_);  // else a result that is read would be written over
     place_ = best;
     block_ = &blocks_[best]->memory;
     block_->map_pages(true);

@@ -94,6 +94,7 @@ void ResultIntake::pass_call(Locked locked, WorkerSlot& slot, TaskState& task, c
                              RunAverage::Batch& times) noexcept {
   KINDRED_INJECTION_POINT("parent.result.taken");
   KINDRED_ASSERT(slot.in_flight.front().task == &task);
+  KINDRED_ASSERT(&task.worker() == &slot);
   slot.calls.give_back(slot.in_flight.front().end);
   slot.in_flight.pop_front();
   slots_.note_left(locked);
@@ -250,6 +251,8 @@ bool ResultIntake::revoke(Locked locked, WorkerSlot& slot, std::size_t position)
                                                      std::memory_order_acq_rel))
     return false;
   TaskState& task = *attempt.task;
+  KINDRED_ASSERT(&task.worker() == &slot);
+  KINDRED_ASSERT(slot.sent.calls != 0U);
   slot.in_flight.erase(position);
   slots_.note_left(locked);
   --slot.sent.calls;

@@ -257,6 +257,7 @@ std::optional<InFlight> Burial::sort_out_calls(Locked locked, WorkerSlot& slot, 
   if (is_first_lost(slot, first, own_doing)) lost = first;
   for (std::size_t i = left.size(); i-- > (lost ? 1U : 0U);) {
     TaskState& task = *left[i].task;
+    KINDRED_ASSERT(&task.worker() == &slot);
     task.leave_worker();
     if (task.finished()) {
       task.unpin(locked);
@@ -386,6 +387,7 @@ Burial::StartFailure Burial::breaking_of(const WorkerSlot& slot, const Obituary&
 void Burial::lose(Locked locked, const InFlight& attempt, const WorkerSlot& slot, const Obituary& obituary,
                   const DeathVerdict& verdict) {
   TaskState& task = *attempt.task;
+  KINDRED_ASSERT(&task.worker() == &slot);
   task.leave_worker();
   if (task.finished()) return task.unpin(locked);  // cancelled by killing
   const AttemptId number = task.attempt();

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "kindred/error.hpp"
+#include "kindred/internal/assert.hpp"
 #include "link/worker_control.hpp"
 
 namespace kindred::internal {
@@ -34,6 +35,7 @@ template <class MakeFailure>
 void Ending::fail_all_of(Locked locked, WorkerSlot& slot, const MakeFailure& make_failure) {
   while (!slot.in_flight.empty()) {
     TaskState& task = *slot.in_flight.front().task;
+    KINDRED_ASSERT(&task.worker() == &slot);
     slot.in_flight.pop_front();
     parts_.slots.note_left(locked);
     task.leave_worker();

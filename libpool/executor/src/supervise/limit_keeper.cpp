@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "kindred/error.hpp"
+#include "kindred/internal/assert.hpp"
 #include "kindred/internal/clock.hpp"
 
 namespace kindred::internal {
@@ -78,6 +79,7 @@ void LimitKeeper::check_attempt(Locked locked, TaskState& task, Time now) {
   const std::size_t position = slot.position_of(task);
   if (position == slot.in_flight.size()) return;
   InFlight& attempt = slot.in_flight[position];
+  KINDRED_ASSERT(!task.finished());
   const LimitStep step = check_limits(times_of(task, attempt, slot, position == 0, now));
   if (step.ask_to_stop) WorkerControl::ask_to_stop(locked, slot, attempt);
   switch (step.kill) {

@@ -164,6 +164,7 @@ void Starter::check_start_in_hand(PoolGuard& guard) {
 
 void Starter::drop_start() {
   const auto start = std::move(start_);
+  KINDRED_ASSERT(start->slot->state == WorkerSlot::State::starting);
   if (parts_.context.has_launcher()) parts_.context.launcher().give_up(std::move(start->asked));
   (void)parts_.context.end_worker_group(start->slot->owner);
   if (start->source) (void)parts_.collector.finish_source(*start->source, steady_clock::now() + source_limit);
@@ -210,7 +211,9 @@ void Starter::begin_work(StartInHand& start, const StartedWorker& worker) {
 void Starter::adopt(Locked locked, StartInHand& start, StartedWorker worker) {
   WorkerSlot& slot = *start.slot;
   backoff_.note_success();
+  KINDRED_ASSERT(slot.state == WorkerSlot::State::starting);
   KINDRED_ASSERT(!slot.segment);
+  KINDRED_ASSERT(!slot.watched);
   KINDRED_ASSERT(slot.in_flight.empty());
   slot.segment = std::move(start.segment);
   slot.log_source = *start.source;

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "kindred/error.hpp"
+#include "kindred/internal/assert.hpp"
 #include "kindred/internal/exit_codes.hpp"
 #include "kindred/internal/process.hpp"
 
@@ -23,6 +24,21 @@ constexpr std::chrono::milliseconds between_guests{20};
 // After memory ended, or a system call failed, while the supervisor did something.
 constexpr std::chrono::milliseconds memory_retry{10};
 constexpr std::chrono::milliseconds call_retry{100};
+
+// What is counted as a whole agrees with what the slots and lists count one by one, and what the bells know
+// of the leading thread with what the waiting threads know.
+void check_counts(Locked locked, const Supervisor::Parts& parts) {
+  std::size_t in_flight = 0;
+  std::size_t open_in_flight = 0;  // less those that were cancelled by killing
+  for (const WorkerSlot& slot : parts.slots.all(locked)) {
+    in_flight += slot.in_flight.size();
+    for (std::size_t i = 0; i < slot.in_flight.size(); ++i)
+      open_in_flight += slot.in_flight[i].task->finished() ? 0U : 1U;
+  }
+  KINDRED_ASSERT(parts.slots.in_flight(locked) == in_flight);
+  KINDRED_ASSERT(parts.completion.outstanding(locked) >= parts.pending.size() + open_in_flight);
+  KINDRED_ASSERT(parts.waiters.has_leader(locked) == (parts.bells.leader(locked) != Bells::Leader::none));
+}
 
 }  // namespace
 
@@ -99,6 +115,7 @@ bool Supervisor::round(PoolGuard& guard) {
     parts_.dispatcher.look_found_nothing(guard);
   parts_.limits.check(guard, parts_.clock.now());
   check_workers(guard);
+  if constexpr (KINDRED_ASSERTIONS != 0) check_counts(guard, parts_);
   if (stop_) return false;
   if (!arm(guard)) return true;
   sleep(guard);

@@ -48,6 +48,7 @@ class Timers {
     std::size_t references = 0;
     for (auto timer = first; timer != last; ++timer, ++references) by_time_.erase(timer->second);
     of_task_.erase(first, last);
+    KINDRED_ASSERT(by_time_.size() == of_task_.size());
     for (; references > 0; --references) task.unpin(locked);
   }
   /// The next moment at which a task is to be looked at.
@@ -69,6 +70,7 @@ class Timers {
     while (of_task->second != timer) ++of_task;
     of_task_.erase(of_task);
     by_time_.erase(timer);
+    KINDRED_ASSERT(by_time_.size() == of_task_.size());
     return task;
   }
 

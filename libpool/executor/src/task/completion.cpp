@@ -86,12 +86,14 @@ void Completion::finish(Locked locked, TaskState& task, Outcome outcome, std::un
 }
 
 void Completion::end(Locked locked, FutureState& state, Outcome outcome, std::unique_ptr<Failure> failure) {
+  KINDRED_ASSERT(!state.finished());
   std::unique_ptr<Continuations> continuations{std::exchange(state.continuations(locked), nullptr)};
   const bool has_sleepers = state.has_sleepers(locked);
   if (continuations) [[unlikely]]
     state.retain();
   state.conclude(locked, outcome, failure.release());
   if (continuations) [[unlikely]] {
+    KINDRED_ASSERT(with_continuations_ != 0U);
     --with_continuations_;
     for (auto& note : continuations->in_line) note.action(locked);
     continuations->in_line.clear();
@@ -151,6 +153,7 @@ bool Completion::try_again(Locked locked, TaskState& task) {
   if (!task.options || task.ended_attempts() > task.options->retries || phase_.kill_signal != 0 ||
       phase_.broken)
     return false;
+  KINDRED_ASSERT(!task.finished());
   ++totals_.retried;
   pending_.push_front(locked, task);
   return true;

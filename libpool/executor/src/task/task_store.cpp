@@ -4,6 +4,7 @@
 #include <new>
 #include <utility>
 
+#include "kindred/internal/assert.hpp"
 #include "kindred/internal/large_pages.hpp"
 
 namespace kindred::internal {
@@ -102,6 +103,7 @@ void TaskStore::add_chunk() {
 }
 
 void TaskStore::clear(Locked) noexcept {
+  KINDRED_ASSERT((is_closed_ || in_use() == 0));
   const auto returned = returned_.load(std::memory_order_relaxed);
   if (returned != closed) {
     taken_.store(taken_.load(std::memory_order_relaxed) - count_of(returned), std::memory_order_relaxed);
@@ -115,6 +117,7 @@ void TaskStore::clear(Locked) noexcept {
 }
 
 std::size_t TaskStore::close(Locked) noexcept {
+  KINDRED_ASSERT(!is_closed_);
   is_closed_ = true;
   // Order: acquire, pairs with the release in give_back: the caller may be the last, and destroy what those
   // that gave a cell back have used.

@@ -68,7 +68,9 @@ bool Waiters::follow(PoolGuard& guard, const Ready& ready, Waiter& waiter, Deadl
     futex_wait(waiter.signal, 0, deadline);
     guard.lock();
   }
-  std::erase(followers_, &waiter);
+  [[maybe_unused]] const std::size_t erased = std::erase(followers_, &waiter);
+  KINDRED_ASSERT(erased == 1U);
+  KINDRED_ASSERT(&waiter != leader_);
   return is_ready;
 }
 
@@ -104,6 +106,7 @@ bool Waiters::lead(PoolGuard& guard, const Ready& ready, Waiter& waiter, Deadlin
 
 void Waiters::stop_leading(Locked locked) {
   KINDRED_ASSERT(leader_ != nullptr);
+  KINDRED_ASSERT((parts_.bells.leader(locked) != Bells::Leader::none));
   leader_ = nullptr;
   parts_.bells.set_leader(locked, Bells::Leader::none);
   parts_.completion.lead_for(locked, nullptr);
