@@ -15,7 +15,7 @@ struct PoolChoice {
 
 /// "4711" or "4711/2". Errors: `Stop`.
 [[nodiscard]] PoolChoice pool_choice(std::string_view word);
-/// Why no pool was found, for the person who asked.
+/// The message that says why no pool was found.
 [[nodiscard]] std::string words_for_no_pool(const PoolChoice& choice);
 
 }  // namespace kindred::tools

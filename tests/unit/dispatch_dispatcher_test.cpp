@@ -1,6 +1,10 @@
 // Tasks to workers and results back, without a process: the test plays the workers.
 #include "dispatch/dispatcher.hpp"
 
+#include <functional>
+#include <string>
+#include <vector>
+
 #include "kindred/error.hpp"
 #include "support/test.hpp"
 #include "unit/pool_rooms.hpp"
@@ -49,6 +53,17 @@ TEST_CASE("as many workers are wanted as there is work for, and no more than may
   pool.slots.want_no_more(guard);
   pool.dispatcher.want_all_workers(guard);
   pool.dispatcher.want_workers(guard);
+  CHECK(pool.slots.wanted(guard) == 0);
+}
+
+TEST_CASE("no worker is wanted for tasks that the live ones have") {
+  PlayedPool pool{3};
+  PlayedWorker& worker = pool.add_worker();
+  const auto task = pool.submit();
+  REQUIRE(worker.begin() == 1);
+  PoolGuard guard{pool.mutex};
+  pool.dispatcher.want_workers(guard);
+  pool.dispatcher.want_all_workers(guard);
   CHECK(pool.slots.wanted(guard) == 0);
 }
 
@@ -188,6 +203,23 @@ TEST_CASE("a worker that neither begins nor ends a call gets no more, and its ca
   CHECK_FALSE(still_silent(guard, silent.slot()));
 }
 
+TEST_CASE("the call that silenced its worker comes after those that were behind it") {
+  PlayedPool pool{2};
+  PlayedWorker& silent = pool.add_worker();
+  teach(pool, silent, microseconds(1));
+  std::vector<StateHandle> tasks;
+  for (int i = 0; i < 3; ++i) tasks.push_back(pool.submit());
+  REQUIRE(silent.slot().in_flight.size() == 3);
+  PlayedWorker& other = pool.add_worker();
+  silent.slot().progress_ticks = ticks() - microseconds(20'000);
+  {
+    PoolGuard guard{pool.mutex};
+    pool.dispatcher.rebalance(guard);
+  }
+  CHECK(silent.slot().silent());
+  CHECK(other.begin() == tasks[1]->task_id());
+}
+
 TEST_CASE("a worker that passed a call without a result is killed") {
   PlayedPool pool;
   PlayedWorker& worker = pool.add_worker();
@@ -258,6 +290,52 @@ TEST_CASE("an attempt that failed is tried again where its options say so, and w
   CHECK(pool.completion.totals(guard).retried == 1);
 }
 
+TEST_CASE("an exception is a failure at once where it is not to be retried, however many retries there are") {
+  PlayedPool pool;
+  PlayedWorker& worker = pool.add_worker();
+  const auto task = pool.submit({}, std::make_unique<TaskOptions>(TaskOptions{.retries = 3}));
+  REQUIRE(worker.begin() == 1);
+  worker.write(result_of(1, ResultKind::failure), {});
+  CHECK(pool.collect());
+  CHECK(task->outcome() == TaskOutcome::failure);
+}
+
+TEST_CASE("a block of arguments goes to each incarnation of a worker once, and is named by its number then") {
+  PlayedPool pool;
+  PlayedWorker& worker = pool.add_worker();
+  const auto messages = [&] {
+    int count = 0;
+    while (worker.socket().receive(std::chrono::steady_clock::time_point{})) ++count;
+    return count;
+  };
+  const auto run = [&] {
+    const auto task = pool.submit(std::string(2 * largest_in_ring, 'a'));
+    REQUIRE(worker.begin() == task->task_id());
+    worker.end({});
+    CHECK(pool.collect());
+  };
+  run();
+  CHECK(messages() == 1);
+  run();
+  CHECK(messages() == 0);
+  ++worker.slot().incarnation;
+  run();
+  CHECK(messages() == 1);
+}
+
+TEST_CASE("a call for a worker without one is armed for a leader that sleeps, before the worker sees it") {
+  PlayedPool pool;
+  PlayedWorker& worker = pool.add_worker();
+  {
+    PoolGuard guard{pool.mutex};
+    pool.bells.set_leader(guard, Bells::Leader::sleeps);
+  }
+  const auto task = pool.submit();
+  CHECK((worker.header().armed.load() & 7U) == Armed::waiter);
+  PoolGuard guard{pool.mutex};
+  pool.bells.set_leader(guard, Bells::Leader::none);
+}
+
 TEST_CASE("which bells are armed: none for a leader that looks, all results for one that sleeps") {
   PlayedPool pool;
   PlayedWorker& worker = pool.add_worker();
@@ -273,6 +351,12 @@ TEST_CASE("which bells are armed: none for a leader that looks, all results for 
   CHECK(armed() == Armed::waiter);
   pool.bells.set_leader(guard, Bells::Leader::none);
   CHECK(armed() == 0);
+  std::function<void(Locked)> nothing = [](Locked) {};
+  REQUIRE(pool.completion.add_continuation(guard, PlayedPool::task_of(task), nothing));
+  CHECK(armed() == Armed::service);
+  pool.bells.set_leader(guard, Bells::Leader::looks);
+  CHECK(armed() == 0);
+  pool.bells.set_leader(guard, Bells::Leader::none);
   pool.phase.closed = true;
   CHECK(armed() == Armed::service);
   // Each arming that is made stale is one more: the worker rings once for each.
@@ -282,6 +366,22 @@ TEST_CASE("which bells are armed: none for a leader that looks, all results for 
   pool.bells.make_stale(guard);
   (void)armed();
   CHECK((worker.header().armed.load() >> Armed::epoch_shift) == epoch + 1);
+}
+
+TEST_CASE("a worker that runs dry rings only where tasks are pending, or behind others") {
+  PlayedPool pool;
+  PlayedWorker& worker = pool.add_worker();
+  std::vector<StateHandle> tasks;
+  const auto rings_dry = [&] {
+    PoolGuard guard{pool.mutex};
+    pool.dispatcher.arm_all(guard);
+    return (worker.header().armed.load() & Armed::dry) != 0;
+  };
+  for (int i = 0; i < 2; ++i) tasks.push_back(pool.submit());
+  CHECK_FALSE(rings_dry());  // its own calls, and no other worker that could have one
+  tasks.push_back(pool.submit());
+  REQUIRE(PlayedPool::task_of(tasks.back()).is_pending());
+  CHECK(rings_dry());
 }
 
 TEST_CASE("a task that is limited has its limits looked at when the nearest one may come") {

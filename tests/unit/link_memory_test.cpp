@@ -132,6 +132,29 @@ TEST_CASE("a worker that knows an idle block is told to forget it, by its number
   CHECK(notices[0].memory_id == (7 | memory_is_kept));
 }
 
+TEST_CASE("a block for results that was just freed stays for the next result, and goes when none came") {
+  const auto segment = std::make_shared<Segment>(Segment::create({}));
+  int freed = 0;
+  ResultBlocks blocks{segment, [&] { ++freed; }};
+  blocks.add(3, std::make_shared<SharedMemory>(SharedMemory::create("test", 4096)));
+  std::vector<std::size_t> forgotten;
+  const auto release = [&] {
+    return blocks.release_idle([&](std::size_t place) { forgotten.push_back(place); });
+  };
+  auto lent = blocks.lend(3);
+  CHECK_FALSE(release());
+  CHECK(segment->header().free_result_blocks == 0);
+  CHECK(forgotten.empty());  // a future has it
+  lent.reset();
+  CHECK(freed == 1);
+  CHECK(segment->header().free_result_blocks == std::uint64_t{1} << 3U);
+  CHECK(release());
+  CHECK(forgotten.empty());
+  CHECK_FALSE(release());
+  CHECK(forgotten == std::vector<std::size_t>{3});
+  CHECK(blocks.at(3) == nullptr);
+}
+
 TEST_CASE(
     "results of the items that were done are read from a dead worker's ring, and only of that attempt") {
   const AttemptId attempt = attempt_id(7, 1);

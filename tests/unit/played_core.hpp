@@ -4,6 +4,7 @@
 // clock is moved by the test, and the rounds of its supervisor are made by the test's own thread.
 
 #include <chrono>
+#include <csignal>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -50,6 +51,7 @@ struct PlayedProcess {
   Doorbell ended = {};                    ///< what the parent has for a pidfd
   std::optional<ExitReason> reason = {};  ///< how it ended; nothing: it lives
   bool obeys = true;                      ///< it leaves when it is asked to
+  bool ignores_terminate = false;         ///< it goes on after a SIGTERM
   bool given_up = false;                  ///< the pool wanted it no more before it was there
 
   /// The next call that the worker begins; 0: there is none.
@@ -280,7 +282,7 @@ class PlayedCore {
   // A signal is never sent, since there is no process: it is known by why the pool would send it.
   void follow_orders(PlayedProcess& process) {
     if (process.reason || !process.end) return;
-    const int signal = kill_signal();
+    const int signal = process.ignores_terminate && kill_signal() == SIGTERM ? 0 : kill_signal();
     if (signal != 0 || kill_reason(process) != KillReason::none)
       process.die({.kind = ExitReason::Kind::signalled, .signal = signal != 0 ? signal : SIGKILL});
     else if (process.obeys && !process.end->runs() &&

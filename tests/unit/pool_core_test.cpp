@@ -427,6 +427,8 @@ TEST_CASE("a pending task is cancelled for certain, a running one only by killin
   const auto waits = pool.submit();
   CHECK(waits->cancel(Running::ask));
   CHECK(waits->outcome() == TaskOutcome::cancelled);
+  CHECK_FALSE(runs->cancel(Running::leave));
+  CHECK(pool.kill_reason(worker) == KillReason::none);
   CHECK_FALSE(runs->cancel(Running::ask));
   CHECK(worker.end->header().stop_attempt.load() == worker.end->header().begun_attempt.load());
   CHECK(runs->cancel(Running::kill));
@@ -504,6 +506,44 @@ TEST_CASE("workers are ended by a signal, and every open task fails") {
     CHECK(failure_of<WorkerLost>(begun));
     CHECK(failure_of<BrokenProcessPool>(behind));
   }
+}
+
+TEST_CASE("workers that do not end by SIGTERM are killed when shutdown_grace has passed") {
+  PlayedCore pool{{.shutdown_grace = 20ms}};
+  const auto task = pool.submit();
+  PlayedProcess& worker = pool.busy_process();
+  worker.ignores_terminate = true;
+  std::atomic<bool> ended{false};
+  std::thread ender{[&] {
+    pool->end_workers(false);
+    ended = true;
+  }};
+  pool.rounds_until([&] { return ended.load(); });
+  ender.join();
+  CHECK(worker.reason == killed(SIGKILL));
+  CHECK(failure_of<WorkerLost>(task));
+}
+
+TEST_CASE("a worker leaves after as many tasks as it may have, and a revoked call is none of them") {
+  PlayedCore pool{{.max_tasks_per_worker = 3}};
+  const auto first = pool.submit();
+  PlayedProcess& worker = pool.busy_process();
+  const auto was_asked = [&] { return worker.end->header().command.load() != 0; };
+  CHECK(pool.submit()->cancel(Running::ask));  // dispatched, and not begun
+  const auto second = pool.submit();
+  const auto third = pool.submit();
+  CHECK_FALSE(was_asked());
+  worker.answer({});
+  CHECK(first->wait({}));
+  for (const auto& task : {second, third}) {
+    pool.rounds_until([&] { return worker.begin() != 0; });
+    CHECK(was_asked());
+    worker.answer({});
+    pool.finish(task);
+  }
+  pool.rounds_until([&] { return pool.is_buried(worker); });
+  CHECK(worker.reason == exited(0));
+  CHECK(pool->stats().restarts == 0);
 }
 
 TEST_CASE("a worker without work leaves after idle_timeout, and the next task starts another") {

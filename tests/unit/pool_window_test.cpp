@@ -63,10 +63,15 @@ TEST_CASE("a trace has a task that ended and one whose worker died, and ends whe
   pool.rounds_until([&] { return worker.begin() != 0; });
   worker.die({.kind = ExitReason::Kind::exited, .code = 1});
   pool.finish(task);
+  const auto running = pool.submit({}, TaskOptions{.name = "runs at the end"});
+  PlayedProcess& next = pool.busy_process(1);
   pool->trace({}, 0);
   const std::string trace = read_file(path);
   CHECK(trace.find("answered") != std::string::npos);
   CHECK(trace.find("died with it") != std::string::npos);
+  CHECK(trace.find("runs at the end") != std::string::npos);
+  next.answer({});
+  CHECK(running->wait({}));
   task = pool.submit({}, TaskOptions{.name = "afterwards"});
   CHECK(task->cancel(Running::ask));
   CHECK(read_file(path) == trace);

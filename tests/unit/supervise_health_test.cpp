@@ -1,6 +1,8 @@
 // What is done about a single worker, on a clock that the test moves: no process, and no wait.
 #include "supervise/worker_health.hpp"
 
+#include <csignal>
+
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -103,6 +105,30 @@ TEST_CASE(
   ::waitpid(zombie, nullptr, 0);
   CHECK_FALSE(is_ending(static_cast<std::uint32_t>(zombie)));
   CHECK_FALSE(is_ending(static_cast<std::uint32_t>(::getpid())));
+}
+
+TEST_CASE(
+    "a worker that is stopped by a signal is killed after stopped_limit, and not while it has no call") {
+  WatchedPool pool{{.stopped_limit = 30s}};
+  PlayedWorker& worker = pool.add_worker();
+  const pid_t stopped = ::fork();
+  if (stopped == 0) {
+    for (;;) ::pause();
+  }
+  ::kill(stopped, SIGSTOP);
+  siginfo_t info{};
+  REQUIRE(::waitid(P_PID, static_cast<id_t>(stopped), &info, WSTOPPED | WNOWAIT) == 0);
+  // Without a pidfd no signal is sent to it.
+  worker.slot().worker.process = Process{static_cast<std::uint32_t>(stopped), {}, false};
+  CHECK(pool.check(worker, start) == KillReason::none);
+  CHECK(pool.check(worker, start + 1h) == KillReason::none);
+  const auto task = pool.submit();
+  const auto found = start + 2h;
+  CHECK(pool.check(worker, found) == KillReason::none);
+  CHECK(pool.check(worker, found + 29s) == KillReason::none);
+  CHECK(pool.check(worker, found + 31s) == KillReason::stopped);
+  ::kill(stopped, SIGKILL);
+  ::waitpid(stopped, nullptr, 0);
 }
 
 TEST_CASE("a silent worker is replaced after a while, where tasks are pending that no other worker takes") {

@@ -42,8 +42,8 @@ TEST_CASE("timers come in the order of their moments, none before it, and each k
   CHECK(timers.add(guard, start + 3s, PlayedPool::task_of(first)));
   CHECK_FALSE(timers.add(guard, start + 9s, PlayedPool::task_of(first)));
   CHECK(timers.next(guard) == start + 3s);
-  CHECK(timers.take_due(guard, start + 2s) == nullptr);
-  TaskState* due = timers.take_due(guard, start + 6s);
+  CHECK(timers.take_due(guard, start + 3s - 1ns) == nullptr);
+  TaskState* due = timers.take_due(guard, start + 3s);
   CHECK(due == &PlayedPool::task_of(first));
   due->unpin(guard);
   due = timers.take_due(guard, start + 6s);
@@ -154,6 +154,20 @@ TEST_CASE(
   CHECK(worker.slot().kill_reason == KillReason::task);
   CHECK(attempt.header->state == call_state::condemned);
   CHECK(attempt.ran >= 11s);
+}
+
+TEST_CASE("a worker that was terminated for a limit is killed when its grace has passed") {
+  LimitedPool pool{2s};
+  PlayedWorker& worker = pool.add_worker();
+  const auto task = pool.submit({}, std::make_unique<TaskOptions>(TaskOptions{.timeout = 10s}));
+  REQUIRE(worker.begin() == 1);
+  worker.header().begun_ticks = ticks() - seconds(11);
+  const auto now = std::chrono::steady_clock::now();
+  PoolGuard guard{pool.mutex};
+  (void)pool.limits.look_at(guard, now, PlayedPool::task_of(task));
+  pool.limits.check(guard, now);
+  CHECK(worker.slot().in_flight.front().condemned == InFlight::Condemned::timed_out);
+  CHECK(pool.limits.next(guard) == now + 2s);
 }
 
 TEST_CASE("a worker that ends its attempt in the same moment is not killed for its limit") {

@@ -15,16 +15,21 @@ TEST_CASE("a task that ends is counted once, and wakes the leader only if the le
   PlayedPool pool;
   const auto first = pool.make_task();
   const auto second = pool.make_task();
+  const auto third = pool.make_task();
   PoolGuard guard{pool.mutex};
-  CHECK(pool.completion.outstanding(guard) == 2);
+  CHECK(pool.completion.outstanding(guard) == 3);
   pool.completion.lead_for(guard, second.get());
   pool.completion.finish_with_value(guard, PlayedPool::task_of(first));
   CHECK(pool.events.leader_wakes == 0);
   pool.completion.finish_with_value(guard, PlayedPool::task_of(second));
   CHECK(pool.events.leader_wakes == 1);
   CHECK(first->outcome() == TaskOutcome::value);
-  CHECK(pool.completion.outstanding(guard) == 0);
+  CHECK(pool.completion.outstanding(guard) == 1);
   CHECK(pool.completion.totals(guard).done == 2);
+  pool.completion.lead_for(guard, third.get());
+  pool.completion.finish(guard, PlayedPool::task_of(third), TaskOutcome::failure);
+  CHECK(pool.events.leader_wakes == 2);
+  CHECK(pool.completion.outstanding(guard) == 0);
   CHECK(pool.events.ends == 0);
 }
 

@@ -166,7 +166,11 @@ TEST_CASE("nothing of one incarnation of a worker reaches the next one") {
   slot.untidy.stopped_since = slot.mute_since;
   slot.untidy.forked_children = 2;
   slot.in_flight.push_back({.task = &tasks.make()});
+  slot.average.move_towards(1000, 0, 1);
+  slot.stats.restarts = 4;
   slot.end_incarnation();
+  CHECK_FALSE(slot.average.known());
+  CHECK(slot.stats.restarts == 4);  // of all incarnations
   CHECK(slot.index == 3);
   CHECK(slot.next_incarnation == 5);
   CHECK(slot.state == WorkerSlot::State::empty);

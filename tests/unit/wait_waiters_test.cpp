@@ -123,6 +123,38 @@ TEST_CASE("threads that follow a leader are woken for their own results, and one
   CHECK(ended == 6);
 }
 
+TEST_CASE("a leader that has its result hands the lead to a thread that follows") {
+  WaitingPool pool;
+  PlayedWorker& worker = pool.add_worker();
+  const auto first = pool.submit();
+  const auto second = pool.submit();
+  const auto holds = [&](const auto& condition) {
+    const auto until = in(10s);
+    for (;;) {
+      {
+        PoolGuard guard{pool.mutex};
+        if (condition(guard)) return true;
+      }
+      if (std::chrono::steady_clock::now() > *until) return false;
+      std::this_thread::yield();
+    }
+  };
+  const auto has_leader = [&](Locked locked) { return pool.waiters.has_leader(locked); };
+  std::atomic<bool> led{false}, followed{false};
+  std::thread leads{[&] { led = pool.waiters.wait(*first.get(), in(30s)); }};
+  REQUIRE(holds(has_leader));
+  std::thread follows{[&] { followed = pool.waiters.wait(*second.get(), in(30s)); }};
+  // Between its note and its sleep it holds the lock.
+  REQUIRE(holds([&](Locked locked) { return second->has_sleepers(locked); }));
+  play(worker, pool.bell, 1);
+  leads.join();
+  CHECK(led);
+  CHECK(holds(has_leader));  // the other thread, which nothing else has woken
+  play(worker, pool.bell, 1);
+  follows.join();
+  CHECK(followed);
+}
+
 TEST_CASE("a wait for several futures ends when it is told that it is ready") {
   WaitingPool pool;
   Waiter waiter;

@@ -69,16 +69,16 @@ WorkerProcess::WorkerProcess(WorkerBootstrap& boot)
 int WorkerProcess::run() {
   for (;;) {
     if (calls_.ready()) {
-      // Both lines are the parent's yet. They come together, the call's at once to be written to, which
-      // claims it.
+      // Both cache lines are the parent's still. Fetch them together, that of the call for writing, since a
+      // claim writes to it.
       calls_.prefetch();
       results_.ring().prefetch();
     }
     const auto message = calls_.next();
     if (message.empty()) {
       if (calls_.corrupt())
-        exit_now(exit_code::corrupted);  // only this worker's own tasks can have done it: it ends, and what
-                                         // it had not begun goes elsewhere
+        exit_now(exit_code::corrupted);  // only tasks of this worker can have corrupted the ring: it ends,
+                                         // and its unbegun calls go to other workers
       if (!wait_for_call()) break;
       continue;
     }
@@ -96,8 +96,8 @@ int WorkerProcess::run() {
     KINDRED_INJECTION_POINT("worker.call.claimed");
     run_call(call, message);
     KINDRED_INJECTION_POINT("worker.call.before_release");
-    calls_.release();  // the parent reuses the room once it has the result; the reader must not think that it
-                       // was overrun
+    calls_.release();  // at once: the parent reuses this space once it has the result, and the reader would
+                       // think that it was overrun
   }
   return leave();
 }
@@ -105,7 +105,7 @@ int WorkerProcess::run() {
 int WorkerProcess::leave() {
   KINDRED_INJECTION_POINT("worker.leave.begun");
   header_.phase.store(WorkerPhase::in_finalizer, std::memory_order_relaxed);
-  // Its failure was reported; the worker's end is in good order all the same.
+  // A finalizer that fails was reported, and the worker ends in good order all the same.
   (void)run_start_call(setup_.finalizer, setup_.initializer.attachments + 1, WorkerMessage::finalizer_failed);
   KINDRED_INJECTION_POINT("worker.leave.finalized");
   states_.clear();
@@ -216,8 +216,8 @@ std::span<std::byte> WorkerProcess::wait_for_result_space() {
   return space;
 }
 
-// The forced unwind of pthread_exit is caught by a reference to nothing: it must not be looked at, and the
-// sanitizer looks.
+// pthread_exit unwinds with an exception object that the handler's reference may not be bound to;
+// UndefinedBehaviorSanitizer would report that reference as null.
 __attribute__((no_sanitize("null"))) void WorkerProcess::run_call(CallHeader& call,
                                                                   std::span<std::byte> message) {
   const std::uint64_t begun = last_end_ != 0 ? last_end_ : ticks();
@@ -230,8 +230,8 @@ __attribute__((no_sanitize("null"))) void WorkerProcess::run_call(CallHeader& ca
     run_entry(call, at, out, phase);
   } catch (abi::__forced_unwind&) {
     if (process_id() != boot_pid_) leave_forked_child();
-    // The task ends this thread (pthread_exit): it cannot be kept from it. Its failure is sent, and the
-    // process ends with it.
+    // The task ends this thread by pthread_exit, which cannot be stopped. Its failure is sent, and the
+    // process ends.
     replace_by_failure(out, start, 0, phase, true);
     write_result(call, out, ResultKind::failure, begun);
     exit_now(0);
@@ -272,7 +272,8 @@ __attribute__((no_sanitize("null"))) void WorkerProcess::run_frame(const EntryIn
                                                                    TaskPhase& phase) {
   try {
     entry.run(frame);
-  } catch (const ThrowWitness&) {  // is never thrown: this handler notes the stack of what is
+  } catch (const ThrowWitness&) {  // never thrown: while the handler is looked for, the stack of the real
+                                   // exception is noted
     throw;
   } catch (...) {
     phase = frame.phase;
@@ -342,7 +343,7 @@ void leave_forked_child() noexcept {
 }
 
 int worker_main(WorkerBootstrap& boot) {
-  // For ever: static destructors of the program may still log and ask.
+  // Never deleted: static destructors of the program may still log and call this_worker().
   auto* const process = new WorkerProcess{boot};
   this_process = process;
   return process->start();
@@ -381,9 +382,9 @@ int WorkerProcess::start() {
   return run();
 }
 
-// Nothing of a task reaches the lifeline any more, and an end of the socket stays open: the parent, which
-// sees it close, knows that this process is no worker any more. Not before the sandbox, whose rules reach a
-// thread by descriptors that it has.
+// From here on no task can reach the lifeline, nor close the last descriptor of the socket: if the parent
+// sees the socket close, this process executes another program. Not before the sandbox is closed, whose rules
+// reach the threads by descriptors.
 void WorkerProcess::keep_descriptors_from_tasks() noexcept {
   if (!keep_descriptors(std::array{worker_fd::socket, worker_fd::lifeline})) return;
   Descriptor{worker_fd::lifeline}.reset();

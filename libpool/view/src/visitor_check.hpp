@@ -7,8 +7,8 @@
 
 namespace kindred::view {
 
-/// Who may see the page: the user of this program and root, where they come over loopback, as the kernel's
-/// list of sockets says; and any visitor that shows the token.
+/// Decides which visitors may see the page: the user of this program and root, where they come over loopback,
+/// as the kernel's list of sockets says; and any visitor that shows the token.
 class VisitorCheck {
  public:
   /// `token` may be empty: then nobody is let in by one. `host` is what was given to --listen.

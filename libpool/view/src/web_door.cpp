@@ -41,7 +41,7 @@ using Done = asio::awaitable<void>;
 
 constexpr std::size_t max_connections = 128;
 constexpr std::size_t max_strangers =
-    32;  // of these, those of visitors who have not shown that they may look
+    32;  // of these, connections of visitors that have not shown that they may look
 constexpr std::size_t answering_threads = 48;
 constexpr std::uint32_t head_bytes = 16 * 1024;
 constexpr std::uint64_t body_bytes = 16 * 1024;

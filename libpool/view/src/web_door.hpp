@@ -10,7 +10,7 @@ namespace kindred::view {
 
 /// Listens, and speaks HTTP/1.1. Nobody is trusted: each connection has a bounded size and time, there is a
 /// bounded number of them, and those who may not look have a small share of it, so that they cannot keep out
-/// those who may. Who may, the answers say (`WebReply::welcome`).
+/// those that may. Each answer says whether its visitor may (`WebReply::welcome`).
 ///
 /// Threads: connections are read and written on the one that runs it; answers are made on others.
 class WebDoor {

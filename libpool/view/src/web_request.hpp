@@ -33,7 +33,7 @@ struct WebReply {
   std::string type = "text/plain; charset=utf-8";
   std::string body{};
   std::vector<std::pair<std::string, std::string>> headers{};
-  /// Is the visitor one of those who may look? Others share few connections.
+  /// May the visitor look? Visitors that may not share a few connections.
   bool welcome = true;
   /// If set, it makes the answer piece by piece, and `body` is not used: each call waits for a bounded time
   /// and appends what there is to send. False: that was the last piece.

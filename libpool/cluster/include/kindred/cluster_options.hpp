@@ -26,8 +26,8 @@ struct TlsOptions {
 /// How the NATS servers of a cluster are reached.
 ///
 /// Any program that can publish in a cluster can run any function of this one on its nodes. So beyond
-/// loopback both an encrypted connection (`tls://`) and a proof of who connects (`credentials` or `user`) are
-/// required.
+/// loopback both an encrypted connection (`tls://`) and a proof of the user that connects (`credentials` or
+/// `user`) are required.
 struct EngineOptions {
   /// Addresses: `nats://127.0.0.1:4222`, `tls://nats.farm:4222`. One that answers is enough.
   std::vector<std::string> servers = {"nats://127.0.0.1:4222"};

@@ -135,7 +135,7 @@ struct EngineState {
 /// packets that nobody keeps. Every verb asks and returns at once; the answer is an event. A question or its
 /// answer may be lost: the asker asks again, and so every verb may be repeated (a put by its id).
 ///
-/// Threads: any. No call blocks. Events come on the engine's threads; who receives them only keeps them.
+/// Threads: any. No call blocks. Events come on the engine's threads; the receiver only queues them.
 class Engine {
  public:
   using Receive = std::function<void(EngineEvent event)>;

@@ -12,7 +12,7 @@
 #include "engine/engine.hpp"
 #include "wire/messages.hpp"
 
-// The head's own copy of all that it has promised: what a task is, who has it, how it ended.
+// The head's own copy of all that it has promised: what a task is, which node has it, how it ended.
 namespace kindred::internal::cluster {
 
 /// A task as it was submitted.

@@ -88,8 +88,8 @@ class Node {
   [[nodiscard]] Epoch epoch() const noexcept { return epoch_; }
 
  private:
-  /// How a node comes to be the one that runs a task of a detached job: by the record of who has begun it,
-  /// which is stored only over the one that was read.
+  /// How a node comes to be the one that runs a task of a detached job: by the record of which node has begun
+  /// it, which is stored only over the one that was read.
   ///
   ///     [look --another has begun it--> result --none--> ] put --stored--> (it runs) ... [back]
   ///       ^---------------------- another was faster ------+

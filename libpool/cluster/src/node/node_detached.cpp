@@ -29,7 +29,7 @@ void Node::find_epoch(Time now) {
   engine_.find(times_.looked, epoch_place);
 }
 
-// --- who is there
+// --- which nodes are there
 
 void Node::hear_node(Time now, const NodeBeat& beat) {
   if (beat.instance != settings_.instance) {

@@ -11,7 +11,7 @@
 
 namespace kindred {
 
-/// Who may write to a `SharedArray`.
+/// Which processes may write to a `SharedArray`.
 enum class ArrayAccess : unsigned char {
   maker_writes,  ///< the process that made it (the default); everybody else's mapping is read-only, by the
                  ///< kernel

@@ -169,8 +169,8 @@ bool Dispatcher::take_messages(Locked locked, WorkerSlot& slot) {
   return more;
 }
 
-// It began none of what it was given: it is stopped, or waits for a processor, or has written over the words
-// by which we know that it sleeps or runs.
+// The worker has begun none of its calls: it is stopped, or waits for a processor, or a task has overwritten
+// the words that say whether it sleeps or runs.
 void Dispatcher::mark_unresponsive(Locked locked, WorkerSlot& slot) {
   TaskState& front = *slot.in_flight.front().task;
   if (!parts_.intake.revoke(locked, slot, 0)) return;
@@ -258,7 +258,7 @@ void Dispatcher::arm_all(Locked locked) noexcept {
   for (WorkerSlot& slot : parts_.slots.all(locked)) {
     if (!slot.segment) continue;
     if (slot.in_flight.empty()) {
-      // It may have rung for what it has; what is wanted next is armed in any case.
+      // It may have rung for what was armed: forget that, so that the next arming is stored in any case.
       if (anew) slot.arming.bits = 0;
       continue;
     }

@@ -23,7 +23,7 @@ struct Watched {
   explicit Watched(PoolCore& its_pool) : pool{keep(&its_pool)} {}
 
   std::mutex mutex;
-  std::vector<StateHandle> open;  // those whose note has not run; null: it has
+  std::vector<StateHandle> open;  // the futures whose note has not run yet; null: it has run
   Waiter waiter;
   const std::shared_ptr<PoolCore> pool;
 };

@@ -18,7 +18,7 @@ namespace {
 
 using std::chrono::steady_clock;
 
-// A source of records that never came to anything is given up in this time.
+// How long the log may take to end its source for a worker that never started.
 constexpr std::chrono::seconds source_limit{1};
 // How long a worker may spin before it sleeps, where there is a core to spare.
 constexpr std::uint32_t spin_nanoseconds = 200'000;
@@ -64,7 +64,7 @@ StartFacts Starter::facts(Locked locked) const {
           .preload_limit = parts_.options.preload_timeout};
 }
 
-// Is another worker of any use?
+// Would another worker have anything to do?
 bool Starter::has_use(Locked locked) const {
   return !parts_.phase.broken && !(parts_.phase.closed && parts_.completion.outstanding(locked) == 0);
 }
@@ -73,8 +73,7 @@ Deadline Starter::next(Locked locked) const {
   return start_ ? Deadline{start_->asked.answer_by} : next_start_look(facts(locked));
 }
 
-// A fork server may preload for long: nothing in here waits for that. The poll tells when there is news of
-// it.
+// A fork server may preload for long, and nothing here waits for it: the poll tells when there is news.
 bool Starter::prepare_launcher(PoolGuard& guard) {
   std::exception_ptr failure;
   bool ready = false;
@@ -108,7 +107,7 @@ void Starter::end_slow_launcher(Locked locked) {
            std::to_string(limit) + " s, and was killed. Preload less, or raise preload_timeout."}));
 }
 
-// Asks for a worker, and takes it on where it is there within a moment, which is nearly always.
+// Asks for a worker, and adopts it if it is there within a moment, as nearly always.
 void Starter::begin_start(PoolGuard& guard, WorkerSlot& slot) {
   KINDRED_ASSERT(slot.state == WorkerSlot::State::empty);
   KINDRED_ASSERT(!start_);
@@ -149,8 +148,7 @@ std::vector<int> Starter::open_captures(StartInHand& start) const {
   return {ends.out_read.get(), ends.out_write.get(), ends.error_read.get(), ends.error_write.get()};
 }
 
-// A start that the fork server has not answered is gone on with, or given up where no worker is wanted any
-// more.
+// Continues a start that the fork server had not answered, or gives it up where no worker is wanted any more.
 void Starter::check_start_in_hand(PoolGuard& guard) {
   if (!start_) return;
   if (parts_.phase.kill_signal == 0 && has_use(guard)) return go_on(guard, nullptr);

@@ -57,7 +57,7 @@ class Starter {
   void check(PoolGuard& guard, Time now);
   /// Would a start be tried now, if a worker were wanted?
   [[nodiscard]] bool may_start(Locked, Time now) const noexcept { return backoff_.may_start(now); }
-  /// Is the fork server to be heard of: does it preload, or has not answered yet?
+  /// Is news of the fork server awaited: does it preload, or has it not answered a start yet?
   [[nodiscard]] bool waits_for_launcher(Locked) const noexcept { return preparing_since_ || start_; }
   /// When to look again, if nothing is heard before.
   [[nodiscard]] Deadline next(Locked locked) const;

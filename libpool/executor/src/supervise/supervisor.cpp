@@ -273,7 +273,7 @@ Deadline Supervisor::next_deadline(Locked locked) {
     consider(parts_.clock.now() + WorkerHealth::between_looks_for_stops);
     submitted_at_last_look_ = submitted;
   }
-  // Else the leader looks, should a ring be lost.
+  // Where a thread leads, it looks for lost rings itself.
   if (has_calls && !parts_.waiters.has_leader(locked)) consider(parts_.dispatcher.next_look(locked));
   consider(parts_.idle_memory.next(locked));
   consider(tail_again_);

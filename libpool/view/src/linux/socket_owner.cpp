@@ -78,7 +78,7 @@ std::optional<KnownSocket> ask_kernel(const LocalConnection& connection) {
   std::memcpy(&head, answer.data(), sizeof head);
   if (head.nlmsg_type != SOCK_DIAG_BY_FAMILY) return std::nullopt;  // an error: there is none, or no tcp_diag
   std::memcpy(&socket, answer.data() + NLMSG_HDRLEN, sizeof socket);
-  // Where nobody is connected from that port, it may be one who listens there.
+  // Where no socket is connected from that port, one may listen there.
   if (socket.id.idiag_dport != question->socket.id.idiag_dport) return std::nullopt;
   return KnownSocket{.uid = socket.idiag_uid, .inode = socket.idiag_inode};
 }

@@ -6,7 +6,7 @@
 
 namespace kindred::view {
 
-/// A TCP connection of this machine with itself, seen from the one who connected.
+/// A TCP connection of this machine with itself, seen from the side that connected.
 struct LocalConnection {
   std::string from_address;
   int from_port = 0;

@@ -18,8 +18,8 @@
 
 namespace kindred::internal {
 
-/// The first message to a new process of the context: who it is. Its descriptors follow in the order of the
-/// fields they belong to.
+/// The first message to a new process of the context: what it is to be. Its descriptors follow in the order
+/// of the fields they belong to.
 struct Hello {
   static constexpr std::uint64_t magic_value = 0x6b696e6472656448;  // "kindredH"
   enum class Role : std::uint32_t { worker = 1, server = 2 };

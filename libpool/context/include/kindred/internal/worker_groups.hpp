@@ -24,7 +24,7 @@ struct GroupPlace {
 struct GroupFacts {
   bool is_marked = false;         ///< systemd marks what it delegates: user.delegate or trusted.delegate
   bool is_container_top = false;  ///< the top of a cgroup namespace, but not of the machine
-  bool is_ours = false;           ///< its owner is this user, who is not root
+  bool is_ours = false;           ///< its owner is this user, and not root
   bool has_systemd = false;       ///< systemd runs this machine: what it has not marked is its own
 };
 [[nodiscard]] constexpr bool is_delegated(const GroupFacts& group) noexcept {
@@ -70,8 +70,8 @@ class WorkerGroups {
       : folder_{std::move(folder)}, lock_{std::move(lock)}, memory_bytes_{memory_bytes} {}
 
   std::string folder_;
-  Descriptor
-      lock_;  ///< the folder, with an flock that ends with the program: who gets it may clear the folder
+  Descriptor lock_;  ///< the folder, with an flock that ends with the program: the program that gets it may
+                     ///< clear the folder
   std::uint64_t memory_bytes_;
   std::vector<std::string> ended_;  ///< groups that were not empty yet
 };
