@@ -184,3 +184,42 @@ TEST_CASE("a worker tells on which core it runs, and leaves one that the parent 
   CHECK(segment.header().crowded_cpu == 0);
   REQUIRE(::sched_setaffinity(0, sizeof before, &before) == 0);
 }
+
+TEST_CASE("a worker rings once for each arming: for the thread that waits, else for the supervisor") {
+  const PlayedChild child;
+  ParentBells bells{child.header(), child.waiter_bell, child.service_bell};
+  const auto arm = [&](std::uint64_t bits, std::uint64_t epoch) {
+    child.header().armed = bits | (epoch << Armed::epoch_shift);
+  };
+  CHECK_FALSE(bells.ring_if_armed(0));  // nothing was ever armed
+  arm(Armed::waiter | Armed::service, 1);
+  CHECK(bells.ring_if_armed(0));
+  CHECK(child.waiter_bell.clear());
+  CHECK_FALSE(child.service_bell.clear());
+  CHECK_FALSE(bells.ring_if_armed(0));
+  CHECK_FALSE(child.waiter_bell.clear());
+  arm(Armed::service, 2);
+  CHECK_FALSE(bells.ring_if_armed(0));
+  CHECK(child.service_bell.clear());
+  (void)bells.ring_if_armed(0);
+  CHECK_FALSE(child.service_bell.clear());
+  arm(0, 3);
+  CHECK_FALSE(bells.ring_if_armed(0));
+  CHECK_FALSE(child.service_bell.clear());
+  CHECK_FALSE(child.waiter_bell.clear());
+}
+
+TEST_CASE("a worker that runs dry rings when as few bytes of calls are left as the parent has said") {
+  const PlayedChild child;
+  ParentBells bells{child.header(), child.waiter_bell, child.service_bell};
+  child.header().armed =
+      Armed::dry | (std::uint64_t{200} << Armed::low_water_shift) | (std::uint64_t{1} << Armed::epoch_shift);
+  child.header().calls.published = 1000;
+  (void)bells.ring_if_armed(500);
+  (void)bells.ring_if_armed(799);
+  CHECK_FALSE(child.service_bell.clear());
+  (void)bells.ring_if_armed(800);
+  CHECK(child.service_bell.clear());
+  (void)bells.ring_if_armed(1000);
+  CHECK_FALSE(child.service_bell.clear());
+}

@@ -15,7 +15,7 @@ struct LogStats {
       0;  ///< records of loggers, in all processes, that the collector has seen complete
   std::uint64_t delivered =
       0;  ///< of these, handed to the sinks (or, while there was none yet, looked at for stderr)
-  std::uint64_t held_back = 0;  ///< of these, kept by the flight recorder or forgotten by it
+  std::uint64_t held_back = 0;  ///< of these, records that went to the flight recorder and to no sink
   std::uint64_t emitted =
       0;  ///< made by the parent itself: lifecycle, crash, captured output, notes on drops
   std::uint64_t dropped = 0;          ///< never committed, because a lane was full

@@ -116,8 +116,8 @@ class Drain {
   std::function<void(LogRecord&)> on_record;
 
  private:
-  /// Formatters know texts by facts and site, and may serve several logs, one after another: so no other log
-  /// of this process gives the same numbers.
+  /// Numbers that no other log of this process uses: a formatter keeps texts under them, and may serve
+  /// several logs one after another.
   [[nodiscard]] static std::uint64_t own_facts_ids() noexcept;
   enum class Taken : std::uint8_t { delivered, gone, corrupt };
   /// A record that was taken out of its lane, in the memory where it is to be kept.

@@ -68,7 +68,7 @@ class LogFront {
     return owner_.load(std::memory_order_acquire) == life;
   }
   [[nodiscard]] bool is_open() const noexcept { return open_.load(std::memory_order_acquire); }
-  /// Is it a worker's, collected by another process?
+  /// Is this the log of a worker, which another process collects?
   [[nodiscard]] bool is_of_worker() const noexcept { return attribute_tasks_; }
   [[nodiscard]] bool inherited() const noexcept { return generation_ != fork_generation(); }
 

@@ -442,8 +442,8 @@ bool wait_for_room(LaneState& lane, std::size_t bytes, std::chrono::milliseconds
   const auto limit =
       front.shape().when_full == WhenFull::block ? std::max(front.block_limit(), at_least) : at_least;
   if (limit.count() == 0) return drop(lane);
-  // A lane that has waited in vain does not wait again until the collector has moved: a hung sink costs each
-  // lane one wait, not one a record.
+  // A lane that has waited in vain does not wait again until the collector has taken something: a sink that
+  // hangs costs each lane one wait, and not one for each record.
   if (lane.gave_up && lane.gave_up_at == lane.ring.consumed()) return drop(lane);
   lane.gave_up = false;
   const auto nudge = [&lane] { lane.front->ring(); };

@@ -153,7 +153,7 @@ class MessagePlan {
   std::vector<std::uint32_t> text_gaps_{};  ///< with `in_order_`: of these, up to each text
   std::vector<Piece> pieces_;
   std::string texts_;                  ///< with some bytes behind the last
-  std::array<std::size_t, 3> room_{};  ///< for all texts and numbers, in each form
+  std::array<std::size_t, 3> room_{};  ///< how many bytes all texts and numbers take, for each output form
 };
 
 }  // namespace kindred::internal

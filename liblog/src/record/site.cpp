@@ -71,8 +71,8 @@ bool decode_site(std::span<const std::byte> bytes, SiteFacts& facts) noexcept {
   return reader.ok();
 }
 
-// The names that records carry, which users may keep for as long as the program runs. A place in the code is
-// known by few names: one file has many lines.
+// The names in records. They are never freed, since users may keep records for as long as the program runs.
+// There are few of them: many places share a file.
 struct Names {
   SmallLock lock;
   std::unordered_set<std::string> all;  // a node each: the texts stay where they are

@@ -120,7 +120,7 @@ void FileSink::open() {
     return;
   }
   if (FileNames{path_}.is_timed) {
-    // Each file has a name of its own, and no other process's is continued.
+    // Each file gets a new name; a file that another process writes is never continued.
     do {
       state_.path = archive_.next_name();
     } while (file_status(state_.path));

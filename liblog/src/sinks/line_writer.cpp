@@ -18,7 +18,7 @@ void complain(const std::string& what) noexcept {
     append_escaped(line, what);
     line.push_back('\n');
     [[maybe_unused]] const auto written = write_some(2, line.view());
-  } catch (...) {  // no memory for a complaint: there is no other way to make it
+  } catch (...) {  // there is no memory for the message, so nothing is said
   }
 }
 
@@ -119,7 +119,8 @@ bool LineWriter::drain(std::size_t bytes) {
     if (error_ != 0 && std::chrono::steady_clock::now() >= next_report_) report(false);
     return bytes == 0;
   }
-  // Another program has written behind the line that was begun: the rest of it would stand behind that.
+  // Another program has written after the beginning of our line: the rest of the line would come after its
+  // text.
   if (offset_ != 0 && is_file_ && !begin_is_last()) {
     offset_ = 0;
     begun_whole_ = true;

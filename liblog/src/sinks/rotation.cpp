@@ -142,8 +142,8 @@ FileTime next_turn(const RotateWhen& trigger, FileTime from) {
   std::tm time{};
   ::localtime_r(&clock, &time);
   if (trigger.kind() == Kind::hour) {
-    // Hours are counted in the zone's own, which may be half an hour off, but never jump: by the second, not
-    // by the calendar.
+    // Full hours are those of the time zone, which may differ from UTC by half an hour. They are counted in
+    // seconds and not by the calendar, so a change to or from summer time makes no hour longer.
     return std::chrono::floor<std::chrono::seconds>(from) +
            std::chrono::seconds{3600 - (time.tm_min * 60 + time.tm_sec)};
   }
