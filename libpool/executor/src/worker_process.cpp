@@ -216,8 +216,8 @@ std::span<std::byte> WorkerProcess::wait_for_result_space() {
   return space;
 }
 
-// pthread_exit unwinds with an exception object that the handler's reference may not be bound to;
-// UndefinedBehaviorSanitizer would report that reference as null.
+// In a handler for the forced unwind of pthread_exit the reference refers to no object. It is not used, but
+// UndefinedBehaviorSanitizer would report it.
 __attribute__((no_sanitize("null"))) void WorkerProcess::run_call(CallHeader& call,
                                                                   std::span<std::byte> message) {
   const std::uint64_t begun = last_end_ != 0 ? last_end_ : ticks();
