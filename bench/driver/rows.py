@@ -207,13 +207,17 @@ def main_rows(scale):
         return Row(f"cluster_{row}", f"{work}; 2 nodes on loopback", unit, better, [*others, kindred("cluster", **arguments)], goal,
                    list(conditions), timeout=120.0)
     rows += [
-        cluster("round_trip", "a task there and its result back, p50", "us", "less", n(2000, 200), others=[floor("engine", count=n(2000, 200))]),
+        cluster("round_trip", "a task there and its result back, p50", "us", "less", n(2000, 200),
+                conditions=[at_least(1 / 1.5, "within 1.5 times of the engine's own", name="limit")],
+                others=[floor("engine", row="round_trip", count=n(2000, 200))]),
         cluster("tasks_10ms", "tasks of 10 ms, in % of what the workers could do", "%", "more", n(400, 50), 98),
         cluster("map", "empty tasks, chunked by map", "tasks/s", "more", n(500_000, 20_000), 200_000),
-        cluster("messages", "empty tasks, a message each", "tasks/s", "more", n(50_000, 2000), 25_000),
+        cluster("messages", "empty tasks, a message each", "tasks/s", "more", n(50_000, 2000), 25_000,
+                others=[floor("engine", row="messages", count=n(50_000, 2000))]),
         cluster("node_death", "from a node's death until its tasks are elsewhere (lease 2 s)", "s", "less", n(1, 1), 2.5),
         cluster("memory", "memory of the head for each open task beyond its bytes", "bytes", "less", n(50_000, 5000), 1024),
-        cluster("log", "records of tasks until they are in the head's sink", "records/s", "more", n(200_000, 10_000), 100_000),
+        cluster("log", "records of tasks until they are in the head's sink", "records/s", "more", n(200_000, 10_000), 100_000,
+                others=[floor("engine", row="log", count=n(200_000, 10_000))]),
     ]
 
     goals = {"fork": (1, 0.4), "forkserver": (4, 0.4), "spawn": (4, 3)}
