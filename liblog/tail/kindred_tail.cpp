@@ -158,6 +158,10 @@ void describe_filters(CommandLine& line, Wishes& wishes) {
               [&](const std::string& value) { read_tasks(wishes, value); });
   line.option("--logger", "NAME", "records of that logger and those below it",
               [&](const std::string& value) { request.logger = value; });
+  line.option("--node", "NAME", "records of these nodes of a cluster (PID is its head's); or a list: a,b",
+              [&](const std::string& value) {
+                each_of_list(value, [&](std::string_view part) { request.nodes.emplace_back(part); });
+              });
   line.option("--text", "TEXT", "records whose message contains the text",
               [&](const std::string& value) { request.text = value; });
   line.option("-S,--since", "WHEN",

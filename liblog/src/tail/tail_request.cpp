@@ -52,6 +52,14 @@ bool append(std::vector<T>& values, std::optional<T> value) {
   return true;
 }
 
+/// A record of another machine has its node's name as a field.
+bool is_of_a_node(const LogRecord& record, const std::vector<std::string>& nodes) {
+  return std::ranges::any_of(record.fields, [&nodes](const Field& field) {
+    const auto* const name = field.key == "node" ? std::get_if<std::string>(&field.value) : nullptr;
+    return name != nullptr && std::ranges::find(nodes, *name) != nodes.end();
+  });
+}
+
 /// A key of ours, and how its value is taken. False: the value makes no sense.
 struct Key {
   std::string_view name;
@@ -92,6 +100,11 @@ constexpr Key keys[] = {
        const auto* const name = std::get_if<std::string>(&value);
        return append(request.task_names, name != nullptr ? std::optional{*name} : std::nullopt);
      }},
+    {"node",
+     [](TailRequest& request, const FieldValue& value) {
+       const auto* const name = std::get_if<std::string>(&value);
+       return append(request.nodes, name != nullptr ? std::optional{*name} : std::nullopt);
+     }},
     {"since", [](TailRequest& request,
                  const FieldValue& value) { return assign<std::int64_t>(request.since, value); }},
     {"logger", [](TailRequest& request,
@@ -125,6 +138,7 @@ std::string TailRequest::to_line() const {
   if (since) put("since", *since);
   if (!logger.empty()) put("logger", logger);
   if (!text.empty()) put("text", text);
+  for (const auto& node : nodes) put("node", node);
   for (const auto& [key, value] : others) put(key, value);
   line.push_back('\n');
   return std::string{line.view()};
@@ -168,6 +182,7 @@ bool TailRequest::accepts(const LogRecord& record) const {
   if (!any_task && std::ranges::find(task_ids, record.task_id) == task_ids.end() &&
       std::ranges::find(task_names, record.task_name) == task_names.end())
     return false;
+  if (!nodes.empty() && !is_of_a_node(record, nodes)) return false;
   return (logger.empty() || logger_is_below(record.logger, logger)) &&
          (text.empty() || record.message.find(text) != std::string::npos);
 }

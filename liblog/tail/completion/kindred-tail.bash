@@ -7,7 +7,7 @@ _kindred_tail() {
     -n | --lines | --last) mapfile -t COMPREPLY < <(compgen -W 'all 10 100' -- "$current") ;;
     -w | --worker) mapfile -t COMPREPLY < <(compgen -W 'parent 0 1 2 3' -- "$current") ;;
     --color) mapfile -t COMPREPLY < <(compgen -W 'auto always never' -- "$current") ;;
-    -t | --task | --logger | --text | --pattern) COMPREPLY=() ;;
+    -t | --task | --logger | --node | --text | --pattern) COMPREPLY=() ;;
     *)
       if [[ $current == -* ]]; then
         mapfile -t COMPREPLY < <(compgen -W "$(kindred-tail --help 2>/dev/null | grep -oE -- '--[a-z-]+' | sort -u)" -- "$current")

@@ -5,6 +5,7 @@ complete -c kindred-tail -s l -l level -x -a 'trace debug info warn error critic
 complete -c kindred-tail -s w -l worker -x -a 'parent 0 1 2 3' -d 'records of one worker, or of the parent'
 complete -c kindred-tail -s t -l task -x -d 'records of one task, or of tasks of that name'
 complete -c kindred-tail -l logger -x -d 'records of that logger and those below it'
+complete -c kindred-tail -l node -x -d 'records of these nodes of a cluster'
 complete -c kindred-tail -l text -x -d 'records whose message contains the text'
 complete -c kindred-tail -s S -l since -x -a 'today yesterday "10 min"' -d 'records since then'
 complete -c kindred-tail -s n -l lines -x -a 'all 10 100' -d 'begin with the last N that are kept'

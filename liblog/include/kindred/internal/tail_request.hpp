@@ -33,6 +33,7 @@ struct TailRequest {
   std::vector<std::string> task_names{};  ///< ... or of one of these names; both empty: of all
   std::string logger{};                   ///< of this name, or below it
   std::string text{};                     ///< in the message
+  std::vector<std::string> nodes{};       ///< of any of these nodes of a cluster; empty: of all
   std::optional<std::int64_t> since{};    ///< nanoseconds of the Unix epoch: records of that time and later
   static constexpr std::uint64_t all = INT64_MAX;
   std::uint64_t last = 10;      ///< that many of the records that are kept come first
