@@ -9,33 +9,19 @@
 
 #include <dlfcn.h>
 
-#include "cluster/machines.hpp"
-#include "kindred/log.hpp"
+#include "cluster/tasks.hpp"
 
 // What goes wrong on many machines: a real nats-server, real nodes, and where this process may make them,
 // networks whose links are cut.
-namespace kindred::test {
-void pass_further_gates(int argc, char** argv) {
-  static ClusterEntry entry{argc, argv};
-  the_cluster_entry = &entry;
-}
-}  // namespace kindred::test
-
 using namespace kindred;
 using namespace kindred::test;
 using namespace std::chrono_literals;
 
 namespace {
 
-int twice(int value) { return 2 * value; }
-void dies() { std::raise(SIGKILL); }
 void logs_and_is_killed(int n) {
   log_warn("last words {}", n);
   std::raise(SIGKILL);
-}
-int logs(int number) {
-  log_info("number {}", number);
-  return number;
 }
 int odd_dies(int number) {
   if (number % 2 != 0) throw std::out_of_range{"odd " + std::to_string(number)};
@@ -53,20 +39,7 @@ int burns(int milliseconds) {
   for (std::thread& thread : threads) thread.join();
   return milliseconds;
 }
-int marks(std::string folder, int number, int milliseconds) {
-  std::ofstream{folder + "/" + std::to_string(number), std::ios::app} << this_worker().pid() << '\n';
-  std::this_thread::sleep_for(std::chrono::milliseconds{milliseconds});
-  return number;
-}
 std::string in_job(std::string text) { return text; }
-
-std::size_t lines_in(const std::string& path) {
-  std::ifstream in{path};
-  std::string line;
-  std::size_t count = 0;
-  while (std::getline(in, line)) ++count;
-  return count;
-}
 
 /// What a server's monitoring port says.
 std::string monitored(int port, const std::string& what) {
@@ -226,9 +199,6 @@ TEST_CASE("a function of a library that the node has not loaded is refused by th
 
 TEST_CASE("a server is killed under load: of what was acknowledged nothing comes back, and nothing stays") {
   KINDRED_NEEDS_NATS_SERVER();
-  if (!long_run())
-    KINDRED_SKIP(
-        "on a busy machine messages stayed in the queue once (24 of 300), not found out yet: long run only");
   TemporaryFolder folder;
   const int monitoring = free_port();
   NatsServer server{{"-m", std::to_string(monitoring)}};

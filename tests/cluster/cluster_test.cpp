@@ -7,15 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "cluster/machines.hpp"
-#include "kindred/log.hpp"
-
-namespace kindred::test {
-void pass_further_gates(int argc, char** argv) {
-  static ClusterEntry entry{argc, argv};
-  the_cluster_entry = &entry;
-}
-}  // namespace kindred::test
+#include "cluster/tasks.hpp"
 
 using namespace kindred;
 using namespace kindred::test;
@@ -23,9 +15,7 @@ using namespace std::chrono_literals;
 
 namespace {
 
-int twice(int value) { return 2 * value; }
 int throws(int index) { return std::vector<int>(3).at(static_cast<std::size_t>(index)); }
-void dies() { std::raise(SIGKILL); }
 void logs_and_dies(int n) {
   log_warn("last words {}", n);
   std::raise(SIGSEGV);
@@ -33,16 +23,6 @@ void logs_and_dies(int n) {
 int sleeps(int milliseconds) {
   std::this_thread::sleep_for(std::chrono::milliseconds{milliseconds});
   return milliseconds;
-}
-/// Leaves a mark for each time that it begins, so that a test can count.
-int marks(std::string folder, int number, int milliseconds) {
-  std::ofstream{folder + "/" + std::to_string(number), std::ios::app} << this_worker().pid() << '\n';
-  std::this_thread::sleep_for(std::chrono::milliseconds{milliseconds});
-  return number;
-}
-int logs(int number) {
-  log_info("number {}", number);
-  return number;
 }
 struct Model {
   int factor = 0;
@@ -54,14 +34,6 @@ std::string echo(std::string text) { return text; }
 int waits_for_stop(Worker& worker) {
   while (!worker.stop_requested()) std::this_thread::sleep_for(1ms);
   return 7;
-}
-
-std::size_t lines_in(const std::string& path) {
-  std::ifstream in{path};
-  std::string line;
-  std::size_t count = 0;
-  while (std::getline(in, line)) ++count;
-  return count;
 }
 
 }  // namespace
