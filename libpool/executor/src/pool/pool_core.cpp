@@ -10,6 +10,7 @@
 #include "kindred/internal/deadline.hpp"
 #include "kindred/internal/injection.hpp"
 #include "kindred/internal/log_front.hpp"
+#include "kindred/internal/pool_log.hpp"
 #include "kindred/internal/process.hpp"
 #include "kindred/log.hpp"
 #include "nesting.hpp"
@@ -268,5 +269,8 @@ std::vector<std::uint32_t> PoolCore::worker_pids() {
   }
   return pids;
 }
+
+Collector& log_of(PoolCore& pool) noexcept { return pool.collector(); }
+ContextId id_of(PoolCore& pool) noexcept { return pool.context().id(); }
 
 }  // namespace kindred::internal
