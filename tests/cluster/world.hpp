@@ -138,25 +138,29 @@ class SimulatedNode {
     settings.random = [this] { return random_(); };
     node = std::make_unique<Node>(settings, port_, pool);
     port_.receive = [this, &bus](const EngineEvent& event) {
-      if (!stopped) node->on_event(bus.now, event);
+      if (busy) inbox_.push_back(event);
+      if (!stopped && !busy) node->on_event(bus.now, event);
     };
   }
   void step(Time now) {
-    if (stopped) return;
+    if (stopped || busy) return;
+    for (const EngineEvent& event : std::exchange(inbox_, {})) node->on_event(now, event);
     pool.advance();
     for (auto& [life, result] : std::exchange(pool.ended, {})) node->on_ended(now, life, std::move(result));
     node->tick(now);
   }
   [[nodiscard]] Time next(Time now) const {
-    return stopped ? Time::max() : std::min(pool.next(), node->next_due(now));
+    return stopped || busy ? Time::max() : std::min(pool.next(), node->next_due(now));
   }
 
   SimulatedPool pool;
   bool stopped = false;  ///< as by SIGSTOP, or killed
+  bool busy = false;     ///< its thread is in a long step: what comes is handled after it
   std::unique_ptr<Node> node;
 
  private:
   FakeBus::Port port_;
+  std::vector<EngineEvent> inbox_;
   std::mt19937_64 random_;
 };
 
@@ -178,7 +182,7 @@ class World {
     settings.program = "program";
     if (settings.job == 0) settings.job = 7;
     head = std::make_unique<Head>(settings, port_);
-    port_.receive = [this](const EngineEvent& event) { head->on_event(bus.now, event); };
+    connect_head();
     for (std::size_t i = 0; i < node_count; ++i) add_node(workers);
   }
   /// The node that began the task first.
@@ -197,7 +201,7 @@ class World {
     settings.job = 7;
     port_.receive = nullptr;
     head = std::make_unique<Head>(settings, port_);
-    port_.receive = [this](const EngineEvent& event) { head->on_event(bus.now, event); };
+    connect_head();
   }
   SimulatedNode& add_node(unsigned workers = 1, const std::string& build = build_a,
                           const HeldLimits& limits = {}) {
@@ -218,7 +222,8 @@ class World {
     bus.deliver();
     for (OtherHead* const other : others) other->head.tick(bus.now);
     for (const auto& node : nodes) node->step(bus.now);
-    head->tick(bus.now);
+    hear_late();
+    if (!head_is_stopped) head->tick(bus.now);
     for (Ended& ended : head->take_ended()) {
       CHECK_MESSAGE(!ends.contains(ended.task), "task ", ended.task, " ended twice");
       ends.emplace(ended.task, std::move(ended));
@@ -230,7 +235,7 @@ class World {
     for (;;) {
       step();
       if (condition()) return true;
-      Time next = std::min(bus.next(), head->next_due(bus.now));
+      Time next = std::min(bus.next(), head_is_stopped ? Time::max() : head->next_due(bus.now));
       for (OtherHead* const other : others) next = std::min(next, other->head.next_due(bus.now));
       for (const auto& node : nodes) next = std::min(next, node->next(bus.now));
       bus.now = std::max(next, bus.now + std::chrono::microseconds{10});
@@ -259,7 +264,24 @@ class World {
   FakeBus bus;
 
  private:
+  void hear_late() {
+    if (head_is_stopped || head_is_deaf) return;
+    for (const EngineEvent& late : std::exchange(late_, {})) head->on_event(bus.now, late);
+  }
+  // A deaf head gets what it follows later.
+  void connect_head() {
+    port_.receive = [this](const EngineEvent& event) {
+      if (head_is_stopped || (head_is_deaf && std::holds_alternative<StreamEntry>(event))) {
+        late_.push_back(event);
+        return;
+      }
+      hear_late();
+      head->on_event(bus.now, event);
+    };
+  }
+
   FakeBus::Port port_{bus, "head"};
+  std::vector<EngineEvent> late_;
   std::size_t node_count_ = 0;
 
  public:
@@ -267,7 +289,9 @@ class World {
   std::vector<std::unique_ptr<SimulatedNode>> nodes;
   std::map<std::uint64_t, Ended> ends;
   std::vector<OtherHead*> others;
-  bool wipe_soon = false;  ///< the store goes with the next step
+  bool wipe_soon = false;     ///< the store goes with the next step
+  bool head_is_deaf = false;  ///< what the head follows comes later
+  bool head_is_stopped = false;
 };
 
 }  // namespace kindred::test

@@ -29,6 +29,7 @@ Runs PROGRAM as a node: it takes tasks of heads that run the same build of it, a
   --password-file FILE
   --tls-ca FILE           the authority of the servers' certificates; --tls-cert FILE, --tls-key FILE: our own
   --tls-host NAME         the name in the servers' certificate
+  --sign-key FILE         the secret that all messages of the cluster are signed with
   --insecure              lets servers beyond this machine be used without TLS and credentials
   --name NAME             this node's name (default: the host's)
   --workers N             most workers at once (default: the CPUs that may be used)
@@ -95,6 +96,8 @@ void take_value(kindred::NodeOptions& options, const std::string& option, const 
     options.engine.tls.key = value;
   } else if (option == "--tls-host") {
     options.engine.tls.host = value;
+  } else if (option == "--sign-key") {
+    options.engine.sign_key = value;
   } else if (option == "--name") {
     options.name = value;
   } else if (option == "--workers") {

@@ -40,6 +40,10 @@ struct EngineOptions {
   TlsOptions tls = {};
   /// Waives the rule above. The log says so.
   bool insecure = false;
+  /// A file with a secret of 32 bytes or more, the same for all heads and nodes of the cluster: every message
+  /// is signed with it, and one without the right signature is dropped before it is decoded. So servers that
+  /// were taken over can run nothing on the nodes that no head has sent. Empty: messages are not signed.
+  std::string sign_key = {};
 
   void validate() const;
 };
@@ -69,6 +73,7 @@ struct ClusterOptions {
   std::string password = {};                                     ///< likewise
   TlsOptions tls = {};                                           ///< likewise
   bool insecure = false;                                         ///< likewise
+  std::string sign_key = {};                                     ///< likewise
 
   /// The job's name, of letters, digits, - and _: nodes choose by it (`NodeOptions::accept_jobs`), and a
   /// detached job is found by it.
@@ -113,7 +118,7 @@ struct ClusterOptions {
   LogOptions log = {};
 
   [[nodiscard]] EngineOptions engine() const {
-    return {servers, credentials, nkey, user, password, tls, insecure};
+    return {servers, credentials, nkey, user, password, tls, insecure, sign_key};
   }
   void validate() const;
 };

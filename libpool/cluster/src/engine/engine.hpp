@@ -128,7 +128,8 @@ struct Expect {
 struct EngineState {
   bool connected = false;
   std::uint64_t outages = 0;
-  std::string last_words;  ///< the server's last complaint; empty: none
+  std::string last_words;              ///< the server's last complaint; empty: none
+  std::uint64_t refused_messages = 0;  ///< dropped, because they bore no right signature
 };
 
 /// The messaging system under a cluster: streams that keep messages, a work queue over one of them, keys, and
@@ -149,6 +150,8 @@ class Engine {
   virtual void ensure(Ticket ticket, const Stream& stream, const StreamLimits& limits) = 0;
   virtual void ensure(Ticket ticket, const Queue& queue, Time lease) = 0;
   virtual void state(Ticket ticket, const Stream& stream) = 0;
+  /// Removes the stream with all that is in it, and its queues.
+  virtual void remove(Ticket ticket, const Stream& stream) = 0;
   /// Stores a message. Of several with one id within the window only the first is kept; empty: no id.
   virtual void put(Ticket ticket, const Place& place, const std::string& id, std::span<const std::byte> bytes,
                    Expect expect) = 0;

@@ -7,10 +7,15 @@
 
 #include <fmt/format.h>
 
-#include "engine/nats/nats_engine.hpp"
+#include "engine/connect.hpp"
 #include "executor_access.hpp"
+#include "head/cluster_metrics.hpp"
 #include "head/remote_failure.hpp"
+#include "kindred/internal/collector.hpp"
+#include "kindred/internal/pool_log.hpp"
 #include "kindred/internal/process.hpp"
+#include "kindred/internal/tail_request.hpp"
+#include "kindred/internal/tail_visit.hpp"
 #include "kindred/task_error.hpp"
 #include "names.hpp"
 #include "wire/sha256.hpp"
@@ -76,9 +81,10 @@ ClusterCore::ClusterCore(Entry& entry, ClusterOptions options)
       pool_{entry, options_of_pool(options_)} {
   HeadSettings made = settings();
   static_cast<void>(build_token(made.build));  // throws before anything is connected
-  engine_ =
-      connect_to_nats(options_.engine(), options_.name, fmt::format("kindred head, pid {}", process_id()),
-                      options_.node_timeout, [this](EngineEvent event) { receive(std::move(event)); });
+  engine_ = connect_engine(
+      options_.engine(), options_.name, fmt::format("kindred head, pid {}", process_id()),
+      options_.node_timeout, [this](EngineEvent event) { receive(std::move(event)); },
+      [this](const std::string& what) { pool_.logger().warn("{}", what); });
   require_fits(made.manifest, *engine_);
   head_ = std::make_unique<Head>(std::move(made), *engine_);
   head_->set_clock(wall_ns() - now().count());
@@ -86,6 +92,7 @@ ClusterCore::ClusterCore(Entry& entry, ClusterOptions options)
     pool_.logger().warn(
         "cluster {}: insecure is set, so any program that reaches its servers can run code on its nodes",
         options_.name);
+  open_to_tails();
   thread_ = std::thread{[this] { run(); }};
   try {
     await_streams();
@@ -93,6 +100,27 @@ ClusterCore::ClusterCore(Entry& entry, ClusterOptions options)
     stop();
     throw;
   }
+}
+
+// A pool opens its log's door with its first worker, and this one has none. Its guests come to our thread.
+void ClusterCore::open_to_tails() {
+  Collector& log = log_of(*ExecutorAccess::core(pool_));
+  gate_->core = this;
+  log.offer_at_tail("metrics", [gate = gate_](const TailRequest&, TailVisit& visit) {
+    std::string text;
+    {
+      const Lock lock{gate->mutex};
+      if (gate->core == nullptr) return;
+      ClusterCore& core = *gate->core;
+      const ContextId context = id_of(*ExecutorAccess::core(core.pool_));
+      text = metrics_text(core.stats(), core.options_.name,
+                          fmt::format("{}/{}", context.owner_pid(), context.serial()));
+    }
+    text += tail_answer::done;
+    text += '\n';
+    static_cast<void>(visit.send(text));
+  });
+  offers_tail_ = log.offer_tail() >= 0;
 }
 
 // A server without JetStream, or that refuses us a stream, is told here and not by the first future.
@@ -268,6 +296,7 @@ void ClusterCore::wake() {
 void ClusterCore::run() {
   begin_service_thread("kindred-head");
   std::vector<EngineEvent> events;
+  Pulse pulse{*engine_, now};
   Time due = now();
   while (!stopping_.load()) {
     {
@@ -277,6 +306,10 @@ void ClusterCore::run() {
       woken_ = false;
       events.swap(inbox_);
     }
+    if (offers_tail_ && !log_of(*ExecutorAccess::core(pool_)).answer_tail()) {
+      offers_tail_ = false;
+      log_of(*ExecutorAccess::core(pool_)).withdraw_tail();
+    }
     Lock lock{mutex_};
     const Time at = now();
     head_->set_clock(wall_ns() - at.count());
@@ -285,6 +318,7 @@ void ClusterCore::run() {
     events.clear();
     head_->tick(at);
     due = head_->next_due(at);
+    pulse.live(at, head_->beat_every(), [this] { return head_->signs_of_life(); });
     deliver(lock, true);
   }
 }
@@ -461,6 +495,10 @@ void ClusterCore::drop(std::uint64_t id) {
 }
 
 void ClusterCore::stop() {
+  {
+    const Lock lock{gate_->mutex};
+    gate_->core = nullptr;
+  }
   if (!thread_.joinable()) return;
   stopping_ = true;
   wake();

@@ -71,6 +71,13 @@ class ClusterCore : public std::enable_shared_from_this<ClusterCore> {
   void finish(cluster::Ended& ended, const OpenFuture& future);
   void leave(Lock& lock);
   void tell_news(const std::vector<cluster::NodeNews>& news);
+  void open_to_tails();
+
+  /// How guests of the log reach the head: closed when it ends, because a guest's thread may outlive it.
+  struct Gate {
+    std::mutex mutex;  // held while a guest is answered
+    ClusterCore* core = nullptr;
+  };
 
   ClusterOptions options_;
   std::shared_ptr<CodeBook> code_;
@@ -89,6 +96,8 @@ class ClusterCore : public std::enable_shared_from_this<ClusterCore> {
   std::size_t undelivered_ = 0;  // ended, and their futures not yet finished
   std::uint64_t lost_records_ = 0;
   bool closed_ = false;
+  bool offers_tail_ = false;
+  std::shared_ptr<Gate> gate_ = std::make_shared<Gate>();
   std::atomic<bool> stopping_{false};
   std::function<void(const NodeEvent&)> on_node_;
   std::thread thread_;

@@ -74,7 +74,7 @@ void EpochKeeper::ask(Time now, std::int64_t wall_ns) {
     proposed_ = std::max<Epoch>(wanted_, static_cast<Epoch>(std::max<std::int64_t>(1, wall_ns / 1'000'000)));
     const Expect expect =
         revision_ == 0 ? Expect{Expect::What::absent, 0} : Expect{Expect::What::revision, revision_};
-    engine_.put(asked_, epoch_place, {}, epoch_bytes(proposed_), expect);
+    engine_.put(asked_, epoch_place, {}, epoch_bytes(proposed_, former_), expect);
   } else if (step_ < step_first_queue) {
     const Stream stream = stream_at(step_);
     engine_.ensure(asked_, stream, limits_of(stream.kind));
@@ -94,8 +94,10 @@ void EpochKeeper::on_step(const Answer& answer) {
     revision_ = found ? answer.number : 0;
     if (there >= wanted_) {
       epoch_ = there;
+      former_ = former_epoch_in(answer.bytes);
       step_ = step_first_stream;
     } else {
+      former_ = std::max(there, epoch_);  // the key may be gone with the store
       step_ = step_claim;
     }
     return;

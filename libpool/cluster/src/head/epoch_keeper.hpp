@@ -42,6 +42,8 @@ class EpochKeeper {
   bool on_answer(Time now, const Answer& answer);
   [[nodiscard]] bool ready() const noexcept { return step_ == last_step; }
   [[nodiscard]] Epoch epoch() const noexcept { return epoch_; }
+  /// The epoch before, as its key says; 0: it says nothing.
+  [[nodiscard]] Epoch former() const noexcept { return former_; }
   /// A task was stored at this sequence of the present epoch: a shorter stream has lost something.
   void confirm(std::uint64_t sequence) noexcept { confirmed_ = std::max(confirmed_, sequence); }
   /// Looks at once, as after a publish that found no stream.
@@ -77,6 +79,7 @@ class EpochKeeper {
   Epoch epoch_ = 0;
   Epoch wanted_ = 1;  ///< the least that is taken
   Epoch proposed_ = 0;
+  Epoch former_ = 0;  ///< before the one that was read, or before ours
   std::uint64_t revision_ = 0;
   std::uint64_t confirmed_ = 0;
   std::uint64_t confirmed_before_look_ = 0;  ///< acknowledgements overtake the answer to a look

@@ -15,7 +15,7 @@ constexpr Time purge_every = 5s;
 
 double seconds(Time time) { return std::chrono::duration<double>(time).count(); }
 std::string hex(std::uint64_t number) { return fmt::format("{:016x}", number); }
-Time beat_every(Time lease) { return std::clamp<Time>(lease / 10, 20ms, 1000ms); }
+Time beat_interval(Time lease) { return std::clamp<Time>(lease / 10, 20ms, 1000ms); }
 
 EpochKeeper::Settings keeper_settings(const HeadSettings& settings, BuildToken build) {
   EpochKeeper::Settings made;
@@ -24,7 +24,7 @@ EpochKeeper::Settings keeper_settings(const HeadSettings& settings, BuildToken b
   made.manifest = encode(build, 0, Message{settings.manifest});
   made.lease = settings.lease;
   made.keep_results = settings.keep_results;
-  made.node_key_age = 3 * beat_every(settings.lease) + 1s;
+  made.node_key_age = 3 * beat_interval(settings.lease) + 1s;
   made.replicas = settings.replicas;
   made.in_memory = settings.in_memory;
   made.max_queue_bytes = settings.max_queue_bytes;
@@ -41,7 +41,9 @@ Head::Head(HeadSettings settings, Engine& engine)
       self_{Address::Kind::job, hex(settings_.job)},
       epoch_{keeper_settings(settings_, build_), engine_, tickets_},
       publisher_{*this, engine_, tickets_, hex(build_), hex(settings_.job)},
-      roster_{settings_.lease} {
+      roster_{settings_.lease},
+      leftovers_{.sweep = {engine_, tickets_, hex(build_), hex(settings_.job)},
+                 .former = {engine_, tickets_}} {
   ledger_.count_from(settings_.first_task);
   engine_.listen(self_);
   engine_.listen({Address::Kind::nodes});
@@ -258,7 +260,8 @@ void Head::ask_doubts(Time now) {
     if (doubt.asked != 0 && now - doubt.asked_at < 1s) continue;
     doubt.asked = tickets_.next();
     doubt.asked_at = now;
-    engine_.find(doubt.asked, {{StreamKind::results, entered_}, fmt::format("{}.{}", job_key(), id)});
+    const Epoch epoch = doubt.former ? leftovers_.former.epoch() : entered_;
+    engine_.find(doubt.asked, {{StreamKind::results, epoch}, fmt::format("{}.{}", job_key(), id)});
   }
 }
 
@@ -318,13 +321,15 @@ void Head::break_job(Time now, const std::string& why) {
 
 void Head::enter_epoch(Time now) {
   if (!epoch_.ready() || entered_ == epoch_.epoch()) return;
-  const bool first = entered_ == 0;
-  entered_ = epoch_.epoch();
+  const Epoch before = std::exchange(entered_, epoch_.epoch());
   ++counts_.epochs;
   times_.last_beat.reset();  // the nodes wait for it
-  for (const Ticket feed : {feeds_.results, feeds_.log}) {
-    if (feed != 0) engine_.unfollow(feed);
-  }
+  // Nodes and other heads follow within that time, and what they have stored in the epoch before is read.
+  const Time until = now + std::max(settings_.head_grace, 3 * settings_.lease) + 3s;
+  const Epoch former = before != 0 ? before : epoch_.former();
+  if (former != 0 && former < entered_)
+    leftovers_.former.begin(now, former, {.results = feeds_.results, .log = feeds_.log}, until);
+  leftovers_.sweep.forget();
   feeds_.results = tickets_.next();
   feeds_.log = tickets_.next();
   feeds_.taken = 0;
@@ -332,36 +337,58 @@ void Head::enter_epoch(Time now) {
   engine_.follow(feeds_.results, {{StreamKind::results, entered_}, job_key()}, 1);
   engine_.follow(feeds_.log, {{StreamKind::log, entered_}, job_key()}, 1);
   if (settings_.detached) return enter_epoch_detached(now);
-  if (first) return;
-  // What no node has a permit for was in the store that is gone. What a node has, it ends, and tells in this
-  // epoch.
+  if (before == 0) return;
+  for (auto& [id, task] : ledger_.tasks()) {
+    if (task.doubt) task.doubt->asked = 0;
+    task.sequence = 0;
+  }
+  // What a node has, it ends, and tells in this epoch.
+  publish_pending_anew();
+}
+
+// What no node has a permit for goes into the queue once more, by another id.
+void Head::publish_pending_anew() {
   publisher_.restart();
   for (const auto id :
        ledger_.ids([](const OpenTask& task) { return task.peer == nullptr && !task.doubt; })) {
+    OpenTask& task = *ledger_.get(id);
+    if (task.sequence != 0) engine_.erase(0, {StreamKind::tasks, entered_}, task.sequence);
     ++counts_.republished;
-    publish(id, *ledger_.get(id));
-  }
-  for (auto& [id, task] : ledger_.tasks()) {
-    if (task.doubt) task.doubt->asked = 0;
-    if (task.peer != nullptr) task.sequence = 0;
+    publish(id, task);
   }
 }
 
-void Head::beat(Time now) {
-  if (times_.last_beat && now - *times_.last_beat < beat_every(settings_.lease)) return;
-  roster_.begin(now);
-  times_.last_beat = now;
+HeadBeat Head::beat_message() const {
   HeadBeat beat;
   beat.job = settings_.job;
-  beat.serial = ++beat_serial_;
+  beat.serial = times_.beats;
   beat.open = ledger_.size();
   beat.lease_ns = settings_.lease.count();
   beat.grace_ns = settings_.head_grace.count();
-  beat.sent_at = now.count() + wall_offset_;
   beat.level = settings_.manifest.level;
   beat.detached = settings_.detached;
   beat.closed = closed_;
+  return beat;
+}
+
+Time Head::beat_every() const noexcept { return beat_interval(settings_.lease); }
+
+void Head::beat(Time now) {
+  if (times_.last_beat && now - *times_.last_beat < beat_every()) return;
+  roster_.begin(now);
+  times_.last_beat = now;
+  ++times_.beats;
+  HeadBeat beat = beat_message();
+  beat.sent_at = now.count() + wall_offset_;
   tell({Address::Kind::heads}, Message{beat});
+}
+
+SignsOfLife Head::signs_of_life() const {
+  SignsOfLife signs;  // without a time: clocks are not compared by a beat that is late
+  if (!closed_)
+    signs.packets.emplace_back(Address{Address::Kind::heads},
+                               encode(build_, epoch_.epoch(), Message{beat_message()}));
+  return signs;
 }
 
 void Head::apply_queue_timeouts(Time now) {
@@ -387,6 +414,8 @@ std::string Head::why_unserved() const {
       fmt::format("cluster {} has had {} of {} nodes that run this build ({} of {}) for {:.1f} s. ",
                   settings_.cluster, roster_.working(), settings_.min_nodes, settings_.build.substr(0, 16),
                   settings_.program, seconds(settings_.node_timeout));
+  if (const std::uint64_t refused = engine_.connection().refused_messages; refused != 0)
+    text += fmt::format("{} messages were dropped, because they are not signed with its sign_key. ", refused);
   if (!others.empty()) return text + "Node " + others + ": start these nodes anew with this program.";
   return text + fmt::format("Start some with: kindred-node --cluster {} -- {}", settings_.cluster,
                             settings_.program);
@@ -433,44 +462,45 @@ void Head::fail_unreachable(Time now, const std::string& why) {
 }
 
 // The queue holds a task that no node gets, though nodes have room: the server has lost it, or its consumer
-// stands.
+// stands. A message of its own helps in the first case, and only new queues in the second.
 void Head::watch_queue(Time now) {
   if (settings_.detached || now - times_.look < look_every) return;
   times_.look = now;
   if (!epoch_.ready() || !engine_.connection().connected || roster_.working() == 0) times_.last_claim = now;
-  bool waiting = false;
-  for (const auto& [id, task] : ledger_.tasks()) {
-    waiting =
-        waiting || (task.peer == nullptr && task.sequence != 0 && now - task.stored > 3 * settings_.lease);
-  }
+  if (now - times_.last_claim <= 3 * settings_.lease) return;
   const bool room = std::ranges::any_of(roster_.peers(), [](const auto& each) {
     return each.second->works() && each.second->held.size() < each.second->status.capacity;
   });
-  if (waiting && room && now - times_.last_claim > 3 * settings_.lease) {
-    times_.last_claim = now;
+  // Last, because it looks at every task.
+  const auto waits = [&](const auto& each) {
+    const OpenTask& task = each.second;
+    return task.peer == nullptr && task.sequence != 0 && now - task.stored > 3 * settings_.lease;
+  };
+  if (!room || std::ranges::none_of(ledger_.tasks(), waits)) return;
+  times_.last_claim = now;
+  if (std::exchange(times_.put_again, true))
     epoch_.raise();
-  }
+  else
+    publish_pending_anew();
 }
 
-// A server that was killed may keep tasks that were acknowledged, and gives them to nobody (2.9 does). What
-// is below every open task has ended.
 void Head::sweep_queue(Time now) {
+  QueueSweep& sweep = leftovers_.sweep;
   const EngineState connection = engine_.connection();
-  if (std::exchange(times_.outages, connection.outages) != connection.outages)
-    times_.sweep = now + settings_.lease;
-  if (times_.sweep == Time{0} || now < times_.sweep || !epoch_.ready() || !connection.connected) return;
-  std::uint64_t lowest = feeds_.stored + 1;
+  sweep.note_outages(now, settings_.lease, connection.outages);
+  if (!sweep.due(now) || !epoch_.ready() || !connection.connected) return;
+  sweep.begin(now, feeds_.stored);
+  std::optional<std::uint64_t> lowest = feeds_.stored + 1;
   for (const auto& [id, task] : ledger_.tasks()) {
-    if (task.sequence == 0 && task.peer == nullptr)
-      return;  // it may be there, and its place is not known yet
-    if (task.sequence != 0) lowest = std::min(lowest, task.sequence);
+    if (task.peer != nullptr || task.doubt) continue;  // it needs its message no more
+    if (task.sequence != 0) {
+      lowest = std::min(*lowest, task.sequence);
+    } else if (task.submitted <= sweep.begun_at()) {
+      lowest.reset();  // its message may be there already
+      break;
+    }
   }
-  times_.sweep = Time{0};
-  if (lowest <= 1) return;
-  const std::string build = hex(build_);
-  for (const char priority : {'h', 'm', 'l'})
-    engine_.erase_at(0, {{StreamKind::tasks, entered_}, build + "." + priority + "." + job_key()},
-                     lowest - 1);
+  sweep.sweep(now, settings_.lease, entered_, lowest);
 }
 
 void Head::tick(Time now) {
@@ -488,6 +518,7 @@ void Head::tick(Time now) {
   fail_unserved(now);
   watch_queue(now);
   if (!settings_.detached) sweep_queue(now);
+  if (epoch_.ready()) leftovers_.former.tick(now);
   served_once_ = served_once_ || settings_.detached || roster_.working() >= settings_.min_nodes;
   if (epoch_.ready() && served_once_ && engine_.connection().connected) publisher_.tick(now, entered_);
   if (settings_.detached) work_detached(now);
@@ -500,7 +531,7 @@ void Head::tick(Time now) {
 }
 
 Time Head::next_due(Time now) const {
-  Time due = times_.last_beat ? *times_.last_beat + beat_every(settings_.lease) : now;
+  Time due = times_.last_beat ? *times_.last_beat + beat_every() : now;
   due = std::min(due, epoch_.next_due(now));
   if (epoch_.ready() && served_once_ && engine_.connection().connected)
     due = std::min(due, publisher_.next_due(now));
@@ -523,6 +554,7 @@ void Head::close(Time now) {
   beat(now);
   if (!epoch_.ready()) return;
   for (const Ticket feed : {feeds_.results, feeds_.log}) engine_.unfollow(feed);
+  leftovers_.former.unfollow();
   const std::string build = hex(build_);
   for (const char priority : {'h', 'm', 'l'})
     engine_.erase_at(0, {{StreamKind::tasks, entered_}, build + "." + priority + "." + job_key()}, 0);

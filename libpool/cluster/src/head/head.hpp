@@ -11,11 +11,14 @@
 
 #include "engine/engine.hpp"
 #include "engine/outbox.hpp"
+#include "engine/pulse.hpp"
 #include "engine/tickets.hpp"
 #include "head/epoch_keeper.hpp"
+#include "head/former_epoch.hpp"
 #include "head/ledger.hpp"
 #include "head/log_intake.hpp"
 #include "head/publisher.hpp"
+#include "head/queue_sweep.hpp"
 #include "head/roster.hpp"
 #include "wire/messages.hpp"
 
@@ -103,6 +106,9 @@ class Head final : private TaskSource {
   /// Asks what is to be asked, and applies time limits. Call after each batch of events, and at `next_due`.
   void tick(Time now);
   [[nodiscard]] Time next_due(Time now) const;
+  /// For a `Pulse`: what says that this head lives, and how often it has to be said.
+  [[nodiscard]] SignsOfLife signs_of_life() const;
+  [[nodiscard]] Time beat_every() const noexcept;
   /// Tells the nodes that the job has ended, and removes what is stored of it.
   void close(Time now);
   /// Have all nodes said that they have heard it?
@@ -152,7 +158,8 @@ class Head final : private TaskSource {
   void on_claim(Time now, Peer& peer, const HeldTask& claimed);
   void fetch_blobs(Time now);
   void on_cancel_reply(Time now, const CancelReply& reply);
-  void on_result(Time now, Result result);
+  /// `stored_in`: the epoch of its large bytes; 0: the present one.
+  void on_result(Time now, Result result, Epoch stored_in = 0);
   void on_returned(std::uint64_t id, OpenTask& task);
   void on_batch(LogBatch batch);
   void on_bye(Time now, std::uint64_t life);
@@ -185,6 +192,7 @@ class Head final : private TaskSource {
   void break_job(Time now, const std::string& why);
 
   void enter_epoch(Time now);
+  [[nodiscard]] HeadBeat beat_message() const;
   void beat(Time now);
   void find_lost_nodes(Time now);
   void apply_queue_timeouts(Time now);
@@ -194,6 +202,7 @@ class Head final : private TaskSource {
   [[nodiscard]] std::string why_unserved() const;
   void watch_queue(Time now);
   void sweep_queue(Time now);
+  void publish_pending_anew();
   void tell_permits();
   void tell(const Address& to, const Message& message);
   [[nodiscard]] std::string job_key() const;
@@ -204,8 +213,13 @@ class Head final : private TaskSource {
     Time last_claim{0};
     Time look{0};
     Time purge{0};
-    Time sweep{0};              ///< when the queue is swept; 0: never
-    std::uint64_t outages = 0;  ///< of the connection, as it was looked at last
+    std::uint64_t beats = 0;  ///< serial of the last beat
+    bool put_again = false;   ///< what waits was put into the queue anew, and no node has claimed since
+  };
+  /// What a server may keep of tasks and epochs that are over.
+  struct Leftovers {
+    QueueSweep sweep;
+    FormerEpoch former;
   };
   struct Feeds {
     Ticket results = 0;
@@ -266,11 +280,11 @@ class Head final : private TaskSource {
   Roster roster_;
   Ledger ledger_;
   LogIntake log_;
+  Leftovers leftovers_;
   Epoch entered_ = 0;
   Feeds feeds_;
   Times times_;
   std::int64_t wall_offset_ = 0;
-  std::uint64_t beat_serial_ = 0;
   bool served_once_ = false;
   bool closed_ = false;
   std::string broken_;

@@ -42,10 +42,11 @@ void Head::on_told(Time now, const Bytes& bytes) {
   if (auto* const node = std::get_if<NodeBeat>(&message)) {
     roster_.sight(now, std::move(*node));
   } else if (const auto* const head = std::get_if<HeadBeat>(&message)) {
-    if (head->job == settings_.job && head->serial <= beat_serial_) {
+    if (head->job == settings_.job && head->serial <= times_.beats) {
       // The head was away for longer than that: the nodes have given this job up, and have taken its tasks
-      // out of the queue.
-      if (roster_.unheard(now) > settings_.head_grace) epoch_.raise();
+      // out of the queue, unless it is detached.
+      if (roster_.unheard(now) > settings_.head_grace && !settings_.detached && epoch_.ready())
+        publish_pending_anew();
       roster_.on_own_beat(now);
     }
     epoch_.hear_of(envelope->epoch);
@@ -57,6 +58,8 @@ void Head::on_told(Time now, const Bytes& bytes) {
     }
   } else if (const auto* const reply = std::get_if<CancelReply>(&message)) {
     on_cancel_reply(now, *reply);
+  } else if (const auto* const alive = std::get_if<Alive>(&message)) {
+    if (Peer* const peer = roster_.find(alive->life)) peer->heard = now;
   } else if (const auto* const bye = std::get_if<Bye>(&message)) {
     on_bye(now, bye->life);
   }
@@ -87,6 +90,7 @@ void Head::on_answer(Time now, const Answer& answer) {
     if (large.fetch.on_answer(now, answer)) return;
   }
   if (settings_.detached && on_detached_answer(now, answer)) return;
+  if (leftovers_.sweep.on_answer(answer) || leftovers_.former.on_answer(answer)) return;
   for (const std::uint64_t id : doubts_) {
     if (ledger_.get(id)->doubt->asked != answer.ticket) continue;
     answer_doubt(now, id, answer);
@@ -95,24 +99,36 @@ void Head::on_answer(Time now, const Answer& answer) {
 }
 
 void Head::answer_doubt(Time now, std::uint64_t id, const Answer& answer) {
+  OpenTask& task = *ledger_.get(id);
+  if (answer.how == Answer::How::missing && leftovers_.former.is_read() && !task.doubt->former) {
+    task.doubt->former = true;
+    task.doubt->asked = 0;
+    ask_doubts(now);
+    return;
+  }
   if (answer.how == Answer::How::missing) conclude(now, id);
   if (answer.how != Answer::How::done) return;
-  const std::uint32_t run = ledger_.get(id)->run;
+  const std::uint32_t run = task.run;
+  const Epoch epoch = task.doubt->former ? leftovers_.former.epoch() : entered_;
   auto envelope = decode(build_, answer.bytes);
   auto* const result = envelope ? std::get_if<Result>(&envelope->message) : nullptr;
   if (result != nullptr && result->job == settings_.job && result->task == id && result->run == run)
-    on_result(now, std::move(*result));
+    on_result(now, std::move(*result), epoch);
   else
     conclude(now, id);
 }
 
 void Head::on_entry(Time now, const StreamEntry& entry) {
-  if (entry.feed != feeds_.results && entry.feed != feeds_.log) return;
+  const bool former = leftovers_.former.has_feed(entry.feed);
+  if (entry.feed != feeds_.results && entry.feed != feeds_.log && !former) return;
   if (entry.feed == feeds_.results) feeds_.taken = entry.sequence;
   auto envelope = decode(build_, entry.bytes);
   if (!envelope) return;
   if (auto* const result = std::get_if<Result>(&envelope->message)) {
-    if (result->job == settings_.job) on_result(now, std::move(*result));
+    if (result->job == settings_.job)
+      on_result(now, std::move(*result), former ? leftovers_.former.epoch() : entered_);
+  } else if (former && settings_.detached) {  // its records are of another epoch's tasks
+    return;
   } else if (const auto* const begun = std::get_if<Begun>(&envelope->message)) {
     if (begun->job == settings_.job) on_begun(now, *begun);
   } else if (const auto* const submitted = std::get_if<Submitted>(&envelope->message)) {
@@ -203,6 +219,7 @@ void Head::look_at_held(Time now, Peer& peer, const std::vector<HeldTask>& held)
 void Head::on_claim(Time now, Peer& peer, const HeldTask& claimed) {
   const std::uint64_t id = claimed.task;
   times_.last_claim = now;
+  times_.put_again = false;
   OpenTask* const task = ledger_.get(id);
   Permit permit{.task = id, .claim = claimed.claim, .verdict = Verdict::drop};
   if (task != nullptr && task->peer == &peer && task->claim == claimed.claim) {
@@ -265,7 +282,7 @@ void Head::on_bye(Time now, std::uint64_t life) {
 
 // --- results
 
-void Head::on_result(Time now, Result result) {
+void Head::on_result(Time now, Result result, Epoch stored_in) {
   if (settings_.detached) note(result.task, Known::ended);
   const auto found = ledger_.find(result.task);
   if (found == ledger_.tasks().end()) {
@@ -296,7 +313,8 @@ void Head::on_result(Time now, Result result) {
     // It is the node's no more: if its bytes cannot be read, the task counts as lost there.
     doubt(now, result.task, task, result.node, "its result was lost with the engine's store");
     BlobFetch fetch{job_key(), result.blob};
-    large_.insert_or_assign(result.task, LargeResult{std::move(result), std::move(fetch), entered_});
+    large_.insert_or_assign(
+        result.task, LargeResult{std::move(result), std::move(fetch), stored_in != 0 ? stored_in : entered_});
     fetch_blobs(now);
     return;
   }
@@ -315,6 +333,14 @@ void Head::fetch_blobs(Time now) {
     auto& [result, fetch, epoch] = each->second;
     if (epoch_.ready()) fetch.tick(now, epoch, engine_, tickets_);
     if (ledger_.get(each->first) != nullptr && fetch.state() == BlobFetch::State::fetching) {
+      ++each;
+      continue;
+    }
+    const FormerEpoch& former = leftovers_.former;
+    if (fetch.state() == BlobFetch::State::failed && former.is_read() && epoch != former.epoch()) {
+      // The epoch changed between its bytes and its result.
+      epoch = former.epoch();
+      fetch = BlobFetch{job_key(), result.blob};
       ++each;
       continue;
     }

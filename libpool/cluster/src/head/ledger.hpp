@@ -55,6 +55,7 @@ struct Peer;
 struct Doubt {
   std::string node;
   std::string why;
+  bool former = false;  ///< the results of the former epoch are asked, because those of this one have none
   Ticket asked = 0;
   Time asked_at{0};
 };

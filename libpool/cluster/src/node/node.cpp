@@ -668,9 +668,7 @@ void Node::leave() {
 
 // --- time
 
-void Node::beat(Time now) {
-  if (times_.last_beat && now - *times_.last_beat < times_.beat_every) return;
-  times_.last_beat = now;
+NodeBeat Node::beat_message() const {
   NodeBeat beat;
   beat.node = settings_.name;
   beat.build = settings_.build;
@@ -680,10 +678,29 @@ void Node::beat(Time now) {
   beat.workers = settings_.workers;
   beat.held = static_cast<std::uint32_t>(held());
   beat.draining = draining_;
-  const Bytes bytes = encode(build_, epoch_, Message{std::move(beat)});
+  return beat;
+}
+
+void Node::beat(Time now) {
+  if (times_.last_beat && now - *times_.last_beat < times_.beat_every) return;
+  times_.last_beat = now;
+  const Bytes bytes = encode(build_, epoch_, Message{beat_message()});
   engine_.tell({Address::Kind::nodes}, bytes);
   if (epoch_ != 0) engine_.put(0, {{StreamKind::nodes, 0}, settings_.name}, {}, bytes, {});
   for (const auto& [id, job] : jobs_) job->status_due = true;
+}
+
+SignsOfLife Node::signs_of_life() const {
+  SignsOfLife signs;
+  signs.packets.emplace_back(Address{Address::Kind::nodes}, encode(build_, epoch_, Message{beat_message()}));
+  for (const auto& [id, job] : jobs_) {
+    if (job->open)
+      signs.packets.emplace_back(job->address, encode(build_, epoch_, Message{Alive{job->life}}));
+    for (const auto& [task, held] : job->held) {
+      if (!held.settled && held.epoch == epoch_) signs.handles.push_back(held.handle);
+    }
+  }
+  return signs;
 }
 
 void Node::tell_status(Time now, Job& job) {

@@ -11,6 +11,7 @@
 
 #include "engine/engine.hpp"
 #include "engine/outbox.hpp"
+#include "engine/pulse.hpp"
 #include "engine/tickets.hpp"
 #include "node/fetcher.hpp"
 #include "wire/blob.hpp"
@@ -75,6 +76,10 @@ class Node {
   void set_clock(std::int64_t wall_minus_monotonic) noexcept { wall_offset_ = wall_minus_monotonic; }
   void tick(Time now);
   [[nodiscard]] Time next_due(Time now) const;
+  /// For a `Pulse`: what says that this node lives and goes on with what it holds, and how often it has to be
+  /// said.
+  [[nodiscard]] SignsOfLife signs_of_life() const;
+  [[nodiscard]] Time beat_every() const noexcept { return times_.beat_every; }
 
   /// Takes nothing new, gives back what has not begun, lets the rest end.
   void drain();
@@ -193,6 +198,7 @@ class Node {
   [[nodiscard]] std::size_t room() const;
   void tell(const Address& to, const Message& message);
 
+  [[nodiscard]] NodeBeat beat_message() const;
   void beat(Time now);
   void tell_status(Time now, Job& job);
   void ask_manifests(Time now);

@@ -8,7 +8,7 @@ namespace {
 
 using namespace cluster;
 
-constexpr std::uint32_t version = 3;
+constexpr std::uint32_t version = 4;
 
 /// The members that cross, in their order, for either archive.
 struct Crossing {
@@ -23,7 +23,7 @@ struct Crossing {
     std::int64_t prefetch = o.prefetch ? std::int64_t{*o.prefetch} : -1;
     std::int32_t nice = o.worker.nice;
     archive(o.cluster, e.servers, e.credentials, e.nkey, e.user, e.password, e.tls.ca, e.tls.cert, e.tls.key,
-            e.tls.host, e.insecure, o.name, workers, o.start_method, o.worker.cwd, nice,
+            e.tls.host, e.insecure, e.sign_key, o.name, workers, o.start_method, o.worker.cwd, nice,
             o.worker.capture_output, o.worker.load_libraries, environment, prefetch, o.accept_jobs,
             o.drain_on_term, grace);
     o.max_workers = workers;

@@ -15,7 +15,8 @@
 
 #include <fmt/format.h>
 
-#include "engine/nats/nats_engine.hpp"
+#include "engine/connect.hpp"
+#include "engine/pulse.hpp"
 #include "kindred/error.hpp"
 #include "kindred/internal/code_reference.hpp"
 #include "kindred/internal/process.hpp"
@@ -73,9 +74,10 @@ class NodeProcess final : public NodeHost {
     settings.random = [this] { return random_(); };
     workers_ = settings.workers;
     static_cast<void>(build_token(settings.build));
-    engine_ = connect_to_nats(options_.engine, options_.cluster,
-                              fmt::format("kindred node {}, pid {}", options_.name, process_id()), 24h * 365,
-                              [this](EngineEvent event) { put(std::move(event)); });
+    engine_ = connect_engine(
+        options_.engine, options_.cluster,
+        fmt::format("kindred node {}, pid {}", options_.name, process_id()), 24h * 365,
+        [this](EngineEvent event) { put(std::move(event)); }, say);
     refuse_second_of_name(settings);
     node_ = std::make_unique<Node>(std::move(settings), *engine_, *this);
     events_ = {
@@ -95,6 +97,7 @@ class NodeProcess final : public NodeHost {
                     workers_));
     Time due = now();
     std::optional<Time> draining_until;
+    std::optional<Pulse> pulse{std::in_place, *engine_, now};
     for (;;) {
       std::vector<Happening> happenings = wait(due);
       const Time at = now();
@@ -110,7 +113,9 @@ class NodeProcess final : public NodeHost {
       node_->tick(at);
       if (draining_until && (node_->drained() || at >= *draining_until || signals > 1)) break;
       due = node_->next_due(at);
+      pulse->live(at, node_->beat_every(), [this] { return node_->signs_of_life(); });
     }
+    pulse.reset();
     node_->leave();
     std::this_thread::sleep_for(20ms);  // the client library writes what it has
     say(fmt::format("node {} has left", options_.name));

@@ -166,6 +166,12 @@ struct Bye {
   void fields(auto& archive) { archive(life); }
 };
 
+/// A node's thread is in a long step, and cannot say more: all else is as its last status said.
+struct Alive {
+  std::uint64_t life = 0;
+  void fields(auto& archive) { archive(life); }
+};
+
 // --- what is stored
 
 enum class EndKind : std::uint8_t {
@@ -313,7 +319,7 @@ struct Grant {
 };
 
 using Message = std::variant<NodeBeat, HeadBeat, Status, Claim, Permits, Reset, Cancel, CancelReply, Bye,
-                             Grant, Result, LogBatch, Manifest, Begun, Submitted>;
+                             Grant, Result, LogBatch, Manifest, Begun, Submitted, Alive>;
 
 /// What stands before every message, stored or told:
 ///

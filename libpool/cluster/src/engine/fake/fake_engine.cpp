@@ -78,6 +78,11 @@ std::size_t FakeBus::stored(StreamKind kind) const {
   return count;
 }
 
+std::size_t FakeBus::streams(StreamKind kind) const {
+  return static_cast<std::size_t>(
+      std::ranges::count_if(streams_, [kind](const auto& each) { return each.first.kind == kind; }));
+}
+
 // --- the verbs
 
 void FakeBus::Port::ask(Ticket ticket, std::function<Answer(FakeBus&)> verb) {
@@ -125,6 +130,15 @@ void FakeBus::Port::state(Ticket ticket, const Stream& stream) {
   });
 }
 
+void FakeBus::Port::remove(Ticket ticket, const Stream& stream) {
+  ask(ticket, [stream](FakeBus& bus) {
+    if (bus.streams_.erase(stream) == 0) return missing();
+    if (stream.kind == StreamKind::tasks)
+      std::erase_if(bus.queues_, [&](const auto& each) { return each.first.epoch == stream.epoch; });
+    return Answer{};
+  });
+}
+
 void FakeBus::Port::put(Ticket ticket, const Place& place, const std::string& id,
                         std::span<const std::byte> bytes, Expect expect) {
   ask(ticket, [place, id, kept = Bytes(bytes.begin(), bytes.end()), expect](FakeBus& bus) {
@@ -155,7 +169,7 @@ Answer FakeBus::store(const Place& place, const std::string& id, const Bytes& by
     if (revision != 0 && holds_keys(place.stream.kind)) stream.messages.erase(revision);
   }
   answer.number = ++stream.last;
-  stream.messages.emplace(stream.last, StoredMessage{place.path, bytes});
+  stream.messages.emplace(stream.last, StoredMessage{.path = place.path, .bytes = bytes});
   if (!id.empty()) stream.ids[id] = {stream.last, now};
   feed(place.stream);
   return answer;
@@ -254,7 +268,7 @@ void FakeBus::give_out(const Queue& queue, StoredQueue& stored) {
   if (stream != streams_.end()) {
     for (const auto& [sequence, message] : stream->second.messages) {
       if (stored.pulls.empty()) break;
-      if (!is_below(message.path, below)) continue;
+      if (message.stuck || !is_below(message.path, below)) continue;
       Out& out = stored.out[sequence];
       if (out.count != 0 && out.due > now) continue;
       Waiting& pull = stored.pulls.front();
@@ -324,8 +338,14 @@ void FakeBus::Port::settle(Ticket ticket, const std::string& handle, Settle how)
     }
     queue->out.erase(sequence);
     const Epoch epoch = std::stoull(handle);
-    if (const auto stream = bus.streams_.find({StreamKind::tasks, epoch}); stream != bus.streams_.end())
-      stream->second.messages.erase(sequence);
+    const auto stream = bus.streams_.find({StreamKind::tasks, epoch});
+    if (stream == bus.streams_.end()) return Answer{};
+    const auto message = stream->second.messages.find(sequence);
+    if (message == stream->second.messages.end()) return Answer{};
+    if (bus.keeps_settled)
+      message->second.stuck = true;
+    else
+      stream->second.messages.erase(message);
     return Answer{};
   });
 }

@@ -34,6 +34,7 @@ class FakeBus {
     void ensure(Ticket ticket, const Stream& stream, const StreamLimits& limits) override;
     void ensure(Ticket ticket, const Queue& queue, Time lease) override;
     void state(Ticket ticket, const Stream& stream) override;
+    void remove(Ticket ticket, const Stream& stream) override;
     void put(Ticket ticket, const Place& place, const std::string& id, std::span<const std::byte> bytes,
              Expect expect) override;
     void find(Ticket ticket, const Place& place) override;
@@ -51,7 +52,8 @@ class FakeBus {
     void tick() override;
     [[nodiscard]] std::size_t max_message() const override { return bus_.max_packet; }
     [[nodiscard]] EngineState connection() const override {
-      return {.connected = !bus_.down && !bus_.cut.contains(machine_), .outages = 0, .last_words = {}};
+      return {
+          .connected = !bus_.down && !bus_.cut.contains(machine_), .outages = bus_.outages, .last_words = {}};
     }
     [[nodiscard]] const std::string& machine() const noexcept { return machine_; }
     Receive receive;
@@ -74,6 +76,9 @@ class FakeBus {
   Time delay = std::chrono::microseconds{100};
   std::size_t max_packet = 1U << 20U;
   bool down = false;          ///< nothing arrives anywhere
+  std::uint64_t outages = 0;  ///< that the connections say they had
+  /// As a server that is killed: what is settled stays in its stream, and no queue gives it out.
+  bool keeps_settled = false;
   std::set<std::string> cut;  ///< machines that nothing reaches and nothing leaves
   /// Asked for each packet, by its number from 0.
   std::function<Fate(std::uint64_t number)> fate;
@@ -87,11 +92,14 @@ class FakeBus {
   void deliver();
   /// Messages in the streams of this kind, of all epochs.
   [[nodiscard]] std::size_t stored(StreamKind kind) const;
+  /// How many streams of this kind there are, of all epochs.
+  [[nodiscard]] std::size_t streams(StreamKind kind) const;
 
  private:
   struct StoredMessage {
     std::string path;
     Bytes bytes;
+    bool stuck = false;  ///< settled, and kept all the same
   };
   struct StoredStream {
     std::map<std::uint64_t, StoredMessage> messages;

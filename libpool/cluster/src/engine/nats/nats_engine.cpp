@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <condition_variable>
 #include <deque>
 #include <fstream>
 #include <map>
@@ -23,7 +24,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::uint64_t stream_is_there = 10058;        ///< the server's number: with other limits
+constexpr std::uint64_t stream_is_there = 10058;  ///< the server's number: with other limits
+constexpr auto longest_farewell = std::chrono::seconds{2};
 constexpr auto feed_silence = std::chrono::seconds{3};  ///< three heartbeats of a followed stream
 constexpr auto feed_pause =
     std::chrono::milliseconds{500};  ///< until a consumer that could not be made is tried again
@@ -66,13 +68,23 @@ void require(natsStatus status, const char* call, const char* doing) {
 /// What the library's threads may touch. They hold it themselves, because they may run a last callback after
 /// the engine is gone.
 class NatsEngine;
-struct Shared {
+struct Shared : std::enable_shared_from_this<Shared> {
   std::mutex receiving;  ///< held over `receive`
   Engine::Receive receive;
   NatsEngine* engine = nullptr;  ///< null: it is gone
   std::mutex mutex;
   std::string words;
   std::uint64_t outages = 0;
+  std::size_t subscribed = 0;  ///< subscriptions whose threads may still call back
+  std::condition_variable unsubscribed;
+
+  void end_subscription() {
+    {
+      const std::scoped_lock lock{mutex};
+      --subscribed;
+    }
+    unsubscribed.notify_all();
+  }
 };
 
 // Callbacks take what they touch from here: the library does not tell when it has run the last callback of a
@@ -163,6 +175,10 @@ class NatsEngine final : public Engine {
     pulls_.clear();
     subscriptions_.clear();
     if (connection_) natsConnection_Close(connection_.get());
+    // Each subscription has a thread of the library, which ends by itself. A program may end right after
+    // this, and what such a thread touches would be destroyed under it.
+    std::unique_lock lock{shared_->mutex};
+    shared_->unsubscribed.wait_for(lock, longest_farewell, [this] { return shared_->subscribed == 0; });
   }
 
   /// The status of one attempt.
@@ -214,6 +230,9 @@ class NatsEngine final : public Engine {
   }
   void state(Ticket ticket, const Stream& stream) override {
     ask('e', ticket, "STREAM.INFO." + names_.stream(stream), {});
+  }
+  void remove(Ticket ticket, const Stream& stream) override {
+    ask('d', ticket, "STREAM.DELETE." + names_.stream(stream), {});
   }
   void put(Ticket ticket, const Place& place, const std::string& id, std::span<const std::byte> bytes,
            Expect expect) override {
@@ -347,6 +366,16 @@ class NatsEngine final : public Engine {
     std::uint64_t life;
   };
 
+  static Shared& shared_of(const std::shared_ptr<Shared>& place) { return *place; }
+  static Shared& shared_of(const auto& place) { return *place.shared; }
+  template <class P>
+  static void on_complete(void* closure) {
+    std::unique_ptr<P> place{static_cast<P*>(closure)};
+    const std::shared_ptr<Shared> shared = shared_of(*place).shared_from_this();
+    place.reset();
+    shared->end_subscription();
+  }
+
   void make_options(const EngineOptions& given, const std::string& who);
 
   [[nodiscard]] std::string new_inbox() {
@@ -363,9 +392,14 @@ class NatsEngine final : public Engine {
     require(natsConnection_Subscribe(&made, connection_.get(), subject.c_str(), handler, place.get()),
             "natsConnection_Subscribe", "listening to the cluster");
     Subscription subscription{made};
-    if (natsSubscription_SetOnCompleteCB(
-            made, [](void* closure) { delete static_cast<P*>(closure); }, place.get()) == NATS_OK)
+    {
+      const std::scoped_lock lock{shared_->mutex};
+      ++shared_->subscribed;
+    }
+    if (natsSubscription_SetOnCompleteCB(made, &on_complete<P>, place.get()) == NATS_OK)
       (void)place.release();
+    else
+      shared_->end_subscription();
     // What does not fit is dropped, and asked for again.
     (void)natsSubscription_SetPendingLimits(made, 262'144, 512 << 20);
     return subscription;

@@ -1,0 +1,54 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+
+#include "engine/engine.hpp"
+#include "engine/tickets.hpp"
+
+namespace kindred::internal::cluster {
+
+/// Removes from the queue what a server keeps there of tasks that have ended. A server that was killed may
+/// keep messages that were acknowledged, and give them to no node (nats-server 2.9 does).
+///
+/// After each outage everything that was stored before is swept: up to the oldest message whose task still
+/// waits, again each lease, until all of it is swept and the server has said so.
+///
+/// Threads: one at a time; `now` is an argument.
+class QueueSweep {
+ public:
+  QueueSweep(Engine& engine, Tickets& tickets, std::string build, std::string job)
+      : engine_{engine}, tickets_{tickets}, build_{std::move(build)}, job_{std::move(job)} {}
+
+  /// Notes how often the connection was lost so far: one more, and a sweep begins after the lease.
+  void note_outages(Time now, Time lease, std::uint64_t outages);
+  [[nodiscard]] bool due(Time now) const noexcept { return due_ && now >= *due_; }
+  /// Begins a round where none is under way: everything up to `stored` is to be swept.
+  void begin(Time now, std::uint64_t stored) noexcept;
+  /// Tasks that were submitted up to this time may have left something.
+  [[nodiscard]] Time begun_at() const noexcept { return begun_at_; }
+  /// `lowest`: sequence of the oldest message whose task waits; nothing: one may be there at an unknown
+  /// place, and nothing is swept yet.
+  void sweep(Time now, Time lease, Epoch epoch, std::optional<std::uint64_t> lowest);
+  /// False: the answer is not for this.
+  bool on_answer(const Answer& answer);
+  /// The epoch has changed: its stream has nothing of the tasks before.
+  void forget() noexcept;
+
+ private:
+  Engine& engine_;
+  Tickets& tickets_;
+  std::string build_;
+  std::string job_;
+  std::uint64_t outages_ = 0;
+  std::optional<Time> due_;
+  Time begun_at_{0};
+  std::optional<std::uint64_t> target_;  ///< sequence up to which is to be swept
+  bool whole_ = false;                   ///< the last request reached it
+  std::set<Ticket> asked_;               ///< purges that the server has not answered
+};
+
+}  // namespace kindred::internal::cluster
