@@ -179,9 +179,9 @@ class Drain {
   std::size_t deliver_oldest(std::uint64_t now, std::uint64_t until);
   inline Taken deliver_head(Source& source, LaneInput& lane);
   inline bool take_head(LaneInput& lane, std::size_t payload, Encoded& encoded);
-  bool take_large(LaneInput& lane, std::size_t payload, Encoded& encoded);
+  bool take_large(LaneInput& lane, std::size_t payload, std::byte* entry);
   inline const Site* find_site(Source& source, std::uint32_t index, Encoded& encoded) const;
-  const Site* intern_site(Encoded& encoded) const;
+  static std::span<const std::byte> site_before(std::span<const std::byte> payload) noexcept;
   static void set_site(LaneInput& lane, const Site& site);
   static inline void put_kept(const LaneInput& lane, const Encoded& encoded) noexcept;
   inline Taken deliver(Source& source, LaneInput& lane, const Encoded& encoded);

@@ -64,13 +64,13 @@ bool Drain::is_for_flight(const LaneInput& lane) const noexcept {
   }
   encoded.arguments = payload;
   if (lane.head_is_large) [[unlikely]]
-    return take_large(lane, payload, encoded);
+    return take_large(lane, payload, encoded.entry);
   return lane.reader.take(lane.head, encoded.entry + record_room);
 }
 
-bool Drain::take_large(LaneInput& lane, std::size_t payload, Encoded& encoded) {
+bool Drain::take_large(LaneInput& lane, std::size_t payload, std::byte* entry) {
   lane.head_is_large = false;
-  std::memcpy(encoded.entry + sizeof(KeptRecord), lane.large.bytes.data(), payload);
+  std::memcpy(entry + sizeof(KeptRecord), lane.large.bytes.data(), payload);
   lane.large.bytes.clear();
   if (lane.large.bytes.capacity() > large_message) lane.large.bytes.shrink_to_fit();
   return true;
@@ -78,20 +78,20 @@ bool Drain::take_large(LaneInput& lane, std::size_t payload, Encoded& encoded) {
 
 [[gnu::always_inline]] inline const Site* Drain::find_site(Source& source, std::uint32_t index,
                                                            Encoded& encoded) const {
-  if (index == record_site::inlined) [[unlikely]]
-    return intern_site(encoded);
-  return source.site(index, history_->sites());
+  if (index != record_site::inlined) [[likely]]
+    return source.site(index, history_->sites());
+  const std::span<const std::byte> site = site_before(encoded.argument_bytes());
+  encoded.offset = site.size();
+  encoded.arguments -= site.size();
+  return site.empty() ? nullptr : history_->sites().intern(site);
 }
 
-/// The site that stands before the record's arguments.
-const Site* Drain::intern_site(Encoded& encoded) const {
-  const std::span<const std::byte> payload = encoded.argument_bytes();
+/// The site that stands before a record's arguments, encoded; nothing where it makes no sense.
+std::span<const std::byte> Drain::site_before(std::span<const std::byte> payload) noexcept {
   std::uint32_t bytes = 0;
   if (payload.size() >= sizeof bytes) std::memcpy(&bytes, payload.data(), sizeof bytes);
-  if (bytes < site_head_bytes || bytes > payload.size()) return nullptr;
-  encoded.offset = bytes;
-  encoded.arguments -= bytes;
-  return history_->sites().intern(payload.first(bytes));
+  return bytes < site_head_bytes || bytes > payload.size() ? std::span<const std::byte>{}
+                                                           : payload.first(bytes);
 }
 
 [[gnu::always_inline]] inline Drain::Taken Drain::deliver_head(Source& source, LaneInput& lane) {

@@ -177,7 +177,7 @@ constexpr std::size_t index_of() noexcept {
 template <TextForm form>
 bool put_with_care(TextBuffer& out, std::string_view text) {
   if constexpr (form == TextForm::json) return append_json_escaped(out, text);
-  if constexpr (form == TextForm::message) append_escaped(out, text);
+  if constexpr (form == TextForm::message) escape_into(out, text);
   if constexpr (form == TextForm::plain) out.append(text);
   return true;
 }
@@ -399,10 +399,11 @@ namespace {
 /// Escapes a text with care; as `put_text`.
 template <TextForm form>
 [[gnu::noinline]] char* put_marked_text(TextBuffer& out, char* to, std::string_view text, std::size_t room,
-                                        bool& all_utf8) {
+                                        bool* all_utf8) {
   if (begins_within_character(text)) return nullptr;
   out.end_at(to);
-  all_utf8 &= put_with_care<form>(out, text);
+  const bool utf8 = put_with_care<form>(out, text);
+  if constexpr (form == TextForm::json) *all_utf8 &= utf8;
   return out.reserve(room);
 }
 
@@ -410,7 +411,7 @@ template <TextForm form>
 /// cannot be escaped apart from what is before it. `room`: to be there behind it.
 template <TextForm form>
 [[gnu::always_inline]] inline char* put_text(TextBuffer& out, char* to, std::string_view text,
-                                             std::size_t room, bool& all_utf8) {
+                                             std::size_t room, bool* all_utf8) {
   if constexpr (form == TextForm::plain)
     copy_text(reinterpret_cast<std::byte*>(to), text.data(), text.size());
   else if (text.size() > longest_clean_try || !copy_clean<form>(to, text)) [[unlikely]]
@@ -421,7 +422,7 @@ template <TextForm form>
 /// Writes a value as `spec` says; as `put_text`.
 template <TextForm form>
 [[gnu::noinline]] char* put_formatted(TextBuffer& out, char* to, const Argument& argument,
-                                      const std::string& spec, std::size_t room, bool& all_utf8) {
+                                      const std::string& spec, std::size_t room, bool* all_utf8) {
   TextBuffer formatted;
   put_formatted(formatted, argument, spec);
   out.end_at(to);
@@ -431,11 +432,13 @@ template <TextForm form>
 
 }  // namespace
 
-/// False where the pieces cannot be escaped one by one: then something may have been appended.
+/// Puts the pieces one after the other.
 template <TextForm form, class Values>
-bool MessagePlan::put_from(TextBuffer& out, Values values, std::size_t text_bytes, bool& all_utf8) const {
+void MessagePlan::put_from(TextBuffer& out, const Arguments& arguments, bool* all_utf8) const {
+  const std::size_t begin = out.size();
+  Values values{arguments};
   // So much the message takes at most where nothing in it must be escaped.
-  const std::size_t room = room_[index_of<form>()] + text_bytes;
+  const std::size_t room = room_[index_of<form>()] + arguments.text_bytes();
   const char* const texts = texts_.data();
   char* to = out.reserve(room);
   for (const Piece* next = pieces_.data();; ++next) {
@@ -447,7 +450,7 @@ bool MessagePlan::put_from(TextBuffer& out, Values values, std::size_t text_byte
       std::memcpy(to + copied_more, text + copied_more, bytes - copied_more);
     to += bytes;
     switch (piece.then) {
-      case Then::end: out.end_at(to); return true;
+      case Then::end: out.end_at(to); return;
       case Then::formatted:
         to = put_formatted<form>(out, to, values.argument(piece), piece.spec, room, all_utf8);
         break;
@@ -469,47 +472,49 @@ bool MessagePlan::put_from(TextBuffer& out, Values values, std::size_t text_byte
       case Then::rare: to = write_rare(to, values.argument(piece)); continue;
       default: __builtin_unreachable();
     }
-    if (to == nullptr) [[unlikely]]
-      return false;
+    if (to == nullptr) [[unlikely]] {
+      out.truncate(begin);
+      return put_whole<form>(out, arguments, all_utf8);
+    }
   }
 }
 
 template <TextForm form>
-bool MessagePlan::put(TextBuffer& out, const Arguments& arguments, bool& all_utf8) const {
-  if (in_order_) [[likely]]
-    return put_from<form>(out, InOrder{arguments}, arguments.text_bytes(), all_utf8);
-  return put_from<form>(out, ByIndex{arguments}, arguments.text_bytes(), all_utf8);
+void MessagePlan::put(TextBuffer& out, const Arguments& arguments, bool* all_utf8) const {
+  if (form != TextForm::plain && !texts_begin_cleanly_) [[unlikely]]
+    return put_whole<form>(out, arguments, all_utf8);
+  if (!in_order_) [[unlikely]]
+    return put_by_index<form>(out, arguments, all_utf8);
+  put_from<form, InOrder>(out, arguments, all_utf8);
+}
+
+/// As `put`, where the arguments were decoded. By itself, so that the usual way has the registers.
+template <TextForm form>
+void MessagePlan::put_by_index(TextBuffer& out, const Arguments& arguments, bool* all_utf8) const {
+  put_from<form, ByIndex>(out, arguments, all_utf8);
+}
+
+/// Puts the message where its pieces cannot be escaped one by one.
+template <TextForm form>
+void MessagePlan::put_whole(TextBuffer& out, const Arguments& arguments, bool* all_utf8) const {
+  TextBuffer whole;
+  append(whole, arguments);
+  const bool utf8 = put_with_care<form>(out, whole.view());
+  if constexpr (form == TextForm::json) *all_utf8 = utf8;
 }
 
 void MessagePlan::append(TextBuffer& out, const Arguments& arguments) const {
-  bool all_utf8 = true;
-  put<TextForm::plain>(out, arguments, all_utf8);
+  put<TextForm::plain>(out, arguments, nullptr);
 }
 
 void MessagePlan::append_escaped(TextBuffer& out, const Arguments& arguments) const {
-  const std::size_t begin = out.size();
-  bool all_utf8 = true;
-  if (!texts_begin_cleanly_ || !put<TextForm::message>(out, arguments, all_utf8)) [[unlikely]]
-    escape_whole(out, begin, arguments);
-}
-
-/// Appends the message where its pieces cannot be escaped one by one.
-void MessagePlan::escape_whole(TextBuffer& out, std::size_t begin, const Arguments& arguments) const {
-  out.truncate(begin);
-  TextBuffer whole;
-  append(whole, arguments);
-  escape_into(out, whole.view());
+  put<TextForm::message>(out, arguments, nullptr);
 }
 
 bool MessagePlan::append_json(TextBuffer& out, const Arguments& arguments) const {
-  const std::size_t begin = out.size();
   bool all_utf8 = texts_are_utf8_;
-  if (texts_begin_cleanly_ && put<TextForm::json>(out, arguments, all_utf8)) [[likely]]
-    return all_utf8;
-  out.truncate(begin);
-  TextBuffer whole;
-  append(whole, arguments);
-  return append_json_escaped(out, whole.view());
+  put<TextForm::json>(out, arguments, &all_utf8);
+  return all_utf8;
 }
 
 }  // namespace kindred::internal

@@ -66,7 +66,10 @@ class MessagePlan {
 
   [[nodiscard]] bool has_fields() const noexcept { return has_fields_; }
   /// How much memory it takes, beside itself.
-  [[nodiscard]] std::size_t bytes() const noexcept { return texts_.size() + pieces_.size() * sizeof(Piece); }
+  [[nodiscard]] std::size_t bytes() const noexcept {
+    return texts_.size() + pieces_.size() * sizeof(Piece) + 2 * types_.size() +
+           text_gaps_.size() * sizeof(std::uint32_t);
+  }
   /// Checks a record's arguments (`bytes` is private memory, to which `arguments` then points), and adds its
   /// key-values to `fields`. Every length is checked here, and nowhere behind. False where the bytes are not
   /// what the types say.
@@ -134,10 +137,13 @@ class MessagePlan {
   void add(Piece&& piece, std::string_view text);
   void look_at_order();
   template <TextForm form>
-  bool put(TextBuffer& out, const Arguments& arguments, bool& all_utf8) const;
+  void put(TextBuffer& out, const Arguments& arguments, bool* all_utf8) const;
   template <TextForm form, class Values>
-  bool put_from(TextBuffer& out, Values values, std::size_t text_bytes, bool& all_utf8) const;
-  [[gnu::noinline]] void escape_whole(TextBuffer& out, std::size_t begin, const Arguments& arguments) const;
+  void put_from(TextBuffer& out, const Arguments& arguments, bool* all_utf8) const;
+  template <TextForm form>
+  [[gnu::noinline]] void put_by_index(TextBuffer& out, const Arguments& arguments, bool* all_utf8) const;
+  template <TextForm form>
+  [[gnu::noinline]] void put_whole(TextBuffer& out, const Arguments& arguments, bool* all_utf8) const;
   [[gnu::noinline]] bool decode_each(std::span<const std::byte> bytes, Arguments& arguments,
                                      std::vector<Field>& fields) const;
 

@@ -48,8 +48,7 @@ void append_labels(const LogRecord& record, TextBuffer& out) {
 
 }  // namespace
 
-EcsFormatter::EcsFormatter(std::string_view pattern, std::string_view start_method)
-    : start_method_{start_method_member(start_method)} {
+EcsFormatter::EcsFormatter(std::string_view pattern, std::string_view start_method) : end_{start_method} {
   if (!pattern.empty()) text_.emplace(pattern);
 }
 
@@ -80,7 +79,7 @@ void EcsFormatter::append_kindred(const LogRecord& record, TextBuffer& out) cons
     out.append_number(std::uint64_t{record.attempt});
     out.push_back('}');
   }
-  append_json_end(out, record, start_method_);
+  end_.append(out, record);
   out.push_back('}');
 }
 

@@ -97,7 +97,7 @@ char* escape_one(char* target, const unsigned char*& at, const unsigned char* en
 
 /// Returns whether all of it was UTF-8.
 template <TextForm form>
-bool escape_with_care(TextBuffer& out, std::string_view text) {
+[[gnu::noinline]] bool escape_with_care(TextBuffer& out, std::string_view text) {
   const auto* at = reinterpret_cast<const unsigned char*>(text.data());
   const auto* const end = at + text.size();
   bool all_utf8 = true;
@@ -128,7 +128,7 @@ bool escape_with_care(TextBuffer& out, std::string_view text) {
 }
 
 template <TextForm form>
-bool escape(TextBuffer& out, std::string_view text) {
+[[gnu::noinline]] bool escape(TextBuffer& out, std::string_view text) {
   if (text.size() <= longest_clean_try && copy_clean<form>(out.reserve(text.size()), text)) [[likely]] {
     out.advance(text.size());
     return true;

@@ -40,14 +40,14 @@ bool is_plain(const std::vector<Field>& fields) noexcept {
   return true;
 }
 
-constexpr std::int64_t billion = 1'000'000'000;
+constexpr std::uint32_t billion = 1'000'000'000;
 constexpr std::size_t fraction_digits = 9;
 
 }  // namespace
 
-JsonFormatter::JsonFormatter(std::string_view pattern, std::string_view start_method)
-    : start_method_{start_method_member(start_method)} {
+JsonFormatter::JsonFormatter(std::string_view pattern, std::string_view start_method) : end_{start_method} {
   if (!pattern.empty()) text_.emplace(pattern);
+  turn_to_second_of(0);
 }
 
 /// Adds a member to "exact": the text escaped as in lines, in which every byte has its form, and that for
@@ -91,8 +91,9 @@ void JsonFormatter::append_message(Delivery& delivery, TextBuffer& out) {
     add_exact("message", delivery.whole().message);
 }
 
-void JsonFormatter::turn_to(std::int64_t second) {
-  second_ = second;
+void JsonFormatter::turn_to_second_of(std::int64_t since_epoch) {
+  const std::int64_t second = since_epoch / billion - (since_epoch % billion < 0 ? 1 : 0);
+  second_begin_ = static_cast<std::uint64_t>(second) * billion;
   const auto clock = static_cast<std::time_t>(second);
   std::tm time{};
   ::localtime_r(&clock, &time);
@@ -107,13 +108,13 @@ void JsonFormatter::turn_to(std::int64_t second) {
 
 void JsonFormatter::append_time(const LogRecord& record, TextBuffer& out) {
   const std::int64_t since_epoch = record.time.time_since_epoch().count();
-  const std::int64_t second = since_epoch / billion - (since_epoch % billion < 0 ? 1 : 0);
-  if (second != second_) [[unlikely]]
-    turn_to(second);
+  if (static_cast<std::uint64_t>(since_epoch) - second_begin_ >= billion) [[unlikely]]
+    turn_to_second_of(since_epoch);
   const std::size_t begin = out.size();
   out.append(time_);
   char* const fraction = out.data() + begin + fraction_;
-  write_padded(fraction, static_cast<std::uint32_t>(since_epoch - second * billion), fraction_digits);
+  const std::uint64_t nanoseconds = static_cast<std::uint64_t>(since_epoch) - second_begin_;
+  write_padded(fraction, static_cast<std::uint32_t>(nanoseconds), fraction_digits);
   if (since_epoch >= 0) [[likely]] {
     std::memcpy(out.data() + out.size() - fraction_digits - 1, fraction, fraction_digits);
     return;
@@ -231,7 +232,7 @@ void JsonFormatter::append(Delivery& delivery, TextBuffer& out) {
   append_message(delivery, out);
   append_time(record, out);
   append_common(delivery, out);
-  append_json_end(out, record, start_method_);
+  end_.append(out, record);
   append_extra(record, out);
   out.push_back('}');
   if (!exact_.empty()) {

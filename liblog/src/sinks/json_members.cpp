@@ -8,7 +8,6 @@
 
 #include "kindred/internal/escape.hpp"
 #include "kindred/internal/pattern.hpp"
-#include "kindred/internal/record_encoder.hpp"
 
 namespace kindred::internal {
 
@@ -45,31 +44,6 @@ void append_json_worker(TextBuffer& out, const LogRecord& record) {
     out.append_number(static_cast<std::uint64_t>(record.worker));
   out.append(",\"incarnation\":");
   out.append_number(std::uint64_t{record.incarnation});
-}
-
-void append_json_end(TextBuffer& out, const LogRecord& record, std::string_view start_method) {
-  constexpr std::string_view sequence = ",\"sequence\":";
-  constexpr std::string_view origin = ",\"origin\":\"";
-  const std::string_view its_origin = to_string(record.origin);
-  const std::string_view late = record.late ? "\",\"late\":true" : "\"";
-  constexpr std::size_t longest_number = 20;
-  char* to = out.reserve(sequence.size() + longest_number + origin.size() + its_origin.size() + late.size() +
-                         start_method.size());
-  const auto put = [&to](std::string_view text) {
-    copy_text(reinterpret_cast<std::byte*>(to), text.data(), text.size());
-    to += text.size();
-  };
-  put(sequence);
-  to = write_decimal(to, record.sequence);
-  put(origin);
-  put(its_origin);
-  put(late);
-  put(start_method);
-  out.end_at(to);
-}
-
-std::string start_method_member(std::string_view start_method) {
-  return start_method.empty() ? std::string{} : fmt::format(",\"start_method\":\"{}\"", start_method);
 }
 
 std::string date_time_text(const std::tm& time) {

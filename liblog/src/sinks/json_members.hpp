@@ -23,10 +23,6 @@ bool append_json_value(TextBuffer& out, const FieldValue& value);
 [[nodiscard]] bool is_hidden(const std::vector<Field>& fields, std::size_t index) noexcept;
 /// Appends `"worker":0,"incarnation":1`; null for the parent.
 void append_json_worker(TextBuffer& out, const LogRecord& record);
-/// Appends `,"sequence":9,"origin":"log"`, with `,"late":true` where it is, and the member `start_method`.
-void append_json_end(TextBuffer& out, const LogRecord& record, std::string_view start_method);
-/// Returns `,"start_method":"spawn"`; nothing where there is none.
-[[nodiscard]] std::string start_method_member(std::string_view start_method);
 /// Returns "2026-07-26T14:03:11".
 [[nodiscard]] std::string date_time_text(const std::tm& time);
 

@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include "kindred/internal/json_end.hpp"
 #include "kindred/internal/pattern.hpp"
 #include "kindred/internal/text_buffer.hpp"
 #include "kindred/log_record.hpp"
@@ -28,9 +29,9 @@ class EcsFormatter {
   void append_kindred(const LogRecord& record, TextBuffer& out) const;
 
   std::optional<PatternFormatter> text_;
-  TextBuffer line_;           ///< of `text_`
-  std::string start_method_;  ///< the member, ready
-  std::string date_time_;     ///< "2026-07-26T12:03:11", as of `second_`
+  TextBuffer line_;  ///< of `text_`
+  JsonEnd end_;
+  std::string date_time_;  ///< "2026-07-26T12:03:11", as of `second_`
   std::int64_t second_ = INT64_MIN;
 };
 

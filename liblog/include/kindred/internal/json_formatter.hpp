@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "kindred/internal/json_end.hpp"
 #include "kindred/internal/pattern.hpp"
 #include "kindred/internal/text_buffer.hpp"
 #include "kindred/log_record.hpp"
@@ -36,7 +37,7 @@ class JsonFormatter {
 
   void append_message(Delivery& delivery, TextBuffer& out);
   void append_time(const LogRecord& record, TextBuffer& out);
-  void turn_to(std::int64_t second);
+  void turn_to_second_of(std::int64_t since_epoch);
   void append_common(const Delivery& delivery, TextBuffer& out);
   void append_facts(const LogRecord& record, TextBuffer& out);
   void append_extra(const LogRecord& record, TextBuffer& out);
@@ -44,14 +45,14 @@ class JsonFormatter {
   void add_exact(std::string_view key, std::string_view text);
 
   std::optional<PatternFormatter> text_;
-  TextBuffer line_;           ///< of `text_`
-  TextBuffer exact_;          ///< members of "exact", where the record has bytes that JSON cannot carry
-  std::string start_method_;  ///< the member, ready
+  TextBuffer line_;   ///< of `text_`
+  TextBuffer exact_;  ///< members of "exact", where the record has bytes that JSON cannot carry
+  JsonEnd end_;
   std::vector<Common> common_;
-  std::string time_;                  ///< the member "time", as of `second_`, with room for the two fractions
+  std::string time_;                  ///< the member "time", with room for the two fractions
   std::size_t fraction_ = 0;          ///< where its first one stands
   std::size_t before_timestamp_ = 0;  ///< where the number begins that has the second one
-  std::int64_t second_ = INT64_MIN;
+  std::uint64_t second_begin_ = 0;    ///< of the second that `time_` is of: ns
 };
 
 }  // namespace kindred::internal
