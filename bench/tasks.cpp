@@ -1,6 +1,7 @@
 // Tasks with futures: submit all, then get all.
 //   --count tasks --workers N --iterations of work each (0: an empty task) --submitters threads that share
-//   the tasks, --watched 1 while a program looks at the pool, --trace FILE while a trace is written
+//   the tasks, --priority 1 after one task has had a priority, --watched 1 while a program looks at the pool,
+//   --trace FILE while a trace is written
 #include "support/pool_options.hpp"
 #include "support/watched.hpp"
 
@@ -26,6 +27,8 @@ int main(int argc, char** argv) {
       if (future.get() != expected) bench::fail("a wrong result");
     }
   };
+  if (options.number("priority", 0) != 0)
+    pool.submit(kindred::TaskOptions{.priority = 1}, run, std::uint64_t{0}).get();
   bench::in_threads(submitters, count / 10 + 1, submit_and_get);
   const bench::Watched watched{pool, options};
   const double begin = bench::now_ns();

@@ -3,6 +3,8 @@
 #include <array>
 #include <chrono>
 #include <cstdint>
+#include <stdexcept>
+#include <string>
 #include <thread>
 
 #include "peers/thread_pools.hpp"
@@ -44,6 +46,24 @@ void round_trip(const bench::Options& options, bool after_silence) {
     const double begin = now_ns();
     if (pool.submit([done] { return done; }).get() != done) bench::fail("a wrong result");
     if (done >= warm_up) samples.add(now_ns() - begin);
+  }
+  samples.report("us", 1e-3);
+}
+
+void throws(const bench::Options& options) {
+  const auto count = options.number("count", 2000);
+  const auto warm_up = count / 10 + 1;
+  Pool pool{options.number("workers", 2)};
+  bench::Samples samples{count};
+  for (std::size_t done = 0; done < count + warm_up; ++done) {
+    const double begin = now_ns();
+    try {
+      (void)pool.submit([done]() -> std::size_t { throw std::runtime_error{"no " + std::to_string(done)}; })
+          .get();
+      bench::fail("a task that throws did not");
+    } catch (const std::runtime_error&) {
+      if (done >= warm_up) samples.add(now_ns() - begin);
+    }
   }
   samples.report("us", 1e-3);
 }
@@ -153,6 +173,8 @@ int main(int argc, char** argv) {
     round_trip(options, false);
   else if (row == "round_trip_after_silence")
     round_trip(options, true);
+  else if (row == "throw")
+    throws(options);
   else if (row == "map")
     map(options);
   else if (row == "bytes")
