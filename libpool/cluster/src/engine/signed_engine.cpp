@@ -20,8 +20,8 @@ SignedEngine::SignedEngine(Signer signer, std::string cluster, Receive receive, 
 }
 
 void SignedEngine::Door::pass(EngineEvent event) {
-  if (auto* const told = std::get_if<Told>(&event)) {
-    if (!check(told->bytes, "a message between heads and nodes")) return;
+  if (auto* const packet = std::get_if<Told>(&event)) {
+    if (!check(packet->bytes, "a message between heads and nodes")) return;
   } else if (auto* const delivery = std::get_if<Delivery>(&event)) {
     if (!check(delivery->bytes, "a task in the queue")) return;
   } else if (auto* const entry = std::get_if<StreamEntry>(&event)) {
