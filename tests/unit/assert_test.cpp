@@ -42,9 +42,9 @@ TEST_CASE("an assertion that fails says the place, the expression and the operan
 TEST_CASE("operands are printed as what they are: numbers, texts, enumerators") {
   using kindred::internal::AssertedLeft;
   const auto said = [](const auto& asserted) { return asserted.operands(); };
-  CHECK(said(AssertedLeft{} << 3 < 2) == "3 < 2");
-  CHECK(said(AssertedLeft{} << std::string{"a"} != "b") == "a != b");
-  CHECK(said(AssertedLeft{} << Colour::green == Colour::red) == "1 == 0");
-  CHECK(said(AssertedLeft{} << Opaque{} == Opaque{}) == "(not printable) == (not printable)");
-  CHECK(said(AssertedLeft{} << false) == "0");
+  CHECK(said(AssertedLeft{} <=> 3 < 2) == "3 < 2");
+  CHECK(said(AssertedLeft{} <=> std::string{"a"} != "b") == "a != b");
+  CHECK(said(AssertedLeft{} <=> Colour::green == Colour::red) == "1 == 0");
+  CHECK(said(AssertedLeft{} <=> Opaque{} == Opaque{}) == "(not printable) == (not printable)");
+  CHECK(said(AssertedLeft{} <=> false) == "0");
 }

@@ -1072,7 +1072,7 @@ TEST_CASE("SIGHUP begins the file anew, and calls the handler that was there bef
 TEST_CASE("a name that has no room for the time of rotation is refused when the sink is made") {
   const test::TemporaryFolder folder;
   const std::string name(235, 'n');
-  CHECK_NOTHROW(sinks::file(folder / name).make({}));
+  CHECK_NOTHROW((void)sinks::file(folder / name).make({}));
   CHECK_THROWS_CONTAINS(sinks::file(folder / (name + "2"), {.rotate = "1 MB"}).make({}), UsageError,
                         "their folder allows 255. Give a shorter name.");
   CHECK_THROWS_CONTAINS(sinks::file(folder / std::string(256, 'n')).make({}), UsageError, "256 bytes");
@@ -1082,7 +1082,7 @@ TEST_CASE("a name that has no room for the time of rotation is refused when the 
     for (std::uint64_t i = 0; i < 30; ++i) sink.write(numbered(i));
   }
   CHECK(rotated_count(folder / fits) > 0);
-  CHECK_THROWS_AS(sinks::file(folder / (fits + "f"), {.rotate = "1 MB"}).make({}), UsageError);
+  CHECK_THROWS_AS((void)sinks::file(folder / (fits + "f"), {.rotate = "1 MB"}).make({}), UsageError);
 }
 
 TEST_CASE("/dev/stdout and /dev/fd/N are written to, and never rotated") {

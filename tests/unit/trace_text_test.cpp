@@ -70,7 +70,7 @@ TEST_CASE("a run is its submission on the pool's track, a slice on the worker's,
 TEST_CASE("each attempt has an arrow of its own, and no two tasks share one") {
   auto text = text_of_a_pool();
   const TaskNameEntry name{.given = {}, .code = 5};
-  for (const std::uint64_t task : {1, 10, 100000, 1000000})
+  for (const std::uint64_t task : std::initializer_list<std::uint64_t>{1, 10, 100000, 1000000})
     for (const std::uint16_t attempt : std::initializer_list<std::uint16_t>{0, 1, 10, 65535})
       text.put({.attempt = attempt,
                 .worker = 0,

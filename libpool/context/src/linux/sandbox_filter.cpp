@@ -233,8 +233,8 @@ void allow_some_words(Filter& calls, const Sandbox& sandbox) {
        {F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_GETLK, F_SETLK, F_SETLKW, F_OFD_GETLK,
         F_OFD_SETLK, F_OFD_SETLKW, F_GETPIPE_SZ, F_SETPIPE_SZ, F_ADD_SEALS, F_GET_SEALS, F_GETOWN})
     calls.on("fcntl", SCMP_ACT_ALLOW, {equals(1, static_cast<std::uint64_t>(command))});
-  for (const std::uint64_t request : {TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIOCLEX, FIONCLEX})
-    calls.on("ioctl", SCMP_ACT_ALLOW, {equals(1, request)});
+  for (const int request : {TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIOCLEX, FIONCLEX})
+    calls.on("ioctl", SCMP_ACT_ALLOW, {equals(1, static_cast<std::uint64_t>(request))});
   for (const int option :
        {PR_SET_NAME,       PR_GET_NAME,        PR_GET_DUMPABLE,         PR_GET_PDEATHSIG,
         PR_GET_KEEPCAPS,   PR_GET_SECUREBITS,  PR_GET_NO_NEW_PRIVS,     PR_GET_SECCOMP,
@@ -268,9 +268,8 @@ void refuse_reaching_others(Filter& refusals, const Sandbox& sandbox, bool own_s
   // The owner of a descriptor gets signals from the kernel, whoever it is.
   for (const int command : {F_SETOWN, F_SETOWN_EX, F_SETSIG, F_SETLEASE, F_NOTIFY})
     refusals.on("fcntl", SCMP_ACT_TRAP, {equals(1, static_cast<std::uint64_t>(command))});
-  for (const std::uint64_t request :
-       {FIOSETOWN, SIOCSPGRP, TIOCSTI, TIOCLINUX, TIOCSETD, TIOCCONS, TIOCSCTTY})
-    refusals.on("ioctl", SCMP_ACT_TRAP, {equals(1, request)});
+  for (const int request : {FIOSETOWN, SIOCSPGRP, TIOCSTI, TIOCLINUX, TIOCSETD, TIOCCONS, TIOCSCTTY})
+    refusals.on("ioctl", SCMP_ACT_TRAP, {equals(1, static_cast<std::uint64_t>(request))});
   refusals.on("personality", SCMP_ACT_TRAP, {{0, SCMP_CMP_NE, int_mask, 0}});
   for (const char* const call :
        {"prlimit64", "sched_setaffinity", "sched_setscheduler", "sched_setparam", "sched_setattr"})
@@ -289,7 +288,7 @@ void refuse_reaching_others(Filter& refusals, const Sandbox& sandbox, bool own_s
 
 void refuse_for_files(Filter& refusals, int landlock_abi) {
   // A program of root's that is set-user-id, made where others can run it.
-  for (const std::uint64_t bit : {S_ISUID, S_ISGID}) {
+  for (const auto bit : {std::uint64_t{S_ISUID}, std::uint64_t{S_ISGID}}) {
     refusals.on("open", error(EPERM), {has(1, O_CREAT, O_CREAT), has(2, bit, bit)});
     refusals.on("open", error(EPERM), {has(1, O_TMPFILE, O_TMPFILE), has(2, bit, bit)});
     refusals.on("openat", error(EPERM), {has(2, O_CREAT, O_CREAT), has(3, bit, bit)});

@@ -20,7 +20,7 @@
 #if KINDRED_ASSERTIONS
 #define KINDRED_ASSERT(...)                                              \
   ::kindred::internal::check_assertion(__FILE__, __LINE__, #__VA_ARGS__, \
-                                       ::kindred::internal::AssertedLeft{} << __VA_ARGS__)
+                                       ::kindred::internal::AssertedLeft{} <=> __VA_ARGS__)
 #else
 #define KINDRED_ASSERT(...) static_cast<void>(sizeof(static_cast<bool>(__VA_ARGS__)))
 #endif
@@ -88,7 +88,7 @@ void check_assertion(const char* file, int line, const char* expression, const A
 /// Takes the left operand: `<<` binds more tightly than a comparison, so the rest of the expression follows.
 struct AssertedLeft {
   template <class T>
-  [[nodiscard]] AssertedValue<T> operator<<(const T& value) const noexcept {
+  [[nodiscard]] AssertedValue<T> operator<=>(const T& value) const noexcept {
     return {value};
   }
 };

@@ -62,16 +62,16 @@ struct Setup {
 
 /// All that a worker has when it begins.
 struct WorkerBootstrap {
-  Hello hello;
+  Hello hello{};
   MessageSocket socket;
   Segment segment;
-  Setup setup;
-  CodeMap code;
+  Setup setup{};
+  CodeMap code{};
   SharedBell waiter_bell{Descriptor{}};     ///< wakes a thread in get()
   SharedBell service_bell{Descriptor{}};    ///< wakes the supervisor
   SharedBell collector_bell{Descriptor{}};  ///< wakes the log's collector
-  Descriptor captured_stdout;               ///< read end of the pipe that stdout is (capture_output)
-  Descriptor captured_stderr;
+  Descriptor captured_stdout{};             ///< read end of the pipe that stdout is (capture_output)
+  Descriptor captured_stderr{};
 };
 
 /// The pool's part of a worker's life; returns the exit code.
