@@ -131,6 +131,44 @@ TEST_CASE("the first task with a priority takes back what was dispatched ahead, 
   CHECK(worker.begin() == PlayedPool::task_of(best).id);
 }
 
+TEST_CASE(
+    "while a task with a priority is open one call at a time is dispatched, and far ahead again after it") {
+  PlayedPool pool;
+  PlayedWorker& worker = pool.add_worker();
+  teach(pool, worker, microseconds(1));
+  for (int round = 0; round < 3; ++round) {
+    const auto prioritized =
+        pool.submit({}, std::make_unique<TaskOptions>(TaskOptions{.priority = round == 1 ? -5 : 5}));
+    std::vector<StateHandle> others;
+    for (int i = 0; i < 20; ++i) others.push_back(pool.submit());
+    {
+      PoolGuard guard{pool.mutex};
+      CHECK(pool.slots.in_flight(guard) == 1);
+      CHECK(pool.completion.prioritized(guard) == 1);
+    }
+    // Cancelled, or done, in its turn.
+    if (round == 2) {
+      PoolGuard guard{pool.mutex};
+      REQUIRE(pool.intake.revoke(guard, worker.slot(), 0));
+      pool.completion.finish_cancelled(guard, PlayedPool::task_of(prioritized), "in the test");
+      pool.dispatcher.refill(guard);
+    } else {
+      while (!prioritized->finished()) {
+        REQUIRE(worker.begin() != 0);
+        worker.end({}, microseconds(1));
+        REQUIRE(pool.collect());
+      }
+    }
+    PoolGuard guard{pool.mutex};
+    CHECK(pool.completion.prioritized(guard) == 0);
+    CHECK(pool.pending.empty());
+    CHECK(pool.slots.in_flight(guard) == 20);
+    guard.unlock();
+    while (worker.begin() != 0) worker.end({}, microseconds(1));
+    (void)pool.collect();
+  }
+}
+
 TEST_CASE("a call that has begun is not revoked, one that has not is, and its worker never begins it") {
   PlayedPool pool;
   PlayedWorker& worker = pool.add_worker();

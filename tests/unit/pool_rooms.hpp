@@ -230,7 +230,7 @@ class PlayedPool : public FutureHome {
     task->submitted_ticks = ticks();
     task->options = std::move(options);
     task->store(std::as_bytes(std::span{arguments.data(), arguments.size()}));
-    completion.note_submitted(guard);
+    completion.note_submitted(guard, *task);
     return StateHandle{task};
   }
   StateHandle submit(const std::string& arguments = {}, std::unique_ptr<TaskOptions> options = nullptr) {
@@ -275,7 +275,7 @@ class PlayedPool : public FutureHome {
   CallWriter writer{*code, clock, blocks, max_tasks_per_worker, slots, control, bells, completion, events};
   PoolWatch watch;
   WatchNotes notes{watch, *code, ticks_per_nanosecond()};
-  Load load{ticks_per_nanosecond()};
+  Load load{ticks_per_nanosecond(), completion};
   ResultIntake intake{ContextId{}, clock, log, slots, control, load, completion, pending, notes};
   Dispatcher dispatcher{
       {clock, slots, control, bells, load, writer, intake, pending, completion, phase, backpressure, events},

@@ -64,8 +64,8 @@ WorkerSlot* Dispatcher::favourite(Locked locked, std::uint64_t now) const noexce
 
 void Dispatcher::dispatch_or_enqueue(Locked locked, TaskState& task, std::uint64_t now) {
   KINDRED_ASSERT((!task.finished() && !task.is_pending() && !task.is_dispatched()));
-  if (task.options && task.options->priority != 0 && !parts_.load.one_at_a_time(locked)) [[unlikely]]
-    return use_priorities(locked, task);
+  if (task.is_prioritized && parts_.completion.prioritized(locked) == 1) [[unlikely]]
+    return take_back_and_enqueue(locked, task);
   if (parts_.pending.empty()) {
     WorkerSlot* slot = favourite(locked, now);
     if (slot == nullptr) {
@@ -87,9 +87,8 @@ void Dispatcher::dispatch_or_enqueue(Locked locked, TaskState& task, std::uint64
   want_workers(locked);
 }
 
-// The first task with a priority: what was dispatched ahead is pending with the others from now on.
-void Dispatcher::use_priorities(Locked locked, TaskState& first) {
-  parts_.load.dispatch_one_at_a_time(locked);
+// The only open task with a priority: what was dispatched ahead before it may be overtaken.
+void Dispatcher::take_back_and_enqueue(Locked locked, TaskState& first) {
   for (WorkerSlot& slot : parts_.slots.all(locked)) {
     if (slot.segment) parts_.intake.revoke_all(locked, slot);
   }

@@ -92,7 +92,7 @@ class Dispatcher {
  private:
   [[nodiscard]] WorkerSlot* choose_slot(Locked locked, std::uint64_t now);
   [[nodiscard]] WorkerSlot* favourite(Locked locked, std::uint64_t now) const noexcept;
-  void use_priorities(Locked locked, TaskState& first);
+  void take_back_and_enqueue(Locked locked, TaskState& first);
   [[nodiscard]] RebalancePlan<WorkerSlot> plan_rebalance(Locked locked, std::uint64_t now);
   void kill_those_that_lost_a_call(Locked locked, std::uint64_t now);
   void mark_unresponsive(Locked locked, WorkerSlot& slot);

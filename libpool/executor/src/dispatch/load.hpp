@@ -4,6 +4,7 @@
 
 #include "dispatch/placement.hpp"
 #include "link/worker_slots.hpp"
+#include "task/completion.hpp"
 
 namespace kindred::internal {
 
@@ -11,8 +12,8 @@ namespace kindred::internal {
 /// words of the workers, but no worker can harm more than its own share by them. Guarded by the pool's lock.
 class Load {
  public:
-  explicit Load(double ticks_a_nanosecond) noexcept
-      : ticks_a_nanosecond_{ticks_a_nanosecond}, times_{ticks_a_nanosecond} {}
+  Load(double ticks_a_nanosecond, const Completion& completion) noexcept
+      : ticks_a_nanosecond_{ticks_a_nanosecond}, times_{ticks_a_nanosecond}, completion_{completion} {}
 
   [[nodiscard]] const PlacementTimes& times() const noexcept { return times_; }
   [[nodiscard]] double ticks_of(double nanoseconds) const noexcept {
@@ -37,12 +38,14 @@ class Load {
   };
   [[nodiscard]] const Sums& sums(Locked) const noexcept { return sums_; }  ///< of all workers, in ticks
 
-  /// Priorities are used from now on: a worker has one call at a time, so that the next one can be overtaken.
-  void dispatch_one_at_a_time(Locked) noexcept { one_at_a_time_ = true; }
-  [[nodiscard]] bool one_at_a_time(Locked) const noexcept { return one_at_a_time_; }
+  /// While a task with a priority is open, a worker has one call at a time, so that the next one can be
+  /// overtaken.
+  [[nodiscard]] bool one_at_a_time(Locked locked) const noexcept {
+    return completion_.prioritized(locked) != 0;
+  }
   /// How many calls the worker may have.
   [[nodiscard]] std::size_t prefetch_limit(Locked locked, const WorkerSlot& slot) const noexcept {
-    return internal::prefetch_limit(times_, !slot.ready || one_at_a_time_, average_of(locked, slot));
+    return internal::prefetch_limit(times_, !slot.ready || one_at_a_time(locked), average_of(locked, slot));
   }
 
   /// Has the worker's running call been running for long?
@@ -63,9 +66,9 @@ class Load {
 
   const double ticks_a_nanosecond_;
   const PlacementTimes times_;
+  const Completion& completion_;
   RunAverage average_;
   Sums sums_;
-  bool one_at_a_time_ = false;
 };
 
 /// Has the worker not begun the first of its calls?

@@ -112,7 +112,7 @@ struct LinkRoom {
 struct DispatchRoom {
   DispatchRoom(const Ground& ground, TaskRoom& tasks, LinkRoom& links, PoolEvents& events)
       : notes{watch, ground.context.code(), ground.ticks_a_nanosecond},
-        load{ground.ticks_a_nanosecond},
+        load{ground.ticks_a_nanosecond, tasks.completion},
         intake{ground.context.id(),
                ground.surroundings.clock,
                links.log,

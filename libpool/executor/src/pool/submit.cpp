@@ -212,7 +212,7 @@ std::optional<StateHandle> PoolCore::submit(Submission& submission, const EntryI
   reference.counted = true;
   if (dispatch_.notes.on(guard)) [[unlikely]]
     dispatch_.notes.note_submit(guard, task->id, now);
-  tasks_.completion.note_submitted(guard);
+  tasks_.completion.note_submitted(guard, *task);
   if (failure) {
     tasks_.completion.finish(guard, *task, Outcome::failure, std::move(failure));
   } else {

@@ -62,7 +62,7 @@ std::unique_ptr<Failure> make_encoded_failure(std::span<const std::byte> bytes, 
 void Completion::finish(Locked locked, TaskState& task, Outcome outcome, std::unique_ptr<Failure> failure) {
   KINDRED_ASSERT(!task.is_pending());
   KINDRED_ASSERT(outstanding_ != 0U);
-  if (task.options) end_limits(locked, task);
+  if (task.options) end_options(locked, task);
   if (outcome != Outcome::value) {
     if (!failure || !failure->keeps_call()) {
       task.drop_bytes();

@@ -32,12 +32,18 @@ class Completion {
         callbacks_{callbacks},
         events_{events} {}
 
-  void note_submitted(Locked) noexcept {
+  void note_submitted(Locked, TaskState& task) noexcept {
     ++totals_.submitted;
     ++outstanding_;
+    if (task.options && task.options->priority != 0) [[unlikely]] {
+      task.is_prioritized = true;
+      ++prioritized_;
+    }
   }
   /// Tasks that are submitted and not finished.
   [[nodiscard]] std::size_t outstanding(Locked) const noexcept { return outstanding_; }
+  /// Those of them that were submitted with a priority.
+  [[nodiscard]] std::size_t prioritized(Locked) const noexcept { return prioritized_; }
   /// Open futures with something to be done when they are finished.
   [[nodiscard]] std::size_t with_continuations(Locked) const noexcept { return with_continuations_; }
   [[nodiscard]] PoolStats& totals(Locked) noexcept { return totals_; }
@@ -61,7 +67,7 @@ class Completion {
   /// Fast path of `finish`: no continuation, and no thread that sleeps, except possibly the leader.
   void finish_with_value(Locked locked, TaskState& task) {
     if (task.options) [[unlikely]]
-      end_limits(locked, task);
+      end_options(locked, task);
     if (task.forgotten || !task.ends_unnoticed(locked) || phase_.closed)
       return finish(locked, task, Outcome::value);
     ++totals_.done;
@@ -100,7 +106,12 @@ class Completion {
 
  private:
   // Before the task is finished: a timer's reference may be the last one.
-  void end_limits(Locked locked, TaskState& task) noexcept {
+  void end_options(Locked locked, TaskState& task) noexcept {
+    if (task.is_prioritized) {
+      KINDRED_ASSERT(prioritized_ != 0U);
+      task.is_prioritized = false;
+      --prioritized_;
+    }
     const TaskOptions& options = *task.options;
     if (options.timeout || options.soft_timeout || options.queue_timeout) events_.end_limits(locked, task);
   }
@@ -116,6 +127,7 @@ class Completion {
 
   // Guarded by the pool's lock.
   std::size_t outstanding_ = 0;
+  std::size_t prioritized_ = 0;
   std::size_t with_continuations_ = 0;
   const FutureState* awaited_ = nullptr;
   PoolStats totals_;

@@ -127,7 +127,8 @@ class TaskState final : public FutureState {
     place_ = Place::nowhere;
   }
 
-  bool forgotten : 1 = false;  // only the pool refers to it
+  bool forgotten : 1 = false;       // only the pool refers to it
+  bool is_prioritized : 1 = false;  // counted as such by `Completion`, until it has ended
 
   // What is counted for the attempt at hand ends with it: see end_attempt.
 
