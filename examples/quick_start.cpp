@@ -11,7 +11,7 @@
 
 double area(double radius) {
   kindred::log_info("radius {}", radius);  // said in a worker, and heard in the pool's one log
-  if (radius < 0) std::abort();            // stands for the bug that somebody's library has
+  if (radius < 0) std::abort();            // stands for a bug in a library
   return 3.14159 * radius * radius;
 }
 

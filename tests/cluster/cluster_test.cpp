@@ -92,6 +92,19 @@ TEST_CASE("map gives results in order, chunked, and the error of the item that t
   CHECK(before == 3);
 }
 
+TEST_CASE("an item of a map that takes longer than item_timeout fails alone") {
+  KINDRED_NEEDS_NATS_SERVER();
+  NatsServer server;
+  NodeProgram a{server, "a", 2};
+  ClusterExecutor cluster{cluster_entry(), options_for(server)};
+  std::vector<bool> has_value;
+  for (auto& outcome : cluster.map_outcomes(sleeps, {1, 60'000, 2, 3}, {.item_timeout = 200ms})) {
+    has_value.push_back(outcome.has_value());
+    if (!outcome.has_value()) CHECK_THROWS_AS(std::rethrow_exception(outcome.error()), TaskTimeout);
+  }
+  CHECK((has_value == std::vector{true, false, true, true}));
+}
+
 TEST_CASE(
     "a node killed in the middle: its tasks fail as NodeLost and never run again, or run elsewhere with retries") {
   KINDRED_NEEDS_NATS_SERVER();

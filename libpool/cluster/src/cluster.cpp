@@ -43,9 +43,10 @@ ClusterMapHome::Reference::Reference(ClusterCore& core) : core_{core.shared_from
 std::size_t ClusterMapHome::workers(ClusterCore& core) { return std::max<std::size_t>(core.workers(), 2); }
 
 std::unique_ptr<TaskOptions> ClusterMapHome::options_of_chunks(const MapOptions& options) {
-  return options.name.empty() && options.retries == 0
-             ? nullptr
-             : std::make_unique<TaskOptions>(TaskOptions{.name = options.name, .retries = options.retries});
+  // Where items have a time limit, each chunk is one item.
+  if (options.name.empty() && !options.item_timeout && options.retries == 0) return nullptr;
+  return std::make_unique<TaskOptions>(
+      TaskOptions{.name = options.name, .timeout = options.item_timeout, .retries = options.retries});
 }
 
 TaskFacts ClusterMapHome::facts(FutureState& state) {
