@@ -46,6 +46,9 @@
 #ifndef LOG
 #define LOG 0        /* does each task log a record? */
 #endif
+#ifndef CALLBACKS
+#define CALLBACKS 0  /* with threads in get(): that many tasks, the last, have a callback instead of a thread */
+#endif
 #ifndef GETTERS
 #define GETTERS 1    /* threads in get(); 0: nobody waits, each task has a callback */
 #endif
@@ -139,6 +142,7 @@ bit mutex;
 bit waiter_bell; bit service_bell; byte lost_rings;
 byte place[TASKS + 1]; byte outcome[TASKS + 1];
 byte leader = NOBODY; bit leader_sleeps; byte target[GETTERS + 1];
+bit led[GETTERS + 1]; bit followed[GETTERS + 1];  /* in this wait */
 bit follows[GETTERS + 1]; bit signalled[GETTERS + 1];
 bit bells_stale;
 byte wanted;
@@ -609,6 +613,15 @@ inline arm_one(s) {
   }
 }
 
+/* The last CALLBACKS tasks (all, with GETTERS 0) have a callback, and no thread waits for them. */
+#if GETTERS == 0
+#define OPEN_CALLBACKS true
+#elif CALLBACKS > 0
+#define OPEN_CALLBACKS (outcome[TASKS] == NONE)
+#else
+#define OPEN_CALLBACKS false
+#endif
+
 inline arm_all() {
   atomic {
     count_work();
@@ -617,7 +630,7 @@ inline arm_all() {
     :: leader != NOBODY && leader_sleeps -> common = WAITER
     :: leader != NOBODY && !leader_sleeps -> skip
     :: leader == NOBODY ->
-      common = (GETTERS == 0 -> SERVICE : 0) | (n_pending > 0 || (n_in_flight > busy && busy < live) -> DRY : 0)
+      common = (OPEN_CALLBACKS -> SERVICE : 0) | (n_pending > 0 || (n_in_flight > busy && busy < live) -> DRY : 0)
     fi;
     forget_work()
   }
@@ -633,6 +646,14 @@ inline arm_all() {
   bit dispatched; bit took; bit came; bit anew;
 
 /* ------------------------------------------------------------------ the parent's threads */
+
+inline arm_for_the_supervisor() {
+  bells_stale = 1; arm_all(); collect_results();
+  if
+  :: came -> arm_all()
+  :: else -> skip
+  fi
+}
 
 inline submit(task) {
   place[task] = PENDING;
@@ -655,20 +676,20 @@ active [CALLERS] proctype Caller() {
     lock();
     submit(mine);
     unlock();
-#if GETTERS == 0
-    /* add_continuation */
-    lock();
-    arm_all();
-    collect_results();
     if
-    :: came -> arm_all()
+    :: GETTERS == 0 || mine > TASKS - CALLBACKS ->
+      /* add_continuation */
+      lock();
+      arm_all();
+      collect_results();
+      if
+      :: came -> arm_all()
+      :: else -> skip
+      fi;
+      unlock()
     :: else -> skip
     fi;
-    unlock();
-    mine = mine + 1
-#else
-    mine = mine + GETTERS
-#endif
+    mine = mine + (GETTERS == 0 -> 1 : GETTERS)
   :: else -> break
   od;
 #if GETTERS == 0
@@ -680,7 +701,7 @@ active [CALLERS] proctype Caller() {
 #else
   mine = g + 1;
   do
-  :: mine <= TASKS ->
+  :: mine <= TASKS - CALLBACKS ->
     target[g] = mine;
     lock();
     collect_results();
@@ -689,7 +710,7 @@ active [CALLERS] proctype Caller() {
     :: else ->
       if
       :: leader == NOBODY ->
-        leader = g;
+        leader = g; led[g] = 1;
         do
         :: signalled[g] = 0;
            leader_sleeps = 1; bells_stale = 1;
@@ -719,37 +740,40 @@ active [CALLERS] proctype Caller() {
            fi
         od;
         leader = NOBODY;
-#if GETTERS > 1
-        if
-#ifndef M_NO_SUCCESSOR
-        :: follows[1 - g] -> wake((1 - g))
-#endif
-        :: else -> bells_stale = 1; arm_all(); collect_results();
-          if
-          :: came -> arm_all()
-          :: else -> skip
-          fi
-        fi;
-#else
-        bells_stale = 1; arm_all(); collect_results();
-        if
-        :: came -> arm_all()
-        :: else -> skip
-        fi;
-#endif
         break
       :: else ->
-        follows[g] = 1; signalled[g] = 0;
+        follows[g] = 1; followed[g] = 1; signalled[g] = 0;
         unlock();
         signalled[g];
         lock();
         follows[g] = 0
       fi
     od;
+    /* pass_lead: by the leader that stops, and by a thread that was woken to lead and finds its result there */
+    if
+#ifndef M_LEAD_NOT_PASSED_ON
+    :: leader == NOBODY && (led[g] || followed[g]) ->
+#else
+    :: leader == NOBODY && led[g] ->
+#endif
+#if GETTERS > 1 && !defined(M_NO_SUCCESSOR)
+      if
+      :: follows[1 - g] -> wake((1 - g))
+      :: else -> arm_for_the_supervisor()
+      fi
+#else
+      arm_for_the_supervisor()
+#endif
+    :: else -> skip
+    fi;
+    led[g] = 0; followed[g] = 0;
     unlock();
     mine = mine + GETTERS
   :: else -> break
   od;
+#if CALLBACKS > 0
+  outcome[TASKS] != NONE;  /* the callback runs */
+#endif
 #endif
   waiters_done++
 }

@@ -2,6 +2,7 @@
 #include "wait/waiters.hpp"
 
 #include <atomic>
+#include <functional>
 #include <thread>
 
 #include "support/test.hpp"
@@ -42,6 +43,36 @@ void play(PlayedWorker& worker, const SharedBell& bell, int calls) {
     bell.ring();
     --calls;
   }
+}
+
+/// Does it hold, with the lock held, within ten seconds?
+template <class Condition>
+bool comes_to_hold(WaitingPool& pool, const Condition& condition) {
+  const auto until = in(10s);
+  for (;;) {
+    {
+      PoolGuard guard{pool.mutex};
+      if (condition(guard)) return true;
+    }
+    if (std::chrono::steady_clock::now() > *until) return false;
+    std::this_thread::yield();
+  }
+}
+auto has_leader(const WaitingPool& pool) {
+  return [&pool](Locked locked) { return pool.waiters.has_leader(locked); };
+}
+/// Between its note and its sleep the thread holds the lock.
+auto is_waited_for(const StateHandle& task) {
+  return [&task](Locked locked) { return task->has_sleepers(locked); };
+}
+/// Both results lie there before any thread looks.
+void end_two_at_once(WaitingPool& pool, PlayedWorker& worker) {
+  PoolGuard guard{pool.mutex};
+  for (int i = 0; i < 2; ++i) {
+    REQUIRE(worker.begin() != 0);
+    worker.end("done");
+  }
+  pool.bell.ring();
 }
 
 }  // namespace
@@ -128,31 +159,68 @@ TEST_CASE("a leader that has its result hands the lead to a thread that follows"
   PlayedWorker& worker = pool.add_worker();
   const auto first = pool.submit();
   const auto second = pool.submit();
-  const auto holds = [&](const auto& condition) {
-    const auto until = in(10s);
-    for (;;) {
-      {
-        PoolGuard guard{pool.mutex};
-        if (condition(guard)) return true;
-      }
-      if (std::chrono::steady_clock::now() > *until) return false;
-      std::this_thread::yield();
-    }
-  };
-  const auto has_leader = [&](Locked locked) { return pool.waiters.has_leader(locked); };
   std::atomic<bool> led{false}, followed{false};
   std::thread leads{[&] { led = pool.waiters.wait(*first.get(), in(30s)); }};
-  REQUIRE(holds(has_leader));
+  REQUIRE(comes_to_hold(pool, has_leader(pool)));
   std::thread follows{[&] { followed = pool.waiters.wait(*second.get(), in(30s)); }};
-  // Between its note and its sleep it holds the lock.
-  REQUIRE(holds([&](Locked locked) { return second->has_sleepers(locked); }));
+  REQUIRE(comes_to_hold(pool, is_waited_for(second)));
   play(worker, pool.bell, 1);
   leads.join();
   CHECK(led);
-  CHECK(holds(has_leader));  // the other thread, which nothing else has woken
+  CHECK(comes_to_hold(pool, has_leader(pool)));  // the other thread, which nothing else has woken
   play(worker, pool.bell, 1);
   follows.join();
   CHECK(followed);
+}
+
+TEST_CASE("a thread that is to lead next, and finds its result there, hands the lead on") {
+  WaitingPool pool;
+  PlayedWorker& worker = pool.add_worker();
+  const auto first = pool.submit();
+  const auto second = pool.submit();
+  const auto third = pool.submit();
+  std::atomic<int> ended{0};
+  const auto wait_for = [&](const StateHandle& task) {
+    return std::thread{
+        [&pool, &ended, state = task.get()] { ended += pool.waiters.wait(*state, in(30s)) ? 1 : 0; }};
+  };
+  std::thread leads = wait_for(first);
+  REQUIRE(comes_to_hold(pool, has_leader(pool)));
+  std::thread next = wait_for(second);
+  REQUIRE(comes_to_hold(pool, is_waited_for(second)));
+  std::thread last = wait_for(third);
+  REQUIRE(comes_to_hold(pool, is_waited_for(third)));
+  end_two_at_once(pool, worker);  // the leader takes both in, and wakes the second thread to lead
+  leads.join();
+  next.join();
+  CHECK(ended == 2);
+  CHECK(comes_to_hold(pool, has_leader(pool)));
+  play(worker, pool.bell, 1);
+  last.join();
+  CHECK(ended == 3);
+}
+
+TEST_CASE("the last thread that waits arms the bells for what no thread waits for, leader or not") {
+  WaitingPool pool;
+  PlayedWorker& worker = pool.add_worker();
+  const auto first = pool.submit();
+  const auto second = pool.submit();
+  const auto third = pool.submit();
+  {
+    PoolGuard guard{pool.mutex};
+    std::function<void()> nothing = [] {};
+    REQUIRE(pool.completion.add_callback(guard, *third.get(), nothing));
+  }
+  std::thread leads{[&] { CHECK(pool.waiters.wait(*first.get(), in(30s))); }};
+  REQUIRE(comes_to_hold(pool, has_leader(pool)));
+  std::thread follows{[&] { CHECK(pool.waiters.wait(*second.get(), in(30s))); }};
+  REQUIRE(comes_to_hold(pool, is_waited_for(second)));
+  end_two_at_once(pool, worker);
+  leads.join();
+  follows.join();
+  PoolGuard guard{pool.mutex};
+  REQUIRE(worker.slot().has_calls());
+  CHECK((worker.slot().arming.bits & Armed::service) != 0);
 }
 
 TEST_CASE("a wait for several futures ends when it is told that it is ready") {

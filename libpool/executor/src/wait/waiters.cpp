@@ -53,8 +53,10 @@ bool Waiters::wait_until(const Ready& ready, Waiter& waiter, Deadline deadline) 
   if (waiter.target != nullptr) waiter.target->note_sleeper(guard);
   while (!(answer = ready()) && !passed(deadline)) {
     if (leader_ == nullptr) return lead(guard, ready, waiter, deadline);
-    if (follow(guard, ready, waiter, deadline)) return true;
+    if ((answer = follow(guard, ready, waiter, deadline))) break;
   }
+  // A leader that stopped may have woken this thread to lead, and this thread does not.
+  if (leader_ == nullptr) pass_lead(guard);
   return answer;
 }
 
@@ -110,6 +112,11 @@ void Waiters::stop_leading(Locked locked) {
   leader_ = nullptr;
   parts_.bells.set_leader(locked, Bells::Leader::none);
   parts_.completion.lead_for(locked, nullptr);
+  pass_lead(locked);
+}
+
+// To a thread that follows; where there is none, to the supervisor.
+void Waiters::pass_lead(Locked locked) {
   if (!followers_.empty())
     return wake(locked, *followers_.front());  // else its result would wait for another's
   parts_.bells.make_stale(locked);

@@ -60,6 +60,7 @@ class Waiters {
   [[nodiscard]] bool lead(PoolGuard& guard, const Ready& ready, Waiter& waiter, Deadline deadline);
   [[nodiscard]] bool look_for_results(PoolGuard& guard, const Ready& ready);
   void stop_leading(Locked locked);
+  void pass_lead(Locked locked);
   [[nodiscard]] bool follow(PoolGuard& guard, const Ready& ready, Waiter& waiter, Deadline deadline);
   [[nodiscard]] bool may_spin(Locked) const noexcept;
   void give_way(PoolGuard& guard, unsigned round);
