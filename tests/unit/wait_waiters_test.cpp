@@ -288,6 +288,7 @@ TEST_CASE("a neighbour on this core runs a short task until it has run long, and
   const auto task = pool.submit();
   REQUIRE(worker.begin() == 1);
   worker.header().cpu = 1;
+  worker.header().begun_ticks = ticks() + microseconds(60e6);  // young, however slowly this runs
   PoolGuard guard{pool.mutex};
   CHECK(pool.cores.neighbour_on(guard, 0) == Cores::Neighbour::short_task);
   CHECK(pool.cores.neighbour_on(guard, 1) == Cores::Neighbour::none);
