@@ -805,8 +805,8 @@ TEST_CASE_EACH_START_METHOD(
   std::unique_lock hold{held};
   pool.logger().add_sink([&](const LogRecord&) { const std::scoped_lock wait{held}; });
   seen.add_to(pool);
-  go.set();
   const auto pid = pool.worker_pids().at(0);
+  go.set();
   while (process_exists(static_cast<pid_t>(pid))) std::this_thread::yield();
   hold.unlock();
   CHECK_THROWS_AS(future.get(), WorkerLost);
