@@ -476,12 +476,12 @@ TEST_CASE("a worker whose parent died before it was bound to its life ends at on
     // between.
     injection.arm("worker.bootstrap.before_binding", InjectedAction::sleep, 1, 300, false);
     Program parent{victim("orphaned_pool"), {method, "starting"}};
-    while (Injection::control().hits == 0) std::this_thread::sleep_for(1ms);
+    while (Injection::control().pid == 0) std::this_thread::sleep_for(1ms);  // told after the hit is counted
     const auto worker = static_cast<pid_t>(Injection::control().pid.load());
     parent.signal(SIGKILL);
     (void)parent.wait();
     // It wakes in an instant, binds itself, and finds the other end closed.
-    const auto until = std::chrono::steady_clock::now() + 10s;
+    const auto until = std::chrono::steady_clock::now() + 10s * slowness();
     while (process_exists(worker) && std::chrono::steady_clock::now() < until)
       std::this_thread::sleep_for(1ms);
     const bool gone = !process_exists(worker);

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "kindred/kindred.hpp"
+#include "support/stop_process.hpp"
 #include "support/test.hpp"
 
 using namespace kindred;
@@ -111,7 +112,7 @@ TEST_CASE(
   }
   for (const auto stop : {1200ms, 5000ms}) {
     std::this_thread::sleep_for(130ms);  // at another place in a task each time
-    for (auto& program : programs) program->signal(SIGSTOP);
+    for (auto& program : programs) stop_process(program->pid());
     std::this_thread::sleep_for(stop);
     for (auto& program : programs) program->signal(SIGCONT);
   }

@@ -182,6 +182,7 @@ TEST_CASE("a visitor of the log waits where no descriptor is left, and the log s
   std::memcpy(door.sun_path + 1, names[0].data(), names[0].size());
   const auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + names[0].size());
   const int knocked = ::connect(guest.get(), reinterpret_cast<const sockaddr*>(&door), length);
+  while (knocked == 0 && told == 0) std::this_thread::yield();
   const auto wakeups = pool.stats().supervisor_wakeups;
   std::this_thread::sleep_for(1s);
   const auto later = pool.stats().supervisor_wakeups;

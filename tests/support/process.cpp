@@ -12,6 +12,7 @@
 #include <stdexcept>
 #include <string_view>
 #include <system_error>
+#include <thread>
 
 #include <dirent.h>
 #include <doctest/doctest.h>
@@ -24,6 +25,7 @@
 #include <unistd.h>
 
 #include "support/deadline.hpp"
+#include "support/stop_process.hpp"
 
 extern char** environ;  // NOLINT: POSIX's name
 
@@ -236,7 +238,7 @@ Outcome Program::wait() {
 }
 
 bool Program::wait_for_end_of_output(std::chrono::milliseconds limit) {
-  const auto end = Clock::now() + limit;
+  const auto end = Clock::now() + limit * slowness();
   while (output_ >= 0 || error_ >= 0) {
     if (!pump(remaining_ms(end))) return false;
   }
@@ -377,12 +379,28 @@ std::vector<ProcessInfo> descendants(pid_t root) {
   return below;
 }
 
-bool process_exists(pid_t pid) {
+namespace {
+
+// As in /proc/PID/stat; 'X' where there is no such process.
+char state_of(pid_t pid) {
   std::ifstream file{"/proc/" + std::to_string(pid) + "/stat"};
   std::string stat;
   std::getline(file, stat);
   const auto close = stat.rfind(')');
-  return close != std::string::npos && close + 2 < stat.size() && !is_ended(stat[close + 2]);
+  return close != std::string::npos && close + 2 < stat.size() ? stat[close + 2] : 'X';
+}
+
+}  // namespace
+
+bool process_exists(pid_t pid) { return !is_ended(state_of(pid)); }
+
+void stop_process(pid_t pid) {
+  ::kill(pid, SIGSTOP);
+  for (char state = state_of(pid); state != 'T'; state = state_of(pid)) {
+    if (is_ended(state))
+      throw std::runtime_error{"process " + std::to_string(pid) + " ended and cannot stop"};
+    std::this_thread::yield();
+  }
 }
 
 }  // namespace kindred::test
