@@ -56,10 +56,14 @@ TEST_CASE_EACH_START_METHOD("a pool whose workers die over and over breaks at th
   ProcessPoolExecutor pool{
       entry(), {.start_method = method, .max_workers = 1, .restart_limit = {.count = 5, .period = 1h}}};
   pool.logger().add_sink([](const LogRecord&) {});
+  // The first death waits until all are submitted: a broken pool takes no more.
+  const auto begun = pool.make_event(), go = pool.make_event();
   std::vector<Future<int>> futures;
-  for (int i = 0; i < 12; ++i) futures.push_back(pool.submit(die));
+  futures.push_back(pool.submit(die_on, begun, go));
+  for (int i = 0; i < 11; ++i) futures.push_back(pool.submit(die));
   int lost = 0, broken = 0;
   const auto before = cpu_seconds();
+  go.set();
   for (auto& future : futures) {
     try {
       future.get();
@@ -193,7 +197,10 @@ TEST_CASE_EACH_START_METHOD("a worker that dies while shutdown waits does not ke
   auto after = pool.submit(number, 3);
   std::thread ends{[&] { pool.shutdown(); }};
   try {
-    for (;;) (void)pool.submit(number, 0);
+    for (;;) {
+      (void)pool.submit(number, 0);
+      std::this_thread::yield();  // to the thread that is to begin the shutdown
+    }
   } catch (const UsageError&) {  // now it has begun
   }
   go.set();

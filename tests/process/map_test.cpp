@@ -225,7 +225,7 @@ TEST_CASE_EACH_START_METHOD(
   std::vector<int> seen;
   const auto late = [&] {
     for (const int value : pool.map(wait_at_two, std::vector<Event>(20, go), numbers(20),
-                                    MapOptions{.chunk_size = 1, .timeout = 300ms * slowness()})) {
+                                    MapOptions{.chunk_size = 1, .timeout = 1s * slowness()})) {
       seen.push_back(value);
     }
   };
@@ -542,7 +542,7 @@ TEST_CASE_EACH_START_METHOD("an item over its time is that item's error, and the
   std::vector<std::size_t> late;
   std::size_t good = 0;
   for (const auto& outcome : pool.map(hang_at_three, numbers(8),
-                                      {.on_error = OnItemError::keep, .item_timeout = 200ms * slowness()})) {
+                                      {.on_error = OnItemError::keep, .item_timeout = 1s * slowness()})) {
     if (outcome) {
       ++good;
       continue;
