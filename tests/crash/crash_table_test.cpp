@@ -327,6 +327,7 @@ TEST_CASE_EACH_START_METHOD(
     }
   }
   // The record before the one that killed its worker was committed each time.
+  const std::scoped_lock lock{log.mutex};
   CHECK(std::count_if(log.records.begin(), log.records.end(),
                       [](const LogRecord& r) { return r.message == "before"; }) == std::ssize(deaths));
 }

@@ -153,9 +153,9 @@ TEST_CASE_EACH_START_METHOD(
     CHECK(program.wait().signal == SIGKILL);
     const auto since = std::chrono::steady_clock::now();
     std::vector<std::string> left;
-    do {
+    do {  // how soon they go is the scorecard's figure: a busy machine may need long
       left = processes_marked(mark);
-    } while (!left.empty() && std::chrono::steady_clock::now() - since < 1s * slowness());
+    } while (!left.empty() && std::chrono::steady_clock::now() - since < 10s * slowness());
     slowest = std::max(slowest, std::chrono::duration_cast<std::chrono::microseconds>(
                                     std::chrono::steady_clock::now() - since));
     for (const auto& process : left) MESSAGE("left: " << process);
@@ -164,5 +164,6 @@ TEST_CASE_EACH_START_METHOD(
   scorecard(11,
             fmt::format("{} programs killed in a storm of untidy tasks under {}: the last process was gone "
                         "after {} us at the latest",
-                        programs, to_string(method), slowest.count()));
+                        programs, to_string(method), slowest.count()),
+            slowest <= 1s);
 }

@@ -34,7 +34,8 @@ TEST_CASE_EACH_START_METHOD(
   std::vector<std::uint8_t> seen(tasks, 0);
   int strange = 0;
   {
-    ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
+    // A collector that is given no CPU for a second would cost records by the usual limit.
+    ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2, .log = {.block_limit = 1h}}};
     pool.logger().add_sink([&](const LogRecord& record) {
       if (record.origin != Origin::log) return;
       const auto value =

@@ -315,12 +315,11 @@ TEST_CASE_EACH_START_METHOD(
 
 TEST_CASE_EACH_START_METHOD("a thread that a task leaves behind does not keep its worker from ending") {
   ResourceAudit audit;
-  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  // Nobody is killed before the grace is over, and this one is over after the case's own deadline.
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1, .shutdown_grace = 1h}};
   pool.submit(leave_thread_behind).get();
   CHECK(pool.submit(number, 1).get() == 1);
-  const auto since = std::chrono::steady_clock::now();
   pool.shutdown();
-  CHECK(std::chrono::steady_clock::now() - since < 4s);  // before shutdown_grace: nobody was killed
   CHECK(pool.stats().restarts == 0);
 }
 

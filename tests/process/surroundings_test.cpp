@@ -178,13 +178,15 @@ TEST_CASE("while a preload hangs, tasks can be cancelled and time out, and the p
   for (const How how : {How::kill, How::terminate, How::shut_down, How::destroy}) {
     CAPTURE(static_cast<int>(how));
     ResourceAudit audit;
-    std::chrono::steady_clock::time_point since;
     {
+      // No end may wait for the grace, which is over after the case's own deadline.
       ProcessPoolExecutor pool{entry(),
-                               {.start_method = StartMethod::forkserver, .max_workers = 2, .preload = {{+[] {
-                                                                                             for (;;)
-                                                                                               ::pause();
-                                                                                           }}}}};
+                               {.start_method = StartMethod::forkserver,
+                                .max_workers = 2,
+                                .preload = {{+[] {
+                                  for (;;) ::pause();
+                                }}},
+                                .shutdown_grace = 1h}};
       auto first = pool.submit(number, 1);
       auto second = pool.submit({.queue_timeout = 100ms}, number, 2);
       REQUIRE(second.wait_for(5s * slowness()));
@@ -192,13 +194,11 @@ TEST_CASE("while a preload hangs, tasks can be cancelled and time out, and the p
       CHECK(first.cancel());
       CHECK(pool.stats().pending == 0);
       auto third = pool.submit(number, 3);
-      since = std::chrono::steady_clock::now();
       if (how == How::kill) pool.kill_workers();
       if (how == How::terminate) pool.terminate_workers();
       if (how == How::shut_down) pool.shutdown({.wait = true, .cancel_pending = true});
       if (how == How::destroy) CHECK(third.cancel());
     }
-    CHECK(std::chrono::steady_clock::now() - since < 4s * slowness());
   }
 }
 
@@ -277,15 +277,14 @@ TEST_CASE("a pool whose fork server does not answer can be ended at once") {
       const std::string path = folder.path() + "/hang";
       ::setenv(hang_variable, path.c_str(), 1);
       std::ofstream{path} << "hangs";
-      std::chrono::steady_clock::time_point since;
       {
-        ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
+        // No end may wait for the grace, which is over after the case's own deadline.
+        ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2, .shutdown_grace = 1h}};
         ::unsetenv(hang_variable);
         auto future = pool.submit(number, 1);
         const auto asked = std::chrono::steady_clock::now() + 5s * slowness();
         while (pool.stats().workers < 1 && std::chrono::steady_clock::now() < asked)
           std::this_thread::yield();
-        since = std::chrono::steady_clock::now();
         if (kill) {
           pool.kill_workers();
           CHECK_THROWS_AS(future.get(), BrokenProcessPool);
@@ -293,7 +292,6 @@ TEST_CASE("a pool whose fork server does not answer can be ended at once") {
           CHECK(future.cancel());
         }
       }
-      CHECK(std::chrono::steady_clock::now() - since < 4s * slowness());
     }
   }
 }

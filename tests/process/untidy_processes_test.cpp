@@ -184,7 +184,8 @@ TEST_CASE_EACH_START_METHOD("a process that a task forked never gives the task's
   for (const Way way : {Way::fork, Way::fork_and_throw, Way::fork_without_handlers, Way::raw_clone}) {
     CAPTURE(static_cast<int>(way));
     ResourceAudit audit;
-    ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+    // The end may not wait for the grace, which is over after the case's own deadline.
+    ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1, .shutdown_grace = 1h}};
     std::atomic<int> records{0}, words{0};
     pool.logger().add_sink([&](const LogRecord& record) {
       records += record.origin == Origin::log ? 1 : 0;
@@ -196,9 +197,7 @@ TEST_CASE_EACH_START_METHOD("a process that a task forked never gives the task's
     for (int i = 0; i < 10; ++i) CHECK(pool.submit(twice, i).get() == 2 * i);
     pool.logger().flush();
     CHECK(records.load() == 10);
-    const auto since = std::chrono::steady_clock::now();
     pool.shutdown();
-    CHECK(std::chrono::steady_clock::now() - since < 2s * slowness());
     CHECK(words.load() == 1);  // the forked process tells the parent, which takes that in when it looks round
   }
 }
@@ -212,7 +211,7 @@ TEST_CASE_EACH_START_METHOD("many forked processes that come out of a task are n
   });
   CHECK(pool.submit(fork_and_come_out, Way::several).get() == 1);
   CHECK(pool.submit(twice, 4).get() == 8);
-  pool.logger().flush();
+  pool.shutdown();  // the parent has taken in what each of the 31 told it
   CHECK(words == 8);
 }
 
