@@ -65,6 +65,26 @@ auto has_leader(const WaitingPool& pool) {
 auto is_waited_for(const StateHandle& task) {
   return [&task](Locked locked) { return task->has_sleepers(locked); };
 }
+/// A thread that waits for a task, and has begun to when this is made: it leads, or it follows a leader.
+class Waiting {
+ public:
+  enum class As { leader, follower };
+  Waiting(WaitingPool& pool, const StateHandle& task, As as)
+      : thread_{[this, &pool, state = task.get()] { has_result_ = pool.waiters.wait(*state, in(30s)); }} {
+    const bool has_begun =
+        as == As::leader ? comes_to_hold(pool, has_leader(pool)) : comes_to_hold(pool, is_waited_for(task));
+    REQUIRE(has_begun);
+  }
+  /// Returns when its wait is over. Has it its result?
+  [[nodiscard]] bool has_result_at_end() {
+    thread_.join();
+    return has_result_;
+  }
+
+ private:
+  bool has_result_ = false;
+  std::jthread thread_;
+};
 /// Both results lie there before any thread looks.
 void end_two_at_once(WaitingPool& pool, PlayedWorker& worker) {
   PoolGuard guard{pool.mutex};
@@ -159,18 +179,13 @@ TEST_CASE("a leader that has its result hands the lead to a thread that follows"
   PlayedWorker& worker = pool.add_worker();
   const auto first = pool.submit();
   const auto second = pool.submit();
-  std::atomic<bool> led{false}, followed{false};
-  std::thread leads{[&] { led = pool.waiters.wait(*first.get(), in(30s)); }};
-  REQUIRE(comes_to_hold(pool, has_leader(pool)));
-  std::thread follows{[&] { followed = pool.waiters.wait(*second.get(), in(30s)); }};
-  REQUIRE(comes_to_hold(pool, is_waited_for(second)));
+  Waiting leads{pool, first, Waiting::As::leader};
+  Waiting follows{pool, second, Waiting::As::follower};
   play(worker, pool.bell, 1);
-  leads.join();
-  CHECK(led);
+  CHECK(leads.has_result_at_end());
   CHECK(comes_to_hold(pool, has_leader(pool)));  // the other thread, which nothing else has woken
   play(worker, pool.bell, 1);
-  follows.join();
-  CHECK(followed);
+  CHECK(follows.has_result_at_end());
 }
 
 TEST_CASE("a thread that is to lead next, and finds its result there, hands the lead on") {
@@ -179,25 +194,15 @@ TEST_CASE("a thread that is to lead next, and finds its result there, hands the 
   const auto first = pool.submit();
   const auto second = pool.submit();
   const auto third = pool.submit();
-  std::atomic<int> ended{0};
-  const auto wait_for = [&](const StateHandle& task) {
-    return std::thread{
-        [&pool, &ended, state = task.get()] { ended += pool.waiters.wait(*state, in(30s)) ? 1 : 0; }};
-  };
-  std::thread leads = wait_for(first);
-  REQUIRE(comes_to_hold(pool, has_leader(pool)));
-  std::thread next = wait_for(second);
-  REQUIRE(comes_to_hold(pool, is_waited_for(second)));
-  std::thread last = wait_for(third);
-  REQUIRE(comes_to_hold(pool, is_waited_for(third)));
+  Waiting leads{pool, first, Waiting::As::leader};
+  Waiting next{pool, second, Waiting::As::follower};
+  Waiting last{pool, third, Waiting::As::follower};
   end_two_at_once(pool, worker);  // the leader takes both in, and wakes the second thread to lead
-  leads.join();
-  next.join();
-  CHECK(ended == 2);
+  CHECK(leads.has_result_at_end());
+  CHECK(next.has_result_at_end());
   CHECK(comes_to_hold(pool, has_leader(pool)));
   play(worker, pool.bell, 1);
-  last.join();
-  CHECK(ended == 3);
+  CHECK(last.has_result_at_end());
 }
 
 TEST_CASE("the last thread that waits arms the bells for what no thread waits for, leader or not") {
@@ -211,13 +216,11 @@ TEST_CASE("the last thread that waits arms the bells for what no thread waits fo
     std::function<void()> nothing = [] {};
     REQUIRE(pool.completion.add_callback(guard, *third.get(), nothing));
   }
-  std::thread leads{[&] { CHECK(pool.waiters.wait(*first.get(), in(30s))); }};
-  REQUIRE(comes_to_hold(pool, has_leader(pool)));
-  std::thread follows{[&] { CHECK(pool.waiters.wait(*second.get(), in(30s))); }};
-  REQUIRE(comes_to_hold(pool, is_waited_for(second)));
+  Waiting leads{pool, first, Waiting::As::leader};
+  Waiting follows{pool, second, Waiting::As::follower};
   end_two_at_once(pool, worker);
-  leads.join();
-  follows.join();
+  CHECK(leads.has_result_at_end());
+  CHECK(follows.has_result_at_end());
   PoolGuard guard{pool.mutex};
   REQUIRE(worker.slot().has_calls());
   CHECK((worker.slot().arming.bits & Armed::service) != 0);
