@@ -160,7 +160,8 @@ def main_rows(scale):
         tasks_row("tasks_empty_four", "empty tasks, submitted by 4 threads at once, each gets its own; 2 workers", 0, 300_000, 0, process=(), submitters=4),
     ]
 
-    watched = dict(row="tasks", count=n(50_000), workers=2, iterations="{iterations_10us}")
+    # A second each: what a trace costs comes twenty times a second. A loss of a hundredth is told from nothing by bench/watched_cpu.
+    watched = dict(row="tasks", count=200_000, workers=2, iterations="{iterations_10us}")
     for name, words_of_it, least, more in (("looked_at", "somebody looks at the pool", 0.99, dict(watched=1)),
                                             ("traced", "a trace is written", 0.98, dict(trace="{build}/trace.json"))):
         rows.append(Row(f"{name}_tasks_10us", f"tasks of 10 us while {words_of_it}; the limit: the same without; 2 workers", "tasks/s", "more",
