@@ -36,11 +36,14 @@ namespace {
 class Seen {
  public:
   explicit Seen(ProcessPoolExecutor& pool) : pool_{pool} {
-    pool.logger().add_sink([this](const LogRecord& record) {
+    sink_ = pool.logger().add_sink([this](const LogRecord& record) {
       const std::scoped_lock lock{mutex_};
       records_.push_back(record);
     });
   }
+  Seen(const Seen&) = delete;
+  Seen& operator=(const Seen&) = delete;
+  ~Seen() { pool_.logger().remove_sink(sink_); }  // the pool outlives it, and may log to its end
   std::vector<LogRecord> all() {
     CHECK(pool_.logger().flush());
     const std::scoped_lock lock{mutex_};
@@ -54,6 +57,7 @@ class Seen {
 
  private:
   ProcessPoolExecutor& pool_;
+  SinkId sink_{};
   std::mutex mutex_;
   std::vector<LogRecord> records_;
 };

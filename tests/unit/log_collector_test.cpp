@@ -75,6 +75,7 @@ void check_sequences_without_gaps(const std::vector<LogRecord>& records) {
 }  // namespace
 
 TEST_CASE("each line of a file is of its own record, however tasks, threads, loggers and scopes change") {
+  KINDRED_SKIP_UNDER_TSAN("a forked process that starts threads is ended");
   // No sink asks for whole records: each line is made from a record's bytes, and from what is remembered of
   // its lane.
   TestLog log{{},
@@ -541,10 +542,14 @@ TEST_CASE(
   TestLog log{options};
   Gate entered;
   Gate go_on;
+  // The collector may see the entry long before this process runs again: the hold is measured from the entry.
+  SharedPages shared{4096};
+  auto& entered_after = *new (shared.bytes().data()) std::chrono::steady_clock::time_point{};
   LogProcess slow{log, 0, [&] {
                     log_info("warm up");
                     LaneState* const lane = thread_lane.lane;
                     if (lane->ring.reserve(128) == nullptr) std::abort();
+                    entered_after = std::chrono::steady_clock::now();
                     const std::uint64_t early = lane->ring.enter();
                     entered.open();
                     go_on.pass();
@@ -557,10 +562,9 @@ TEST_CASE(
                     wake_collector(*lane);
                   }};
   entered.pass();
-  const auto begin = std::chrono::steady_clock::now();
   log.logger.info("of the parent");
   const auto records = log.records();  // the flush waits for the hold limit, and not for ever
-  CHECK(std::chrono::steady_clock::now() - begin >= 40ms);
+  CHECK(std::chrono::steady_clock::now() - entered_after >= options.hold_limit);
   REQUIRE(records.size() == 2);
   CHECK(records[1].message == "of the parent");
   go_on.open();
@@ -1021,14 +1025,19 @@ TEST_CASE("an idle log never wakes up") {
                        gate.pass();
                      }};
   while (log.seen().empty()) std::this_thread::yield();
-  auto wakeups = log.logger.stats().wakeups;
-  for (auto settled = wakeups + 1; settled != wakeups;) {
-    wakeups = log.logger.stats().wakeups;
-    std::this_thread::sleep_for(50ms);
-    settled = log.logger.stats().wakeups;
+  // A thread that gets no processor does not wake up either: the collector itself says that it sleeps.
+  const auto& state = reinterpret_cast<const LogControl*>(process.area().data())->collector;
+  const auto wait_until_asleep = [&state] {
+    while (state.load() != static_cast<std::uint32_t>(CollectorState::sleeping)) std::this_thread::yield();
+  };
+  bool quiet = false;
+  for (int again = 0; again < 10 && !quiet; ++again) {  // a bell that was rung before may wake it once more
+    wait_until_asleep();
+    const auto wakeups = log.logger.stats().wakeups;
+    std::this_thread::sleep_for(long_run() ? 10s : 500ms);
+    quiet = log.logger.stats().wakeups == wakeups;
   }
-  std::this_thread::sleep_for(long_run() ? 10s : 500ms);
-  CHECK(log.logger.stats().wakeups == wakeups);
+  CHECK(quiet);
   gate.open();
   process.end();
   log.logger.info("awake");

@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <csignal>
 #include <cstddef>
 #include <cstdio>
@@ -75,15 +76,16 @@ class Gate {
   int ends_[2];
 };
 
-/// A log as an executor has one, with a sink that keeps every record.
+/// A log as an executor has one, with a sink that keeps every record. A case that says nothing of
+/// `block_limit` loses no record for want of patience, however slow the machine is.
 class TestLog {
  public:
   explicit TestLog(LogOptions options = {}, kindred::internal::CollectorHooks hooks = {},
                    bool with_sink = true)
       : life{std::make_shared<kindred::internal::ContextLife>(
             kindred::internal::ContextId::make(StartMethod::fork))},
-        options_{options},
-        collector{kindred::internal::LogTestAccess::key(), life, options, std::move(hooks)},
+        options_{patient(options)},
+        collector{kindred::internal::LogTestAccess::key(), life, options_, std::move(hooks)},
         logger{kindred::internal::LogTestAccess::key(), collector} {
     if (with_sink) {
       logger.add_sink([this](const LogRecord& record) {
@@ -112,6 +114,11 @@ class TestLog {
   std::shared_ptr<kindred::internal::ContextLife> life;
 
  private:
+  static LogOptions patient(LogOptions options) {
+    if (options.block_limit == LogOptions{}.block_limit) options.block_limit = std::chrono::hours{1};
+    return options;
+  }
+
   LogOptions options_;
   mutable std::mutex lock_;
   std::deque<LogRecord>
