@@ -22,6 +22,12 @@ using kindred::internal::DecodeError;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
+#ifdef KINDRED_HEAD_ASSIGNS
+inline constexpr bool head_assigns = true;
+#else
+inline constexpr bool head_assigns = false;  ///< every task goes through the queue
+#endif
+
 inline const std::string build_a = "0123456789abcdef0123456789abcdef01234567";
 inline const std::string build_b = "fedcba9876543210fedcba9876543210fedcba98";
 
@@ -164,9 +170,14 @@ class SimulatedNode {
   std::mt19937_64 random_;
 };
 
+inline HeadSettings as_here(HeadSettings settings) {
+  settings.assigns = head_assigns;
+  return settings;
+}
+
 /// Another job in the same cluster.
 struct OtherHead {
-  OtherHead(FakeBus& bus, const HeadSettings& settings) : port{bus, "other"}, head{settings, port} {
+  OtherHead(FakeBus& bus, const HeadSettings& settings) : port{bus, "other"}, head{as_here(settings), port} {
     port.receive = [this, &bus](const EngineEvent& event) { head.on_event(bus.now, event); };
   }
   FakeBus::Port port;
@@ -181,7 +192,7 @@ class World {
     settings.cluster = "test";
     settings.program = "program";
     if (settings.job == 0) settings.job = 7;
-    head = std::make_unique<Head>(settings, port_);
+    head = std::make_unique<Head>(as_here(settings), port_);
     connect_head();
     for (std::size_t i = 0; i < node_count; ++i) add_node(workers);
   }
@@ -200,7 +211,7 @@ class World {
     settings.program = "program";
     settings.job = 7;
     port_.receive = nullptr;
-    head = std::make_unique<Head>(settings, port_);
+    head = std::make_unique<Head>(as_here(settings), port_);
     connect_head();
   }
   SimulatedNode& add_node(unsigned workers = 1, const std::string& build = build_a,

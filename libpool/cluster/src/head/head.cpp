@@ -66,7 +66,11 @@ std::uint64_t Head::submit(Time now, TaskSpec spec) {
     end(now, task, {.how = Ended::How::refused, .text = broken_, .broken = true});
     return id;
   }
-  publish(id, task->second);
+  if (settings_.assigns && !settings_.detached &&
+      task->second.spec.arguments.size() <= settings_.inline_limit)
+    ledger_.wait(id, task->second);
+  else
+    publish(id, task->second);
   return id;
 }
 
@@ -87,9 +91,7 @@ bool Head::publication(std::uint64_t id, Publication& out) {
   return true;
 }
 
-Bytes Head::message(std::uint64_t id, const BlobRef& blob) {
-  OpenTask& task = *ledger_.get(id);
-  task.sent = true;
+Grant Head::grant_of(std::uint64_t id, const OpenTask& task) const {
   const TaskSpec& spec = task.spec;
   Grant grant;
   grant.job = settings_.job;
@@ -102,11 +104,29 @@ Bytes Head::message(std::uint64_t id, const BlobRef& blob) {
   grant.retries = spec.retries;
   grant.name = spec.name;
   grant.code = spec.code;
-  if (blob.id == 0)
-    grant.arguments = spec.arguments;
-  else
-    grant.blob = blob;
+  if (spec.arguments.size() <= settings_.inline_limit) grant.arguments = spec.arguments;
+  return grant;
+}
+
+Bytes Head::message(std::uint64_t id, const BlobRef& blob) {
+  OpenTask& task = *ledger_.get(id);
+  task.sent = true;
+  Grant grant = grant_of(id, task);
+  grant.blob = blob;
   return encode(build_, epoch_.epoch(), Message{std::move(grant)});
+}
+
+// From here on it is this node's to run, until the node gives it back or is lost.
+void Head::hold(std::uint64_t id, OpenTask& task, Peer& peer, std::uint64_t claim) {
+  task.peer = &peer;
+  task.claim = claim;
+  task.assigned = false;
+  task.begun = false;
+  task.unseen = 0;
+  ++task.run;
+  ++held_;
+  ++counts_.permitted;
+  peer.held.insert(id);
 }
 
 void Head::release(std::uint64_t id, OpenTask& task) {
@@ -118,7 +138,8 @@ void Head::release(std::uint64_t id, OpenTask& task) {
     task.doubt.reset();
     --held_;
   }
-  doubts_.erase(id);
+  doubts_.remove(id);
+  task.assigned = false;
   task.begun = false;
   task.unseen = 0;
 }
@@ -248,21 +269,19 @@ void Head::doubt(Time, std::uint64_t id, OpenTask& task, std::string node, std::
   release(id, task);
   task.doubt = Doubt{.node = std::move(node), .why = std::move(why)};
   ++held_;
-  doubts_.insert(id);
+  doubts_.add(id);
 }
 
 // The node may have stored the result before it went: the results are asked before the task counts as lost.
 void Head::ask_doubts(Time now) {
   if (!epoch_.ready()) return;
-  for (const std::uint64_t id : doubts_) {
-    Doubt& doubt = *ledger_.get(id)->doubt;
-    if (large_.contains(id)) continue;  // its result is being read
-    if (doubt.asked != 0 && now - doubt.asked_at < 1s) continue;
-    doubt.asked = tickets_.next();
-    doubt.asked_at = now;
-    const Epoch epoch = doubt.former ? leftovers_.former.epoch() : entered_;
-    engine_.find(doubt.asked, {{StreamKind::results, epoch}, fmt::format("{}.{}", job_key(), id)});
-  }
+  doubts_.tick(now, [this](std::uint64_t id) {
+    if (large_.contains(id)) return Ticket{0};  // its result is being read
+    const Ticket ticket = tickets_.next();
+    const Epoch epoch = ledger_.get(id)->doubt->former ? leftovers_.former.epoch() : entered_;
+    engine_.find(ticket, {{StreamKind::results, epoch}, fmt::format("{}.{}", job_key(), id)});
+    return ticket;
+  });
 }
 
 void Head::conclude(Time now, std::uint64_t id) {
@@ -338,10 +357,8 @@ void Head::enter_epoch(Time now) {
   engine_.follow(feeds_.log, {{StreamKind::log, entered_}, job_key()}, 1);
   if (settings_.detached) return enter_epoch_detached(now);
   if (before == 0) return;
-  for (auto& [id, task] : ledger_.tasks()) {
-    if (task.doubt) task.doubt->asked = 0;
-    task.sequence = 0;
-  }
+  doubts_.restart();
+  for (auto& [id, task] : ledger_.tasks()) task.sequence = 0;
   // What a node has, it ends, and tells in this epoch.
   publish_pending_anew();
 }
@@ -349,8 +366,8 @@ void Head::enter_epoch(Time now) {
 // What no node has a permit for goes into the queue once more, by another id.
 void Head::publish_pending_anew() {
   publisher_.restart();
-  for (const auto id :
-       ledger_.ids([](const OpenTask& task) { return task.peer == nullptr && !task.doubt; })) {
+  for (const auto id : ledger_.ids(
+           [](const OpenTask& task) { return task.peer == nullptr && !task.doubt && !task.waiting; })) {
     OpenTask& task = *ledger_.get(id);
     if (task.sequence != 0) engine_.erase(0, {StreamKind::tasks, entered_}, task.sequence);
     ++counts_.republished;
@@ -455,7 +472,7 @@ void Head::fail_unreachable(Time now, const std::string& why) {
   for (const auto& [life, peer] : roster_.peers()) lives.push_back(life);
   for (const auto life : lives) drop_peer(now, life, NodeNews::What::lost, why);
   // The results cannot be asked either: what was on a node is lost, and so is what has waited long enough.
-  for (const std::uint64_t id : std::vector<std::uint64_t>(doubts_.begin(), doubts_.end())) conclude(now, id);
+  for (const std::uint64_t id : doubts_.tasks()) conclude(now, id);
   for (const auto id :
        ledger_.ids([&](const OpenTask& task) { return now - task.submitted >= settings_.node_timeout; }))
     end(now, ledger_.find(id), {.how = Ended::How::refused, .text = why});
@@ -492,7 +509,7 @@ void Head::sweep_queue(Time now) {
   sweep.begin(now, feeds_.stored);
   std::optional<std::uint64_t> lowest = feeds_.stored + 1;
   for (const auto& [id, task] : ledger_.tasks()) {
-    if (task.peer != nullptr || task.doubt) continue;  // it needs its message no more
+    if (task.peer != nullptr || task.doubt || task.waiting) continue;  // it needs no message
     if (task.sequence != 0) {
       lowest = std::min(*lowest, task.sequence);
     } else if (task.submitted <= sweep.begun_at()) {
@@ -520,7 +537,10 @@ void Head::tick(Time now) {
   if (!settings_.detached) sweep_queue(now);
   if (epoch_.ready()) leftovers_.former.tick(now);
   served_once_ = served_once_ || settings_.detached || roster_.working() >= settings_.min_nodes;
-  if (epoch_.ready() && served_once_ && engine_.connection().connected) publisher_.tick(now, entered_);
+  if (epoch_.ready() && served_once_ && engine_.connection().connected) {
+    assign(now);
+    publisher_.tick(now, entered_);
+  }
   if (settings_.detached) work_detached(now);
   if (epoch_.ready() && !settings_.detached && feeds_.taken != 0 && now - times_.purge > purge_every) {
     times_.purge = now;

@@ -13,6 +13,7 @@
 #include "engine/outbox.hpp"
 #include "engine/pulse.hpp"
 #include "engine/tickets.hpp"
+#include "head/doubts.hpp"
 #include "head/epoch_keeper.hpp"
 #include "head/former_epoch.hpp"
 #include "head/ledger.hpp"
@@ -39,6 +40,7 @@ struct HeadSettings {
   bool in_memory = false;
   std::uint64_t max_queue_bytes = 0;
   std::size_t inline_limit = 256U << 10U;
+  bool assigns = true;  ///< tasks go straight to nodes that serve no other job
   bool detached = false;
   std::uint64_t first_task = 1;
 };
@@ -64,8 +66,8 @@ struct HeadCounts {
 /// the engine's queue, permits one node at a time to run it, and says how it ended, once.
 ///
 ///     pending --in the queue, claimed by a node, permitted--> held by that node --result--> ended
-///        ^                                                      |  node lost, retries left / given back
-///        +------------------------------------------------------+
+///        ^  \--assigned to a node, without the queue------------^  |  node lost, retries left / given back
+///        +---------------------------------------------------------+
 ///
 /// Invariant: a task that one node may run is permitted to no other before that node is lost and the results
 /// have been asked for it. So a task without retries begins at most once, whatever the queue loses, keeps or
@@ -142,7 +144,9 @@ class Head final : private TaskSource {
   bool publication(std::uint64_t task, Publication& out) override;
   Bytes message(std::uint64_t task, const BlobRef& blob) override;
 
+  [[nodiscard]] Grant grant_of(std::uint64_t id, const OpenTask& task) const;
   void publish(std::uint64_t id, OpenTask& task);
+  void hold(std::uint64_t id, OpenTask& task, Peer& peer, std::uint64_t claim);
   void release(std::uint64_t id, OpenTask& task);
   void end(Time now, Open task, Ended ended);
   void end_cancelled(Time now, Open task, std::string how);
@@ -163,6 +167,13 @@ class Head final : private TaskSource {
   void on_returned(std::uint64_t id, OpenTask& task);
   void on_batch(LogBatch batch);
   void on_bye(Time now, std::uint64_t life);
+
+  // head_assign.cpp
+  [[nodiscard]] bool must_queue() const;
+  void assign(Time now);
+  void send_assigned(Time now, Peer& peer, const std::vector<std::uint64_t>& tasks);
+  void tell_assignment(const Peer& peer, const SentAssignment& packet);
+  void repeat_assignments(Time now, Peer& peer);
 
   void answer_doubt(Time now, std::uint64_t id, const Answer& answer);
   // head_detached.cpp
@@ -288,7 +299,7 @@ class Head final : private TaskSource {
   bool served_once_ = false;
   bool closed_ = false;
   std::string broken_;
-  std::set<std::uint64_t> doubts_;              ///< tasks
+  Doubts doubts_;
   std::set<std::uint64_t> cancelling_;          ///< tasks whose node has not answered
   std::map<std::uint64_t, LargeResult> large_;  ///< results whose bytes are being fetched, by task
   std::size_t held_ = 0;                        ///< tasks with a permit, or in doubt

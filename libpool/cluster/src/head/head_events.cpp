@@ -91,18 +91,14 @@ void Head::on_answer(Time now, const Answer& answer) {
   }
   if (settings_.detached && on_detached_answer(now, answer)) return;
   if (leftovers_.sweep.on_answer(answer) || leftovers_.former.on_answer(answer)) return;
-  for (const std::uint64_t id : doubts_) {
-    if (ledger_.get(id)->doubt->asked != answer.ticket) continue;
-    answer_doubt(now, id, answer);
-    return;
-  }
+  if (const auto task = doubts_.of(answer.ticket)) answer_doubt(now, *task, answer);
 }
 
 void Head::answer_doubt(Time now, std::uint64_t id, const Answer& answer) {
   OpenTask& task = *ledger_.get(id);
   if (answer.how == Answer::How::missing && leftovers_.former.is_read() && !task.doubt->former) {
     task.doubt->former = true;
-    task.doubt->asked = 0;
+    doubts_.ask_again(id);
     ask_doubts(now);
     return;
   }
@@ -168,6 +164,7 @@ void Head::on_status(Time now, Status status) {
       return;
     }
   }
+  repeat_assignments(now, *peer);
   look_at_held(now, *peer, held);
 }
 
@@ -205,8 +202,11 @@ void Head::look_at_held(Time now, Peer& peer, const std::vector<HeldTask>& held)
           task.begun || found->second.state == HeldState::begun || found->second.state == HeldState::finished;
       continue;
     }
+    // Until the node says that the assignment has come, it is sent again and again.
+    if (task.assigned && peer.status.assignments_seen < task.permit_serial) continue;
     if (++task.unseen < statuses_without) continue;
-    if (peer.status.permits_seen < task.permit_serial) {  // the permit was lost, and perhaps the task with it
+    if (!task.assigned &&
+        peer.status.permits_seen < task.permit_serial) {  // the permit was lost, and perhaps the task with it
       task.unseen = 0;
       task.permit_serial = peer.serial + 1;
       peer.due.push_back(permit_for(id, task));
@@ -226,15 +226,9 @@ void Head::on_claim(Time now, Peer& peer, const HeldTask& claimed) {
     permit.verdict = Verdict::run;  // the permit was lost
   } else if (task != nullptr && task->peer == nullptr && !task->doubt && peer.works()) {
     permit.verdict = Verdict::run;
-    task->peer = &peer;
-    task->claim = claimed.claim;
-    task->begun = false;
-    task->unseen = 0;
+    ledger_.stop_waiting(*task);
+    hold(id, *task, peer, claimed.claim);
     task->permit_serial = peer.serial + 1;
-    ++task->run;
-    ++held_;
-    ++counts_.permitted;
-    peer.held.insert(id);
   } else if (task != nullptr && task->peer == nullptr) {
     return;  // it is being found out what became of it: the node asks again
   } else {

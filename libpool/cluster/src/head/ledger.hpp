@@ -1,7 +1,9 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
+#include <deque>
 #include <optional>
 #include <set>
 #include <string>
@@ -56,8 +58,6 @@ struct Doubt {
   std::string node;
   std::string why;
   bool former = false;  ///< the results of the former epoch are asked, because those of this one have none
-  Ticket asked = 0;
-  Time asked_at{0};
 };
 
 struct OpenTask {
@@ -70,8 +70,10 @@ struct OpenTask {
   std::uint32_t deaths = 0;
   std::uint64_t sequence = 0;  ///< in the queue's stream; 0: not known to be stored
   Time stored{0};
-  std::uint64_t permit_serial = 0;
-  std::uint32_t unseen = 0;  ///< statuses of its node that did not name it
+  std::uint64_t permit_serial = 0;  ///< of the permit, or of the assignment
+  std::uint32_t unseen = 0;         ///< statuses of its node that did not name it
+  bool waiting = false;             ///< in the ledger, for a node with room; it never was in the queue
+  bool assigned = false;            ///< `peer` has it from the head, and not from the queue
   bool begun = false;
   bool adopted = false;          ///< of an earlier life of a detached job: its bytes are not here
   bool recorded = false;         ///< of a detached job: it is in the results as submitted
@@ -86,7 +88,8 @@ struct OpenTask {
   std::vector<std::string> lost_nodes = {};
 };
 
-/// Open tasks by number. It counts their bytes, and keeps their limits in the queue.
+/// Open tasks by number. It counts their bytes, keeps their limits in the queue, and the order of those that
+/// wait for a node with room.
 class Ledger {
  public:
   using Map = std::unordered_map<std::uint64_t, OpenTask>;
@@ -102,10 +105,31 @@ class Ledger {
   void adopt(Time now, std::uint64_t id) {
     tasks_.emplace(id, OpenTask{.spec = {}, .submitted = now, .adopted = true});
   }
+  /// It waits here for a node with room.
+  void wait(std::uint64_t id, OpenTask& task) {
+    task.waiting = true;
+    ++waiting_count_;
+    waiting_[task.spec.priority > 0 ? 0 : task.spec.priority == 0 ? 1 : 2].push_back(id);
+  }
+  void stop_waiting(OpenTask& task) noexcept {
+    if (std::exchange(task.waiting, false)) --waiting_count_;
+  }
+  /// The first that waits, by priority and then by submission. Nothing: none waits.
+  [[nodiscard]] std::optional<std::uint64_t> first_waiting() {
+    for (auto& tasks : waiting_) {
+      for (; !tasks.empty(); tasks.pop_front()) {
+        const OpenTask* const task = get(tasks.front());
+        if (task != nullptr && task->waiting) return tasks.front();
+      }
+    }
+    return std::nullopt;
+  }
+  [[nodiscard]] std::size_t waiting() const noexcept { return waiting_count_; }
   void count_from(std::uint64_t first) noexcept { next_ = std::max(next_, first); }
   void erase(Map::iterator task) {
     const TaskSpec& spec = task->second.spec;
     bytes_ -= spec.arguments.size();
+    stop_waiting(task->second);
     if (spec.queue_timeout > Time{0})
       limits_.erase({task->second.submitted + spec.queue_timeout, task->first});
     tasks_.erase(task);
@@ -145,6 +169,8 @@ class Ledger {
  private:
   Map tasks_;
   std::set<std::pair<Time, std::uint64_t>> limits_;
+  std::array<std::deque<std::uint64_t>, 3> waiting_;  // from high to low; those that ended meanwhile, too
+  std::size_t waiting_count_ = 0;
   std::uint64_t next_ = 1;
   std::uint64_t bytes_ = 0;
 };

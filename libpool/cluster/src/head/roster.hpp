@@ -14,18 +14,29 @@
 
 namespace kindred::internal::cluster {
 
+/// Tasks that were assigned to a node in one packet, until the node says that it has come.
+struct SentAssignment {
+  std::uint64_t serial = 0;
+  Time at{0};
+  std::vector<std::uint64_t> tasks;
+};
+
 /// A node that has joined the job, for one life of it there.
 struct Peer {
   std::uint64_t life = 0;
   Status status;
   std::set<std::uint64_t> held;  ///< tasks that it has permits for
   Time heard{0};
-  std::uint64_t serial = 0;  ///< of the last permits
-  std::vector<Permit> due;   ///< to be told
+  std::uint64_t serial = 0;           ///< of the last permits
+  std::vector<Permit> due;            ///< to be told
+  std::uint64_t assigned = 0;         ///< tasks that were assigned so far
+  std::uint64_t last_assignment = 0;  ///< serial
+  std::deque<SentAssignment> sent;    ///< in order
   Time offset{0}, rtt{0};
   unsigned samples = 0;
 
   [[nodiscard]] bool works() const noexcept { return !status.draining && status.broken.empty(); }
+  [[nodiscard]] bool has_room() const noexcept { return works() && held.size() < status.capacity; }
 };
 
 /// What is known of one node.

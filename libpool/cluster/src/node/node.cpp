@@ -15,9 +15,13 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr std::size_t max_prefetched = 256;
-/// How much work a node keeps ready beside the tasks that run: it hides the way to the head and back. Tasks
-/// that take longer are not fetched ahead, because all that a node holds fails with it.
+/// How much work a node keeps ready beside the tasks that run, at least one task: it hides the way to the
+/// head and back.
 constexpr double prefetched_ns = 5e6;
+/// Tasks that take longer are not fetched ahead: the way costs them little, and all that a node holds fails
+/// with it.
+constexpr double longest_prefetched_ns = 100e6;
+constexpr Time capacity_every = 10ms;  ///< how often the heads are told that it has changed
 constexpr Time manifest_again = 250ms;
 constexpr Time default_grace = 30s;
 
@@ -61,6 +65,8 @@ void Node::on_told(Time now, const Bytes& bytes) {
     on_head(now, *head, envelope->epoch);
   } else if (const auto* const permits = std::get_if<Permits>(&message)) {
     on_permits(now, *permits);
+  } else if (auto* const assignment = std::get_if<Assignment>(&envelope->message)) {
+    on_assignment(std::move(*assignment));
   } else if (const auto* const cancel = std::get_if<Cancel>(&message)) {
     on_cancel(*cancel);
   } else if (const auto* const other = std::get_if<NodeBeat>(&message)) {
@@ -232,9 +238,8 @@ std::size_t Node::capacity() const {
   if (draining_ || outbox_.bytes() > settings_.max_unacknowledged) return 0;
   const std::size_t workers = settings_.workers;
   if (settings_.prefetch) return workers + *settings_.prefetch;
-  if (mean_run_ns_ < 0) return workers;
-  const double ahead =
-      std::floor(static_cast<double>(workers) * prefetched_ns / std::max(mean_run_ns_, 1.0) + 0.5);
+  if (mean_run_ns_ < 0 || mean_run_ns_ > longest_prefetched_ns) return workers;
+  const double ahead = std::ceil(static_cast<double>(workers) * prefetched_ns / std::max(mean_run_ns_, 1.0));
   return workers + static_cast<std::size_t>(std::min(ahead, static_cast<double>(max_prefetched)));
 }
 
@@ -246,15 +251,36 @@ std::size_t Node::held() const {
 
 std::size_t Node::room() const {
   const std::size_t most = capacity();
-  std::size_t held = 0, bytes = 0;
+  std::size_t held = 0, fetched = 0, bytes = 0;
   for (const auto& [id, job] : jobs_) {
     for (const auto& [task, each] : job->held) {
       if (each.state == HeldState::finished) continue;
       ++held;
+      fetched += each.handle.empty() ? 0U : 1U;
       bytes += each.bytes;
     }
   }
-  return held >= most || bytes >= settings_.max_held_bytes ? 0 : most - held;
+  if (most == 0 || bytes >= settings_.max_held_bytes) return 0;
+  if (held < most) return most - held;
+  // A head that assigns keeps a node full. One task of another job is fetched all the same: by that this head
+  // hears of the other job, and gives it its turn.
+  return fetched == 0 ? 1 : 0;
+}
+
+std::size_t Node::held_beside(const Job& job) const {
+  std::size_t held = 0;
+  for (const auto& [id, other] : jobs_) held += other.get() == &job ? 0 : other->held.size();
+  return held;
+}
+
+// A head assigns as many tasks as it has been told that there is room for.
+void Node::note_capacity(Time now) {
+  const std::size_t now_there = capacity();
+  const bool differs = now_there >= 2 * told_capacity_ || 2 * now_there <= told_capacity_;
+  if (now_there == told_capacity_ || !differs || now - times_.capacity_told < capacity_every) return;
+  times_.capacity_told = now;
+  told_capacity_ = now_there;
+  for (const auto& [id, job] : jobs_) job->status_due = true;
 }
 
 // Of tasks that have a permit: their arguments are here, or on their way.
@@ -307,6 +333,10 @@ void Node::on_delivery(Time now, const Delivery& delivery) {
     return;
   }
   if (const auto known = job.held.find(grant->task); known != job.held.end()) {
+    if (known->second.returned) {  // given back, and published anew since: it comes again later
+      engine_.settle(0, delivery.handle, Settle::later);
+      return;
+    }
     // It was given out again, because a sign of life was lost: we have it.
     known->second.handle = delivery.handle;
     known->second.epoch = delivery.epoch;
@@ -328,6 +358,9 @@ void Node::on_delivery(Time now, const Delivery& delivery) {
       held.grant.blob.id != 0 ? static_cast<std::size_t>(held.grant.blob.size) : held.grant.arguments.size();
   job.held.emplace(task, std::move(held));
   if (job.open) job.claims.push_back(task);
+  for (const auto& [id, other] : jobs_) {
+    if (other.get() != &job && !other->told_of_others) other->status_due = true;
+  }
 }
 
 void Node::claim(Job& job) {
@@ -351,6 +384,39 @@ void Node::on_permits(Time, const Permits& permits) {
   Job& job = *found->second;
   job.permits_seen = std::max(job.permits_seen, permits.serial);
   for (const Permit& permit : permits.permits) on_permit(permits.job, job, permit);
+}
+
+void Node::on_assignment(Assignment assignment) {
+  const auto found = jobs_.find(assignment.job);
+  if (found == jobs_.end() || found->second->life != assignment.life || !found->second->open) return;
+  Job& job = *found->second;
+  if (assignment.serial != job.assignments_seen + 1) {
+    // One before it is missing: the head is told at once, and sends it and this one again.
+    if (assignment.serial > job.assignments_seen) job.status_due = true;
+    return;
+  }
+  ++job.assignments_seen;
+  const bool full = room() == 0 && held_beside(job) != 0;
+  for (Assigned& assigned : assignment.tasks) {
+    const std::uint64_t task = assigned.grant.task;
+    if (assigned.claim < assigned_claims || job.held.contains(task)) continue;
+    if (full || draining_ || !job.broken.empty()) {
+      give_back(found->first, job, task, assigned.run, assigned.claim);
+      continue;
+    }
+    Held held;
+    held.grant = std::move(assigned.grant);
+    held.grant.job = found->first;
+    held.grant.run = assigned.run;
+    held.grant.attempt = assigned.attempt;
+    held.grant.retries = assigned.retries;
+    held.epoch = epoch_;
+    held.claim = assigned.claim;
+    held.settled = true;  // there is nothing in the queue
+    held.state = HeldState::ready;
+    held.bytes = held.grant.arguments.size();
+    begin(job, job.held.emplace(task, std::move(held)).first->second);
+  }
 }
 
 void Node::on_permit(std::uint64_t id, Job& job, const Permit& permit) {
@@ -531,6 +597,7 @@ void Node::give_back(std::uint64_t id, Job& job, std::uint64_t task, std::uint32
       return;
     }
     found->second.state = HeldState::finished;
+    found->second.returned = true;
     found->second.blob.reset();
   }
   Result result;
@@ -713,6 +780,9 @@ void Node::tell_status(Time now, Job& job) {
   status.workers = settings_.workers;
   status.capacity = static_cast<std::uint32_t>(capacity());
   status.permits_seen = job.permits_seen;
+  status.assignments_seen = job.assignments_seen;
+  status.held_for_others = static_cast<std::uint32_t>(held_beside(job));
+  job.told_of_others = status.held_for_others != 0;
   status.draining = draining_;
   status.broken = job.broken;
   status.sent_at = now.count() + wall_offset_;
@@ -758,6 +828,7 @@ void Node::tick(Time now) {
   forget_orphans(now);
   ask_manifests(now);
   find_epoch(now);
+  note_capacity(now);
   for (const auto& [id, job] : jobs_) {
     tell_status(now, *job);
     claim(*job);

@@ -58,6 +58,7 @@ class NodeHost {
 /// begins; another one when its result is stored.
 ///
 ///     fetched --claim--> claimed --permit--> ready --> begun --> finished --result stored--> settled
+///     assigned by the head ------------------^
 ///
 /// Threads: one at a time. No thread, no clock, no process: `now` is an argument, the host runs tasks.
 class Node {
@@ -120,6 +121,7 @@ class Node {
     std::uint64_t count = 1;         ///< how often it was given out
     std::unique_ptr<Taking> taking;  ///< of a detached job
     bool settled = false;
+    bool returned = false;  ///< finished, because it was given back
     HeldState state = HeldState::claimed;
     std::unique_ptr<BlobFetch> blob;
     bool blob_begun = false;
@@ -145,7 +147,9 @@ class Node {
     std::uint64_t inline_limit = 256U << 10U;
     std::string broken;
     bool status_due = true;
+    bool told_of_others = false;  ///< the last status said that tasks of other jobs are here
     std::uint64_t permits_seen = 0;
+    std::uint64_t assignments_seen = 0;
     std::uint64_t log_next = 0;
     std::uint64_t last_claim = 0;
     std::uint64_t lost_records = 0;
@@ -160,6 +164,7 @@ class Node {
   void on_delivery(Time now, const Delivery& delivery);
   void on_head(Time now, const HeadBeat& beat, Epoch epoch);
   void on_permits(Time now, const Permits& permits);
+  void on_assignment(Assignment assignment);
   void on_permit(std::uint64_t id, Job& job, const Permit& permit);
   void on_cancel(const Cancel& cancel);
   void on_stored(const Outbox::Item& item);
@@ -196,6 +201,8 @@ class Node {
   void give_back(std::uint64_t id, Job& job, std::uint64_t task, std::uint32_t run, std::uint64_t claim);
   [[nodiscard]] std::size_t capacity() const;
   [[nodiscard]] std::size_t room() const;
+  [[nodiscard]] std::size_t held_beside(const Job& job) const;
+  void note_capacity(Time now);
   void tell(const Address& to, const Message& message);
 
   [[nodiscard]] NodeBeat beat_message() const;
@@ -216,6 +223,7 @@ class Node {
     Ticket looked = 0;          ///< likewise
     Time head{0};               ///< any head was heard
     std::uint64_t outages = 0;  ///< of the connection, as it was looked at last
+    Time capacity_told{0};
   };
 
   /// Which nodes are there, for jobs without a head. As a head does, a node counts silence only while the
@@ -238,6 +246,7 @@ class Node {
   std::int64_t wall_offset_ = 0;
   Times times_;
   double mean_run_ns_ = -1;
+  std::size_t told_capacity_ = 0;
   bool draining_ = false;
   JobMap jobs_;
   std::map<std::uint64_t, std::uint64_t> closed_jobs_;  ///< and our last life there

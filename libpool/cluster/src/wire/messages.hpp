@@ -99,8 +99,10 @@ struct Status {
   std::string node = {};
   std::uint32_t pid = 0;
   std::uint32_t workers = 0;
-  std::uint32_t capacity = 0;      ///< how many tasks it would hold now
-  std::uint64_t permits_seen = 0;  ///< serial of the head's last permits that it has
+  std::uint32_t capacity = 0;          ///< how many tasks it would hold now
+  std::uint64_t permits_seen = 0;      ///< serial of the head's last permits that it has
+  std::uint64_t assignments_seen = 0;  ///< serial of the head's last assignment that it has
+  std::uint32_t held_for_others = 0;   ///< tasks of other jobs
   bool draining = false;
   std::string broken = {};    ///< why it cannot run this job; empty: it can
   std::int64_t sent_at = 0;   ///< its system clock
@@ -108,8 +110,8 @@ struct Status {
   std::int64_t echo_age = 0;  ///< how long ago that came
   std::vector<HeldTask> held = {};
   void fields(auto& archive) {
-    archive(life, node, pid, workers, capacity, permits_seen, draining, broken, sent_at, echo, echo_age,
-            held);
+    archive(life, node, pid, workers, capacity, permits_seen, assignments_seen, held_for_others, draining,
+            broken, sent_at, echo, echo_age, held);
   }
 };
 /// A node has fetched these tasks, and asks whether it may begin them.
@@ -318,8 +320,29 @@ struct Grant {
   }
 };
 
+/// A task that its head gives to one node, without the queue. The head gives `claim` its number, from
+/// `assigned_claims` on.
+struct Assigned {
+  Grant grant = {};
+  std::uint64_t claim = 0;
+  std::uint32_t run = 0;
+  std::uint32_t attempt = 1;
+  std::int32_t retries = 0;  ///< that are left after it
+  void fields(auto& archive) { archive(grant, claim, run, attempt, retries); }
+};
+constexpr std::uint64_t assigned_claims = std::uint64_t{1} << 63U;
+/// A head to a node: it is to run these. The node takes each serial once and in order, and tells the last one
+/// in its status, so the head can send again what was lost without any task beginning twice.
+struct Assignment {
+  std::uint64_t job = 0;
+  std::uint64_t life = 0;
+  std::uint64_t serial = 0;
+  std::vector<Assigned> tasks = {};
+  void fields(auto& archive) { archive(job, life, serial, tasks); }
+};
+
 using Message = std::variant<NodeBeat, HeadBeat, Status, Claim, Permits, Reset, Cancel, CancelReply, Bye,
-                             Grant, Result, LogBatch, Manifest, Begun, Submitted, Alive>;
+                             Grant, Result, LogBatch, Manifest, Begun, Submitted, Alive, Assignment>;
 
 /// What stands before every message, stored or told:
 ///
