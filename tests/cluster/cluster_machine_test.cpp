@@ -395,6 +395,39 @@ TEST_CASE("a node that drains gives back what has not begun, ends the rest, and 
   CHECK(world.head->counts().nodes_lost == 0);
 }
 
+TEST_CASE("a node that ends in good order at any step costs no task") {
+  std::uint64_t packets = 0;
+  {
+    World world{2};
+    for (int i = 0; i < 6; ++i) world.submit("x");
+    REQUIRE(world.run_to_end());
+    packets = world.bus.sent();
+  }
+  for (std::uint64_t at = 0; at < packets + 5; ++at) {
+    World world{2};
+    bool ends = false;
+    world.bus.fate = [&ends, at](std::uint64_t number) {
+      ends = ends || number == at;
+      return FakeBus::Fate{};
+    };
+    std::vector<std::uint64_t> tasks;
+    for (int i = 0; i < 6; ++i) tasks.push_back(world.submit(std::to_string(i)));
+    SimulatedNode& first = *world.nodes[0];
+    REQUIRE(world.run_until([&] {
+      if (ends) first.node->drain();
+      if (ends && !first.stopped && first.node->drained()) {
+        first.node->leave();
+        first.stopped = true;
+      }
+      return world.head->open_tasks() == 0;
+    }));
+    for (int i = 0; i < 6; ++i)
+      CHECK_MESSAGE(world.has_value(tasks[static_cast<std::size_t>(i)], std::to_string(i)), "it ended at ",
+                    at);
+    for (const auto task : tasks) CHECK(world.times_begun(task) == 1);
+  }
+}
+
 TEST_CASE("a job that no node can run is broken with the cause; one broken node leaves it to the others") {
   World world{2};
   std::vector<std::uint64_t> tasks;
@@ -483,6 +516,7 @@ TEST_CASE("random bytes sent to head and node harm neither") {
         Cancel{.job = 7, .life = life(), .task = random() % 30},
         Reset{.job = 7, .life = random()},
         Bye{.life = random()},
+        Assignment{.job = 7, .life = life(), .serial = random() % 3, .tasks = {{.claim = random()}}},
         LogBatch{.life = random(), .node = "n1", .from = random(), .lost = random()}};
     Bytes bytes = encode(build_token(build_a), 1, messages[random() % messages.size()]);
     for (unsigned c = 0; c < 1 + random() % 3; ++c)

@@ -1,8 +1,12 @@
 /* Heads and nodes (libpool/cluster/doc/heads_and_nodes.md): one task, two nodes, and a queue that gives a task out again at any time,
  * loses what is told to it, and may lose its whole store once.
  *
- * Checked: without retries the task begins at most once; it ends at most once; a node of another build never gets it; and the head is
- * never left waiting for a task that nobody has.
+ * The head gives the task to a node itself (an assignment, which may be lost or come twice), or puts it into the queue, where it may put
+ * it anew at any time. The epoch ends when the store is lost, or once though it is whole; a node follows later, and what it stores
+ * before lies in the results of the epoch before.
+ *
+ * Checked: without retries the task begins at most once; it ends at most once; a node of another build never gets it; the head is never
+ * left waiting for a task that nobody has; and it counts no task as lost whose result is there to be read.
  *
  * Built with -DRETRIES=1, the task is published again after a node was lost, and may begin twice, but ends once.
  * Mutants, each of which spin must find:
@@ -11,6 +15,10 @@
  *   -DM_NO_PERMIT    a node begins what it has fetched and acknowledged, and asks nobody
  *   -DM_UNNUMBERED   a permit is for a task, and not for one fetch of it
  *   -DM_EARLY_GRANT  the head permits a second node before the first is lost
+ *   -DM_NO_SERIAL    a node takes an assignment as often as it comes
+ *   -DM_NOT_AGAIN    an assignment is sent once only
+ *   -DM_NO_FORMER    the results of the epoch before are not asked before a task counts as lost
+ *   -DM_PERMIT_ANEW  what is put into the queue anew is free, though a node has it
  */
 #ifndef RETRIES
 #define RETRIES 0
@@ -26,9 +34,13 @@ bool there[3];
 bool out[3];
 byte number[3];          /* of its latest publication in this epoch, as the stream counts */
 bool wiped = false;
+bool raised = false;     /* the epoch has ended though its store was whole */
+bool queued = false;     /* it was put into the queue at least once */
+byte anew = 0;           /* how often it was put there anew in one epoch */
 
 byte holder = NOBODY;    /* the node with the permit */
 byte holder_claim;
+bool assigned = false;   /* the holder has it from the head, and not from the queue */
 byte deaths = 0;
 byte begun = 0;
 byte ended = 0;
@@ -37,21 +49,68 @@ bool alive[2];
 byte claim[2];           /* number of a node's latest fetch */
 bool stored[2];          /* a node's result, in the results */
 byte stored_claim[2];
+byte stored_in[2];       /* their epoch */
+byte confirmed[2];       /* claim of the result that the node knows to be stored; it has forgotten the task */
+byte heard[2];           /* epoch that a node is in */
+bool taken[2];           /* a node has taken the assignment */
 bool returned[2];        /* a node gives the permit of this claim back */
 byte returned_claim[2];
 
 chan claims = [1] of {byte, byte};             /* node, number of the fetch */
 chan permits[2] = [1] of {byte};               /* number of the fetch */
 chan drops[2] = [1] of {byte};
+chan assignments[2] = [1] of {byte};           /* claim */
 chan acks = [1] of {byte, byte};               /* epoch and number of the delivery */
 
-inline publish() { number[epoch]++; there[epoch] = true; out[epoch] = false }
+#define ASSIGNED 7                             /* claim of an assignment */
+
+inline publish() { number[epoch]++; there[epoch] = true; out[epoch] = false; queued = true }
 inline finish() { ended++; done = true }
+/* Holder n is out of the picture, and no result was found. */
+inline conclude(n) {
+  holder = NOBODY; assigned = false; deaths++;
+  if
+  :: deaths > RETRIES -> finish()      /* NodeLost */
+  :: else -> publish()
+  fi
+}
+/* Is there a result of n that can be read? A wipe takes those of epoch 1 along. */
+#define READABLE(n) (stored[n] && !(stored_in[n] == 1 && wiped))
+#ifdef M_NO_FORMER
+#define FOUND(n) (READABLE(n) && stored_in[n] == epoch)
+#else
+#define FOUND(n) READABLE(n)
+#endif
 
 proctype Head() {
   byte n, c;
+  bool sent = false;
   do
   :: done -> break
+  /* At first it waits at the head: it goes to a node, or into the queue. */
+  :: atomic { !done && !queued && holder == NOBODY && deaths == 0 && alive[0] -> holder = 0; holder_claim = ASSIGNED; assigned = true }
+  :: atomic { !done && !queued && holder == NOBODY && deaths == 0 && alive[1] -> holder = 1; holder_claim = ASSIGNED; assigned = true }
+  :: atomic { !done && !queued && holder == NOBODY -> publish() }
+#ifdef M_NOT_AGAIN
+  :: atomic { !done && assigned && !sent -> sent = true;
+       if
+       :: nfull(assignments[holder]) -> assignments[holder]!holder_claim
+       :: skip
+       fi }
+#else
+  :: atomic { !done && assigned && !taken[holder] && nfull(assignments[holder]) -> assignments[holder]!holder_claim }
+#endif
+  /* The queue seems to have lost it: it is put there anew. */
+  :: atomic { !done && queued && holder == NOBODY && anew < 1 -> anew++; publish() }
+#ifdef M_PERMIT_ANEW
+  :: atomic { !done && queued && holder != NOBODY && anew < 1 -> anew++; holder = NOBODY; publish() }
+#endif
+  /* The queue stands, though it is whole: a new epoch. */
+  :: atomic { !done && !wiped && epoch == 1 && queued -> raised = true; epoch = 2;
+       if
+       :: holder == NOBODY -> publish()
+       :: else -> skip
+       fi }
   /* A claim. */
   :: atomic { !done && nempty(claims) -> claims?n, c;
        if
@@ -65,18 +124,16 @@ proctype Head() {
        :: else -> skip                                                             /* the answer is lost */
        fi }
   /* A result. */
-  :: atomic { !done && stored[0] && (holder == 0 || RETRIES > 0) -> finish() }
-  :: atomic { !done && stored[1] && (holder == 1 || RETRIES > 0) -> finish() }
+  :: atomic { !done && READABLE(0) && (holder == 0 || RETRIES > 0) -> finish() }
+  :: atomic { !done && READABLE(1) && (holder == 1 || RETRIES > 0) -> finish() }
   /* Given back: it has not begun there. */
-  :: atomic { !done && holder == 0 && returned[0] && returned_claim[0] == holder_claim -> returned[0] = false; holder = NOBODY; publish() }
-  :: atomic { !done && holder == 1 && returned[1] && returned_claim[1] == holder_claim -> returned[1] = false; holder = NOBODY; publish() }
+  :: atomic { !done && holder == 0 && returned[0] && returned_claim[0] == holder_claim -> returned[0] = false; holder = NOBODY; assigned = false; publish() }
+  :: atomic { !done && holder == 1 && returned[1] && returned_claim[1] == holder_claim -> returned[1] = false; holder = NOBODY; assigned = false; publish() }
   /* Nothing was heard of the holder for the lease, and the results have nothing. */
-  :: atomic { !done && holder != NOBODY && !alive[holder] && !stored[holder] ->
-       holder = NOBODY; deaths++;
-       if
-       :: deaths > RETRIES -> finish()      /* NodeLost */
-       :: else -> publish()
-       fi }
+  :: atomic { !done && holder != NOBODY && !alive[holder] && !FOUND(holder) -> assert(!READABLE(holder)); conclude(holder) }
+  /* It lives, and has forgotten the task, because its result was stored: and then that was lost. */
+  :: atomic { !done && holder != NOBODY && alive[holder] && confirmed[holder] == holder_claim && !FOUND(holder) ->
+       assert(!READABLE(holder)); conclude(holder) }
   /* The store is gone: a new epoch, and what no node has a permit for is published again. */
   :: atomic { !done && wiped && epoch == 1 -> epoch = 2;
        if
@@ -92,14 +149,40 @@ proctype Node(byte me) {
   byte state = 0;          /* 0 nothing, 1 claimed, 2 running, 3 finished */
   byte from = 0;           /* epoch of the delivery */
   byte which = 0;          /* and its number */
+  byte number_held = 0;    /* of the fetch that it runs, or ASSIGNED */
   byte c;
   do
   :: done -> break
+  /* The head gives it the task. */
+  :: atomic { !done && alive[me] && nempty(assignments[me]) ->
+       if
+       :: assignments[me]?c
+       :: assignments[me]?<c>      /* it comes twice */
+       fi;
+       if
+#ifdef M_NO_SERIAL
+       :: state == 0 ->
+#else
+       :: !taken[me] && state == 0 ->
+#endif
+            taken[me] = true; number_held = c;
+            if
+            :: begun++; from = NOBODY; state = 2
+            :: returned[me] = true; returned_claim[me] = c   /* it is about to end */
+            fi
+       :: skip                     /* it has come already, or is lost */
+       fi }
+  /* It hears of the new epoch. What is not confirmed is stored again there. */
+  :: atomic { !done && alive[me] && heard[me] < epoch -> heard[me] = epoch;
+       if
+       :: state == 3 -> stored_in[me] = epoch
+       :: else -> skip
+       fi }
   :: atomic { !done && alive[me] && state == 0 && claim[me] < FETCHES && there[epoch] && !out[epoch] ->
        out[epoch] = true; from = epoch; which = number[epoch]; claim[me]++; state = 1 }
   :: atomic { !done && alive[me] && state == 1 && nfull(claims) -> claims!me, claim[me] }   /* again and again */
 #ifdef M_NO_PERMIT
-  :: atomic { !done && alive[me] && state == 1 && nfull(acks) -> acks!from, which; begun++; state = 2 }
+  :: atomic { !done && alive[me] && state == 1 && nfull(acks) -> acks!from, which; begun++; number_held = claim[me]; state = 2 }
 #endif
   :: atomic { !done && alive[me] && nempty(permits[me]) ->
        if
@@ -116,7 +199,7 @@ proctype Node(byte me) {
             :: RETRIES == 0 && nfull(acks) -> acks!from, which
             :: else -> skip     /* it is lost, or comes after the result */
             fi;
-            begun++; state = 2
+            begun++; number_held = c; state = 2
        :: (state == 0 || c != claim[me]) && !(stored[me] && stored_claim[me] == c) -> returned[me] = true; returned_claim[me] = c
        :: else -> skip
        fi }
@@ -129,8 +212,11 @@ proctype Node(byte me) {
             fi
        :: else -> skip
        fi }
-  :: atomic { !done && alive[me] && state == 2 -> stored[me] = true; stored_claim[me] = claim[me]; state = 3 }
-  :: atomic { !done && alive[me] && state == 3 && nfull(acks) -> acks!from, which; state = 0 }
+  /* It stores the result, where its epoch's store is there. */
+  :: atomic { !done && alive[me] && state == 2 && !(heard[me] == 1 && wiped) ->
+       stored[me] = true; stored_claim[me] = number_held; stored_in[me] = heard[me]; state = 3 }
+  :: atomic { !done && alive[me] && state == 3 && from == NOBODY -> confirmed[me] = number_held; state = 0 }
+  :: atomic { !done && alive[me] && state == 3 && from != NOBODY && nfull(acks) -> acks!from, which; confirmed[me] = number_held; state = 0 }
   /* It dies. One of them stays. */
   :: atomic { !done && alive[me] && alive[1 - me] -> alive[me] = false }
   od
@@ -174,7 +260,7 @@ active proctype Watch() {
 init {
   atomic {
     alive[0] = true; alive[1] = true;
-    there[1] = true; number[1] = 1;
+    heard[0] = 1; heard[1] = 1;
     run Head(); run Node(0); run Node(1); run Engine();
   }
 }

@@ -166,7 +166,7 @@ class Head final : private TaskSource {
   void on_result(Time now, Result result, Epoch stored_in = 0);
   void on_returned(std::uint64_t id, OpenTask& task);
   void on_batch(LogBatch batch);
-  void on_bye(Time now, std::uint64_t life);
+  void on_bye(Time now, const Bye& bye);
 
   // head_assign.cpp
   [[nodiscard]] bool must_queue() const;

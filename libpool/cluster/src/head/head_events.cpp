@@ -61,7 +61,7 @@ void Head::on_told(Time now, const Bytes& bytes) {
   } else if (const auto* const alive = std::get_if<Alive>(&message)) {
     if (Peer* const peer = roster_.find(alive->life)) peer->heard = now;
   } else if (const auto* const bye = std::get_if<Bye>(&message)) {
-    on_bye(now, bye->life);
+    on_bye(now, *bye);
   }
 }
 
@@ -266,12 +266,20 @@ void Head::on_cancel_reply(Time now, const CancelReply& reply) {
   }
 }
 
-void Head::on_bye(Time now, std::uint64_t life) {
+void Head::on_bye(Time now, const Bye& bye) {
   if (closed_) {
-    roster_.remove(life);
+    roster_.remove(bye.life);
     return;
   }
-  drop_peer(now, life, NodeNews::What::left, "it was told to end");
+  // What was on its way to the node when it ended cannot have begun there.
+  if (Peer* const peer = roster_.find(bye.life); peer != nullptr && !settings_.detached) {
+    for (const std::uint64_t id : std::vector<std::uint64_t>(peer->held.begin(), peer->held.end())) {
+      OpenTask& task = *ledger_.get(id);
+      if (task.permit_serial > (task.assigned ? bye.assignments_seen : bye.permits_seen))
+        on_returned(id, task);
+    }
+  }
+  drop_peer(now, bye.life, NodeNews::What::left, "it was told to end");
 }
 
 // --- results

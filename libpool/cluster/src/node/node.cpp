@@ -222,7 +222,7 @@ void Node::closed(std::uint64_t id) {
     forget(job);
   }
   if (const auto life = closed_jobs_.find(id); life != closed_jobs_.end())
-    tell({Address::Kind::job, hex(id)}, Message{Bye{life->second}});
+    tell({Address::Kind::job, hex(id)}, Message{Bye{.life = life->second}});
 }
 
 Node::Job* Node::of_life(std::uint64_t life) {
@@ -728,7 +728,8 @@ bool Node::drained() const {
 
 void Node::leave() {
   draining_ = true;
-  for (const auto& [id, job] : jobs_) tell(job->address, Message{Bye{job->life}});
+  for (const auto& [id, job] : jobs_)
+    tell(job->address, Message{Bye{job->life, job->permits_seen, job->assignments_seen}});
   engine_.purge(0, {{StreamKind::nodes, 0}, settings_.name}, 0);
   while (!jobs_.empty()) forget(jobs_.begin());
 }

@@ -162,10 +162,13 @@ struct CancelReply {
   CancelAnswer answer = CancelAnswer::unknown;
   void fields(auto& archive) { archive(life, task, answer); }
 };
-/// Last message of a node that ends in good order, or that has taken down the pool of a closed job.
+/// Last message of a node that ends in good order, or that has taken down the pool of a closed job. What the
+/// head has permitted or assigned to it after these serials has not come, and will not.
 struct Bye {
   std::uint64_t life = 0;
-  void fields(auto& archive) { archive(life); }
+  std::uint64_t permits_seen = 0;
+  std::uint64_t assignments_seen = 0;
+  void fields(auto& archive) { archive(life, permits_seen, assignments_seen); }
 };
 
 /// A node's thread is in a long step, and cannot say more: all else is as its last status said.
