@@ -28,6 +28,13 @@ kindred::internal::Deadline in(std::chrono::milliseconds time) {
   return std::chrono::steady_clock::now() + time;
 }
 
+// ThreadSanitizer ends a process that starts a thread where its parent had several at the fork.
+#ifdef __SANITIZE_THREAD__
+constexpr bool may_start_threads = false;
+#else
+constexpr bool may_start_threads = true;
+#endif
+
 /// A sink that stands still until it is let go.
 struct StandingSink {
   std::mutex lock;
@@ -102,7 +109,8 @@ TEST_CASE("each line of a file is of its own record, however tasks, threads, log
                           const LogScope scope{{"scope", task}};
                           log_info("within a scope {}", "\xff é");
                         }
-                        if (task % 10 == 0) std::thread{[task] { log_error("of a thread {}", task); }}.join();
+                        if (may_start_threads && task % 10 == 0)
+                          std::thread{[task] { log_error("of a thread {}", task); }}.join();
                         leave_task();
                         log_info("outside");
                       }
@@ -121,7 +129,7 @@ TEST_CASE("each line of a file is of its own record, however tasks, threads, log
     objects.push_back('\n');
     ++records;
   }
-  CHECK(records >= 39 * 5);
+  CHECK(records == 39 * 5 + (may_start_threads ? 3 : 0));
   CHECK(read_file(text) == lines.view());
   CHECK(read_file(same) == lines.view());
   CHECK(read_file(json) == objects.view());
