@@ -98,8 +98,8 @@ class Drain {
   /// a sink before it committed a record finds the record in it. `force`: waits for no lane (what comes later
   /// is marked late).
   Round round(bool force, const std::function<void()>& commands);
-  /// Has anything been published since the last round? Cheap, and wrong only where a round or a heavy barrier
-  /// follows.
+  /// Has anything been published since the last round? Cheap. It may miss what was published just now: call
+  /// it only where a round or a heavy barrier follows, which finds that.
   [[nodiscard]] bool stirred() const noexcept;
   void set_state(CollectorState state) noexcept;  ///< for the producers
   [[nodiscard]] CollectorState state() const noexcept { return state_; }

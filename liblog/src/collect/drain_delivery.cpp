@@ -213,7 +213,7 @@ std::size_t Drain::deliver_oldest(std::uint64_t now, std::uint64_t until) {
     const Taken taken = deliver_head(source, lane);
     if (taken == Taken::corrupt) break;
     if (taken == Taken::delivered) ++delivered;
-    // Half of the lane at a time, so that a producer that waits is woken rarely and has much room then.
+    // Gives half of the lane back at a time: a producer that waits is woken rarely, and then has much room.
     if (lane.reader.unreleased() > lane.reader.capacity() / 2) lane.reader.release();
     more = load_head(source, lane, now) && !source.corrupt;
     if (more && lane.tick > until) {

@@ -31,8 +31,8 @@ class RecordClock {
   [[nodiscard]] std::uint64_t refresh_ticks() const noexcept { return refresh_ticks_; }
   [[nodiscard]] Time time_of(std::uint64_t tick) noexcept {
     auto time = clock_->to_system(tick).time_since_epoch().count();
-    // The clock is anchored anew ten times a second, which moves it by some nanoseconds: that must not turn
-    // records round. A step of the clock by more is followed.
+    // Ten times a second the clock is set anew, and then jumps by some nanoseconds: that must not swap the
+    // times of two records. A jump by more than `jitter` is a step of the system's clock, and is followed.
     constexpr std::int64_t jitter = 1'000'000;
     if (tick >= last_tick_) {
       if (time < last_time_ && last_time_ - time < jitter) time = last_time_;

@@ -171,7 +171,7 @@ bool same_words(const LogRecord& a, const LogRecord& b) {
 
 }  // namespace
 
-/// Is the record one more of the same? Then it is counted, and not written.
+/// Repeats the record what the one before it said? Then it is only counted, and not written.
 bool SinkSet::Slot::folds(const LogRecord& record) {
   const auto now = std::chrono::steady_clock::now();
   if (first_at != std::chrono::steady_clock::time_point{} && now - first_at < options.fold &&

@@ -141,7 +141,8 @@ struct LoggersTag {
 auto& reach(LoggersTag, spdlog::details::registry&) noexcept;
 template struct Reach<LoggersTag, &spdlog::details::registry::loggers_>;
 
-/// What of the registry shows that loggers came: those that are registered by hand get no formatter of ours.
+/// Differs from an earlier look where loggers were added since: one registered by hand gets no formatter of
+/// ours.
 struct RegistrySeen {
   std::size_t loggers = 0;
   const void* usual = nullptr;

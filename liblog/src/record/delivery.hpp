@@ -47,7 +47,7 @@ class Delivery {
     else
       append_whole_message(out);
   }
-  /// Appends the message as `append_json_escaped` does, and returns what that does.
+  /// Appends the message, escaped for JSON. Returns false where it has bytes that are not UTF-8.
   bool append_json_message(TextBuffer& out) const;
 
   /// Tells records apart that reach the sinks: the same number, not 0, is the same record.

@@ -40,8 +40,8 @@ inline std::uint64_t places_of(double value) noexcept {
   return static_cast<std::uint64_t>(digits);
 }
 
-/// Writes so many ten-thousandths as `fmt::format("{}")` writes that number: 4.25, -0.5, 1000. Returns where
-/// the text ends. `target` has room for 24 characters.
+/// Writes the number `places` / 10,000 as `fmt::format("{}")` would: 4.25, -0.5, 1000. Returns where the text
+/// ends. `target` has room for 24 characters.
 inline char* write_places(char* target, bool negative, std::uint64_t places) noexcept {
   if (negative) *target++ = '-';
   const std::uint64_t whole = places / 10000;

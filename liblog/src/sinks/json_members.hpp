@@ -16,8 +16,8 @@ namespace kindred::internal {
 /// Appends a JSON string, with its quotes. Returns false where it has bytes that are not UTF-8, which JSON
 /// cannot carry.
 bool append_json_string(TextBuffer& out, std::string_view text);
-/// Appends a field's value; numbers that JSON has not ("NaN", "Infinity") as strings. Returns false where
-/// that is not the value exactly.
+/// Appends a field's value; numbers that JSON cannot express ("NaN", "Infinity") as strings. Returns false
+/// where what was appended is not exactly the value.
 bool append_json_value(TextBuffer& out, const FieldValue& value);
 /// Does a later field of the same key hide this one?
 [[nodiscard]] bool is_hidden(const std::vector<Field>& fields, std::size_t index) noexcept;

@@ -82,7 +82,7 @@ class ZstPacker final : public Packer {
       ZSTD_outBuffer out{out_.data(), out_.size(), 0};
       const std::size_t left =
           ZSTD_compressStream2(context_.get(), &out, &in, last ? ZSTD_e_end : ZSTD_e_continue);
-      if (ZSTD_isError(left) != 0U) throw std::bad_alloc{};  // the only way it can fail here
+      if (ZSTD_isError(left) != 0U) throw std::bad_alloc{};  // here only memory can be missing
       write_all(fd_, out_.data(), out.pos, path_);
       if (last ? left == 0 : in.pos == in.size) return;
     }

@@ -26,7 +26,7 @@ struct LogFile::State {
   std::vector<char> block = std::vector<char>(256 * 1024);
   std::size_t begin = 0;
   std::size_t end = 0;
-  std::string begun_line;  ///< what earlier blocks hold of the line that is being read
+  std::string begun_line;  ///< the part of the current line that earlier blocks held
   std::uint64_t line_number = 0;
   std::uint64_t bad_lines = 0;
   LogRecord record;

@@ -22,7 +22,7 @@ class LogFollower {
   LogFollower& operator=(const LogFollower&) = delete;
   ~LogFollower();
 
-  /// Oldest first, ready for a terminal.
+  /// Returns the latest lines of the log, the oldest first, escaped for a terminal.
   [[nodiscard]] std::vector<std::string> lines() const;
 
  private:

@@ -53,7 +53,7 @@ class PoolSet {
     std::string parent;
     std::string latest;
     bool ended = false;
-    std::uint64_t ended_as = 0;  ///< counts the pools that ended
+    std::uint64_t ended_as = 0;  ///< how many pools had ended before it; the first of all are forgotten
     std::thread thread;
   };
   void find();

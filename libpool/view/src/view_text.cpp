@@ -25,7 +25,7 @@ std::string bytes_as_text(double bytes) {
 
 double number(const json::value& object, std::string_view key) { return object.at(key).to_number<double>(); }
 
-/// The shortest time that a share of the durations stayed under, of those counted between two looks.
+/// Returns the shortest time below which `share` of the durations lie that were counted between two looks.
 double percentile(const json::value& now, const json::value* before, double share) {
   std::map<double, double> counts;
   for (const auto& bucket : now.at("buckets").as_array())

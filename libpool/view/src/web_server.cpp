@@ -261,7 +261,7 @@ WebReply WebServer::metrics() const {
     const auto until = Clock::now() + door_patience;
     while (const auto line = answers.next(until)) {
       if (line->size() == 1 && line->front() == internal::tail_answer::done) {
-        texts.push_back(std::move(text));  // whole, or not at all
+        texts.push_back(std::move(text));  // only whole: a pool that stops answering has no text
         break;
       }
       text += *line;

@@ -24,7 +24,7 @@ struct DoorName {
   std::uint32_t pid = 0;  ///< in the pool's own pid namespace
   std::string serial;     ///< counts the pools of that process
 };
-/// Returns the names of this user's pools; root's are those of all users. No connection is made.
+/// Returns the names of this user's pools, and for root those of all users. Connects to none of them.
 [[nodiscard]] std::vector<DoorName> door_names();
 
 /// A pool that listens, and the connection to it.

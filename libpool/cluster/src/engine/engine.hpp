@@ -146,7 +146,7 @@ class Engine {
   Engine& operator=(const Engine&) = delete;
   virtual ~Engine() = default;
 
-  /// Makes the stream, unless it is there.
+  /// Makes the stream (or the queue) where there is none of that name yet.
   virtual void ensure(Ticket ticket, const Stream& stream, const StreamLimits& limits) = 0;
   virtual void ensure(Ticket ticket, const Queue& queue, Time lease) = 0;
   virtual void state(Ticket ticket, const Stream& stream) = 0;

@@ -308,7 +308,7 @@ void Head::drop_peer(Time now, std::uint64_t life, NodeNews::What what, const st
   const std::unique_ptr<Peer> peer = roster_.remove(life, settings_.detached);
   if (!peer) return;
   if (what == NodeNews::What::lost) ++counts_.nodes_lost;
-  if (settings_.detached) {  // its tasks are not ours to dispose of
+  if (settings_.detached) {  // what becomes of its tasks is not this head's to decide
     out_.news.push_back({what, peer->status.node, why});
     return;
   }
@@ -401,7 +401,7 @@ void Head::beat(Time now) {
 }
 
 SignsOfLife Head::signs_of_life() const {
-  SignsOfLife signs;  // without a time: clocks are not compared by a beat that is late
+  SignsOfLife signs;  // without a time: a beat may be late, and nodes must not set their clocks by it
   if (!closed_)
     signs.packets.emplace_back(Address{Address::Kind::heads},
                                encode(build_, epoch_.epoch(), Message{beat_message()}));

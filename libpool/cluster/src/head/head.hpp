@@ -81,7 +81,7 @@ class Head final : private TaskSource {
   Head& operator=(const Head&) = delete;
   ~Head() override = default;
 
-  /// Gives the task its number. The head is `broken`: it ends at once.
+  /// Takes the task in, and returns its number. Where the head is `broken`, the task ends at once.
   std::uint64_t submit(Time now, TaskSpec spec);
   enum class CancelState : std::uint8_t { cancelled, refused, asked };
   /// `asked`: the node has been asked, and `cancel_answer` tells.

@@ -312,7 +312,7 @@ void Head::on_result(Time now, Result result, Epoch stored_in) {
     return;
   }
   if (result.blob.id != 0 && result.bytes.empty()) {
-    // It is the node's no more: if its bytes cannot be read, the task counts as lost there.
+    // The node has let the task go: if the result's bytes cannot be read, the task counts as lost there.
     doubt(now, result.task, task, result.node, "its result was lost with the engine's store");
     BlobFetch fetch{job_key(), result.blob};
     large_.insert_or_assign(

@@ -144,7 +144,7 @@ void Node::on_looked(Time now, std::uint64_t, Job& job, Held& held, const Answer
     if (is_gone(now, *begun))
       taking.step = Taking::Step::result;
     else
-      settle(held, Settle::later);  // the other node may only not have been able to say that it goes on
+      settle(held, Settle::later);  // the other node may still run it, and only be cut off
   }
 }
 

@@ -17,7 +17,7 @@
 namespace kindred::internal {
 namespace {
 
-/// Where a call of the head's leads in this process.
+/// The function of this process that a call from the head names.
 struct Target {
   EntryInfo entry;
   const void* function = nullptr;

@@ -52,7 +52,7 @@ struct BlobRef {
 
 // --- what is told, and kept by nobody
 
-/// A node says that it is there, to everybody.
+/// A node's sign of life, sent to all heads and nodes.
 struct NodeBeat {
   std::string node = {};
   std::string build = {};    ///< build id in hex, whole
@@ -232,7 +232,7 @@ struct Begun {
   std::string node = {};
   std::uint32_t attempts = 0;           ///< that have begun, this one included
   std::vector<std::string> nodes = {};  ///< that were lost with it before
-  bool cancelled = false;               ///< no node may begin it any more
+  bool cancelled = false;               ///< from now on no node may begin the task
   void fields(auto& archive) { archive(job, task, life, claim, instance, node, attempts, nodes, cancelled); }
 };
 /// Of a detached job, beside its result: the head has put the task into the queue.

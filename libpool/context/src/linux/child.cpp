@@ -296,7 +296,7 @@ std::vector<std::string> copy_environment() {
 }
 
 std::uint32_t file_mode_mask() noexcept {
-  // umask(2) can only be asked by setting it, which other threads would see.
+  // umask(2) tells the mask only while it sets another one, which other threads would see.
   if (const auto shown = OwnStatus{}.number("\nUmask:", 8)) return static_cast<std::uint32_t>(*shown);
   const mode_t mask = ::umask(077);
   ::umask(mask);

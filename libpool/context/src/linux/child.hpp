@@ -78,7 +78,7 @@ void complain(const char* text) noexcept;  ///< to stderr, raw
 
 /// Of this process, now. The environment must not change meanwhile.
 [[nodiscard]] std::vector<std::string> copy_environment();
-[[nodiscard]] std::uint32_t file_mode_mask() noexcept;  ///< umask, which is not changed by the look
+[[nodiscard]] std::uint32_t file_mode_mask() noexcept;  ///< the umask, which stays as it is
 /// Makes it the environment of this process, which has one thread. It must live as long.
 void use_environment(const std::vector<std::string>& environment);
 

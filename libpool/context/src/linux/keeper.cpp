@@ -36,7 +36,8 @@ bool take_own_descriptors(std::span<const int> kept) noexcept {
     own = true;
     return true;
   };
-  // What lies above the kept ones first: for a range without end the kernel copies only what is below it.
+  // First the descriptors above all kept ones: for a range without end the kernel copies only the table
+  // below.
   if (!close(static_cast<unsigned>(kept.back()) + 1, ~0U)) return false;
   for (const int fd : kept) {
     if (fd > 0 && static_cast<unsigned>(fd) > from && !close(from, static_cast<unsigned>(fd) - 1))

@@ -140,7 +140,7 @@ FailedCall set_limits(const SandboxPlan& plan, bool counted_alone) noexcept {
   for (int resource = 0; resource < static_cast<int>(RLIMIT_NLIMITS); ++resource)
     set(resource, RLIM_INFINITY);
   set(RLIMIT_RTPRIO, 0);  // real-time scheduling takes a core from everybody
-  set(RLIMIT_CORE, 0);    // the kernel would write it into the working folder
+  set(RLIMIT_CORE, 0);    // the kernel would write the core dump into the working folder
   if (counted_alone) set(RLIMIT_NPROC, max_threads);
   if (plan.memory_bytes == 0 || result) return result;
   const auto in_use = address_space_in_use();

@@ -117,8 +117,8 @@ OtherThreads restrict_other_threads(const ThreadRestriction& restriction) {
     result.failed = {.name = "rt_sigaction", .error = errno};
     return result;
   }
-  // A thread that begins meanwhile does so as its maker is: it is found by the next look, until one finds no
-  // new thread.
+  // A thread that begins meanwhile is in the sandbox only if its creator already is. So the threads are
+  // listed again, until a list has no new one.
   std::set<pid_t> done{static_cast<pid_t>(::syscall(SYS_gettid))};
   const auto deadline = std::chrono::steady_clock::now() + answer_limit;
   for (bool found = true; found && result.unreachable == 0;) {

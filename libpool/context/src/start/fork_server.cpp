@@ -17,7 +17,7 @@
 namespace kindred::internal {
 namespace {
 
-// One thread for ever: what is forked here can hold no lock of another thread.
+// This process never has a second thread: a process forked from it inherits no lock that a thread holds.
 class ForkServer {
  public:
   ForkServer(MessageSocket control, Descriptor lifeline, std::uint32_t parent_pid)
@@ -92,8 +92,8 @@ class ForkServer {
   void report(const ServerReport& report, std::span<const int> descriptors = {}) const {
     std::array<std::byte, sizeof report> bytes{};
     std::memcpy(bytes.data(), &report, sizeof report);
-    // A parent whose socket is full has not read for long, and is stopped: wait for it, but not beyond
-    // its death.
+    // The socket is full because the parent has not read for long: it is stopped. Wait until it reads, or
+    // has died.
     while (control_.send(bytes, descriptors) == MessageSocket::Sent::full) {
       const int fd = parent_.get();
       bool dead = false;

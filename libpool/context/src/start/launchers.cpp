@@ -75,7 +75,7 @@ class SpawnLauncher final : public Launcher {
   }
 
   ExitReason exit_reason(Process& process) override {
-    // What its tasks had started goes with it, while the number is still the worker's.
+    // Ends what the worker's tasks had started, now that the pid still names the worker's group.
     process.signal_group(9);
     const auto reason = process.look();
     if (!reason) return process.reap().value_or(ExitReason{});  // other code of the program has reaped it

@@ -35,7 +35,7 @@ class CpuManners {
   /// While it spins: the parent may be queued behind the worker on this core. Any other thread there gets it
   /// by the kernel's rules: a long task would not give it back soon.
   void yield_while_spinning() noexcept;
-  /// May the worker spin now? Not while another program had the core in the last spins.
+  /// May the worker spin now? No, for a while after a spin in which another program had the core.
   [[nodiscard]] bool may_spin(std::uint64_t now) const noexcept { return spin_permit_.holds(now); }
   /// One step of a spin. Returns whether the worker may go on.
   bool note_step(std::uint64_t before, std::uint64_t after) noexcept {

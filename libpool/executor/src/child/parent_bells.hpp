@@ -14,7 +14,7 @@ class ParentBells {
       : header_{header}, waiter_{waiter}, service_{service} {}
 
   /// Call when a result is published, or the worker has no call. `position`: how far the worker has read its
-  /// calls. True: it rang for the thread that waits.
+  /// calls. Returns whether it rang the bell of the thread that waits.
   bool ring_if_armed(std::uint64_t position) noexcept;
   /// The supervisor is to look at once.
   void ring_service() const noexcept { service_.ring(); }

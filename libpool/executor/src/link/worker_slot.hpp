@@ -47,7 +47,7 @@ struct WorkerLink {
   bool found_dead = false;  ///< by the poll; to be buried
   bool full = false;        ///< no room for another call until a result comes
   bool watched = false;     ///< its pidfd and socket are in the supervisor's poll
-  std::uint32_t owner = 0;  ///< its name in shared objects
+  std::uint32_t owner = 0;  ///< the number by which shared objects know it
   StartedWorker worker;
   std::shared_ptr<Segment> segment;
   RingWriter<> calls;
@@ -96,7 +96,7 @@ struct WorkerLink {
     Descriptor error;
   } captured;
   struct {
-    bool was_asked_to = false;                         ///< to finish; known when it is dying
+    bool was_asked_to = false;                         ///< to end, when it was found dead
     std::chrono::steady_clock::time_point leave_by{};  ///< leaving: killed when it passes
     std::chrono::steady_clock::time_point told_by{};   ///< dying: buried without the fork server's word
   } end;

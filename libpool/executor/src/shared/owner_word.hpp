@@ -43,7 +43,7 @@ void unlock(Word& word) noexcept;
 /// Takes the lock from `dead` for `heir` (0: none) and marks it abandoned where `mark` says so. Returns
 /// false where `dead` does not hold it. Wakes no thread. Ends in bounded time, whatever others write.
 bool take_from(Word& word, std::uint32_t dead, std::uint32_t heir, std::uint32_t mark) noexcept;
-/// No process gets it from now on. Wakes all threads that sleep for it.
+/// Closes the lock: from now on no process gets it. Wakes all threads that sleep for it.
 void close(Word& word) noexcept;
 
 }  // namespace kindred::internal::owner_word

@@ -59,8 +59,8 @@ class Burial {
   }
   /// When to call `tidy_up` again.
   [[nodiscard]] Deadline next(Locked) const noexcept { return tidy_at_; }
-  /// Reads how many processes the kernel has killed for want of memory so far: they are no evidence for what
-  /// dies from now on. It reads a file: call it where no start waits for it.
+  /// Notes how many processes the kernel has killed for want of memory so far, so that only later kills
+  /// explain a worker's death. Reads a file: call this where no start of a worker waits for it.
   void note_earlier_oom_kills();
 
  private:

@@ -73,7 +73,8 @@ Deadline Starter::next(Locked locked) const {
   return start_ ? Deadline{start_->asked.answer_by} : next_start_look(facts(locked));
 }
 
-// A fork server may preload for long, and nothing here waits for it: the poll tells when there is news.
+// A fork server may preload for long. Nothing here waits for it: its socket is polled, and tells when it is
+// ready.
 bool Starter::prepare_launcher(PoolGuard& guard) {
   std::exception_ptr failure;
   bool ready = false;

@@ -59,7 +59,7 @@ std::optional<Question> question_of(const LocalConnection& connection) {
   return question;
 }
 
-/// Nothing where there is no such socket, or the kernel cannot tell.
+/// Returns nothing where there is no such socket, or the kernel cannot tell.
 std::optional<KnownSocket> ask_kernel(const LocalConnection& connection) {
   const auto question = question_of(connection);
   const internal::Descriptor kernel{::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG)};

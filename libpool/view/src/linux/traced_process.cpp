@@ -60,7 +60,7 @@ void TracedProcess::stop(std::uint32_t tid) {
       const pid_t got = ::waitpid(id, &status, __WALL | WNOHANG);
       if (got == id && WIFSTOPPED(status)) {
         threads_.push_back(tid);
-        // Stopped by us, or on its way to take a signal, which it must get after all.
+        // Either this call stopped it, or a signal did, which it must get when it goes on.
         signals_.push_back((status >> 16) == PTRACE_EVENT_STOP ? 0 : WSTOPSIG(status));
         return;
       }

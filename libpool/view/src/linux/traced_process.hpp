@@ -18,13 +18,13 @@ class TracedProcess {
   TracedProcess(const TracedProcess&) = delete;
   TracedProcess& operator=(const TracedProcess&) = delete;
   ~TracedProcess();
-  /// The threads that stopped within a second.
+  /// The threads that stood still within a second after they were asked to stop.
   [[nodiscard]] const std::vector<std::uint32_t>& threads() const noexcept { return threads_; }
 
  private:
   void stop(std::uint32_t tid);
   std::vector<std::uint32_t> threads_;
-  std::vector<int> signals_;            ///< that a thread was about to get; given to it when it goes on
+  std::vector<int> signals_;            ///< for each thread, the signal that it gets when it goes on, or 0
   std::vector<std::uint32_t> running_;  ///< seized, and not stopped in time
 };
 

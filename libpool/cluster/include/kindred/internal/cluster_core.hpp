@@ -154,7 +154,7 @@ struct ClusterMapHome {
     ClusterCore& core_;
     ClusterSubmission submission_;
   };
-  /// The way to a node and back takes half a millisecond.
+  /// How long a chunk of a map should run: a message to a node and back takes 0.5 ms, an eighth of this.
   static constexpr double chunk_seconds = 0.004;
   /// Larger arguments travel apart from their message.
   static constexpr double chunk_bytes = 128.0 * 1024;

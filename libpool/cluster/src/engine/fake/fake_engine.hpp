@@ -76,7 +76,7 @@ class FakeBus {
   Time delay = std::chrono::microseconds{100};
   std::size_t max_packet = 1U << 20U;
   bool down = false;          ///< nothing arrives anywhere
-  std::uint64_t outages = 0;  ///< that the connections say they had
+  std::uint64_t outages = 0;  ///< how often connections were lost, as they report it
   /// As a server that is killed: what is settled stays in its stream, and no queue gives it out.
   bool keeps_settled = false;
   std::set<std::string> cut;  ///< machines that nothing reaches and nothing leaves

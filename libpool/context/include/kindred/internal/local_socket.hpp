@@ -27,8 +27,8 @@ void stop_listening(int listener) noexcept;  ///< peers that wait or come are re
 /// Returns the names that begin so and are listened to, sorted.
 [[nodiscard]] std::vector<std::string> local_names(std::string_view beginning);
 
-/// By the kernel's word (SO_PEERCRED): the user that connected, or (asked by the one that connected) that
-/// listens. None for a user that has no number in this process's user namespace.
+/// The process at the other end of a connection and its user, as the kernel says (SO_PEERCRED). There is no
+/// answer where that user has no number in this process's user namespace.
 struct Peer {
   std::uint32_t pid = 0;
   std::uint32_t uid = 0;  ///< the effective one
