@@ -5,6 +5,7 @@
 #include <initializer_list>
 #include <limits>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <boost/json.hpp>
@@ -40,6 +41,45 @@ std::vector<json::object> named(const json::array& events, std::string_view name
 }
 
 }  // namespace
+
+TEST_CASE("a number is the same whatever number was written before it") {
+  std::vector<std::uint64_t> numbers{std::numeric_limits<std::uint64_t>::max()};
+  for (std::uint64_t power = 1; power <= 1'000'000'000'000'000'000; power *= 10)
+    for (const std::uint64_t near : {power - 1, power, power + 1, power + power / 2}) numbers.push_back(near);
+  LeadingDigits digits;
+  for (const auto before : numbers)
+    for (const auto number : numbers) {
+      char text[LeadingDigits::room];
+      digits.write(text, before);
+      REQUIRE(std::string{text, digits.write(text, number)} == std::to_string(number));
+    }
+}
+
+TEST_CASE("runs that follow each other have their own times, numbers and names") {
+  auto text = text_of_a_pool();
+  const TaskNameEntry names[]{{.given = "even"}, {.given = "odd"}};
+  // A step of 3,333.5 us: each of the digits that are kept changes now and then.
+  for (std::uint64_t i = 0; i < 100; ++i)
+    text.put({.worker = static_cast<std::int32_t>(i % 3),
+              .name = &names[i % 2],
+              .task_id = 9'990 + i,
+              .submitted = begin + i * 1'000,
+              .begun = begin + i * 6'667'000,
+              .ended = begin + i * 6'667'000 + 2 * i});
+  std::uint64_t i = 0;
+  for (const auto& event : events_of(text)) {
+    if (!event.as_object().contains("flow_in")) continue;
+    CHECK(std::string_view{event.at("name").as_string()} == names[i % 2].given);
+    CHECK(event.at("tid").to_number<std::uint64_t>() == i % 3 + 1);
+    CHECK(event.at("ts").to_number<double>() == doctest::Approx(static_cast<double>(i) * 3333.5));
+    CHECK(event.at("dur").to_number<double>() == doctest::Approx(static_cast<double>(i) / 1e3));
+    CHECK(event.at("args").at("task").to_number<std::uint64_t>() == 9'990 + i);
+    CHECK(event.at("args").at("queued_us").to_number<double>() ==
+          doctest::Approx(static_cast<double>(i) * 3333.0));
+    ++i;
+  }
+  CHECK(i == 100);
+}
 
 TEST_CASE("a run is its submission on the pool's track, a slice on the worker's, and an arrow between them") {
   auto text = text_of_a_pool();

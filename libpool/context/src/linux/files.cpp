@@ -362,10 +362,10 @@ unsigned terminal_columns(int fd) noexcept {
   return ::ioctl(fd, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
 }
 
-void begin_background_thread(const char* name) noexcept {
+void begin_background_thread(const char* name, int niceness) noexcept {
   begin_service_thread(name);
-  // Linux keeps a nice value for each thread (sched(7)), though POSIX says process.
-  ::setpriority(PRIO_PROCESS, static_cast<id_t>(::syscall(SYS_gettid)), 19);
+  // Linux keeps a nice value for each thread (sched(7)), though POSIX says process. 0: the calling thread.
+  ::setpriority(PRIO_PROCESS, 0, std::min(::getpriority(PRIO_PROCESS, 0) + niceness, 19));
 }
 
 }  // namespace kindred::internal

@@ -33,12 +33,12 @@ struct TraceEvent {
 };
 
 /// Events on their way from the pool to the trace's thread, without a lock between them: the trace's thread
-/// runs at nice 19, and must not hold what the pool waits for. What finds no room is counted.
+/// yields to others, and must not hold what the pool waits for. What finds no room is counted.
 ///
 /// Threads: one writes (the one that holds the pool's lock), one reads.
 class TraceFeed {
  public:
-  static constexpr std::size_t capacity = std::size_t{1} << 16U;  // 3.5 MiB
+  static constexpr std::size_t capacity = std::size_t{1} << 16U;  // 3 MiB
 
   void put(const TraceEvent& event) noexcept {
     const auto tail = tail_.load(std::memory_order_relaxed);

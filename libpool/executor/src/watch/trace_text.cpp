@@ -61,13 +61,23 @@ char* write_text(char* at, const char (&literal)[Size]) noexcept {
   return at + Size - 1;
 }
 
+/// A point, and `thousandths` with three digits.
+char* write_fraction(char* at, std::uint32_t thousandths) noexcept {
+  at[0] = '.';
+  at[1] = static_cast<char>('0' + thousandths / 100);
+  return write_pair(at + 2, thousandths % 100);
+}
+
 /// In microseconds, as the format has it, with the nanoseconds behind the point.
 char* write_time(char* at, std::int64_t nanoseconds) noexcept {
   const auto count = static_cast<std::uint64_t>(nanoseconds);
-  at = write_decimal(at, count / 1000);
-  *at++ = '.';
-  write_padded(at, static_cast<std::uint32_t>(count % 1000), 3);
-  return at + 3;
+  return write_fraction(write_decimal(at, count / 1000), static_cast<std::uint32_t>(count % 1000));
+}
+
+/// The same for times that follow each other.
+char* write_time(char* at, std::int64_t nanoseconds, LeadingDigits& before) noexcept {
+  const auto count = static_cast<std::uint64_t>(nanoseconds);
+  return write_fraction(before.write(at, count / 1000), static_cast<std::uint32_t>(count % 1000));
 }
 
 /// The number of a run's arrow: the viewers read it as hexadecimal, so that decimal digits, the last five of
@@ -112,21 +122,18 @@ void TraceText::put_run(const TraceEvent& event) {
   char* const from = out_.reserve(room);
   char* at = from;
   if (has_arrow) at = write_submission(at, event, name, submitted);
-  at = write_text(at, R"({"ph":"X","cat":"task",)");
   at = write_text(at, worker);
-  at = write_time(at, begun);
-  at = write_text(at, R"(,"dur":)");
+  at = write_time(at, begun, begun_digits_);
+  at = write_text(at, R"(,"ph":"X","cat":"task","dur":)");
   at = write_time(at, ran);
-  at = write_text(at, R"(,"name":)");
-  at = write_text(at, name);
   if (has_arrow) {
     at = write_text(at, R"(,"flow_in":true,"bind_id":)");
     at = write_arrow(at, event);
   }
-  at = write_text(at, R"(,"args":{"task":)");
-  at = write_decimal(at, event.task_id);
+  at = write_text(at, name);
+  at = id_digits_.write(at, event.task_id);
   at = write_text(at, R"(,"queued_us":)");
-  at = write_time(at, std::max<std::int64_t>(begun - submitted, 0));
+  at = write_time(at, std::max<std::int64_t>(begun - submitted, 0), queued_digits_);
   if (event.attempt > 1) {
     at = write_text(at, R"(,"attempt":)");
     at = write_decimal(at, std::uint64_t{event.attempt});
@@ -154,14 +161,11 @@ bool TraceText::takes_arrow(TraceEvent::Outcome outcome, std::int64_t ran) noexc
 
 char* TraceText::write_submission(char* at, const TraceEvent& event, const std::string& name,
                                   std::int64_t submitted) const {
-  at = write_text(at, R"({"ph":"X","cat":"submit",)");
   at = write_text(at, heads_[pool_track]);
   at = write_time(at, submitted);
-  at = write_text(at, R"(,"dur":0,"name":)");
-  at = write_text(at, name);
-  at = write_text(at, R"(,"flow_out":true,"bind_id":)");
+  at = write_text(at, R"(,"ph":"X","cat":"submit","dur":0,"flow_out":true,"bind_id":)");
   at = write_arrow(at, event);
-  at = write_text(at, R"(,"args":{"task":)");
+  at = write_text(at, name);
   at = write_decimal(at, event.task_id);
   return write_text(at, "}},\n");
 }
@@ -219,35 +223,32 @@ void TraceText::put_end(std::uint64_t at_ticks, std::uint64_t lost_events) {
 }
 
 void TraceText::put_head(const char* phase, std::int32_t track, std::int64_t at) {
-  const std::string& head = head_of(track);
-  out_.append(R"({"ph":")");
-  out_.append(phase);
-  out_.append("\",");
-  out_.append(head);
+  out_.append(head_of(track));
   char* const text = out_.reserve(24);
   out_.end_at(write_time(text, std::max<std::int64_t>(at, 0)));
+  out_.append(R"(,"ph":")");
+  out_.append(phase);
+  out_.push_back('"');
 }
 
-const std::string& TraceText::head_of(std::int32_t track) {
+const std::string& TraceText::begin_track(std::int32_t track) {
   const auto place = static_cast<std::size_t>(track);
   if (place >= heads_.size()) heads_.resize(place + 1);
   std::string& head = heads_[place];
-  if (!head.empty()) return head;
   const auto name = track == pool_track ? std::string{"pool"} : fmt::format("worker {}", track - 1);
-  fmt::format_to(std::back_inserter(head), R"("pid":{},"tid":{},"ts":)", setup_.pid, track);
+  fmt::format_to(std::back_inserter(head), R"({{"pid":{},"tid":{},"ts":)", setup_.pid, track);
   const auto meta = fmt::format(R"({{"ph":"M","pid":{},"tid":{},"name":)", setup_.pid, track);
   out_.append(fmt::format("{}\"thread_name\",\"args\":{{\"name\":\"{}\"}}}},\n", meta, name));
   out_.append(fmt::format("{}\"thread_sort_index\",\"args\":{{\"sort_index\":{}}}}},\n", meta, track));
   return head;
 }
 
-const std::string& TraceText::name_of(const TaskNameEntry* name) {
-  if (name == latest_) return *latest_name_;
+const std::string& TraceText::look_up_name(const TaskNameEntry* name) {
   std::string& text = names_[name];
   if (text.empty()) {
     auto words = name->given.empty() ? setup_.name_of_code(name->code) : name->given;
     if (words.empty()) words = "(unnamed)";
-    text = json_string(words);
+    text = R"(,"name":)" + json_string(words) + R"(,"args":{"task":)";
   }
   latest_ = name;
   latest_name_ = &text;

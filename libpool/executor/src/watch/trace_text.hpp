@@ -1,7 +1,9 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <functional>
 #include <string>
 #include <string_view>
@@ -17,6 +19,33 @@
 #include "watch/trace_feed.hpp"
 
 namespace kindred::internal {
+
+/// Writes numbers in decimal that are mostly near the number before: all digits but the last four are kept as
+/// text, and are written anew only where they changed.
+class LeadingDigits {
+ public:
+  static constexpr std::size_t room = 24;
+
+  /// At most `room` bytes are touched. Returns the end of the number.
+  char* write(char* at, std::uint64_t number) noexcept {
+    const std::uint64_t leading = number / 10'000;
+    if (leading != leading_) [[unlikely]] {
+      leading_ = leading;
+      // Nothing precedes the last four digits where these are all: those have no leading zeros.
+      size_ = leading == 0 ? 0 : static_cast<std::size_t>(write_decimal(text_, leading) - text_);
+    }
+    if (size_ == 0) return write_decimal(at, number);
+    std::memcpy(at, text_, sizeof text_);  // a known size is faster than the right one
+    at += size_;
+    const auto last = static_cast<std::uint32_t>(number - leading * 10'000);
+    return write_pair(write_pair(at, last / 100), last % 100);
+  }
+
+ private:
+  std::uint64_t leading_ = 0;
+  std::size_t size_ = 0;
+  char text_[20]{};
+};
 
 /// Events as text in the JSON array form of the Trace Event Format: one event a line. libpool/doc/trace.md
 /// says what stands in it.
@@ -69,16 +98,24 @@ class TraceText {
   void put_worker(const TraceEvent& event);
   void put_counters(const TraceEvent& event);
   void put_head(const char* phase, std::int32_t track, std::int64_t at);
-  /// `"pid":P,"tid":T,"ts":`; the first time, the lines that name the track come before it.
-  const std::string& head_of(std::int32_t track);
-  /// As a JSON string.
-  const std::string& name_of(const TaskNameEntry* name);
+  /// `{"pid":P,"tid":T,"ts":`; the first time, the lines that name the track come before it.
+  const std::string& head_of(std::int32_t track) {
+    const auto place = static_cast<std::size_t>(track);
+    return place < heads_.size() && !heads_[place].empty() ? heads_[place] : begin_track(track);
+  }
+  const std::string& begin_track(std::int32_t track);
+  /// `,"name":"NAME","args":{"task":`.
+  const std::string& name_of(const TaskNameEntry* name) {
+    return name == latest_ ? *latest_name_ : look_up_name(name);
+  }
+  const std::string& look_up_name(const TaskNameEntry* name);
   /// In nanoseconds; what was before the trace began is 0.
   [[nodiscard]] std::int64_t since_begin(std::uint64_t at_ticks) const noexcept;
 
   const Setup setup_;
   const double nanoseconds_a_tick_;
   TextBuffer out_;
+  LeadingDigits begun_digits_, queued_digits_, id_digits_;
   std::vector<std::string> heads_;  // by track
   std::unordered_map<const TaskNameEntry*, std::string> names_;
   const TaskNameEntry* latest_ = nullptr;

@@ -21,7 +21,7 @@ namespace kindred::internal {
 /// open, also where the process was killed and the closing bracket is missing. libpool/doc/trace.md says what
 /// stands in it.
 ///
-/// A thread of nice 19 takes events from the feed and records from the log, some twenty times a second. What
+/// A thread of nice 10 takes events from the feed and records from the log, some twenty times a second. What
 /// it has no time for is lost and counted; the pool never waits for it.
 class TraceWriter {
  public:

@@ -94,7 +94,8 @@ int copy_mode_and_time(int from, int to) noexcept;             ///< the owner as
 [[nodiscard]] bool is_terminal(int fd) noexcept;
 /// How many columns a terminal has; 0: it does not say.
 [[nodiscard]] unsigned terminal_columns(int fd) noexcept;
-/// As `begin_service_thread`, and the thread yields to all others (nice 19).
-void begin_background_thread(const char* name) noexcept;
+/// As `begin_service_thread`, and the thread yields to others: its nice value grows by `niceness`, to 19 at
+/// most.
+void begin_background_thread(const char* name, int niceness = 39) noexcept;
 
 }  // namespace kindred::internal
