@@ -1,5 +1,6 @@
 // A pool that does what it is told line by line, for tests that look at it from outside.
 //   work NAME COUNT MILLISECONDS   that many tasks, which sleep that long; not waited for
+//   compute NAME COUNT MILLISECONDS  the same, and the tasks use the CPU all the while
 //   hold NAME                      a task that runs until `go`
 //   go                             lets the held tasks end
 //   fail NAME COUNT                tasks that throw
@@ -23,6 +24,11 @@ namespace {
 
 int sleep_for(int milliseconds) {
   std::this_thread::sleep_for(std::chrono::milliseconds{milliseconds});
+  return milliseconds;
+}
+int compute_for(int milliseconds) {
+  const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds{milliseconds};
+  while (std::chrono::steady_clock::now() < end) {}
   return milliseconds;
 }
 void hold(kindred::Event begun, kindred::Event go) {
@@ -67,11 +73,12 @@ class Shown {
     std::string command, name;
     words >> command >> name;
     int count = 1;
-    if (command == "work") {
+    if (command == "work" || command == "compute") {
       int milliseconds = 0;
       words >> count >> milliseconds;
       for (int i = 0; i < count; ++i)
-        numbers_.push_back(pool_.submit({.name = name}, sleep_for, milliseconds));
+        numbers_.push_back(
+            pool_.submit({.name = name}, command == "work" ? sleep_for : compute_for, milliseconds));
     } else if (command == "hold" || command == "nest") {
       auto begun = pool_.make_event();
       held_.push_back(command == "hold" ? pool_.submit({.name = name}, hold, begun, go_)
