@@ -247,6 +247,7 @@
     showNames(view);
     Charts.show(points.get(chosen) || []);
     Log.show(chosen);
+    Nodes.show(chosen);
   }
 
   function take(pools) {

@@ -14,6 +14,7 @@ KINDRED_EMBED(kindred_page_css, KINDRED_VIEW_PAGE "/view.css");
 KINDRED_EMBED(kindred_page_js, KINDRED_VIEW_PAGE "/view.js");
 KINDRED_EMBED(kindred_page_charts_js, KINDRED_VIEW_PAGE "/charts.js");
 KINDRED_EMBED(kindred_page_log_js, KINDRED_VIEW_PAGE "/log.js");
+KINDRED_EMBED(kindred_page_nodes_js, KINDRED_VIEW_PAGE "/nodes.js");
 KINDRED_EMBED(kindred_page_chart_library, KINDRED_VIEW_CHART);
 
 namespace kindred::view {
@@ -30,12 +31,13 @@ constexpr std::string_view script = "text/javascript; charset=utf-8";
 }  // namespace
 
 const PageFile* find_page_file(std::string_view path) noexcept {
-  static const std::array<PageFile, 6> files{{
+  static const std::array<PageFile, 7> files{{
       {"/", html, between(kindred_page_html_begin, kindred_page_html_end)},
       {"/view.css", css, between(kindred_page_css_begin, kindred_page_css_end)},
       {"/view.js", script, between(kindred_page_js_begin, kindred_page_js_end)},
       {"/charts.js", script, between(kindred_page_charts_js_begin, kindred_page_charts_js_end)},
       {"/log.js", script, between(kindred_page_log_js_begin, kindred_page_log_js_end)},
+      {"/nodes.js", script, between(kindred_page_nodes_js_begin, kindred_page_nodes_js_end)},
       {"/chart-library.js", script,
        between(kindred_page_chart_library_begin, kindred_page_chart_library_end)},
   }};
