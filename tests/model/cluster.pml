@@ -26,6 +26,18 @@
 #ifndef FETCHES
 #define FETCHES 2
 #endif
+#ifndef ASSIGNS
+#define ASSIGNS 0        /* 1: the head may give the task to a node itself */
+#endif
+#ifndef ANEW
+#define ANEW 0           /* how often what waits is put into the queue anew in one epoch */
+#endif
+#ifndef RAISES
+#define RAISES 0         /* 1: the epoch may end though its store is whole */
+#endif
+#ifndef WIPES
+#define WIPES 1          /* 0: the store is never lost */
+#endif
 #define NOBODY 9
 
 /* The store: of each epoch, whether the task's message is there, and whether a node has it at the moment. */
@@ -34,7 +46,6 @@ bool there[3];
 bool out[3];
 byte number[3];          /* of its latest publication in this epoch, as the stream counts */
 bool wiped = false;
-bool raised = false;     /* the epoch has ended though its store was whole */
 bool queued = false;     /* it was put into the queue at least once */
 byte anew = 0;           /* how often it was put there anew in one epoch */
 
@@ -51,7 +62,12 @@ bool stored[2];          /* a node's result, in the results */
 byte stored_claim[2];
 byte stored_in[2];       /* their epoch */
 byte confirmed[2];       /* claim of the result that the node knows to be stored; it has forgotten the task */
+#if RAISES > 0
 byte heard[2];           /* epoch that a node is in */
+#define EPOCH_OF(n) heard[n]
+#else
+#define EPOCH_OF(n) epoch                      /* it follows at once */
+#endif
 bool taken[2];           /* a node has taken the assignment */
 bool returned[2];        /* a node gives the permit of this claim back */
 byte returned_claim[2];
@@ -88,8 +104,10 @@ proctype Head() {
   do
   :: done -> break
   /* At first it waits at the head: it goes to a node, or into the queue. */
+#if ASSIGNS > 0
   :: atomic { !done && !queued && holder == NOBODY && deaths == 0 && alive[0] -> holder = 0; holder_claim = ASSIGNED; assigned = true }
   :: atomic { !done && !queued && holder == NOBODY && deaths == 0 && alive[1] -> holder = 1; holder_claim = ASSIGNED; assigned = true }
+#endif
   :: atomic { !done && !queued && holder == NOBODY -> publish() }
 #ifdef M_NOT_AGAIN
   :: atomic { !done && assigned && !sent -> sent = true;
@@ -101,16 +119,20 @@ proctype Head() {
   :: atomic { !done && assigned && !taken[holder] && nfull(assignments[holder]) -> assignments[holder]!holder_claim }
 #endif
   /* The queue seems to have lost it: it is put there anew. */
-  :: atomic { !done && queued && holder == NOBODY && anew < 1 -> anew++; publish() }
+#if ANEW > 0
+  :: atomic { !done && queued && holder == NOBODY && anew < ANEW -> anew++; publish() }
+#endif
 #ifdef M_PERMIT_ANEW
   :: atomic { !done && queued && holder != NOBODY && anew < 1 -> anew++; holder = NOBODY; publish() }
 #endif
   /* The queue stands, though it is whole: a new epoch. */
-  :: atomic { !done && !wiped && epoch == 1 && queued -> raised = true; epoch = 2;
+#if RAISES > 0
+  :: atomic { !done && !wiped && epoch == 1 && queued -> epoch = 2;
        if
        :: holder == NOBODY -> publish()
        :: else -> skip
        fi }
+#endif
   /* A claim. */
   :: atomic { !done && nempty(claims) -> claims?n, c;
        if
@@ -172,12 +194,14 @@ proctype Node(byte me) {
             fi
        :: skip                     /* it has come already, or is lost */
        fi }
+#if RAISES > 0
   /* It hears of the new epoch. What is not confirmed is stored again there. */
   :: atomic { !done && alive[me] && heard[me] < epoch -> heard[me] = epoch;
        if
        :: state == 3 -> stored_in[me] = epoch
        :: else -> skip
        fi }
+#endif
   :: atomic { !done && alive[me] && state == 0 && claim[me] < FETCHES && there[epoch] && !out[epoch] ->
        out[epoch] = true; from = epoch; which = number[epoch]; claim[me]++; state = 1 }
   :: atomic { !done && alive[me] && state == 1 && nfull(claims) -> claims!me, claim[me] }   /* again and again */
@@ -213,8 +237,8 @@ proctype Node(byte me) {
        :: else -> skip
        fi }
   /* It stores the result, where its epoch's store is there. */
-  :: atomic { !done && alive[me] && state == 2 && !(heard[me] == 1 && wiped) ->
-       stored[me] = true; stored_claim[me] = number_held; stored_in[me] = heard[me]; state = 3 }
+  :: atomic { !done && alive[me] && state == 2 && !(EPOCH_OF(me) == 1 && wiped) ->
+       stored[me] = true; stored_claim[me] = number_held; stored_in[me] = EPOCH_OF(me); state = 3 }
   :: atomic { !done && alive[me] && state == 3 && from == NOBODY -> confirmed[me] = number_held; state = 0 }
   :: atomic { !done && alive[me] && state == 3 && from != NOBODY && nfull(acks) -> acks!from, which; confirmed[me] = number_held; state = 0 }
   /* It dies. One of them stays. */
@@ -238,7 +262,9 @@ proctype Engine() {
   /* Its lease is over, or a sign of life was lost. */
   :: atomic { !done && there[1] && out[1] -> out[1] = false }
   :: atomic { !done && there[2] && out[2] -> out[2] = false }
+#if WIPES > 0
   :: atomic { !done && !wiped -> wiped = true; there[1] = false; out[1] = false }
+#endif
 #ifdef M_NO_BUILD
   :: atomic { !done && there[epoch] && !out[epoch] -> assert(false) }   /* a node of another build runs it */
 #endif
@@ -260,7 +286,9 @@ active proctype Watch() {
 init {
   atomic {
     alive[0] = true; alive[1] = true;
+#if RAISES > 0
     heard[0] = 1; heard[1] = 1;
+#endif
     run Head(); run Node(0); run Node(1); run Engine();
   }
 }
