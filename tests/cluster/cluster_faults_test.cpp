@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <atomic>
 #include <filesystem>
 #include <fstream>
@@ -157,17 +158,21 @@ TEST_CASE("a slow sink at the head holds no task back") {
   NatsServer server;
   NodeProgram a{server, "a", 2};
   std::atomic<int> seen{0};
+  std::atomic<bool> goes_on{false};
   ClusterExecutor cluster{cluster_entry(), options_for(server)};
   cluster.logger().add_sink([&](const LogRecord& record) {
     if (!record.message.starts_with("number ")) return;
-    std::this_thread::sleep_for(20ms);
+    goes_on.wait(false);
     ++seen;
   });
   std::vector<Future<int>> futures;
   for (int i = 0; i < 80; ++i) futures.push_back(cluster.submit(logs, i));
-  for (auto& future : futures) future.wait();
-  const int then = seen;
-  CHECK_MESSAGE(then < 80, "the tasks waited for the sink");
+  CHECK_MESSAGE(
+      wait_until([&] { return std::ranges::all_of(futures, [](const auto& each) { return each.done(); }); },
+                 60s),
+      "the tasks wait for the sink");
+  goes_on = true;
+  goes_on.notify_all();
   CHECK(wait_until([&] {
     return seen + static_cast<int>(cluster.stats().log_lost) +
                static_cast<int>(cluster.logger().stats().dropped) >=

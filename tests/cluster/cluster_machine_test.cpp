@@ -428,6 +428,19 @@ TEST_CASE("a node that ends in good order at any step costs no task") {
   }
 }
 
+TEST_CASE("of two nodes of one name that did not hear each other at first the younger one is to leave") {
+  World world{1};
+  world.run_for(seconds{5});
+  SimulatedNode younger{world.bus, "n1", 1, 77};
+  world.run_for(seconds{1});  // both are in their beats; the younger one is not run by the world
+  for (int i = 0; i < 30; ++i) {
+    younger.step(world.bus.now);
+    world.run_for(milliseconds{100});
+  }
+  CHECK(younger.node->older_of_this_name().has_value());
+  CHECK_FALSE(world.nodes[0]->node->older_of_this_name().has_value());
+}
+
 TEST_CASE("a job that no node can run is broken with the cause; one broken node leaves it to the others") {
   World world{2};
   std::vector<std::uint64_t> tasks;

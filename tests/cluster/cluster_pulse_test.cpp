@@ -80,7 +80,7 @@ TEST_CASE("a node in a step that takes longer than its lease is not lost, nor is
   }());
   REQUIRE(world.run_until([&] { return world.times_begun(once) == 1; }));
   world.run_for(milliseconds{1100});
-  const SignsOfLife signs = world.nodes[0]->node->signs_of_life();
+  const SignsOfLife signs = world.nodes[0]->node->signs_of_life(world.bus.now);
   world.nodes[0]->busy = true;
   for (int i = 0; i < 40; ++i) {
     for (const auto& [to, packet] : signs.packets) pulse.tell(to, packet);

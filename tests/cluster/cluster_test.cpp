@@ -397,7 +397,7 @@ TEST_CASE("a node that is told to end gives back what waits, ends what runs, and
     CHECK(lines_in(folder / std::to_string(i)) == 1);
   }
   CHECK(cluster.stats().nodes_lost == 0);
-  CHECK(members(cluster) == 1);
+  CHECK(wait_until([&] { return members(cluster) == 1; }));
 }
 
 TEST_CASE("when the executor ends, the nodes' workers end too; when the head is killed, after its grace") {

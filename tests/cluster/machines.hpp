@@ -3,10 +3,13 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <csignal>
+#include <cstddef>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -45,18 +48,36 @@ inline std::string nats_server_path() {
   return {};
 }
 
+/// A port that is free, and stays this process's: other tests that run now get others. It is none of those
+/// that the kernel gives to outgoing connections: while a server is down, a client that tries its port again
+/// and again may be given just that one for its own end, and then the server cannot come back.
 inline int free_port() {
-  const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof address;
-  int port = 0;
-  if (::bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0 &&
-      ::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) == 0)
-    port = ntohs(address.sin_port);
-  ::close(fd);
-  return port;
+  constexpr int first = 20'000, count = 12'000;
+  static std::vector<int> kept;  // sockets without an address in the file system, named after the port
+  for (int tries = 0, at = static_cast<int>(::getpid()) * 37 % count; tries < count;
+       ++tries, at = (at + 1) % count) {
+    const int port = first + at;
+    sockaddr_un name{};
+    name.sun_family = AF_UNIX;
+    const std::string text = "kindred-test-port-" + std::to_string(port);
+    std::ranges::copy(text, name.sun_path + 1);
+    const auto name_size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + text.size());
+    const int mark = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(static_cast<std::uint16_t>(port));
+    const bool is_free = ::bind(mark, reinterpret_cast<sockaddr*>(&name), name_size) == 0 &&
+                         ::bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
+    ::close(fd);
+    if (is_free) {
+      kept.push_back(mark);
+      return port;
+    }
+    ::close(mark);
+  }
+  FAIL("no port is free");
+  return 0;
 }
 
 inline bool answers(int port) {

@@ -71,10 +71,7 @@ void Node::on_told(Time now, const Bytes& bytes) {
     on_cancel(*cancel);
   } else if (const auto* const other = std::get_if<NodeBeat>(&message)) {
     hear_node(now, *other);
-    // Another one is about to take our name, and listens for a moment whether that is free.
-    if (other->node == settings_.name && other->instance != settings_.instance && times_.last_beat &&
-        now - *times_.last_beat > 20ms)
-      times_.last_beat.reset();
+    if (other->node == settings_.name && other->instance != settings_.instance) hear_namesake(now, *other);
   } else if (const auto* const reset = std::get_if<Reset>(&message)) {
     const auto job = jobs_.find(reset->job);
     // Of a detached job no head disposes.
@@ -84,6 +81,16 @@ void Node::on_told(Time now, const Bytes& bytes) {
     forget(job);
     if (!draining_) join(now, reset->job, grace);
   }
+}
+
+void Node::hear_namesake(Time now, const NodeBeat& other) {
+  // It is about to take our name, and listens for a moment whether that is free.
+  if (times_.last_beat && now - *times_.last_beat > 20ms) times_.last_beat.reset();
+  // It has asked, and our answer came too late: or we have, and its answer did.
+  if (other.draining || !times_.begun) return;
+  const std::int64_t up = (now - *times_.begun).count();
+  if (other.up_ns > up || (other.up_ns == up && other.instance < settings_.instance))
+    others_.older_pid = other.pid;
 }
 
 void Node::enter(Epoch epoch) {
@@ -736,8 +743,9 @@ void Node::leave() {
 
 // --- time
 
-NodeBeat Node::beat_message() const {
+NodeBeat Node::beat_message(Time now) const {
   NodeBeat beat;
+  beat.up_ns = times_.begun ? (now - *times_.begun).count() : 0;
   beat.node = settings_.name;
   beat.build = settings_.build;
   beat.program = settings_.program;
@@ -752,15 +760,16 @@ NodeBeat Node::beat_message() const {
 void Node::beat(Time now) {
   if (times_.last_beat && now - *times_.last_beat < times_.beat_every) return;
   times_.last_beat = now;
-  const Bytes bytes = encode(build_, epoch_, Message{beat_message()});
+  const Bytes bytes = encode(build_, epoch_, Message{beat_message(now)});
   engine_.tell({Address::Kind::nodes}, bytes);
   if (epoch_ != 0) engine_.put(0, {{StreamKind::nodes, 0}, settings_.name}, {}, bytes, {});
   for (const auto& [id, job] : jobs_) job->status_due = true;
 }
 
-SignsOfLife Node::signs_of_life() const {
+SignsOfLife Node::signs_of_life(Time now) const {
   SignsOfLife signs;
-  signs.packets.emplace_back(Address{Address::Kind::nodes}, encode(build_, epoch_, Message{beat_message()}));
+  signs.packets.emplace_back(Address{Address::Kind::nodes},
+                             encode(build_, epoch_, Message{beat_message(now)}));
   for (const auto& [id, job] : jobs_) {
     if (job->open)
       signs.packets.emplace_back(job->address, encode(build_, epoch_, Message{Alive{job->life}}));
@@ -822,6 +831,7 @@ void Node::forget_orphans(Time now) {
 }
 
 void Node::tick(Time now) {
+  if (!times_.begun) times_.begun = now;
   engine_.tick();
   const EngineState connection = engine_.connection();
   if (std::exchange(times_.outages, connection.outages) != connection.outages) fetcher_.restart();

@@ -79,7 +79,7 @@ class Node {
   [[nodiscard]] Time next_due(Time now) const;
   /// For a `Pulse`: what says that this node lives and goes on with what it holds, and how often it has to be
   /// said.
-  [[nodiscard]] SignsOfLife signs_of_life() const;
+  [[nodiscard]] SignsOfLife signs_of_life(Time now) const;
   [[nodiscard]] Time beat_every() const noexcept { return times_.beat_every; }
 
   /// Takes nothing new, gives back what has not begun, lets the rest end.
@@ -88,6 +88,9 @@ class Node {
   [[nodiscard]] bool drained() const;
   /// Says farewell, and kills what still runs.
   void leave();
+
+  /// Another node of this name runs for longer: its pid. Then this one has to leave.
+  [[nodiscard]] std::optional<std::uint32_t> older_of_this_name() const noexcept { return others_.older_pid; }
 
   [[nodiscard]] std::size_t held() const;
   [[nodiscard]] std::size_t jobs() const noexcept { return jobs_.size(); }
@@ -205,7 +208,8 @@ class Node {
   void note_capacity(Time now);
   void tell(const Address& to, const Message& message);
 
-  [[nodiscard]] NodeBeat beat_message() const;
+  [[nodiscard]] NodeBeat beat_message(Time now) const;
+  void hear_namesake(Time now, const NodeBeat& other);
   void beat(Time now);
   void tell_status(Time now, Job& job);
   void ask_manifests(Time now);
@@ -215,6 +219,7 @@ class Node {
   void forget_orphans(Time now);
 
   struct Times {
+    std::optional<Time> begun;
     std::optional<Time> last_beat;
     Time extended{0};
     Time beat_every = std::chrono::seconds{1};
@@ -229,9 +234,10 @@ class Node {
   /// Which nodes are there, for jobs without a head. As a head does, a node counts silence only while the
   /// engine carries its own beats back to it.
   struct Others {
-    std::map<std::uint64_t, Time> heard;  ///< by instance
-    std::optional<Time> self;             ///< our own last beat that came back
-    Time since{0};                        ///< they come back without a pause
+    std::map<std::uint64_t, Time> heard;     ///< by instance
+    std::optional<Time> self;                ///< our own last beat that came back
+    Time since{0};                           ///< they come back without a pause
+    std::optional<std::uint32_t> older_pid;  ///< of a node that had our name before us
   };
 
   NodeSettings settings_;

@@ -112,8 +112,13 @@ class NodeProcess final : public NodeHost {
       }
       node_->tick(at);
       if (draining_until && (node_->drained() || at >= *draining_until || signals > 1)) break;
+      if (const auto older = node_->older_of_this_name()) {
+        pulse.reset();
+        node_->leave();
+        refuse_name(*older);
+      }
       due = node_->next_due(at);
-      pulse->live(at, node_->beat_every(), [this] { return node_->signs_of_life(); });
+      pulse->live(at, node_->beat_every(), [this, at] { return node_->signs_of_life(at); });
     }
     pulse.reset();
     node_->leave();
@@ -143,14 +148,18 @@ class NodeProcess final : public NodeHost {
           const auto envelope = decode(build_token(settings.build), told->bytes);
           const auto* const beat = envelope ? std::get_if<NodeBeat>(&envelope->message) : nullptr;
           if (beat != nullptr && beat->node == settings.name && beat->instance != settings.instance)
-            throw UsageError{
-                fmt::format("cluster {} has a node named {} already (pid {}). Give this one another "
-                            "name: kindred-node --name NAME.",
-                            options_.cluster, settings.name, beat->pid)};
+            refuse_name(beat->pid);
         } catch (const DecodeError&) {}
       }
       if (stop_signals.load() != 0) return;
     }
+  }
+
+  [[noreturn]] void refuse_name(std::uint32_t pid) const {
+    throw UsageError{
+        fmt::format("cluster {} has a node named {} already (pid {}). Give this one another name: "
+                    "kindred-node --name NAME.",
+                    options_.cluster, options_.name, pid)};
   }
 
   template <class T>

@@ -61,8 +61,9 @@ struct NodeBeat {
   std::uint32_t pid = 0;
   std::uint32_t workers = 0;
   std::uint32_t held = 0;
+  std::int64_t up_ns = 0;  ///< how long it has been running
   bool draining = false;
-  void fields(auto& archive) { archive(node, build, program, instance, pid, workers, held, draining); }
+  void fields(auto& archive) { archive(node, build, program, instance, pid, workers, held, up_ns, draining); }
 };
 /// A head says that its job is there, to everybody.
 struct HeadBeat {
