@@ -17,6 +17,7 @@
 #include "collect/record_clock.hpp"
 #include "collect/sink_set.hpp"
 #include "collect/source.hpp"
+#include "kindred/internal/assert.hpp"
 #include "kindred/internal/collector.hpp"
 #include "record/delivery.hpp"
 #include "record/level_table.hpp"
@@ -122,15 +123,31 @@ class Drain {
   enum class Taken : std::uint8_t { delivered, gone, corrupt };
   /// A record that was taken out of its lane, in the memory where it is to be kept.
   struct Encoded {
-    const Site* site = nullptr;
     std::byte* entry = nullptr;  ///< room for the head that is kept, then the record's bytes
-    std::size_t offset = 0;      ///< of the arguments, from behind that head
     std::size_t arguments = 0;   ///< bytes
     std::size_t bytes = 0;       ///< of all that is kept
-    bool keep = false;           ///< `entry` is in the history; else in scratch memory
+    std::size_t offset = 0;      ///< of the arguments, from behind that head
+    const Site* site = nullptr;
     [[nodiscard]] std::span<const std::byte> argument_bytes() const noexcept {
       return {entry + sizeof(KeptRecord) + offset, arguments};
     }
+  };
+  /// What the records of one source that are delivered one after the other add to its counts: at their end,
+  /// and not with each.
+  struct Run {
+    Run(const Source& its_source, DrainCounters& its_counters) noexcept
+        : source{*its_source.counters}, all{its_counters} {}
+    Run(const Run&) = delete;
+    Run& operator=(const Run&) = delete;
+    ~Run() {
+      SourceCounters::add(source.records, records);
+      SourceCounters::add(source.bytes, bytes);
+      SourceCounters::add(all.bytes, bytes);
+    }
+    SourceCounters& source;
+    DrainCounters& all;
+    std::uint64_t records = 0;
+    std::uint64_t bytes = 0;
   };
   struct Head {
     std::uint64_t tick;
@@ -161,11 +178,13 @@ class Drain {
     if (!lane.reader.peek(lane.head) || lane.head.site >= record_site::first_control || lane.large.open)
         [[unlikely]]
       return false;
-    lane.tick = std::max({lane.head.ticks, lane.last_tick, source.added_at});
+    KINDRED_ASSERT(lane.last_tick >= source.added_at);
+    lane.tick = std::max(lane.head.ticks, lane.last_tick);
     if (lane.tick > now) [[unlikely]]
       return false;
     lane.has_head = true;
     lane.head_position = lane.reader.position();
+    lane.fetch_ahead();
     return true;
   }
   bool apply_control(Source& source, LaneInput& lane);
@@ -177,15 +196,17 @@ class Drain {
   // --- one record to the sinks: drain_delivery.cpp. What each record passes is one function, when compiled
   // ---
   std::size_t deliver_oldest(std::uint64_t now, std::uint64_t until);
-  inline Taken deliver_head(Source& source, LaneInput& lane);
-  inline bool take_head(LaneInput& lane, std::size_t payload, Encoded& encoded);
+  inline Taken deliver_head(Source& source, LaneInput& lane, Run& run);
+  Taken deliver_long(Source& source, LaneInput& lane, std::size_t payload, std::size_t bytes, Run& run);
+  /// `keep`: the record's place is in the history; else it is in scratch memory.
+  template <bool keep>
+  inline Taken deliver(Source& source, LaneInput& lane, Encoded encoded, Run& run);
+  inline bool take_head(LaneInput& lane, std::size_t payload, std::byte* entry);
   bool take_large(LaneInput& lane, std::size_t payload, std::byte* entry);
-  inline const Site* find_site(Source& source, std::uint32_t index, Encoded& encoded) const;
+  const Site* turn_to_site(Source& source, LaneInput& lane, std::uint32_t index, Encoded& encoded);
   static std::span<const std::byte> site_before(std::span<const std::byte> payload) noexcept;
-  static void set_site(LaneInput& lane, const Site& site);
   static inline void put_kept(const LaneInput& lane, const Encoded& encoded) noexcept;
-  inline Taken deliver(Source& source, LaneInput& lane, const Encoded& encoded);
-  Taken hold_back(const Encoded& encoded);
+  Taken hold_back(Encoded encoded, bool is_kept);
   void keep_cut(Delivery& delivery);
   Taken deliver_special(Source& source, LaneInput& lane);
   Taken take_gap(Source& source, LaneInput& lane, ByteReader& bytes);

@@ -51,21 +51,12 @@ bool Drain::is_for_flight(const LaneInput& lane) const noexcept {
 
 // --- a record of a lane
 
-/// Copies the next record to where it is kept: what is read of it from there on is private memory. False
-/// where its producer has given it up meanwhile.
-[[gnu::always_inline]] inline bool Drain::take_head(LaneInput& lane, std::size_t payload, Encoded& encoded) {
-  encoded.bytes = round_up(sizeof(KeptRecord) + payload + lane.context.size());
-  encoded.keep = encoded.bytes <= history_->longest();
-  if (encoded.keep) [[likely]] {
-    encoded.entry = history_->reserve(encoded.bytes);
-  } else {
-    scratch_.bytes.resize(encoded.bytes);
-    encoded.entry = scratch_.bytes.data();
-  }
-  encoded.arguments = payload;
+/// Copies the next record behind the head of `entry`: what is read of it from there on is private memory.
+/// False where its producer has given it up meanwhile.
+[[gnu::always_inline]] inline bool Drain::take_head(LaneInput& lane, std::size_t payload, std::byte* entry) {
   if (lane.head_is_large) [[unlikely]]
-    return take_large(lane, payload, encoded.entry);
-  return lane.reader.take(lane.head, encoded.entry + record_room);
+    return take_large(lane, payload, entry);
+  return lane.reader.take(lane.head, entry + record_room);
 }
 
 bool Drain::take_large(LaneInput& lane, std::size_t payload, std::byte* entry) {
@@ -76,14 +67,25 @@ bool Drain::take_large(LaneInput& lane, std::size_t payload, std::byte* entry) {
   return true;
 }
 
-[[gnu::always_inline]] inline const Site* Drain::find_site(Source& source, std::uint32_t index,
-                                                           Encoded& encoded) const {
-  if (index != record_site::inlined) [[likely]]
-    return source.site(index, history_->sites());
-  const std::span<const std::byte> site = site_before(encoded.argument_bytes());
-  encoded.offset = site.size();
-  encoded.arguments -= site.size();
-  return site.empty() ? nullptr : history_->sites().intern(site);
+/// The site of a record that is of another one than the lane's record before it; null: it makes no sense.
+const Site* Drain::turn_to_site(Source& source, LaneInput& lane, std::uint32_t index, Encoded& encoded) {
+  const Site* site = nullptr;
+  if (index != record_site::inlined) {
+    site = source.site(index, history_->sites());
+  } else {
+    const std::span<const std::byte> before = site_before(encoded.argument_bytes());
+    encoded.offset = before.size();
+    encoded.arguments -= before.size();
+    if (!before.empty()) site = history_->sites().intern(before);
+  }
+  if (site == nullptr) return nullptr;
+  lane.site_index = index != record_site::inlined ? std::uint64_t{index} : LaneInput::no_site;
+  if (lane.latest_site == site) return site;
+  lane.latest_site = site;
+  lane.record.level = site->level();
+  lane.record.level_name = site->level_name();
+  lane.record.source = site->source();
+  return site;
 }
 
 /// The site that stands before a record's arguments, encoded; nothing where it makes no sense.
@@ -94,7 +96,7 @@ std::span<const std::byte> Drain::site_before(std::span<const std::byte> payload
                                                            : payload.first(bytes);
 }
 
-[[gnu::always_inline]] inline Drain::Taken Drain::deliver_head(Source& source, LaneInput& lane) {
+[[gnu::always_inline]] inline Drain::Taken Drain::deliver_head(Source& source, LaneInput& lane, Run& run) {
   lane.has_head = false;
   lane.last_tick = lane.tick;
   const RecordHead head = lane.head;
@@ -107,23 +109,19 @@ std::span<const std::byte> Drain::site_before(std::span<const std::byte> payload
     lane.describe(head.slot, facts_ids_ += 256);
   }
   const std::size_t payload = lane.head_is_large ? lane.large.bytes.size() : head.size - record_head_bytes;
-  Encoded encoded;
-  if (!take_head(lane, payload, encoded)) return Taken::gone;
-  add(counters.committed, 1);
-  encoded.site = find_site(source, head.site, encoded);
-  if (encoded.site == nullptr) [[unlikely]]
-    return lose(source, "a record's site is none that was written");
-  add(source.counters->bytes, payload + record_head_bytes);
-  add(counters.bytes, payload + record_head_bytes);
-  return deliver(source, lane, encoded);
+  const std::size_t bytes = round_up(sizeof(KeptRecord) + payload + lane.context.size());
+  std::byte* const entry = history_->reserve_if_short(bytes);
+  if (entry == nullptr) [[unlikely]]
+    return deliver_long(source, lane, payload, bytes, run);
+  return deliver<true>(source, lane, {.entry = entry, .arguments = payload, .bytes = bytes}, run);
 }
 
-/// Puts what the site says into the lane's record, where another one's is there.
-void Drain::set_site(LaneInput& lane, const Site& site) {
-  lane.record_site = &site;
-  lane.record.level = site.level();
-  lane.record.level_name = site.level_name();
-  lane.record.source = site.source();
+/// A record that is too long to be kept.
+Drain::Taken Drain::deliver_long(Source& source, LaneInput& lane, std::size_t payload, std::size_t bytes,
+                                 Run& run) {
+  scratch_.bytes.resize(bytes);
+  return deliver<false>(source, lane, {.entry = scratch_.bytes.data(), .arguments = payload, .bytes = bytes},
+                        run);
 }
 
 /// Writes what is kept of the lane's record around its bytes.
@@ -142,9 +140,9 @@ void Drain::set_site(LaneInput& lane, const Site& site) {
 }
 
 /// To the flight recorder.
-Drain::Taken Drain::hold_back(const Encoded& encoded) {
+Drain::Taken Drain::hold_back(Encoded encoded, bool is_kept) {
   add(counters.held_back, 1);
-  if (encoded.keep && encoded.bytes <= flight_->longest()) {
+  if (is_kept && encoded.bytes <= flight_->longest()) {
     std::memcpy(flight_->reserve(encoded.bytes), encoded.entry, encoded.bytes);
     flight_->commit(encoded.bytes);
   }
@@ -159,42 +157,54 @@ void Drain::keep_cut(Delivery& delivery) {
   keep_emitted(cut);
 }
 
-[[gnu::always_inline]] inline Drain::Taken Drain::deliver(Source& source, LaneInput& lane,
-                                                          const Encoded& encoded) {
+template <bool keep>
+[[gnu::always_inline]] inline Drain::Taken Drain::deliver(Source& source, LaneInput& lane, Encoded encoded,
+                                                          Run& run) {
   LogRecord& record = lane.record;
+  const std::uint32_t index = lane.head.site;
+  const std::size_t payload = encoded.arguments;
+  if (!take_head(lane, payload, encoded.entry)) return Taken::gone;
+  add(counters.committed, 1);
+  encoded.site = lane.latest_site;
+  if (index != lane.site_index) [[unlikely]] {
+    encoded.site = turn_to_site(source, lane, index, encoded);
+    if (encoded.site == nullptr) return lose(source, "a record's site is none that was written");
+  }
   const Site& site = *encoded.site;
-  if (lane.record_site != &site) set_site(lane, site);
-  bool sense = lane.fields_are_base || lane.set_base_fields(lane.record_slot);
+  run.bytes += payload + record_head_bytes;
+  ++run.records;
   record.time = clock_.time_of(lane.tick);
   record.sequence = lane.next_sequence++;
   const bool flight = flight_ != nullptr && is_for_flight(lane);
   record.late = !flight && mark_late(lane.tick);
-  add(source.counters->records, 1);
-  if (encoded.keep) [[likely]]
-    put_kept(lane, encoded);
+  if constexpr (keep) put_kept(lane, encoded);
   if (flight) [[unlikely]]
-    return hold_back(encoded);
+    return hold_back(encoded, keep);
 
-  sense = site.plan().decode(encoded.argument_bytes(), scratch_.arguments, record.fields) && sense;
+  // Order: the record's own key-values go behind those of its scope and logger.
+  const bool sense = (lane.fields_are_base || lane.set_base_fields(lane.record_slot)) &&
+                     site.plan().decode(encoded.argument_bytes(), scratch_.arguments, record.fields);
   if (!sense) [[unlikely]] {
     lane.fields_are_base = false;
     return lose(source, "a record's arguments are not what its site says");
   }
   if (site.has_fields()) lane.fields_are_base = false;
   Delivery delivery{record, lane.facts_id + lane.record_slot, site, scratch_.arguments, scratch_.message};
-  if (encoded.keep) [[likely]]
+  if constexpr (keep)
     source.note_recent(history_->commit(encoded.bytes));
   else
     keep_cut(delivery);
   if (record.late) add(source.counters->late, 1);
   to_sinks(delivery);
   add(counters.delivered, 1);
-  if (record.message.capacity() > large_message) [[unlikely]]
+  if (delivery.is_whole()) [[unlikely]]
     give_back_memory(record, scratch_.message);
   return Taken::delivered;
 }
 
+/// Keeps no memory of a giant message.
 void Drain::give_back_memory(LogRecord& record, TextBuffer& scratch) {
+  if (record.message.capacity() <= large_message) return;
   record.message = {};
   scratch.clear();
   scratch.shrink(large_message);
@@ -209,13 +219,15 @@ std::size_t Drain::deliver_oldest(std::uint64_t now, std::uint64_t until) {
   std::size_t delivered = 0;
   bool more = !source.corrupt;
   if (heads_.size() > 1) until = std::min(until, heads_.front().tick);
+  Run run{source, counters};
+  const std::size_t half = lane.reader.capacity() / 2;
   while (more) {
-    const Taken taken = deliver_head(source, lane);
+    const Taken taken = deliver_head(source, lane, run);
     if (taken == Taken::corrupt) break;
     if (taken == Taken::delivered) ++delivered;
     // Gives half of the lane back at a time: a producer that waits is woken rarely, and then has much room.
-    if (lane.reader.unreleased() > lane.reader.capacity() / 2) lane.reader.release();
-    more = load_head(source, lane, now) && !source.corrupt;
+    if (lane.reader.unreleased() > half) lane.reader.release();
+    more = load_plain_head(source, lane, now) || (load_any_head(source, lane, now) && !source.corrupt);
     if (more && lane.tick > until) {
       heads_.back().tick = lane.tick;
       std::push_heap(heads_.begin(), heads_.end(), Head::is_younger);

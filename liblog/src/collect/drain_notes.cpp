@@ -133,8 +133,8 @@ SourceEnd Drain::end_source(SourceId id) {
   end.corrupt = source.corrupt;
   LogRecord record;
   TextBuffer line;
-  for (std::size_t i = 0; i < source.recent.size(); ++i) {
-    const auto position = source.recent[(source.recent_next + i) % source.recent.size()];
+  for (std::size_t back = Source::recent_told; back > 0; --back) {
+    const auto position = source.recent[(source.recent_next - back) % source.recent.size()];
     if (position == 0) continue;
     const KeptRecord* const kept = history_->at(position - 1);
     if (kept == nullptr) continue;

@@ -83,18 +83,23 @@ History::History(std::size_t bytes)
       task_places_{std::bit_ceil(capacity_ / bytes_a_task_place + 1)},
       latest_of_task_{std::make_unique<LatestOfTask[]>(task_places_)} {}
 
+void History::set_mark() noexcept {
+  marks_[marks_end_++ % marks_.size()] = {head_, head_ordinal_};
+  next_mark_ = head_ + capacity_ / (marks_.size() / 2);
+}
+
 void History::forget(std::size_t bytes) {
-  // Some more than asked for, so that the lock is taken rarely.
+  // Some more than asked for, so that the lock is taken rarely; up to a mark, so that what is forgotten need
+  // not be read once more.
   const std::uint64_t until = tail_ + std::max(bytes, capacity_ / 16);
-  std::uint64_t records = 0;
-  while (tail_ < until && tail_ < head_) {
-    const EntryHead head = head_at(memory_.get() + tail_ % capacity_);
-    if (head.arguments != KeptRecord::padding) ++records;
-    tail_ += head.bytes;
+  Place first{head_, head_ordinal_};
+  while (marks_begin_ != marks_end_ && first.position == head_) {
+    const Place mark = marks_[marks_begin_++ % marks_.size()];
+    if (mark.position >= until) first = mark;
   }
+  tail_ = first.position;
   const std::lock_guard hold{lock_};
-  begin_.position = tail_;
-  begin_.ordinal += records;
+  begin_ = first;
   if (end_.position < tail_) {  // not shown yet: readers will hear that they missed them
     end_.position = tail_;
     end_.ordinal = begin_.ordinal;
@@ -113,6 +118,8 @@ std::byte* History::make_room(std::size_t bytes) {
     head_ += padding;
     head_offset_ = 0;
   }
+  room_ = std::min({capacity_ - head_offset_, capacity_ - static_cast<std::size_t>(head_ - tail_),
+                    std::max(bytes, longest())});
   return memory_.get() + head_offset_;
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -9,6 +10,7 @@
 #include <span>
 #include <vector>
 
+#include "kindred/internal/assert.hpp"
 #include "kindred/internal/text_buffer.hpp"
 #include "kindred/internal/wakeup.hpp"
 #include "kindred/log_record.hpp"
@@ -68,17 +70,26 @@ class History {
   /// Returns room for a record of up to `bytes` (at most `longest()`), in one piece.
   [[nodiscard]] std::byte* reserve(std::size_t bytes) {
     bytes = (bytes + 7) / 8 * 8;
-    const bool fits = bytes <= capacity_ - head_offset_ && bytes <= capacity_ - (head_ - tail_);
-    return fits ? memory_.get() + head_offset_ : make_room(bytes);
+    return bytes <= room_ ? memory_.get() + head_offset_ : make_room(bytes);
+  }
+  /// As `reserve`; null for a record longer than `longest()`.
+  [[nodiscard]] std::byte* reserve_if_short(std::size_t bytes) {
+    if (bytes <= room_) [[likely]]
+      return memory_.get() + head_offset_;
+    return bytes <= longest() ? make_room(bytes) : nullptr;
   }
   /// The record of `bytes` in the reserved room is complete. Returns its position.
   std::uint64_t commit(std::size_t bytes) noexcept {
     const std::uint64_t position = head_;
     note_latest_of_task(position);
+    KINDRED_ASSERT(bytes <= room_);
     head_ += bytes;
     head_offset_ += bytes;
+    room_ -= bytes;
     if (head_offset_ == capacity_) head_offset_ = 0;
     ++head_ordinal_;
+    if (head_ >= next_mark_) [[unlikely]]
+      set_mark();
     return position;
   }
   /// Shows readers what was committed.
@@ -126,6 +137,7 @@ class History {
     latest.store(position + 1, std::memory_order_release);
   }
   std::byte* make_room(std::size_t bytes);
+  void set_mark() noexcept;
   void forget(std::size_t bytes);
   void tell_readers() noexcept;
   [[nodiscard]] const KeptRecord& record_at(std::uint64_t position) const noexcept {
@@ -141,8 +153,15 @@ class History {
   // The collector's.
   std::uint64_t head_ = 0;  ///< behind the latest
   std::size_t head_offset_ = 0;
+  /// Free bytes behind the head in one piece, of which records are made without a look: `longest()` at most.
+  std::size_t room_ = 0;
   std::uint64_t head_ordinal_ = 0;
   std::uint64_t tail_ = 0;  ///< as `begin_.position`
+  // Some positions where a record begins, a part of the capacity apart, from the oldest on.
+  std::array<Place, 64> marks_{};
+  std::uint64_t marks_begin_ = 0;
+  std::uint64_t marks_end_ = 0;
+  std::uint64_t next_mark_ = 0;  ///< from here on there is to be a further one
 
   mutable std::mutex lock_;  ///< of what follows; bytes between begin and end change only under it
   Place begin_;

@@ -31,6 +31,7 @@ void LaneInput::describe(std::uint32_t slot, std::uint64_t new_facts_id) {
     fields_are_base = false;
   }
   if (facts_id == 0) facts_id = new_facts_id;
+  described_slot = slot;
   context.clear();
   const auto put = [this](const auto& text) {
     const auto bytes = std::as_bytes(std::span{text.data(), text.size()});

@@ -46,6 +46,7 @@ struct LaneInput {
   explicit LaneInput(LaneReader<> its_reader) noexcept : reader{its_reader} {}
 
   LaneReader<> reader;
+  const std::byte* room = nullptr;  ///< the lane's bytes; to be read by `reader` alone
   LaneBound watermark;
 
   // --- the next record ---
@@ -70,25 +71,35 @@ struct LaneInput {
 
   // --- the record as sinks see it; what does not change from one to the next stays in it ---
   LogRecord record;
-  const void* record_site = nullptr;  ///< whose level and source are in it
-  std::uint32_t record_slot = 0;      ///< whose name is in it
-  bool fields_are_base = true;        ///< it has no field beside those of its scope and slot
+  const Site* latest_site = nullptr;  ///< whose level and source are in it
+  static constexpr std::uint64_t no_site = ~std::uint64_t{0};
+  std::uint64_t site_index = no_site;  ///< of `latest_site` in its process's dictionary
+  std::uint32_t record_slot = 0;       ///< whose name is in it
+  bool fields_are_base = true;         ///< it has no field beside those of its scope and slot
   /// Names the record's facts, together with its slot; 0: they have changed, and have no name yet.
   std::uint64_t facts_id = 0;
+  static constexpr std::uint32_t no_slot = ~std::uint32_t{0};
+  std::uint32_t described_slot = no_slot;  ///< whose facts and kept head these are
   // What is the same in each record of these facts that is kept: its head, and the texts behind its bytes.
   KeptRecord kept{};
   std::vector<std::byte> context;
+
+  /// Has the processor fetch what is to be read soon: the producer's processor has it in its cache. Not what
+  /// is so near to the latest that the producer may be writing it.
+  void fetch_ahead() const noexcept {
+    constexpr std::uint64_t ahead = 512;
+    if (reader.known() - reader.position() > 2 * ahead)
+      __builtin_prefetch(room + ((reader.position() + ahead) & (reader.capacity() - 1)));
+  }
 
   [[nodiscard]] bool knows_slot(std::uint32_t slot) const noexcept {
     return slot == 0 || (slot < slots.size() && slots[slot].known);
   }
   /// Are facts and what is kept of them those of the slot, and have they a name?
-  [[nodiscard]] bool is_described(std::uint32_t slot) const noexcept {
-    return record_slot == slot && facts_id != 0;
-  }
+  [[nodiscard]] bool is_described(std::uint32_t slot) const noexcept { return described_slot == slot; }
   /// Makes them so, under that name if they have none.
   void describe(std::uint32_t slot, std::uint64_t new_facts_id);
-  void forget_facts() noexcept { facts_id = 0; }
+  void forget_facts() noexcept { facts_id = 0, described_slot = no_slot; }
   void forget_attribution() {
     record.task_id = 0;
     record.attempt = 0;

@@ -49,6 +49,7 @@ void SinkSet::note_failure(Slot& slot, const char* doing, const char* what) noex
 void SinkSet::take_out_of_service(Slot& slot) noexcept {
   slot.disabled.store(true, std::memory_order_relaxed);
   slot.takes_all = false;
+  only_ = nullptr;
 }
 
 void SinkSet::add(SinkId id, std::unique_ptr<Sink> sink, SinkOptions options) {
@@ -79,6 +80,10 @@ void SinkSet::look_at_slots() noexcept {
   for (const auto& slot : slots_) {
     if (needs_whole(*slot)) whole_from_ = std::min(whole_from_, slot->options.level);
   }
+  const bool alone = slots_.size() == 1 && slots_.front()->takes_all && !slots_.front()->retired &&
+                     slots_.front()->options.level == Level::trace && whole_from_ == Level::off &&
+                     flush_on_ == Level::off;
+  only_ = alone ? slots_.front().get() : nullptr;
 }
 
 bool SinkSet::remove(SinkId id) {
@@ -106,10 +111,12 @@ void SinkSet::retire(SinkId id) noexcept {
   for (const auto& slot : slots_) {
     if (slot->id == id) slot->retired = true, slot->takes_all = false;
   }
+  only_ = nullptr;
 }
 
 void SinkSet::retire_all() noexcept {
   for (const auto& slot : slots_) slot->retired = true, slot->takes_all = false;
+  only_ = nullptr;
 }
 
 bool SinkSet::accepts(const Slot& slot, Delivery& delivery) {
@@ -137,7 +144,7 @@ void SinkSet::write_choosy(Slot& slot, Delivery& delivery) noexcept {
   });
 }
 
-void SinkSet::write(Delivery& delivery) {
+void SinkSet::write_to_all(Delivery& delivery) {
   if (!ever_added_) [[unlikely]]
     return write_without_sinks(delivery);
   const Level level = delivery.facts().level;

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -33,7 +34,20 @@ class SinkSet {
   /// From within a sink: it (or all) takes no further record; `remove` follows when no call of it runs.
   void retire(SinkId id) noexcept;
   void retire_all() noexcept;
-  void write(Delivery& delivery);
+  void write(Delivery& delivery) {
+    Slot* const only = only_;
+    if (only == nullptr) [[unlikely]]
+      return write_to_all(delivery);
+    dirty_ = true;
+    try {
+      only->write(delivery);
+      only->failures = 0;
+    } catch (const std::exception& error) {
+      note_failure(*only, "to write", error.what());
+    } catch (...) {
+      note_failure(*only, "to write", "something that is no std::exception");
+    }
+  }
   /// Also tells of the repetitions that were held back for as long as they may be.
   void flush() { flush(false); }
   /// As `flush`, and tells of all that was held back.
@@ -76,6 +90,7 @@ class SinkSet {
   [[nodiscard]] static bool accepts(const Slot& slot, Delivery& delivery);
   void look_at_slots() noexcept;
   void take_out_of_service(Slot& slot) noexcept;
+  void write_to_all(Delivery& delivery);
   void write_without_sinks(Delivery& delivery);
   void write_choosy(Slot& slot, Delivery& delivery) noexcept;
   void write_special(Slot& slot, Delivery& delivery);
@@ -92,6 +107,7 @@ class SinkSet {
   Level whole_from_ = Level::off;  ///< from this level up a sink asks for whole records
   std::uint64_t last_number_ = 0;  ///< of the records
   std::vector<std::string> notes_;
+  Slot* only_ = nullptr;     ///< there is no other sink, and it takes each record as it comes
   mutable std::mutex lock_;  ///< the list changes, and `stats` reads it, under it
   std::vector<std::unique_ptr<Slot>> slots_;
 };

@@ -9,6 +9,7 @@ LaneInput& Source::open_lane(std::uint32_t index, bool from_now_on) {
   lanes[index] = std::make_unique<LaneInput>(
       LaneReader<>{room, LogAreaShape::lines(area_, index), shape_.overwrites(index)});
   LaneInput& lane = *lanes[index];
+  lane.room = room.data();
   if (from_now_on) {
     lane.reader.begin_at_consumed();
     lane.dropped_told = lane.reader.dropped();

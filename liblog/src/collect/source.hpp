@@ -73,12 +73,10 @@ class Source {
   std::uint64_t unreadable_told_at = 0;  ///< ticks
   const char* unreadable_why = "";
   /// The record at that place in the history is this source's latest.
-  void note_recent(std::uint64_t position) noexcept {
-    recent[recent_next] = position + 1;
-    recent_next = recent_next + 1 == recent.size() ? 0 : recent_next + 1;
-  }
-  std::array<std::uint64_t, 10> recent{};  ///< positions in the history, +1; 0: none yet
-  std::size_t recent_next = 0;             ///< where the next one goes: that of the oldest
+  void note_recent(std::uint64_t position) noexcept { recent[recent_next++ % recent.size()] = position + 1; }
+  static constexpr std::size_t recent_told = 10;  ///< the latest of these are told when the process is dead
+  std::array<std::uint64_t, 16> recent{};         ///< positions in the history, +1; 0: none yet
+  std::size_t recent_next = 0;                    ///< how many there were
 
  private:
   const Site* read_site(std::uint32_t index, SiteTable& all);

@@ -37,6 +37,8 @@ class Delivery {
   [[nodiscard]] std::uint64_t facts_id() const noexcept { return facts_id_; }
   /// Null: the record was made here.
   [[nodiscard]] const Site* site() const noexcept { return site_; }
+  /// Was its message made? (So is that of a record that was made here.)
+  [[nodiscard]] bool is_whole() const noexcept { return facts_ == nullptr; }
   /// The whole record; the first call makes its message.
   const LogRecord& whole();
 

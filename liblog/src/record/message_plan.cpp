@@ -14,6 +14,7 @@
 
 #include "kindred/internal/escape.hpp"
 #include "record/short_double.hpp"
+#include "record/small_number.hpp"
 
 namespace kindred::internal {
 namespace {
@@ -204,6 +205,7 @@ MessagePlan::MessagePlan(std::string_view format, std::string_view types) : type
   }
   for (std::size_t& room : room_) room += copied_more;
   look_at_order();
+  is_usual_ = in_order_ && texts_begin_cleanly_;
 }
 
 /// Sets what the piece's argument is.
@@ -227,7 +229,8 @@ void MessagePlan::look_at_order() {
   if (has_fields_ || (is_message_ && plain_types_.size() != 1)) return;
   std::uint32_t next = 0;
   for (const Piece& piece : pieces_) {
-    if (piece.then != Then::end && piece.argument != next++) return;
+    const bool takes_argument = piece.then != Then::end && piece.then != Then::more;
+    if (takes_argument && piece.argument != next++) return;
   }
   std::uint32_t gap = 0;
   for (const char code : types_) {
@@ -249,15 +252,29 @@ void MessagePlan::add(Piece&& piece, std::string_view text) {
   escape_into(shown[1], text);
   texts_are_utf8_ &= append_json_escaped(shown[2], text);
   texts_.resize(texts_.size() - (texts_.empty() ? 0 : copied_more));
+  std::array<std::uint32_t, 3> begins{};
+  std::size_t longest = 0;
   for (std::size_t form = 0; form < 3; ++form) {
-    piece.text[form] = static_cast<std::uint32_t>(texts_.size());
-    piece.text_bytes[form] = static_cast<std::uint32_t>(shown[form].size());
+    begins[form] = static_cast<std::uint32_t>(texts_.size());
+    longest = std::max(longest, shown[form].size());
     texts_ += shown[form].view();
     room_[form] += shown[form].size() + longest_number;
   }
   texts_.resize(texts_.size() + copied_more);
   texts_begin_cleanly_ = texts_begin_cleanly_ && !begins_within_character(text);
-  pieces_.push_back(std::move(piece));
+  // Each piece has as much of the text as is copied at once.
+  for (std::size_t at = 0;; at += copied_more) {
+    Piece part{.then = Then::more};
+    const bool last = at + copied_more >= longest;
+    if (last) part = std::move(piece);
+    for (std::size_t form = 0; form < 3; ++form) {
+      const std::size_t begin = std::min(at, shown[form].size());
+      part.text[form] = begins[form] + static_cast<std::uint32_t>(begin);
+      part.text_bytes[form] = static_cast<std::uint32_t>(std::min(shown[form].size() - begin, copied_more));
+    }
+    pieces_.push_back(std::move(part));
+    if (last) return;
+  }
 }
 
 /// False where the format makes no sense.
@@ -446,10 +463,9 @@ void MessagePlan::put_from(TextBuffer& out, const Arguments& arguments, bool* al
     const std::size_t bytes = piece.text_bytes[index_of<form>()];
     const char* const text = texts + piece.text[index_of<form>()];
     std::memcpy(to, text, copied_more);
-    if (bytes > copied_more) [[unlikely]]
-      std::memcpy(to + copied_more, text + copied_more, bytes - copied_more);
     to += bytes;
     switch (piece.then) {
+      case Then::more: continue;
       case Then::end: out.end_at(to); return;
       case Then::formatted:
         to = put_formatted<form>(out, to, values.argument(piece), piece.spec, room, all_utf8);
@@ -461,13 +477,13 @@ void MessagePlan::put_from(TextBuffer& out, const Arguments& arguments, bool* al
         break;
       }
       case Then::int32:
-        to = write_decimal(to, std::int64_t{values.template number<std::int32_t>(piece)});
+        to = write_number(to, std::int64_t{values.template number<std::int32_t>(piece)});
         continue;
       case Then::uint32:
-        to = write_decimal(to, std::uint64_t{values.template number<std::uint32_t>(piece)});
+        to = write_number(to, std::uint64_t{values.template number<std::uint32_t>(piece)});
         continue;
-      case Then::int64: to = write_decimal(to, values.template number<std::int64_t>(piece)); continue;
-      case Then::uint64: to = write_decimal(to, values.template number<std::uint64_t>(piece)); continue;
+      case Then::int64: to = write_number(to, values.template number<std::int64_t>(piece)); continue;
+      case Then::uint64: to = write_number(to, values.template number<std::uint64_t>(piece)); continue;
       case Then::real64: to = write_double(to, values.template number<double>(piece)); continue;
       case Then::rare: to = write_rare(to, values.argument(piece)); continue;
       default: __builtin_unreachable();
@@ -481,10 +497,10 @@ void MessagePlan::put_from(TextBuffer& out, const Arguments& arguments, bool* al
 
 template <TextForm form>
 void MessagePlan::put(TextBuffer& out, const Arguments& arguments, bool* all_utf8) const {
-  if (form != TextForm::plain && !texts_begin_cleanly_) [[unlikely]]
-    return put_whole<form>(out, arguments, all_utf8);
-  if (!in_order_) [[unlikely]]
-    return put_by_index<form>(out, arguments, all_utf8);
+  if (!is_usual_) [[unlikely]] {
+    if (form != TextForm::plain && !texts_begin_cleanly_) return put_whole<form>(out, arguments, all_utf8);
+    if (!in_order_) return put_by_index<form>(out, arguments, all_utf8);
+  }
   put_from<form, InOrder>(out, arguments, all_utf8);
 }
 

@@ -107,6 +107,7 @@ class MessagePlan {
   /// What stands behind a text of the format.
   enum class Then : std::uint8_t {
     end,
+    more,       ///< of the same text
     formatted,  ///< an argument, as `spec` says
     text,
     character,
@@ -153,6 +154,7 @@ class MessagePlan {
   bool is_message_ = false;  ///< the first argument is the message
   /// There are no key-values, and the message takes its arguments one after the other.
   bool in_order_ = false;
+  bool is_usual_ = false;  ///< so it is, and its pieces can be escaped one by one
   bool texts_are_utf8_ = true;
   bool texts_begin_cleanly_ = true;         ///< none begins within a character of UTF-8
   std::uint32_t fixed_bytes_ = 0;           ///< with `in_order_`: of all arguments but the texts themselves

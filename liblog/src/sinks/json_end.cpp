@@ -4,6 +4,8 @@
 
 #include <fmt/format.h>
 
+#include "record/small_number.hpp"
+
 namespace kindred::internal {
 namespace {
 
@@ -21,10 +23,10 @@ JsonEnd::JsonEnd(std::string_view start_method)
 
 void JsonEnd::append(TextBuffer& out, const LogRecord& record) const {
   constexpr std::string_view sequence = ",\"sequence\":";
-  constexpr std::size_t longest_number = 20;
+  constexpr std::size_t longest_number = 24;
   char* to = out.reserve(sequence.size() + longest_number + usual_.size());
   std::memcpy(to, sequence.data(), sequence.size());
-  to = write_decimal(to + sequence.size(), record.sequence);
+  to = write_number(to + sequence.size(), record.sequence);
   if (record.origin == Origin::log && !record.late) [[likely]] {
     const char* const from = usual_.data();
     for (std::size_t at = 0; at < usual_bytes_; at += copied_at_once)

@@ -10,6 +10,7 @@
 
 #include "kindred/internal/escape.hpp"
 #include "record/delivery.hpp"
+#include "record/small_number.hpp"
 #include "sinks/json_members.hpp"
 
 namespace kindred::internal {
@@ -114,7 +115,7 @@ void JsonFormatter::append_time(const LogRecord& record, TextBuffer& out) {
   out.append(time_);
   char* const fraction = out.data() + begin + fraction_;
   const std::uint64_t nanoseconds = static_cast<std::uint64_t>(since_epoch) - second_begin_;
-  write_padded(fraction, static_cast<std::uint32_t>(nanoseconds), fraction_digits);
+  write_nine_digits(fraction, static_cast<std::uint32_t>(nanoseconds));
   if (since_epoch >= 0) [[likely]] {
     std::memcpy(out.data() + out.size() - fraction_digits - 1, fraction, fraction_digits);
     return;
@@ -233,6 +234,9 @@ void JsonFormatter::append(Delivery& delivery, TextBuffer& out) {
   append_time(record, out);
   append_common(delivery, out);
   end_.append(out, record);
+  // Most records have no fields, and are exact.
+  if (record.fields.empty() && exact_.empty()) [[likely]]
+    return out.append(",\"extra\":{}}}");
   append_extra(record, out);
   out.push_back('}');
   if (!exact_.empty()) {

@@ -9,13 +9,6 @@ LineFormat::LineFormat(std::unique_ptr<LineFormatter> formatter, std::string key
 
 const LogRecord& LineFormat::whole(Delivery& delivery) { return delivery.whole(); }
 
-void LineFormat::append(Delivery& delivery, TextBuffer& out) {
-  Lines& lines = *lines_;
-  if (!lines.shared) [[likely]]
-    return lines.formatter->append(delivery, out);
-  append_shared(delivery, out);
-}
-
 void LineFormat::append_shared(Delivery& delivery, TextBuffer& out) {
   Lines& lines = *lines_;
   if (delivery.number == 0 || lines_.use_count() == 1) return lines.formatter->append(delivery, out);

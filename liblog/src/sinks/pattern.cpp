@@ -13,6 +13,7 @@
 #include "kindred/error.hpp"
 #include "kindred/internal/escape.hpp"
 #include "record/delivery.hpp"
+#include "record/small_number.hpp"
 
 namespace kindred::internal {
 namespace {
@@ -29,7 +30,7 @@ constexpr std::array<std::string_view, 12> long_months{"January",   "February", 
                                                        "September", "October",  "November", "December"};
 
 constexpr std::uint32_t billion = 1'000'000'000;
-constexpr std::size_t copied_at_once = 16;  ///< a head is copied in pieces of this
+constexpr std::size_t copied_at_once = 64;  ///< a head is copied in pieces of this: most take one
 
 std::string time_text(char flag, const std::tm& time) {
   const auto index = [](int value) { return static_cast<std::size_t>(std::max(value, 0)); };
@@ -398,6 +399,7 @@ void PatternFormatter::turn_to(const LogRecord& record) {
 void PatternFormatter::turn_to_second_of(std::int64_t since_epoch) {
   second_ = since_epoch / billion - (since_epoch % billion < 0 ? 1 : 0);
   second_begin_ = static_cast<std::uint64_t>(second_) * billion;
+  latest_head_ = nullptr;  // it is of another second
   const auto clock = static_cast<std::time_t>(second_);
   std::tm time{};
   ::localtime_r(&clock, &time);
@@ -420,16 +422,13 @@ void PatternFormatter::turn_to_second_of(std::int64_t since_epoch) {
   const std::size_t bytes = head.bytes;
   const char* const from = head.text.data();
   char* const text = out.reserve(bytes + copied_at_once);
-  out.advance(bytes);
-  for (std::size_t at = 0; at < bytes; at += copied_at_once)
+  out.end_at(text + bytes);
+  std::memcpy(text, from, copied_at_once);
+  for (std::size_t at = copied_at_once; at < bytes; at += copied_at_once) [[unlikely]]
     std::memcpy(text + at, from + at, copied_at_once);
   if (head.micros_at == 0) [[unlikely]]
     return put_fractions(head, nanosecond, text);
-  const std::uint32_t micros = nanosecond / 1000;
-  const std::uint32_t hundreds = micros / 100;
-  write_pair(text + head.micros_at, hundreds / 100);
-  write_pair(text + head.micros_at + 2, hundreds % 100);
-  write_pair(text + head.micros_at + 4, micros % 100);
+  write_six_digits(text + head.micros_at, nanosecond / 1000);
 }
 
 void PatternFormatter::put_fractions(const Head& head, std::uint32_t nanosecond, char* text) {
@@ -447,15 +446,15 @@ void PatternFormatter::append(const Delivery& delivery, TextBuffer& out) {
   const LogRecord& record = delivery.facts();
   turn_to(record);
   const std::size_t begin = out.size();
-  // What is late says so in its head.
-  if (delivery.facts_id() == 0 || record.late) [[unlikely]] {
+  // The same site means the same level and place; a head that serves another record by now is of another
+  // site. What is late says so in its head.
+  const Head* const latest = latest_head_;
+  const bool is_latest =
+      latest != nullptr && latest_site_ == delivery.site() && latest->facts_id == delivery.facts_id();
+  if (record.late || (!is_latest && delivery.facts_id() == 0)) [[unlikely]] {
     append_steps(delivery, 0, begin, out, nullptr);
   } else {
-    // The same site means the same level and place; a head that serves another record by now is of another
-    // site.
-    const Head* const latest = latest_head_;
-    if (latest != nullptr && latest_site_ == delivery.site() && latest->facts_id == delivery.facts_id() &&
-        latest->second == second_) [[likely]]
+    if (is_latest) [[likely]]
       put_head(*latest, nanosecond_of(record), out);
     else
       put_other_head(delivery, out);
@@ -533,7 +532,7 @@ void PatternFormatter::make_head(Head& head, Line line, TextBuffer& out) {
   }
   const std::string_view text = out.view(begin);
   head.text.assign(text.begin(), text.end());
-  head.text.resize((text.size() + copied_at_once - 1) / copied_at_once * copied_at_once);
+  head.text.resize((text.size() / copied_at_once + 1) * copied_at_once);
   head.bytes = static_cast<std::uint32_t>(text.size());
   head.micros_at = head.fractions.size() == 1 && head.fractions[0].digits == 6 ? head.fractions[0].at : 0;
   head.place = place_of(line.delivery);

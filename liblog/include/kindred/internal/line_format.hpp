@@ -36,7 +36,12 @@ class LineFormat {
       : LineFormat{std::make_unique<OfFunction<F>>(std::move(format))} {}
 
   /// Appends the line of a record, without its newline.
-  void append(Delivery& delivery, TextBuffer& out);
+  void append(Delivery& delivery, TextBuffer& out) {
+    Lines& lines = *lines_;
+    if (!lines.shared) [[likely]]
+      return lines.formatter->append(delivery, out);
+    append_shared(delivery, out);
+  }
   /// Takes the other's lines for its own, where they are the same.
   void share(const LineFormat& other) noexcept;
 
