@@ -21,12 +21,21 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "support/crowd.hpp"
 #include "support/process.hpp"
 #include "support/rows.hpp"
 
 extern char** environ;  // NOLINT: POSIX's name
 
 namespace kindred::test {
+
+double crowd() {
+  std::ifstream file{"/proc/loadavg"};
+  double runnable = 0;
+  file >> runnable;
+  return std::clamp(runnable / static_cast<double>(::sysconf(_SC_NPROCESSORS_ONLN)), 1.0, 10.0);
+}
+
 namespace {
 
 using Clock = std::chrono::steady_clock;
@@ -100,14 +109,6 @@ void kill_tree() {
   for (const int number : {SIGSTOP, SIGKILL}) {
     for (const auto& info : descendants(::getpid())) ::kill(info.pid, number);
   }
-}
-
-// How many want each CPU: where others have the machine too, everybody takes that much longer.
-double crowd() {
-  std::ifstream file{"/proc/loadavg"};
-  double runnable = 0;
-  file >> runnable;
-  return std::clamp(runnable / static_cast<double>(::sysconf(_SC_NPROCESSORS_ONLN)), 1.0, 10.0);
 }
 
 struct Watch {
