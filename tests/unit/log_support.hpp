@@ -77,7 +77,7 @@ class Gate {
 };
 
 /// A log as an executor has one, with a sink that keeps every record. A case that says nothing of
-/// `block_limit` loses no record for want of patience, however slow the machine is.
+/// `block_limit` and `flush_limit` loses no record for want of patience, however slow the machine is.
 class TestLog {
  public:
   explicit TestLog(LogOptions options = {}, kindred::internal::CollectorHooks hooks = {},
@@ -116,6 +116,7 @@ class TestLog {
  private:
   static LogOptions patient(LogOptions options) {
     if (options.block_limit == LogOptions{}.block_limit) options.block_limit = std::chrono::hours{1};
+    if (options.flush_limit == LogOptions{}.flush_limit) options.flush_limit = std::chrono::hours{1};
     return options;
   }
 
