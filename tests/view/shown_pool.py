@@ -1,5 +1,9 @@
 """A pool that does what it is told (tests/victims/shown_pool.cpp), and kindred-view beside it."""
 import subprocess
+import urllib.request
+
+# What the tests ask for is on this machine, also where the environment names a proxy for everything else.
+urllib.request.install_opener(urllib.request.build_opener(urllib.request.ProxyHandler({})))
 
 
 class ShownPool:
