@@ -16,8 +16,9 @@ namespace {
 
 constexpr std::size_t longest_message = 400;
 constexpr std::int32_t pool_track = 0;
-// A callback that comes later than this many other runs, and submits, gets no arrow.
-constexpr std::size_t ended_runs = 1 << 14;
+// A callback that comes later than this many other runs, and submits, gets no arrow. They fit into the second
+// cache of a core, beside what is written.
+constexpr std::size_t ended_runs = 1 << 12;
 // In nanoseconds: a run of this length always has its arrow.
 constexpr std::int64_t long_run = 1'000'000;
 // What the two lines of a run take at most, beside the beginnings of both and the name in each.

@@ -21,7 +21,8 @@ constexpr std::size_t piece_bytes = 64 * 1024;
 // waits, the scheduler gives a thread of nice 19 1.4 % of a core, and events would be lost; a thread of nice
 // 10, 10 %.
 constexpr int niceness = 10;
-constexpr double arrows_a_second = TraceText::max_arrows;
+// Beyond the first ones. Each costs as much as a run.
+constexpr double arrows_a_second = 1'000;
 
 SystemTime now_of_the_system() {
   return std::chrono::time_point_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now());
