@@ -6,7 +6,7 @@
 
 #include <kindred/internal/clock.hpp>
 #include <kindred/internal/tail_client.hpp>
-#include <kindred/internal/wakeup.hpp>
+#include <kindred/internal/this_process.hpp>
 #include <kindred/kindred.hpp>
 
 #include "support/bench.hpp"

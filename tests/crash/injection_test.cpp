@@ -24,9 +24,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "kindred/internal/deadline.hpp"
+#include "kindred/internal/futex.hpp"
 #include "kindred/internal/injection.hpp"
 #include "kindred/internal/lane.hpp"
-#include "kindred/internal/wakeup.hpp"
 #include "kindred/kindred.hpp"
 #include "support/test.hpp"
 

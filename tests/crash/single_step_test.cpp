@@ -23,11 +23,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "kindred/internal/deadline.hpp"
+#include "kindred/internal/futex.hpp"
 #include "kindred/internal/injection.hpp"
 #include "kindred/internal/lane.hpp"
 #include "kindred/internal/log_area.hpp"
 #include "kindred/internal/segment.hpp"
-#include "kindred/internal/wakeup.hpp"
 #include "kindred/kindred.hpp"
 #include "support/test.hpp"
 

@@ -8,9 +8,9 @@
 #include <string>
 #include <thread>
 
+#include "kindred/internal/cpu.hpp"
 #include "kindred/internal/process.hpp"
 #include "kindred/internal/segment.hpp"
-#include "kindred/internal/wakeup.hpp"
 #include "kindred/kindred.hpp"
 #include "support/test.hpp"
 

@@ -17,6 +17,7 @@
 #include "child/result_memory.hpp"
 #include "child/result_writer.hpp"
 #include "kindred/internal/clock.hpp"
+#include "kindred/internal/cpu.hpp"
 #include "link/notices.hpp"
 #include "link/sent_memories.hpp"
 #include "support/test.hpp"

@@ -9,8 +9,8 @@
 #include "child/parent_bells.hpp"
 #include "child/result_memory.hpp"
 #include "child/stop_watch.hpp"
+#include "kindred/internal/futex.hpp"
 #include "kindred/internal/segment.hpp"
-#include "kindred/internal/wakeup.hpp"
 
 using namespace kindred::internal;
 

@@ -11,7 +11,7 @@
 #include <new>
 #include <thread>
 
-#include "kindred/internal/wakeup.hpp"
+#include "kindred/internal/cpu.hpp"
 #include "support/test.hpp"
 
 using namespace kindred::internal;

@@ -11,9 +11,11 @@
 #include <thread>
 
 #include "collect/drain.hpp"
+#include "kindred/internal/cpu.hpp"
+#include "kindred/internal/deadline.hpp"
+#include "kindred/internal/futex.hpp"
 #include "kindred/internal/json_formatter.hpp"
 #include "kindred/internal/pattern.hpp"
-#include "kindred/internal/wakeup.hpp"
 #include "kindred/sinks.hpp"
 #include "unit/log_support.hpp"
 

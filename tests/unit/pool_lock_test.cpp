@@ -1,5 +1,7 @@
 // The lock of a pool, which is given back by a plain store.
 #include "lock/pool_lock.hpp"
+#include "kindred/internal/asymmetric_fence.hpp"
+#include "kindred/internal/cpu.hpp"
 
 #include <atomic>
 #include <chrono>

@@ -8,7 +8,8 @@
 
 #include "kindred/executor_options.hpp"
 #include "kindred/internal/capture_pipe.hpp"
-#include "kindred/internal/wakeup.hpp"
+#include "kindred/internal/code_reference.hpp"
+#include "kindred/internal/descriptor.hpp"
 #include "nesting.hpp"
 #include "printed_text.hpp"
 #include "support/test.hpp"

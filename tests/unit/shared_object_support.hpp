@@ -30,6 +30,7 @@
 #include "kindred/internal/byte_stream.hpp"
 #include "kindred/internal/context_life.hpp"
 #include "kindred/internal/shared_object_registry.hpp"
+#include "kindred/internal/this_process.hpp"
 #include "support/test.hpp"
 
 namespace kindred::test::shared {

@@ -13,9 +13,9 @@
 #include <unistd.h>
 
 #include "kindred/error.hpp"
+#include "kindred/internal/descriptor.hpp"
 #include "kindred/internal/journal_socket.hpp"
 #include "kindred/internal/sink.hpp"
-#include "kindred/internal/wakeup.hpp"
 #include "kindred/sinks.hpp"
 #include "support/test.hpp"
 #include "unit/sink_records.hpp"

@@ -13,6 +13,9 @@
 #include "collect/collector_state.hpp"
 #include "front/logger_access.hpp"
 #include "kindred/error.hpp"
+#include "kindred/internal/asymmetric_fence.hpp"
+#include "kindred/internal/cpu.hpp"
+#include "kindred/internal/service_thread.hpp"
 #include "kindred/sink_options.hpp"
 
 namespace kindred::internal {

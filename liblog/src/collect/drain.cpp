@@ -4,6 +4,8 @@
 #include <atomic>
 #include <utility>
 
+#include "kindred/internal/asymmetric_fence.hpp"
+
 namespace kindred::internal {
 void Desk::put(LogRecord&& record, std::uint64_t at) {
   const std::lock_guard hold{lock_};

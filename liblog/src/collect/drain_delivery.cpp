@@ -15,8 +15,6 @@ constexpr std::size_t large_message = 1024 * 1024;  ///< memory beyond this is g
 /// A lane's record that is copied here has its arguments behind the head that is kept.
 constexpr std::size_t record_room = sizeof(KeptRecord) - record_head_bytes;
 
-constexpr std::size_t round_up(std::size_t bytes) noexcept { return (bytes + 7) / 8 * 8; }
-
 }  // namespace
 
 void Drain::to_sinks(const LogRecord& record) {
@@ -109,7 +107,7 @@ std::span<const std::byte> Drain::site_before(std::span<const std::byte> payload
     lane.describe(head.slot, facts_ids_ += 256);
   }
   const std::size_t payload = lane.head_is_large ? lane.large.bytes.size() : head.size - record_head_bytes;
-  const std::size_t bytes = round_up(sizeof(KeptRecord) + payload + lane.context.size());
+  const std::size_t bytes = round_to_record(sizeof(KeptRecord) + payload + lane.context.size());
   std::byte* const entry = history_->reserve_if_short(bytes);
   if (entry == nullptr) [[unlikely]]
     return deliver_long(source, lane, payload, bytes, run);
@@ -323,7 +321,7 @@ void Drain::keep_emitted(const LogRecord& record) {
   const std::string_view task = std::string_view{record.task_name}.substr(0, 1024);
   const std::size_t arguments = sizeof(std::uint32_t) + message.size();
   const std::size_t bytes =
-      round_up(sizeof(KeptRecord) + arguments + fields.size() + logger.size() + task.size());
+      round_to_record(sizeof(KeptRecord) + arguments + fields.size() + logger.size() + task.size());
   std::byte* const entry = history_->reserve(bytes);
   KeptRecord kept = kept_of(record);
   kept.bytes = static_cast<std::uint32_t>(bytes);

@@ -11,8 +11,9 @@
 #include <vector>
 
 #include "kindred/internal/assert.hpp"
+#include "kindred/internal/doorbell.hpp"
+#include "kindred/internal/lane.hpp"
 #include "kindred/internal/text_buffer.hpp"
-#include "kindred/internal/wakeup.hpp"
 #include "kindred/log_record.hpp"
 #include "record/site.hpp"
 
@@ -69,7 +70,7 @@ class History {
   [[nodiscard]] std::size_t longest() const noexcept { return capacity_ / 8; }
   /// Returns room for a record of up to `bytes` (at most `longest()`), in one piece.
   [[nodiscard]] std::byte* reserve(std::size_t bytes) {
-    bytes = (bytes + 7) / 8 * 8;
+    bytes = round_to_record(bytes);
     return bytes <= room_ ? memory_.get() + head_offset_ : make_room(bytes);
   }
   /// As `reserve`; null for a record longer than `longest()`.

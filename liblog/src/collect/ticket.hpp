@@ -10,7 +10,8 @@
 
 #include "collect/drain.hpp"
 #include "kindred/internal/collector.hpp"
-#include "kindred/internal/wakeup.hpp"
+#include "kindred/internal/deadline.hpp"
+#include "kindred/internal/futex.hpp"
 
 namespace kindred::internal {
 

@@ -13,6 +13,8 @@
 #include <vector>
 
 #include "kindred/error.hpp"
+#include "kindred/internal/asymmetric_fence.hpp"
+#include "kindred/internal/cpu.hpp"
 #include "kindred/internal/injection.hpp"
 #include "kindred/internal/lane.hpp"
 #include "kindred/internal/last_words.hpp"

@@ -14,6 +14,7 @@
 #include "front/front.hpp"
 #include "front/place.hpp"
 #include "front/scope.hpp"
+#include "kindred/internal/cpu.hpp"
 #include "kindred/internal/injection.hpp"
 #include "kindred/internal/log_call.hpp"
 #include "kindred/internal/shared_memory.hpp"

@@ -3,7 +3,7 @@
 #include <atomic>
 #include <cstdint>
 
-#include "kindred/internal/wakeup.hpp"
+#include "kindred/internal/futex.hpp"
 
 namespace kindred::internal {
 

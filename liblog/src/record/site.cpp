@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "kindred/internal/call_site.hpp"
+#include "kindred/internal/lane.hpp"
 
 namespace kindred::internal {
 namespace {
@@ -29,7 +30,7 @@ void encode_site(std::vector<std::byte>& out, const SiteFacts& facts) {
   const std::size_t begin = out.size();
   const std::size_t used =
       site_head_bytes + format.size() + file.size() + function.size() + types.size() + name.size();
-  out.resize(begin + (used + 7) / 8 * 8);
+  out.resize(begin + round_to_record(used));
   std::byte* to = out.data() + begin;
   const auto put = [&to](const void* bytes, std::size_t count) {
     if (count != 0) std::memcpy(to, bytes, count);

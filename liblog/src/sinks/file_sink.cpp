@@ -6,6 +6,7 @@
 
 #include "kindred/error.hpp"
 #include "kindred/internal/packed_file.hpp"
+#include "kindred/internal/this_process.hpp"
 #include "record/delivery.hpp"
 
 namespace kindred::internal {

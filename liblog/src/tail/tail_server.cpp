@@ -14,6 +14,7 @@
 #include "kindred/internal/json_formatter.hpp"
 #include "kindred/internal/local_socket.hpp"
 #include "kindred/internal/process.hpp"
+#include "kindred/internal/service_thread.hpp"
 #include "kindred/start_method.hpp"
 
 namespace kindred::internal {

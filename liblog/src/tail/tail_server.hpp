@@ -15,9 +15,10 @@
 
 #include "collect/history.hpp"
 #include "kindred/internal/context_id.hpp"
+#include "kindred/internal/descriptor.hpp"
+#include "kindred/internal/doorbell.hpp"
 #include "kindred/internal/tail_request.hpp"
 #include "kindred/internal/tail_visit.hpp"
-#include "kindred/internal/wakeup.hpp"
 
 namespace kindred::internal {
 

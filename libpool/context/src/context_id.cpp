@@ -4,7 +4,7 @@
 
 #include "kindred/error.hpp"
 #include "kindred/internal/context_life.hpp"
-#include "kindred/internal/wakeup.hpp"
+#include "kindred/internal/this_process.hpp"
 
 namespace kindred::internal {
 

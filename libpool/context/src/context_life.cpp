@@ -1,7 +1,7 @@
 #include "kindred/internal/context_life.hpp"
 
 #include "kindred/error.hpp"
-#include "kindred/internal/wakeup.hpp"
+#include "kindred/internal/this_process.hpp"
 
 namespace kindred::internal {
 namespace {

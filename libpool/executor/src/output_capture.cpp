@@ -7,6 +7,7 @@
 #include "kindred/internal/capture_pipe.hpp"
 #include "kindred/internal/event_poll.hpp"
 #include "kindred/internal/keeper.hpp"
+#include "kindred/internal/service_thread.hpp"
 
 namespace kindred::internal {
 namespace {
@@ -26,7 +27,7 @@ OutputCapture::OutputCapture(Descriptor captured_stdout, Descriptor captured_std
       copies_{make_capture_pipe()} {
   for (std::size_t i = 0; i < identities_.size(); ++i) identities_[i] = pipe_identity(descriptors()[i]);
   std::thread{[this, own_table] {
-    settle_thread("kindred-output");
+    begin_service_thread("kindred-output");
     auto kept = descriptors();
     std::ranges::sort(kept);
     own_table_.store(own_table && take_own_descriptors(kept) ? 1 : 2, std::memory_order_release);

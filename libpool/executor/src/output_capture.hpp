@@ -10,8 +10,8 @@
 #include <thread>
 #include <utility>
 
+#include "kindred/internal/descriptor.hpp"
 #include "kindred/internal/log_front.hpp"
-#include "kindred/internal/wakeup.hpp"
 #include "kindred/log_record.hpp"
 #include "printed_text.hpp"
 

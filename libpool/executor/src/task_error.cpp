@@ -7,6 +7,8 @@
 
 #include "kindred/internal/code_reference.hpp"
 #include "kindred/internal/exception_codec.hpp"
+#include "kindred/internal/function_name.hpp"
+#include "kindred/internal/stack_text.hpp"
 
 namespace kindred {
 

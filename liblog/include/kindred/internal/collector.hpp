@@ -11,11 +11,11 @@
 #include <vector>
 
 #include "kindred/internal/context_life.hpp"
+#include "kindred/internal/deadline.hpp"
 #include "kindred/internal/log_area.hpp"
 #include "kindred/internal/passkey.hpp"
 #include "kindred/internal/sink.hpp"
 #include "kindred/internal/tail_visit.hpp"
-#include "kindred/internal/wakeup.hpp"
 #include "kindred/log_options.hpp"
 #include "kindred/log_record.hpp"
 #include "kindred/log_stats.hpp"

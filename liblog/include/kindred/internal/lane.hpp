@@ -10,8 +10,9 @@
 #include <utility>
 
 #include "kindred/internal/clock.hpp"
+#include "kindred/internal/deadline.hpp"
+#include "kindred/internal/futex.hpp"
 #include "kindred/internal/injection.hpp"
-#include "kindred/internal/wakeup.hpp"
 
 #if defined(__SANITIZE_THREAD__)
 #define KINDRED_THREAD_SANITIZER 1

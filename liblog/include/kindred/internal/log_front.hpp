@@ -17,7 +17,6 @@
 #include "kindred/internal/log_area.hpp"
 #include "kindred/internal/record_encoder.hpp"
 #include "kindred/internal/shared_bell.hpp"
-#include "kindred/internal/wakeup.hpp"
 #include "kindred/log_record.hpp"
 
 namespace kindred::internal {

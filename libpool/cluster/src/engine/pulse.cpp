@@ -1,6 +1,7 @@
 #include "engine/pulse.hpp"
 
 #include "kindred/internal/process.hpp"
+#include "kindred/internal/service_thread.hpp"
 
 namespace kindred::internal::cluster {
 

@@ -14,6 +14,7 @@
 #include "kindred/internal/collector.hpp"
 #include "kindred/internal/pool_log.hpp"
 #include "kindred/internal/process.hpp"
+#include "kindred/internal/service_thread.hpp"
 #include "kindred/internal/tail_request.hpp"
 #include "kindred/internal/tail_visit.hpp"
 #include "kindred/task_error.hpp"

@@ -10,7 +10,7 @@
 #include <cstdlib>
 
 #include "kindred/error.hpp"
-#include "kindred/internal/wakeup.hpp"
+#include "kindred/internal/descriptor.hpp"
 
 namespace kindred::internal {
 namespace {

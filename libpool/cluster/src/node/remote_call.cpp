@@ -11,6 +11,7 @@
 #include "kindred/internal/code_reference.hpp"
 #include "kindred/internal/exception_codec.hpp"
 #include "kindred/internal/foreign_task.hpp"
+#include "kindred/internal/modules.hpp"
 #include "kindred/internal/segment.hpp"
 #include "kindred/internal/task_entry.hpp"
 

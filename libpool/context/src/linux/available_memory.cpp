@@ -10,7 +10,6 @@
 #include <string>
 #include <string_view>
 
-#include "kindred/internal/wakeup.hpp"
 #include "linux/small_file.hpp"
 
 namespace kindred::internal {

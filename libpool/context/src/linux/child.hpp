@@ -5,7 +5,8 @@
 #include <utility>
 #include <vector>
 
-#include "kindred/internal/wakeup.hpp"
+#include "kindred/internal/deadline.hpp"
+#include "kindred/internal/descriptor.hpp"
 #include "kindred/worker_options.hpp"
 
 // What a new process of the context does to itself, and the calls that make one. Linux only.

@@ -18,6 +18,7 @@
 #include "kindred/exit_reason.hpp"
 #include "kindred/internal/sandbox_plan.hpp"
 #include "kindred/internal/segment.hpp"
+#include "kindred/internal/stack_text.hpp"
 
 namespace kindred::internal {
 namespace {

@@ -1,7 +1,5 @@
 #include "kindred/internal/event_poll.hpp"
 
-#include <pthread.h>
-#include <signal.h>
 #include <sys/epoll.h>
 
 #include <array>
@@ -9,6 +7,7 @@
 #include <system_error>
 
 #include "kindred/error.hpp"
+#include "kindred/internal/service_thread.hpp"
 
 namespace kindred::internal {
 
@@ -72,7 +71,7 @@ void EventPoll::wait(std::vector<std::uint64_t>& tokens, Deadline deadline) {
 }
 
 void EventPoll::listen() noexcept {
-  settle_thread("kindred-ear");
+  begin_service_thread("kindred-ear");
   for (;;) {
     std::array<epoll_event, 64> events{};
     const int count = ::epoll_wait(fd_.get(), events.data(), static_cast<int>(events.size()), -1);
@@ -87,13 +86,6 @@ void EventPoll::listen() noexcept {
     }
     bell_.ring();
   }
-}
-
-void settle_thread(const char* name) noexcept {
-  sigset_t all;
-  ::sigfillset(&all);
-  ::pthread_sigmask(SIG_SETMASK, &all, nullptr);
-  ::pthread_setname_np(::pthread_self(), name);
 }
 
 }  // namespace kindred::internal

@@ -20,6 +20,7 @@
 #include <memory>
 
 #include "kindred/error.hpp"
+#include "kindred/internal/service_thread.hpp"
 
 namespace kindred::internal {
 namespace {

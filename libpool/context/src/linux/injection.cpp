@@ -12,7 +12,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "kindred/internal/wakeup.hpp"
+#include "kindred/internal/futex.hpp"
 
 namespace kindred::internal {
 

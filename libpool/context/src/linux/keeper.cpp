@@ -13,8 +13,9 @@
 #include <thread>
 
 #include "kindred/internal/event_poll.hpp"
+#include "kindred/internal/futex.hpp"
 #include "kindred/internal/process.hpp"
-#include "kindred/internal/wakeup.hpp"
+#include "kindred/internal/service_thread.hpp"
 
 namespace kindred::internal {
 namespace {
@@ -54,7 +55,7 @@ bool keep_descriptors(std::span<const int> kept) noexcept {
   separated.store(0, std::memory_order_relaxed);
   try {
     std::thread{[copy, count] {
-      settle_thread("kindred-keeper");
+      begin_service_thread("kindred-keeper");
       count_harmless_thread();
       separated.store(take_own_descriptors(std::span{copy}.first(count)) ? 1 : 2, std::memory_order_release);
       futex_wake(separated, 1);

@@ -15,7 +15,8 @@
 #include <cerrno>
 
 #include "kindred/error.hpp"
-#include "kindred/internal/wakeup.hpp"
+#include "kindred/internal/descriptor.hpp"
+#include "kindred/internal/this_process.hpp"
 
 #ifndef F_SEAL_FUTURE_WRITE
 #define F_SEAL_FUTURE_WRITE 0x0010

@@ -20,8 +20,8 @@
 
 #include "child.hpp"
 #include "kindred/error.hpp"
+#include "kindred/internal/descriptor.hpp"
 #include "kindred/internal/sandbox_plan.hpp"
-#include "kindred/internal/wakeup.hpp"
 #include "sandbox_threads.hpp"
 #include "trial_process.hpp"
 

@@ -31,7 +31,7 @@
 #include <string_view>
 
 #include "kindred/error.hpp"
-#include "kindred/internal/wakeup.hpp"
+#include "kindred/internal/descriptor.hpp"
 
 namespace kindred::internal {
 namespace {

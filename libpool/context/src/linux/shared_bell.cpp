@@ -5,6 +5,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "kindred/internal/futex.hpp"
+
 namespace kindred::internal {
 namespace {
 

@@ -5,7 +5,7 @@
 
 #include <array>
 
-#include "kindred/internal/wakeup.hpp"
+#include "kindred/internal/descriptor.hpp"
 
 namespace kindred::internal {
 

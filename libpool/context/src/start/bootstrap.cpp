@@ -7,6 +7,7 @@
 
 #include "../linux/child.hpp"
 #include "kindred/error.hpp"
+#include "kindred/internal/asymmetric_fence.hpp"
 #include "kindred/internal/context_life.hpp"
 #include "kindred/internal/injection.hpp"
 #include "kindred/internal/process.hpp"

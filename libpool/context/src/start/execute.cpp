@@ -11,6 +11,7 @@
 #include "../linux/child.hpp"
 #include "kindred/error.hpp"
 #include "kindred/internal/bootstrap.hpp"
+#include "kindred/internal/exit_codes.hpp"
 
 namespace kindred::internal {
 namespace {
@@ -36,7 +37,7 @@ struct ChildSetup {
       // Boost.Process would call exit() now: the handlers and static destructors that it runs are the
       // parent's, and so is the memory.
       *failure = errno;
-      exit_now(127);
+      exit_now(exit_code::not_executed);
     }
     reset_signals();
     return {};
@@ -44,7 +45,7 @@ struct ChildSetup {
   template <class Launcher, class Path>
   void on_exec_error(Launcher&, const Path&, const char* const*&,
                      const boost::system::error_code&) const noexcept {
-    exit_now(127);  // not exit(): the handlers it would run are the parent's
+    exit_now(exit_code::not_executed);  // not exit(): the handlers that it would run are the parent's
   }
 };
 

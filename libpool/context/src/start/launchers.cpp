@@ -12,7 +12,9 @@
 #include "execute.hpp"
 #include "fork_server.hpp"
 #include "kindred/error.hpp"
+#include "kindred/internal/cpu.hpp"
 #include "kindred/internal/crash_report.hpp"
+#include "kindred/internal/exit_codes.hpp"
 #include "kindred/internal/injection.hpp"
 #include "kindred/internal/launcher.hpp"
 
@@ -385,7 +387,7 @@ class ForkServerLauncher final : public ServedLauncher {
     }
     // A SIGKILL comes from outside, so the next fork server may live. Any other end would happen to the next
     // one, too.
-    if (server_ || (server_end_.kind == ExitReason::Kind::signalled && server_end_.signal == 9)) return;
+    if (server_ || (server_end_.kind == ExitReason::Kind::signalled && server_end_.signal == SIGKILL)) return;
     warning_.reset();  // it is told here
     throw UsageError{"the fork server " + to_string(server_end_) + " before it reached kindred::Entry. " +
                      mend_before_entry(server_end_)};
@@ -454,7 +456,8 @@ class ForkLauncher final : public ServedLauncher {
 }  // namespace
 
 std::string mend_before_entry(const ExitReason& reason) {
-  if (reason.kind == ExitReason::Kind::exited && reason.code == 127) {  // the dynamic linker's word
+  if (reason.kind == ExitReason::Kind::exited &&
+      reason.code == exit_code::not_executed) {  // by the dynamic linker
     return "A shared library of the program is missing: the dynamic linker has named it on stderr. Restart the program when it is there again.";
   }
   return "Make the Entry first in main, with main's own argc and argv.";

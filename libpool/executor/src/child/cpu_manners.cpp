@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kindred/internal/cpu.hpp"
 #include "kindred/internal/process.hpp"
 
 namespace kindred::internal {

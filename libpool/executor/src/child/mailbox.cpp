@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kindred/error.hpp"
+#include "kindred/internal/cpu.hpp"
 #include "kindred/internal/crash_report.hpp"
 #include "kindred/internal/exit_codes.hpp"
 #include "kindred/internal/log_front.hpp"

@@ -6,10 +6,12 @@
 #include <new>
 
 #include "kindred/internal/assert.hpp"
+#include "kindred/internal/asymmetric_fence.hpp"
 #include "kindred/internal/clock.hpp"
+#include "kindred/internal/deadline.hpp"
+#include "kindred/internal/futex.hpp"
 #include "kindred/internal/injection.hpp"
 #include "kindred/internal/process.hpp"
-#include "kindred/internal/wakeup.hpp"
 
 namespace kindred::internal {
 namespace {

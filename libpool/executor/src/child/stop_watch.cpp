@@ -1,7 +1,8 @@
 #include "child/stop_watch.hpp"
 
 #include "kindred/internal/event_poll.hpp"
-#include "kindred/internal/wakeup.hpp"
+#include "kindred/internal/futex.hpp"
+#include "kindred/internal/service_thread.hpp"
 
 namespace kindred::internal {
 
@@ -21,7 +22,7 @@ std::stop_token StopWatch::token() {
 }
 
 void StopWatch::watch() {
-  settle_thread("kindred-stop");
+  begin_service_thread("kindred-stop");
   // futex_wait takes the word as one to be waited on; it is only read.
   auto& signal = const_cast<std::atomic<std::uint32_t>&>(header_.stop_signal);
   for (;;) {

@@ -4,8 +4,8 @@
 #include <chrono>
 #include <functional>
 
+#include "kindred/internal/deadline.hpp"
 #include "kindred/internal/locked.hpp"
-#include "kindred/internal/wakeup.hpp"
 #include "link/memory_blocks.hpp"
 #include "link/worker_control.hpp"
 #include "link/worker_slots.hpp"

@@ -13,7 +13,7 @@
 #include "kindred/internal/assert.hpp"
 #include "kindred/internal/segment.hpp"
 #include "kindred/internal/shared_memory.hpp"
-#include "kindred/internal/wakeup.hpp"
+#include "kindred/internal/this_process.hpp"
 
 namespace kindred::internal {
 

@@ -4,8 +4,8 @@
 #include <cstdint>
 
 #include "kindred/internal/bootstrap.hpp"
-#include "kindred/internal/code_reference.hpp"
 #include "kindred/internal/message_socket.hpp"
+#include "kindred/internal/modules.hpp"
 
 namespace kindred::internal {
 

@@ -3,6 +3,7 @@
 #include <csignal>
 
 #include "kindred/internal/clock.hpp"
+#include "kindred/internal/cpu.hpp"
 
 namespace kindred::internal {
 

@@ -2,7 +2,9 @@
 
 #include <chrono>
 
+#include "kindred/internal/asymmetric_fence.hpp"
 #include "kindred/internal/clock.hpp"
+#include "kindred/internal/cpu.hpp"
 
 namespace kindred::internal {
 namespace {

@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "kindred/internal/assert.hpp"
-#include "kindred/internal/wakeup.hpp"
+#include "kindred/internal/futex.hpp"
 
 namespace kindred::internal {
 

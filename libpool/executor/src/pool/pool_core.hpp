@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "kindred/executor_options.hpp"
+#include "kindred/internal/asymmetric_fence.hpp"
 #include "kindred/internal/collector.hpp"
 #include "kindred/internal/context.hpp"
 #include "kindred/internal/future_state.hpp"

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "kindred/error.hpp"
+#include "kindred/internal/ring.hpp"
 #include "shared/handles.hpp"
 #include "shared/shared_object.hpp"
 #include "shared/sleep.hpp"
@@ -22,7 +23,7 @@ constexpr std::size_t size_bytes = 8;
 constexpr int elements_word = 0;  ///< receivers sleep on it
 constexpr int room_word = 1;      ///< senders sleep on it
 
-constexpr std::uint64_t footprint(std::uint64_t bytes) noexcept { return size_bytes + (bytes + 7) / 8 * 8; }
+constexpr std::uint64_t footprint(std::uint64_t bytes) noexcept { return size_bytes + round_to_ring(bytes); }
 
 void copy_in(std::span<std::byte> arena, std::uint64_t at, std::span<const std::byte> bytes) noexcept {
   const auto offset = static_cast<std::size_t>(at % arena.size());

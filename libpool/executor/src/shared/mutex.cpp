@@ -1,6 +1,7 @@
 #include "kindred/mutex.hpp"
 
 #include "kindred/error.hpp"
+#include "kindred/internal/this_process.hpp"
 #include "shared/shared_object.hpp"
 
 namespace kindred {

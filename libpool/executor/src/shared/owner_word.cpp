@@ -3,6 +3,8 @@
 #include <limits>
 
 #include "kindred/internal/clock.hpp"
+#include "kindred/internal/cpu.hpp"
+#include "kindred/internal/futex.hpp"
 
 namespace kindred::internal::owner_word {
 

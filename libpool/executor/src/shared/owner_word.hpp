@@ -3,7 +3,7 @@
 #include <atomic>
 #include <cstdint>
 
-#include "kindred/internal/wakeup.hpp"
+#include "kindred/internal/deadline.hpp"
 
 namespace kindred::internal::owner_word {
 

@@ -6,6 +6,8 @@
 
 #include "kindred/error.hpp"
 #include "kindred/internal/assert.hpp"
+#include "kindred/internal/futex.hpp"
+#include "kindred/internal/this_process.hpp"
 
 namespace kindred::internal {
 namespace {

@@ -9,6 +9,7 @@
 #include "kindred/internal/byte_stream.hpp"
 #include "kindred/internal/context_life.hpp"
 #include "kindred/internal/shared_object.hpp"
+#include "kindred/internal/this_process.hpp"
 #include "shared/object_memory.hpp"
 
 namespace kindred::internal {

@@ -5,7 +5,9 @@
 #include <cstdint>
 
 #include "kindred/internal/clock.hpp"
-#include "kindred/internal/wakeup.hpp"
+#include "kindred/internal/cpu.hpp"
+#include "kindred/internal/deadline.hpp"
+#include "kindred/internal/futex.hpp"
 
 namespace kindred::internal {
 

@@ -13,6 +13,7 @@
 #include "kindred/internal/crash_report.hpp"
 #include "kindred/internal/exception_codec.hpp"
 #include "kindred/internal/injection.hpp"
+#include "kindred/internal/stack_text.hpp"
 #include "link/lost_items.hpp"
 #include "printed_text.hpp"
 

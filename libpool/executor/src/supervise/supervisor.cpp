@@ -11,6 +11,7 @@
 #include "kindred/internal/assert.hpp"
 #include "kindred/internal/exit_codes.hpp"
 #include "kindred/internal/process.hpp"
+#include "kindred/internal/service_thread.hpp"
 
 namespace kindred::internal {
 namespace {
@@ -85,7 +86,7 @@ void Supervisor::abandon_after_fork() {
 }
 
 void Supervisor::run() {
-  settle_thread("kindred-super");
+  begin_service_thread("kindred-super");
   PoolGuard guard{parts_.mutex};
   for (bool goes_on = true; goes_on;) {
     try {

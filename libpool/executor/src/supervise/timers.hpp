@@ -7,8 +7,8 @@
 #include <unordered_map>
 
 #include "kindred/internal/assert.hpp"
+#include "kindred/internal/deadline.hpp"
 #include "kindred/internal/locked.hpp"
-#include "kindred/internal/wakeup.hpp"
 #include "task/task_state.hpp"
 
 namespace kindred::internal {

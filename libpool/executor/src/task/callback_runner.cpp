@@ -6,6 +6,7 @@
 
 #include "kindred/error.hpp"
 #include "kindred/internal/event_poll.hpp"
+#include "kindred/internal/service_thread.hpp"
 #include "kindred/log.hpp"
 
 namespace kindred::internal {
@@ -52,7 +53,7 @@ bool CallbackRunner::run(ContinuationQueue& callbacks) noexcept {
 
 void CallbackRunner::loop() {
   its_id_.store(std::this_thread::get_id(), std::memory_order_relaxed);
-  settle_thread("kindred-calls");
+  begin_service_thread("kindred-calls");
   std::unique_lock lock{mutex_};
   for (;;) {
     changed_.wait(lock, [&] { return !queue_.empty() || finish_; });

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "kindred/internal/function_name.hpp"
 #include "kindred/internal/task_entry.hpp"
 
 namespace kindred::internal {

@@ -5,6 +5,7 @@
 
 #include "kindred/internal/assert.hpp"
 #include "kindred/internal/clock.hpp"
+#include "kindred/internal/cpu.hpp"
 #include "kindred/internal/injection.hpp"
 
 namespace kindred::internal {

@@ -6,8 +6,10 @@
 #include <utility>
 
 #include "kindred/error.hpp"
+#include "kindred/internal/descriptor.hpp"
 #include "kindred/internal/files.hpp"
-#include "kindred/internal/wakeup.hpp"
+#include "kindred/internal/service_thread.hpp"
+#include "kindred/internal/this_process.hpp"
 
 namespace kindred::internal {
 

@@ -9,8 +9,9 @@
 #include <string>
 #include <thread>
 
+#include "kindred/internal/code_reference.hpp"
 #include "kindred/internal/collector.hpp"
-#include "kindred/internal/wakeup.hpp"
+#include "kindred/internal/descriptor.hpp"
 #include "watch/pool_view.hpp"
 #include "watch/trace_feed.hpp"
 #include "watch/trace_text.hpp"

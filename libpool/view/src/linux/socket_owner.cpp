@@ -16,7 +16,7 @@
 
 #include <fmt/format.h>
 
-#include "kindred/internal/wakeup.hpp"
+#include "kindred/internal/descriptor.hpp"
 
 namespace kindred::view {
 namespace {

@@ -6,7 +6,7 @@
 #include <string>
 #include <utility>
 
-#include "kindred/internal/wakeup.hpp"
+#include "kindred/internal/descriptor.hpp"
 
 namespace kindred::internal {
 

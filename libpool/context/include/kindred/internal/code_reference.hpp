@@ -3,10 +3,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
-#include <span>
-#include <string>
-#include <string_view>
 #include <vector>
+
+#include "kindred/internal/modules.hpp"
 
 namespace kindred::internal {
 
@@ -19,19 +18,13 @@ namespace kindred::internal {
 ///    +----------+-------------------------------------+
 using CodeReference = std::uint64_t;
 inline constexpr unsigned code_module_shift = 48;
-
-/// A program file or shared library, known by its build id (or, where the linker wrote none, by size and
-/// path).
-struct Module {
-  std::string path;      ///< as the loader knows it; the program: resolved from /proc/self/exe
-  std::string build_id;  ///< hex; empty: none was linked in
-  std::uintptr_t base = 0;
-  std::uintptr_t begin = 0;  ///< of the mapped range
-  std::uintptr_t end = 0;
-};
-
-/// All modules loaded in this process now; the program first.
-[[nodiscard]] std::vector<Module> loaded_modules();
+/// The module's index, +1; 0: none.
+[[nodiscard]] constexpr std::size_t code_module(CodeReference reference) noexcept {
+  return reference >> code_module_shift;
+}
+[[nodiscard]] constexpr std::uintptr_t code_offset(CodeReference reference) noexcept {
+  return reference & ((CodeReference{1} << code_module_shift) - 1);
+}
 
 /// The parent's side: gives addresses their references. Any thread.
 class CodeBook {
@@ -79,31 +72,5 @@ class CodeMap {
   };
   std::vector<Entry> entries_;
 };
-
-/// Copies bytes at an address that another process named, and that may be wrong: false unless all of them are
-/// constants of a loaded module, which no thread can write or unmap meanwhile.
-[[nodiscard]] bool copy_constant(const void* from, void* to, std::size_t bytes) noexcept;
-
-/// Throws the `UsageError` with both build ids where a module of `parents` is loaded here, under the same
-/// path, as another build.
-void compare_builds(const std::vector<Module>& parents);
-
-/// The name of the function at the address, demangled, without parameters; empty where no symbol table names
-/// it.
-[[nodiscard]] std::string function_name(const void* address);
-/// A stack for people, a line a frame, up to where the task was called: "parse in /usr/lib/libfilters.so".
-/// Frames that only lead to the program's code (std::invoke, kindred's own, the system's start of a thread)
-/// are left out. Another process has written it: all is checked.
-[[nodiscard]] std::string name_frames(std::span<const CodeReference> frames, const CodeBook& code);
-/// Where such a stack begins, for a sentence: its first frame, and the first of the program where that is
-/// another: "memcpy in /lib/libc.so.6, called by parse".
-[[nodiscard]] std::string first_of_program(std::string_view stack);
-/// A place as file and offset, which addr2line takes: `libfilters.so+0x1a30`; empty where nothing is loaded
-/// there.
-[[nodiscard]] std::string place_name(const void* address);
-
-/// Are these bytes in a file that is loaded here, so that they can be read? `data_only`: and not in a part
-/// that can be run.
-[[nodiscard]] bool is_loaded(const void* at, std::size_t bytes, bool data_only) noexcept;
 
 }  // namespace kindred::internal

@@ -13,7 +13,6 @@
 #include "kindred/internal/launcher.hpp"
 #include "kindred/internal/passkey.hpp"
 #include "kindred/internal/shared_bell.hpp"
-#include "kindred/internal/wakeup.hpp"
 #include "kindred/internal/worker_groups.hpp"
 #include "kindred/start_method.hpp"
 

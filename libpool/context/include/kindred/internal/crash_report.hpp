@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kindred/internal/code_reference.hpp"
+#include "kindred/internal/modules.hpp"
 
 namespace kindred::internal {
 

@@ -1,10 +1,11 @@
 #pragma once
 
 #include <chrono>
-
-#include "kindred/internal/wakeup.hpp"
+#include <optional>
 
 namespace kindred::internal {
+
+using Deadline = std::optional<std::chrono::steady_clock::time_point>;  ///< nothing: for ever
 
 /// A wait this long is a wait for ever: it would overflow the clock.
 inline constexpr std::chrono::hours longest_wait{24 * 365 * 100};

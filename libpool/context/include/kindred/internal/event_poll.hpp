@@ -5,8 +5,10 @@
 #include <thread>
 #include <vector>
 
+#include "kindred/internal/deadline.hpp"
+#include "kindred/internal/descriptor.hpp"
+#include "kindred/internal/doorbell.hpp"
 #include "kindred/internal/shared_bell.hpp"
-#include "kindred/internal/wakeup.hpp"
 
 namespace kindred::internal {
 
@@ -42,9 +44,5 @@ class EventPoll {
   std::size_t added_ = 1;
   std::thread ear_;
 };
-
-/// Makes the whole-process set-up that a long-lived thread of ours wants: all signals blocked, a name for
-/// debuggers.
-void settle_thread(const char* name) noexcept;
 
 }  // namespace kindred::internal

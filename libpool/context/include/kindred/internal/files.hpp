@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "kindred/internal/wakeup.hpp"
+#include "kindred/internal/descriptor.hpp"
 
 namespace kindred::internal {
 

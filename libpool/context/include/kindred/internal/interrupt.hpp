@@ -1,6 +1,6 @@
 #pragma once
 
-#include "kindred/internal/wakeup.hpp"
+#include "kindred/internal/doorbell.hpp"
 
 namespace kindred::internal {
 

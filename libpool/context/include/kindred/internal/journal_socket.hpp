@@ -4,7 +4,7 @@
 #include <string>
 #include <string_view>
 
-#include "kindred/internal/wakeup.hpp"
+#include "kindred/internal/descriptor.hpp"
 
 namespace kindred::internal {
 

@@ -8,7 +8,8 @@
 #include <string_view>
 #include <vector>
 
-#include "kindred/internal/wakeup.hpp"
+#include "kindred/internal/deadline.hpp"
+#include "kindred/internal/descriptor.hpp"
 
 // Stream sockets of one machine under abstract names: no file stands for them, and the kernel forgets a name
 // with the last descriptor of it. A name belongs to a network namespace, and anyone in it may take it or

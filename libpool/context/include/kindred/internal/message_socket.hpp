@@ -6,7 +6,8 @@
 #include <utility>
 #include <vector>
 
-#include "kindred/internal/wakeup.hpp"
+#include "kindred/internal/deadline.hpp"
+#include "kindred/internal/descriptor.hpp"
 
 namespace kindred::internal {
 

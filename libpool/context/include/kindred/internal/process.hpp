@@ -6,7 +6,8 @@
 #include <vector>
 
 #include "kindred/exit_reason.hpp"
-#include "kindred/internal/wakeup.hpp"
+#include "kindred/internal/deadline.hpp"
+#include "kindred/internal/descriptor.hpp"
 
 namespace kindred::internal {
 

@@ -4,8 +4,10 @@
 #include <cstdint>
 #include <memory>
 
+#include "kindred/internal/deadline.hpp"
+#include "kindred/internal/descriptor.hpp"
 #include "kindred/internal/shared_memory.hpp"
-#include "kindred/internal/wakeup.hpp"
+#include "kindred/internal/this_process.hpp"
 
 namespace kindred::internal {
 

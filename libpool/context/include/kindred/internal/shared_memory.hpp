@@ -6,7 +6,7 @@
 
 #include <boost/interprocess/mapped_region.hpp>
 
-#include "kindred/internal/wakeup.hpp"
+#include "kindred/internal/descriptor.hpp"
 
 namespace kindred::internal {
 

@@ -13,8 +13,8 @@
 #include <vector>
 
 #include "kindred/internal/byte_stream.hpp"
+#include "kindred/internal/deadline.hpp"
 #include "kindred/internal/locked.hpp"
-#include "kindred/internal/wakeup.hpp"
 
 namespace kindred {
 

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "kindred/internal/context_id.hpp"
-#include "kindred/internal/wakeup.hpp"
+#include "kindred/internal/deadline.hpp"
 
 namespace kindred::internal {
 

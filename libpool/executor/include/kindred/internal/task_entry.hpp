@@ -13,7 +13,7 @@
 #include "kindred/internal/codec_type_name.hpp"
 #include "kindred/internal/exception_codec.hpp"
 #include "kindred/internal/segment.hpp"
-#include "kindred/internal/wakeup.hpp"
+#include "kindred/internal/this_process.hpp"
 
 namespace kindred::internal {
 
