@@ -65,7 +65,7 @@ struct MapOptions {
   std::string name = {};
 };
 
-/// `MapOptions` with `.on_error = OnItemError::keep` written in the call. Not to be named: braces make it.
+/// `MapOptions` with `.on_error = OnItemError::keep` written in the call. Braces make it: do not name it.
 struct KeepingMapOptions {
   Count chunk_size = 0;
   Count buffer_size = 0;

@@ -186,7 +186,7 @@ class HashWork {
   HashWork& operator=(const HashWork&) = delete;
   ~HashWork() { spent_ += static_cast<std::uint32_t>(steps_ > allowed_ ? steps_ - allowed_ : 0); }
 
-  /// Before `key` is inserted. Errors: `DecodeError`.
+  /// Call before each insertion of a `key`. Errors: `DecodeError` where the allowance is used up.
   template <class Key>
   void count(const T& table, const Key& key) {
     if constexpr (requires { table.begin(table.bucket(key)), table.key_eq()(key, key); }) {
@@ -305,8 +305,8 @@ struct Alternatives<Variant<T...>> {
 
   template <class Writer, std::size_t... I>
   static void put_alternative(Writer& writer, const Variant<T...>& variant, std::index_sequence<I...>) {
-    // One of them is the one: get_if is found by argument-dependent lookup, so that <variant> need not be
-    // included here.
+    // Writes the one that the variant holds. get_if is found by argument-dependent lookup, so that this
+    // header need not include <variant>.
     ((variant.index() == I ? put(writer, *get_if<I>(&variant)) : void()), ...);
   }
   template <std::size_t i, class Reader>
@@ -633,7 +633,7 @@ struct Shape<Kind::exception> {
         std::conditional_t<std::derived_from<T, std::runtime_error>, std::runtime_error, std::logic_error>;
     const auto text = internal::get<std::string>(reader);
     T exception{text};
-    // Its constructor may have added to the text, once more.
+    // The constructor of T may add to the text, as it did for the original: this sets the text as it was.
     static_cast<Standard&>(exception) = Standard{text};
     return exception;
   }

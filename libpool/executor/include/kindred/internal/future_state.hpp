@@ -67,7 +67,7 @@ class SharedFailure final : public Failure {
 
 enum class Outcome : std::uint8_t { open, value, failure, cancelled };
 
-/// What shall be done when a state is finished. It moves on as a whole, so that to finish something takes no
+/// What shall be done when a state is finished. It moves on as a whole, so that finishing a state needs no
 /// memory.
 struct Continuations {
   template <class Action>
@@ -107,7 +107,7 @@ class FutureHome {
   ~FutureHome() = default;
 };
 
-/// What futures share: it is open, then finished, once and for ever. Counted by reference.
+/// The state that the futures of one result share. Once finished it is never open again. Counts references.
 class FutureState {
  public:
   explicit FutureState(bool local) noexcept : local_{local} {}
@@ -151,7 +151,7 @@ class FutureState {
   /// A thread will sleep until it is finished, and must be woken.
   void note_sleeper(Locked) noexcept { has_sleepers_ = true; }
   [[nodiscard]] bool has_sleepers(Locked) const noexcept { return has_sleepers_; }
-  /// Has it, open, neither a continuation nor a thread that sleeps until it is finished?
+  /// Of an open one: has it neither a continuation nor a thread that sleeps until it is finished?
   [[nodiscard]] bool ends_unnoticed(Locked) const noexcept {
     return continuations_ == nullptr && !has_sleepers_;
   }
@@ -177,7 +177,7 @@ class FutureState {
   }
   /// The last reference was dropped.
   virtual void let_go() noexcept { delete this; }
-  /// `release` of one that was not finished a moment ago.
+  /// Drops a reference, where the state was still open when `release` looked.
   virtual void release_open() noexcept {
     if (drop_reference()) let_go();
   }

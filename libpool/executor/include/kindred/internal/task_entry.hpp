@@ -17,7 +17,7 @@
 
 namespace kindred::internal {
 
-/// Ends a process that a task forked and that came out of the task's function, with a word in the log.
+/// Logs and ends a process that a task forked and that has returned from the task's function.
 [[noreturn]] void leave_forked_child() noexcept;
 
 /// A call as the worker's loop hands it to the typed code that knows its function.
@@ -35,8 +35,8 @@ struct TaskFrame {
   void* sender = nullptr;
   std::uint32_t process = process_id();
 
-  /// The function has returned. It may have forked, and this be the child: that is no worker, and must not
-  /// write a result into what is the worker's.
+  /// Call when the function has returned. A child that the function forked ends here: it is no
+  /// worker, and must not write a result into the ring of the worker.
   void returned() {
     if (process != process_id()) [[unlikely]]
       leave_forked_child();
