@@ -145,6 +145,21 @@ def tasks_row(name, work, us, count, python_count, goal=None, workers=2, submitt
                goal, **more)
 
 
+def word_count_rows():
+    """The main job. It is the same in a quick run, which has the default start method only: a smaller tree would measure how programs start."""
+    def counter(name, kind, of, method):
+        return Contestant(name, kind, ("/usr/bin/python3", "{bench}/driver/word_count.py") +
+                          words(counter=of, build="{build}", path="/usr/include", workers=2, **{"start-method": method}))
+    return [Row(f"word_count_{method}", f"the words of all files in /usr/include, listed and counted, whole program, {method}; 2 workers", "s", "less",
+                [counter("one thread / 2", "limit", "one_thread", method), counter("kindred", "kindred", "kindred", method),
+                 counter("OpenMP", "thread", "openmp", method), counter("xargs -P", "process", "xargs", method),
+                 counter("CPython", "process", "cpython", method)], timeout=180.0, group="main" if method == "forkserver" else "word_count",
+                note="kindred: a crash costs one file and is told, results have types, what workers log is one log. OpenMP: a crash of the counting code "
+                     "ends the program. xargs with wc: totals only, not the commonest words; results are text, a batch that fails is an exit status, a "
+                     "process is started for each batch. CPython: a crash breaks the pool, and all that has not ended fails")
+            for method in METHODS]
+
+
 def main_rows(scale):
     """`scale` shortens the work of a quick run."""
     def n(count, least=1):
@@ -386,4 +401,4 @@ def header_rows():
 
 def all_rows(quick):
     scale = 0.2 if quick else 1.0
-    return main_rows(scale) + in_process_rows(scale) + worker_rows(scale) + growth_rows() + header_rows()
+    return main_rows(scale) + word_count_rows() + in_process_rows(scale) + worker_rows(scale) + growth_rows() + header_rows()
