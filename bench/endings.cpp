@@ -2,6 +2,7 @@
 //   --row throw    submit and get of a task that throws, one after another
 //   --row cancel   cancel of a pending task, among as many that wait behind one that runs
 //   --row death    a task ends its only worker: from its submit to the result of the next task
+//   --row crashing each tenth task ends its worker, the others give their results; no retries
 //   --count N
 #include <unistd.h>
 
@@ -69,6 +70,36 @@ void deaths(kindred::Entry& entry, const bench::Options& options) {
   samples.report("ms", 1e-6);
 }
 
+std::size_t die_each_tenth(std::size_t number) {
+  if (number % 10 == 7) ::_exit(3);
+  return number;
+}
+
+/// Whether the task ended as it has to: with its result, or, each tenth, with its worker.
+bool ended_right(kindred::Future<std::size_t>& future, std::size_t number) {
+  try {
+    return future.get() == number && number % 10 != 7;
+  } catch (const kindred::WorkerLost&) {
+    return number % 10 == 7;
+  }
+}
+
+void crashing(kindred::Entry& entry, const bench::Options& options) {
+  const auto count = options.number("count", 1'000);
+  auto chosen = bench::warm_pool_options(options);
+  chosen.restart_limit.count = count;
+  kindred::ProcessPoolExecutor pool{entry, chosen};
+  std::vector<kindred::Future<std::size_t>> futures;
+  futures.reserve(count);
+  const double begin = bench::now_ns();
+  for (std::size_t index = 0; index < count; ++index) futures.push_back(pool.submit(die_each_tenth, index));
+  for (std::size_t index = 0; index < count; ++index) {
+    if (!ended_right(futures[index], index))
+      bench::fail("task " + std::to_string(index) + " ended otherwise");
+  }
+  bench::report(static_cast<double>(count) / (bench::now_ns() - begin) * 1e9, "tasks/s");
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -81,6 +112,8 @@ int main(int argc, char** argv) {
     cancels(entry, options);
   else if (row == "death")
     deaths(entry, options);
+  else if (row == "crashing")
+    crashing(entry, options);
   else
     bench::fail("no row " + row);
 }

@@ -19,7 +19,7 @@ import sys
 import time
 
 sys.dont_write_bytecode = True
-from python_tasks import blocked, echo, empty, half, work
+from python_tasks import blocked, die_each_tenth, echo, empty, half, work
 
 
 def options():
@@ -200,6 +200,24 @@ def round_trip(make, after_silence=False):
     pool.close()
 
 
+def crashing(make):
+    """One task in ten ends its worker. A pool that breaks, or loses another task, ends the program."""
+    count = number("count", 200)
+    pool = make()
+    pool.get(pool.submit(empty))
+    begin = time.perf_counter_ns()
+    futures = [pool.submit(die_each_tenth, index) for index in range(count)]
+    for index, future in enumerate(futures):
+        try:
+            assert pool.get(future) == index
+            assert index % 10 != 7, "a task that ends its worker did not"
+        except Exception as error:
+            if index % 10 != 7:
+                sys.exit(f"task {index}, which does not crash: {type(error).__name__} {error}")
+    report(count / (time.perf_counter_ns() - begin) * 1e9, "tasks/s")
+    pool.close()
+
+
 def map_row(make):
     values = list(range(number("items", 100_000)))
     pool = make()
@@ -210,6 +228,21 @@ def map_row(make):
         if done:
             samples.append(time.perf_counter_ns() - begin)
     assert result[-1] == values[-1] * 0.5
+    report_samples(samples, "ms", 1e-6)
+    pool.close()
+
+
+def map_heavy_tailed(make):
+    short = int(number("short_us", 20) * iterations_a_us())
+    values = [short * (100 if at % 100 == at // 100 * 37 % 100 else 1) for at in range(number("items", 10_000))]
+    pool = make()
+    samples = []
+    for done in range(number("count", 3) + 1):
+        begin = time.perf_counter_ns()
+        result = pool.map(work, values)
+        if done:
+            samples.append(time.perf_counter_ns() - begin)
+        assert result == values
     report_samples(samples, "ms", 1e-6)
     pool.close()
 
@@ -279,7 +312,8 @@ def pending(make):
     os._exit(0)  # the driver ends the workers, which still sleep
 
 
-ROWS = {"tasks": tasks, "round_trip": round_trip, "round_trip_after_silence": lambda make: round_trip(make, True), "map": map_row,
+ROWS = {"tasks": tasks, "crashing": crashing, "round_trip": round_trip, "round_trip_after_silence": lambda make: round_trip(make, True), "map": map_row,
+        "map_heavy_tailed": map_heavy_tailed,
         "bytes": bytes_row, "start": start, "fairness": fairness, "idle": idle, "pending": pending}
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
 """What the pools of python_pools.py run: a module of its own, because not all of them import the main one in their workers."""
+import os
 import time
 
 
@@ -8,6 +9,12 @@ def empty():
 
 def echo(value):
     return value
+
+
+def die_each_tenth(number):
+    if number % 10 == 7:
+        os._exit(3)
+    return number
 
 
 def half(value):

@@ -8,7 +8,7 @@
 #include <thread>
 
 #include "peers/thread_pools.hpp"
-#include "support/bench.hpp"
+#include "support/heavy_tail.hpp"
 
 namespace {
 
@@ -81,6 +81,21 @@ void map(const bench::Options& options) {
     if (done >= 2) samples.add(now_ns() - begin);
   }
   if (to.back() != static_cast<double>(from.back()) * 0.5) bench::fail("a wrong result");
+  samples.report("ms", 1e-6);
+}
+
+void map_heavy_tailed(const bench::Options& options) {
+  const auto count = options.number("count", 5);
+  const auto from = bench::heavy_tailed(options.number("items", 10'000), options.number("iterations", 6'000));
+  std::vector<double> to(from.size());
+  Pool pool{options.number("workers", 2)};
+  bench::Samples samples{count};
+  for (std::size_t done = 0; done < count + 1; ++done) {
+    const double begin = now_ns();
+    pool.map(from, to, bench::run_heavy_tailed);
+    if (done >= 1) samples.add(now_ns() - begin);
+  }
+  bench::check_heavy_tailed(from, to);
   samples.report("ms", 1e-6);
 }
 
@@ -177,6 +192,8 @@ int main(int argc, char** argv) {
     throws(options);
   else if (row == "map")
     map(options);
+  else if (row == "map_heavy_tailed")
+    map_heavy_tailed(options);
   else if (row == "bytes")
     bytes(options);
   else if (row == "start")
