@@ -1,7 +1,7 @@
 // Tasks with futures: submit all, then get all.
 //   --count tasks --workers N --iterations of work each (0: an empty task) --submitters threads that share
-//   the tasks, --priority 1 after one task has had a priority, --watched 1 while a program looks at the pool,
-//   --trace FILE while a trace is written
+//   the tasks, --priority 1 after one task has had a priority, --timeout seconds that each task may take (0:
+//   no limit), --watched 1 while a program looks at the pool, --trace FILE while a trace is written
 #include "support/pool_options.hpp"
 #include "support/watched.hpp"
 
@@ -18,11 +18,14 @@ int main(int argc, char** argv) {
   const auto submitters = options.number("submitters", 1);
   const std::uint64_t iterations = options.number("iterations", 0);
   const auto expected = bench::work(iterations);
+  const auto seconds = options.number("timeout", 0);
+  const kindred::TaskOptions limited{.timeout = std::chrono::seconds{seconds}};
   kindred::ProcessPoolExecutor pool{entry, bench::warm_pool_options(options)};
   const auto submit_and_get = [&](std::size_t all) {
     std::vector<kindred::Future<std::uint64_t>> futures;
     futures.reserve(all);
-    for (std::size_t index = 0; index < all; ++index) futures.push_back(pool.submit(run, iterations));
+    for (std::size_t index = 0; index < all; ++index)
+      futures.push_back(seconds == 0 ? pool.submit(run, iterations) : pool.submit(limited, run, iterations));
     for (auto& future : futures) {
       if (future.get() != expected) bench::fail("a wrong result");
     }

@@ -114,4 +114,18 @@ def pending_memory(process, values, timeout):
     return Result((after - before) / count, {"tasks": count})
 
 
-READINGS = {"wakeups": wakeups, "worker_memory": worker_memory, "pending_memory": pending_memory}
+def left_memory(process, values, timeout):
+    """MiB that the whole tree of processes has grown by between two looks, shared pages counted once; `parent`: private pages of the first alone."""
+    from driver.contestant import Result
+    ready(process, timeout)
+    pids = tree(process.pid)
+    before, parent_before = sum(rollup(pid, "Pss") for pid in pids), rollup(process.pid, "Private_Clean", "Private_Dirty")
+    go_on(process)
+    _, count = ready(process, timeout)
+    pids = tree(process.pid)
+    after, parent_after = sum(rollup(pid, "Pss") for pid in pids), rollup(process.pid, "Private_Clean", "Private_Dirty")
+    go_on(process)
+    return Result((after - before) / 2**20, {"parent": (parent_after - parent_before) / 2**20, "tasks": count})
+
+
+READINGS = {"wakeups": wakeups, "worker_memory": worker_memory, "pending_memory": pending_memory, "left_memory": left_memory}

@@ -204,6 +204,10 @@ def main_rows(scale):
             [Contestant("limit", "limit", ("{build}/kindred_tasks",) + words(row="tasks", count=300_000, workers=2, iterations=0)),
              kindred("tasks", row="tasks", count=300_000, workers=2, iterations=0, priority=1)], None,
             [at_least(1 / 1.2, "at most 1.2x slower", name="limit")]),
+        Row("million_timeouts", "a million empty tasks with a timeout that all end in time, submit all, then get all; the limit: the same without; "
+            "2 workers", "tasks/s", "more",
+            [kindred("tasks", count=1_000_000, workers=2).renamed("without", "limit"),
+             kindred("tasks", count=1_000_000, timeout=600, workers=2)], scatter=3),
         Row("throw", "submit and get of a task that throws, one after another, p50", "us", "less",
             [kindred("endings", row="throw", count=n(2_000), workers=2), *thread_pools(row="throw", count=n(2_000), workers=2)], None,
             note="a thread pool hands the exception over as a pointer; kindred, as a value with its type, from another process"),
@@ -319,6 +323,12 @@ def main_rows(scale):
              *process_pools(tuple(name for name in PROCESS_POOLS if name != "mpi4py"), "pending_memory", row="pending", workers=2,
                             count=n(20_000))], 256, fixed_limit=64,
             note="64 B: one cache line"),
+        Row("million_timeouts_left", "private memory of the program that is left after a million tasks with a timeout that all ended in time; the limit: "
+            "after as many without; 2 workers", "MiB", "less",
+            [kindred("memory_left", "left_memory", count=1_000_000, workers=2).renamed("without", "limit"),
+             kindred("memory_left", "left_memory", count=1_000_000, timeout=600, workers=2)], figure="parent"),
+        Row("memory_after_1e7", f"growth of all processes' memory by {n(10_000_000):,} short tasks, 10,000 at once, after the first 100,000; 2 workers",
+            "MiB", "less", [kindred("memory_left", "left_memory", before=100_000, count=n(10_000_000), batch=10_000, workers=2)], timeout=180.0),
         Row("fairness_short", "100 tasks of 10 us behind one of 20 ms, 2 workers: until the last short one is done", "ms", "less",
             [floor("ring", row="behind", count=n(20, 5), shorts=100, iterations="{iterations_10us}"),
              kindred("fairness", row="behind", count=n(20, 5), shorts=100, iterations="{iterations_10us}", long_iterations="{iterations_20000us}"),
