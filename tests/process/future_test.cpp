@@ -91,7 +91,7 @@ TEST_CASE_EACH_START_METHOD("a future tells pending, running and done apart") {
   CHECK(pending.exception() == nullptr);
 }
 
-TEST_CASE_EACH_START_METHOD("a callback on a finished future runs at once in the caller (A1)") {
+TEST_CASE_EACH_START_METHOD("a callback on a finished future runs at once in the caller") {
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   auto future = pool.submit(add, 1, 2);
   future.wait();
@@ -105,7 +105,7 @@ TEST_CASE_EACH_START_METHOD("a callback on a finished future runs at once in the
   CHECK(seen == 3);
 }
 
-TEST_CASE_EACH_START_METHOD("callbacks run once each, in the order of registration (A2)") {
+TEST_CASE_EACH_START_METHOD("callbacks run once each, in the order of registration") {
   Notes notes;
   {
     ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
@@ -120,7 +120,7 @@ TEST_CASE_EACH_START_METHOD("callbacks run once each, in the order of registrati
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "a callback that throws is logged and harms no other callback, and the pool goes on (A3)") {
+    "a callback that throws is logged and harms no other callback, and the pool goes on") {
   ResourceAudit audit;
   Notes notes, log;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
@@ -143,7 +143,7 @@ TEST_CASE_EACH_START_METHOD(
   CHECK_CONTAINS(all, "the second callback gives up");
 }
 
-TEST_CASE_EACH_START_METHOD("a callback on a pending future runs when it is cancelled, and sees that (A4)") {
+TEST_CASE_EACH_START_METHOD("a callback on a pending future runs when it is cancelled, and sees that") {
   std::atomic<int> calls{0};
   std::atomic<bool> cancelled{false};
   {
@@ -168,8 +168,7 @@ TEST_CASE_EACH_START_METHOD("a callback on a pending future runs when it is canc
   CHECK(cancelled);
 }
 
-TEST_CASE_EACH_START_METHOD(
-    "a running task is not cancelled by a plain cancel, and its result arrives (A5)") {
+TEST_CASE_EACH_START_METHOD("a running task is not cancelled by a plain cancel, and its result arrives") {
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   const auto begun = pool.make_event(), go = pool.make_event();
   auto future = pool.submit(begin_and_wait, begun, go);
@@ -182,7 +181,7 @@ TEST_CASE_EACH_START_METHOD(
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "a task that was handed to a worker is cancelled and never runs, or it runs: never both (A6)") {
+    "a task that was handed to a worker is cancelled and never runs, or it runs: never both") {
   ResourceAudit audit;
   constexpr std::size_t count = 2000;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
@@ -227,8 +226,7 @@ TEST_CASE_EACH_START_METHOD(
   CHECK(pool.stats().cancelled == cancelled);
 }
 
-TEST_CASE_EACH_START_METHOD(
-    "waiting no time on a pending future says so, and its result can be read later (A8)") {
+TEST_CASE_EACH_START_METHOD("waiting no time on a pending future says so, and its result can be read later") {
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   const auto begun = pool.make_event(), go = pool.make_event();
   auto future = pool.submit(begin_and_wait, begun, go);
@@ -242,7 +240,7 @@ TEST_CASE_EACH_START_METHOD(
   CHECK(future.get() == 7);
 }
 
-TEST_CASE_EACH_START_METHOD("what a future ended with stays, whatever comes after (A9)") {
+TEST_CASE_EACH_START_METHOD("what a future ended with stays, whatever comes after") {
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   auto done = pool.submit(add, 1, 2);
   done.wait();
@@ -252,7 +250,7 @@ TEST_CASE_EACH_START_METHOD("what a future ended with stays, whatever comes afte
   CHECK(pool.stats().done == 1);
 }
 
-TEST_CASE_EACH_START_METHOD("twenty threads that wait and cancel at once see one and the same end (A15)") {
+TEST_CASE_EACH_START_METHOD("twenty threads that wait and cancel at once see one and the same end") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
   for (int i = 0; i < 20; ++i) pool.submit(add, i, i).get();
@@ -276,7 +274,7 @@ TEST_CASE_EACH_START_METHOD("twenty threads that wait and cancel at once see one
   }
 }
 
-TEST_CASE_EACH_START_METHOD("an exception without a word is an error all the same (A16)") {
+TEST_CASE_EACH_START_METHOD("an exception without a word is an error all the same") {
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   auto future = pool.submit(fail_silently);
   CHECK(future.exception() != nullptr);
@@ -395,7 +393,7 @@ TEST_CASE("an empty future says what it is instead of crashing") {
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "callbacks that each submit the next task all run, and shutdown waits for the chain (A25)") {
+    "callbacks that each submit the next task all run, and shutdown waits for the chain") {
   ResourceAudit audit;
   std::atomic<int> ran{0};
   std::function<void(int)> next;

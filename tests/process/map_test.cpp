@@ -167,7 +167,7 @@ int count_or_crash_at_15000(Counter runs, int number) {
 
 }  // namespace
 
-TEST_CASE_EACH_START_METHOD("map keeps the order, whatever the chunk size (A17)") {
+TEST_CASE_EACH_START_METHOD("map keeps the order, whatever the chunk size") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
   std::vector<int> squares;
@@ -200,7 +200,7 @@ TEST_CASE_EACH_START_METHOD(
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "map gives the results before the item that throws, then its error, and the loop ends (A18)") {
+    "map gives the results before the item that throws, then its error, and the loop ends") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
   for (const std::ptrdiff_t chunk : {1, 2, 4, 10}) {
@@ -217,7 +217,7 @@ TEST_CASE_EACH_START_METHOD(
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "a map over its time says so, cancels the rest, and is told from a TimeoutError of the function (A19)") {
+    "a map over its time says so, cancels the rest, and is told from a TimeoutError of the function") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   CHECK(pool.submit(square, 3).get() == 9);  // the start of the worker is not in the map's time
@@ -247,7 +247,7 @@ TEST_CASE_EACH_START_METHOD(
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "a buffer of n reads at most n items ahead of the first, and one more for each taken (A20)") {
+    "a buffer of n reads at most n items ahead of the first, and one more for each taken") {
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
   for (const std::ptrdiff_t chunk : {1, 2}) {
     CAPTURE(chunk);
@@ -264,15 +264,14 @@ TEST_CASE_EACH_START_METHOD(
   }
 }
 
-TEST_CASE_EACH_START_METHOD("a map over nothing gives nothing and starts no worker (A22)") {
+TEST_CASE_EACH_START_METHOD("a map over nothing gives nothing and starts no worker") {
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
   CHECK(collect(pool.map(square, std::vector<int>{})).empty());
   CHECK(pool.stats().submitted == 0);
   CHECK(pool.worker_pids().empty());
 }
 
-TEST_CASE_EACH_START_METHOD(
-    "an item that cannot be written is an error of the loop, and nothing hangs (A23)") {
+TEST_CASE_EACH_START_METHOD("an item that cannot be written is an error of the loop, and nothing hangs") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
   for (const std::ptrdiff_t chunk : {1, 2, 3, 10}) {
@@ -289,7 +288,7 @@ TEST_CASE_EACH_START_METHOD(
   CHECK(pool.stats().restarts == 0);
 }
 
-TEST_CASE_EACH_START_METHOD("a map that is left early cancels what it had not begun (A24)") {
+TEST_CASE_EACH_START_METHOD("a map that is left early cancels what it had not begun") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   const auto go = pool.make_event(), after = pool.make_event();

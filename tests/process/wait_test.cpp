@@ -33,7 +33,7 @@ std::vector<char> bytes_of(std::size_t size) { return std::vector<char>(size, 'b
 }  // namespace
 
 TEST_CASE_EACH_START_METHOD(
-    "waiting for the first of several returns at once where one is done, the rest is in not_done (A10)") {
+    "waiting for the first of several returns at once where one is done, the rest is in not_done") {
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
   const auto go = pool.make_event();
   std::vector<Future<int>> futures;
@@ -49,7 +49,7 @@ TEST_CASE_EACH_START_METHOD(
   CHECK(kindred::wait(futures).done.size() == 2);
 }
 
-TEST_CASE_EACH_START_METHOD("waiting for the first failure is not ended by a cancellation (A11)") {
+TEST_CASE_EACH_START_METHOD("waiting for the first failure is not ended by a cancellation") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
   const auto begun = pool.make_event(), go = pool.make_event(), fails = pool.make_event();
@@ -71,7 +71,7 @@ TEST_CASE_EACH_START_METHOD("waiting for the first failure is not ended by a can
   CHECK(kindred::wait(futures).done.size() == 3);
 }
 
-TEST_CASE_EACH_START_METHOD("a future that is given twice counts once (A12)") {
+TEST_CASE_EACH_START_METHOD("a future that is given twice counts once") {
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   const auto go = pool.make_event();
   const auto shared = pool.submit(after, go, 1).share();
@@ -124,7 +124,7 @@ TEST_CASE_EACH_START_METHOD("as_completed gives what is finished and then says t
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "a result belongs to its future: dropped while as_completed goes on, its memory is free (A14)") {
+    "a result belongs to its future: dropped while as_completed goes on, its memory is free") {
   if (slowness() > 1) KINDRED_SKIP("a sanitizer keeps memory that was freed");
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   constexpr std::size_t size = 8U << 20U;
@@ -145,7 +145,7 @@ TEST_CASE_EACH_START_METHOD(
   CHECK(most < before + 48 * 1024);
 }
 
-TEST_CASE_EACH_START_METHOD("all who wait are woken when shutdown cancels what is pending (A7)") {
+TEST_CASE_EACH_START_METHOD("all who wait are woken when shutdown cancels what is pending") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   const auto begun = pool.make_event(), go = pool.make_event();
