@@ -17,6 +17,7 @@
 #include <numeric>
 #include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <dlfcn.h>
@@ -317,7 +318,8 @@ void with_limit(StartMethod method, int resource, rlim_t limit,
         const Lived after = live(method);
         if (!after.wrong.empty() || after.errors != 0)
           throw std::runtime_error{"after the limit: " + after.wrong + after.words};
-        if (!descendants(::getpid()).empty()) throw std::runtime_error{"processes are left"};
+        // A process that was ended may be listed for a moment yet. The limit of `run_forked` ends this.
+        while (!descendants(::getpid()).empty()) std::this_thread::yield();
       },
       50s);
   CHECK_MESSAGE(outcome.code == 0, to_string(outcome));
@@ -340,7 +342,7 @@ std::size_t address_space() {
 }  // namespace
 
 TEST_CASE_EACH_START_METHOD(
-    "without descriptors, memory or room for shared memory there are clear errors, and all works when they are back (rows 23, 24, B57, B58)") {
+    "without descriptors, memory or room for shared memory there are clear errors, and all works when they are back (rows 23, 24)") {
   if (!KINDRED_TEST_CATCHES_CALLS)
     KINDRED_SKIP(
         "a sanitizer's shadow is larger than any limit, and it looks through a pipe whether an object is there");

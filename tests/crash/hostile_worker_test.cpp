@@ -469,7 +469,7 @@ TEST_CASE_EACH_START_METHOD(
     auto future = pool.submit(tell, i, told_at);
     auto other = pool.submit(thrice, 5);
     CHECK(other.get() == 15);
-    if (!future.wait_for(10s)) {
+    if (!future.wait_for(10s * slowness())) {
       FAIL_CHECK("not found");
       pool.kill_workers();
       break;
@@ -494,7 +494,6 @@ TEST_CASE_EACH_START_METHOD(
             fmt::format("{} of {} lies found, the slowest after {:.1f} ms", found, std::size(lies),
                         static_cast<double>(slowest) / 1e6),
             slowest <= 100'000'000);
-  CHECK(slowest < 1'000'000'000 * std::int64_t{slowness()});
 }
 
 namespace {

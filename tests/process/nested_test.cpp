@@ -69,7 +69,7 @@ void keep_a_pool_and_stay(Worker& worker, int method, SharedArray<int> pids, Eve
 }
 template <class Pids>
 bool all_gone(const Pids& pids) {
-  for (int waits = 0; waits < 1000 * slowness(); ++waits) {
+  for (int waits = 0; waits < 4000 * slowness(); ++waits) {
     bool any = false;
     for (const int pid : pids) any = any || (pid != 0 && process_exists(pid));
     if (!any) return true;

@@ -118,19 +118,21 @@ TEST_CASE_EACH_START_METHOD("what was flushed, and all before it, is in the file
 TEST_CASE_EACH_START_METHOD(
     "last words are the parent's: a worker, and a child that the program forks, end as ever") {
   const auto outcome = run_forked([&] {
-    ProcessPoolExecutor pool{entry(),
-                             {.start_method = method, .max_workers = 1, .log = {.last_words = true}}};
-    std::vector<std::string> seen;
-    pool.logger().add_sink([&](const LogRecord& record) { seen.push_back(record.message); });
-    const auto lost = pool.submit([] { ::raise(SIGSEGV); });
-    lost.wait();
-    const auto child = ::fork();
-    if (child == 0) ::raise(SIGTERM);
-    int status = 0;
-    ::waitpid(child, &status, 0);
-    if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGTERM)
-      throw std::runtime_error{"the child did not end so"};
-    pool.logger().flush();
+    std::vector<std::string> seen;  // written by the collector's thread, read after the pool's end
+    {
+      ProcessPoolExecutor pool{entry(),
+                               {.start_method = method, .max_workers = 1, .log = {.last_words = true}}};
+      pool.logger().add_sink([&](const LogRecord& record) { seen.push_back(record.message); });
+      const auto lost = pool.submit([] { ::raise(SIGSEGV); });
+      lost.wait();
+      const auto child = ::fork();
+      if (child == 0) ::raise(SIGTERM);
+      int status = 0;
+      ::waitpid(child, &status, 0);
+      if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGTERM)
+        throw std::runtime_error{"the child did not end so"};
+    }
+    if (seen.empty()) throw std::runtime_error{"the worker's death is not in the log"};
     for (const auto& message : seen) {
       if (message.starts_with("the program is ended")) throw std::runtime_error{message};
     }
