@@ -2,6 +2,7 @@
 
 #include <fstream>
 #include <functional>
+#include <set>
 #include <sstream>
 #include <string>
 #include <thread>
@@ -16,6 +17,8 @@
 
 namespace kindred::test {
 namespace {
+
+const std::string shared_memory = "/dev/shm entry";
 
 void each_entry(const char* path, const std::function<void(int folder, const std::string& name)>& visit) {
   DIR* folder = ::opendir(path);
@@ -62,8 +65,22 @@ ResourceAudit::Inventory take_inventory() {
     words >> range >> access >> offset >> device >> inode >> path;
     ++mappings[path + " inode " + inode];
   }
-  auto& shared_memory = found["/dev/shm entry"];
-  each_entry("/dev/shm", [&](int, const std::string& name) { ++shared_memory[name]; });
+  auto& files = found[shared_memory];
+  each_entry("/dev/shm", [&](int, const std::string& name) { ++files[name]; });
+  return found;
+}
+
+// Has a process that does not belong to this test mapped the file? Then it is of another program, such as the
+// semaphores of Python's multiprocessing.
+bool is_of_another_program(const std::string& file) {
+  std::set<std::string> ours{std::to_string(tree_root()), std::to_string(::getpid())};
+  for (const auto& info : descendants(tree_root())) ours.insert(std::to_string(info.pid));
+  bool found = false;
+  each_entry("/proc", [&](int, const std::string& name) {
+    if (found || name.find_first_not_of("0123456789") != std::string::npos || ours.contains(name)) return;
+    std::ifstream maps{"/proc/" + name + "/maps"};
+    for (std::string line; !found && std::getline(maps, line);) found = line.ends_with(" " + file);
+  });
   return found;
 }
 
@@ -94,7 +111,7 @@ std::string ResourceAudit::difference(std::chrono::milliseconds grace) const {
       for (const auto& [name, count] : things) {
         const auto known = old.find(name);
         const int had = known == old.end() ? 0 : known->second;
-        if (count > had)
+        if (count > had && !(kind == shared_memory && is_of_another_program("/dev/shm/" + name)))
           listing +=
               "  " + kind + " " + name + (count - had > 1 ? " x " + std::to_string(count - had) : "") + "\n";
       }

@@ -7,8 +7,8 @@
 namespace kindred::test {
 
 /// Counts what a process owns when it is made and again at its end: processes below the test (orphans
-/// included), open descriptors, threads, mappings of memfds, entries of /dev/shm. Fails the running case with
-/// a listing where there is more than before.
+/// included), open descriptors, threads, mappings of memfds; and the entries of /dev/shm, but for those that
+/// another program has mapped. Fails the running case with a listing where there is more than before.
 ///
 /// What ends asynchronously by nature (a joined thread is still in /proc for a moment) is given up to two
 /// seconds.

@@ -59,7 +59,7 @@ TEST_CASE("a program is talked to line by line, and its orphans are seen to hold
   CHECK(program.wait_for_end_of_output(std::chrono::seconds{10}));
 }
 
-TEST_CASE("the audit sees a descriptor, a memfd mapping, a thread and a process that stay") {
+TEST_CASE("the audit sees a descriptor, a memfd mapping, a thread, a process and a named memory that stay") {
   test::ResourceAudit nothing;
   {
     test::ResourceAudit audit;
@@ -69,7 +69,11 @@ TEST_CASE("the audit sees a descriptor, a memfd mapping, a thread and a process 
     std::atomic<bool> stop{false};
     std::thread thread{[&] { stop.wait(false); }};
     test::Program program{"/bin/sleep", {"600"}};
+    const auto named = "kindred-audit-" + std::to_string(::getpid());
+    test::write_file("/dev/shm/" + named, "x");
     const auto listing = audit.difference(std::chrono::milliseconds{0});
+    ::unlink(("/dev/shm/" + named).c_str());
+    CHECK_CONTAINS(listing, "/dev/shm entry " + named);
     CHECK_CONTAINS(listing, "descriptor");
     CHECK_CONTAINS(listing, "/memfd:kindred-audit");
     CHECK_CONTAINS(listing, "mapping");
