@@ -84,7 +84,6 @@ void check_sequences_without_gaps(const std::vector<LogRecord>& records) {
 }  // namespace
 
 TEST_CASE("each line of a file is of its own record, however tasks, threads, loggers and scopes change") {
-  KINDRED_SKIP_UNDER_TSAN("a forked process that starts threads is ended");
   // No sink asks for whole records: each line is made from a record's bytes, and from what is remembered of
   // its lane.
   TestLog log{{},
@@ -564,40 +563,48 @@ void log_with_a_stop(const Gate& entered, const Gate& go_on) {
   wake_collector(*lane);
 }
 
+/// A log with two records, of which the older one is stopped in the middle of its call in a worker, and the
+/// younger one is the parent's.
+struct HeldUpLog {
+  explicit HeldUpLog(std::chrono::milliseconds hold_limit)
+      : log{[&] {
+          LogOptions options;
+          options.hold_limit = hold_limit;
+          return options;
+        }()} {
+    entered.pass();
+    log.logger.info("of the parent");
+  }
+  void go_on() {
+    may_go_on.open();
+    slow.end();
+  }
+  TestLog log;
+  Gate entered;
+  Gate may_go_on;
+  LogProcess slow{log, 0, [this] { log_with_a_stop(entered, may_go_on); }};
+};
+
 }  // namespace
 
 TEST_CASE("a thread that is stopped in the middle of a log call holds younger records up") {
-  LogOptions options;
-  options.hold_limit = 1h;
-  TestLog log{options};
-  Gate entered;
-  Gate go_on;
-  LogProcess slow{log, 0, [&] { log_with_a_stop(entered, go_on); }};
-  entered.pass();
-  log.logger.info("of the parent");
+  HeldUpLog held{1h};
+  TestLog& log = held.log;
   CHECK(!log.logger.flush(50ms));
   CHECK(log.seen().size() <= 1);
-  go_on.open();
-  slow.end();
+  held.go_on();
   CHECK(log.messages() == std::vector<std::string>{"warm up", "warm up", "of the parent"});
   CHECK(log.logger.stats().late == 0);
 }
 
 TEST_CASE(
     "a thread that is stopped in the middle of a log call holds the others up for the hold limit at most, and its record is marked late") {
-  LogOptions options;
-  options.hold_limit = 50ms;
-  TestLog log{options};
-  Gate entered;
-  Gate go_on;
-  LogProcess slow{log, 0, [&] { log_with_a_stop(entered, go_on); }};
-  entered.pass();
-  log.logger.info("of the parent");
+  HeldUpLog held{50ms};
+  TestLog& log = held.log;
   const auto records = log.records();  // the flush waits for the hold limit, and not for ever
   REQUIRE(records.size() == 2);
   CHECK(records[1].message == "of the parent");
-  go_on.open();
-  slow.end();
+  held.go_on();
   const auto all = log.records();
   REQUIRE(all.size() == 3);
   CHECK(all[2].worker == 0);
@@ -642,34 +649,64 @@ TEST_CASE("a full lane makes its writer wait, and nothing is lost") {
   CHECK(end.records == 20'000);
 }
 
-TEST_CASE("a full lane under drop_newest costs records, all of them counted, and reported at their place") {
-  LogOptions options;
-  options.when_full = WhenFull::drop_newest;
-  TestLog log{options, {}, true};
-  StandingSink standing;
-  Gate filled;
-  Gate go_on;
-  std::unique_ptr<LogProcess> process;
-  {
-    const std::lock_guard hold{standing.lock};
-    log.logger.add_sink(standing.sink());
-    process = std::make_unique<LogProcess>(log, 4, [&] {
-      for (int i = 0; i < 20'000; ++i) log_info("{}", i);
-      filled.open();
-      go_on.pass();
-      log_info("room again");
+namespace {
+
+/// A worker that has logged more than its lane holds, while the sink stood still.
+class OverfullLane {
+ public:
+  /// In the worker, `fill` runs while the sink stands still, and `afterwards` when it has been let go.
+  OverfullLane(
+      WhenFull policy, const std::function<void()>& fill, const std::function<void()>& afterwards = [] {})
+      : log{[&] {
+              LogOptions options;
+              options.when_full = policy;
+              return options;
+            }(),
+            {},
+            true} {
+    const std::lock_guard hold{standing_.lock};
+    log.logger.add_sink(standing_.sink());
+    process_ = std::make_unique<LogProcess>(log, 4, [&] {
+      fill();
+      filled_.open();
+      afterwards();
     });
-    filled.pass();
+    filled_.pass();
   }
-  CHECK(log.logger.flush());
+  /// Waits for the worker's end. Some of its `count` records must have been dropped, and the notes in the log
+  /// must say how many. Returns the others.
+  std::vector<LogRecord> end(std::uint64_t count) {
+    const auto end = process_->end();
+    CHECK(end.dropped > 0);
+    CHECK(end.records + end.dropped == count);
+    const auto records = log.records();
+    CHECK(dropped_by_notes(records) == end.dropped);
+    CHECK(log.logger.stats().dropped == end.dropped);
+    return of_origin(records, Origin::log);
+  }
+  TestLog log;
+
+ private:
+  StandingSink standing_;
+  Gate filled_;
+  std::unique_ptr<LogProcess> process_;
+};
+
+}  // namespace
+
+TEST_CASE("a full lane under drop_newest costs records, all of them counted, and reported at their place") {
+  Gate go_on;
+  OverfullLane lane{WhenFull::drop_newest,
+                    [] {
+                      for (int i = 0; i < 20'000; ++i) log_info("{}", i);
+                    },
+                    [&] {
+                      go_on.pass();
+                      log_info("room again");
+                    }};
+  CHECK(lane.log.logger.flush());
   go_on.open();
-  const auto end = process->end();
-  CHECK(end.dropped > 0);
-  CHECK(end.records + end.dropped == 20'001);
-  const auto records = log.records();
-  CHECK(dropped_by_notes(records) == end.dropped);
-  CHECK(log.logger.stats().dropped == end.dropped);
-  const auto logged = of_origin(records, Origin::log);
+  const auto logged = lane.end(20'001);
   CHECK(logged.back().message == "room again");
   CHECK(logged.back().sequence == 20'001);
   bool right = true;
@@ -680,30 +717,13 @@ TEST_CASE("a full lane under drop_newest costs records, all of them counted, and
 }
 
 TEST_CASE("a full lane under drop_oldest keeps the youngest records, and counts the others exactly") {
-  LogOptions options;
-  options.when_full = WhenFull::drop_oldest;
-  TestLog log{options, {}, true};
-  StandingSink standing;
-  Gate filled;
-  std::unique_ptr<LogProcess> process;
-  {
-    const std::lock_guard hold{standing.lock};
-    log.logger.add_sink(standing.sink());
-    process = std::make_unique<LogProcess>(log, 4, [&] {
-      const LogScope scope{{"kept", true}};
-      const Logger named{"name"};
-      enter_task({.task_id = 9, .attempt = 1, .function_reference = 0, .name = "task"});
-      for (int i = 0; i < 50'000; ++i) named.info("{}", i);
-      filled.open();
-    });
-    filled.pass();
-  }
-  const auto end = process->end();
-  CHECK(end.dropped > 0);
-  CHECK(end.records + end.dropped == 50'000);
-  const auto records = log.records();
-  CHECK(dropped_by_notes(records) == end.dropped);
-  const auto logged = of_origin(records, Origin::log);
+  OverfullLane lane{WhenFull::drop_oldest, [] {
+                      const LogScope scope{{"kept", true}};
+                      const Logger named{"name"};
+                      enter_task({.task_id = 9, .attempt = 1, .function_reference = 0, .name = "task"});
+                      for (int i = 0; i < 50'000; ++i) named.info("{}", i);
+                    }};
+  const auto logged = lane.end(50'000);
   CHECK(logged.back().message == "49999");
   bool right = true;
   for (const auto& record : logged) {
