@@ -4,25 +4,11 @@
 #include "cluster/cluster_machine_test.cpp"
 #include "head/doubts.hpp"
 
-namespace {
-
-HeadSettings settings_of_job(std::uint64_t job) {
-  HeadSettings settings;
-  settings.build = build_a;
-  settings.cluster = "test";
-  settings.program = "program";
-  settings.job = job;
-  return settings;
-}
-
-}  // namespace
-
 TEST_CASE("tasks that a head assigns never enter the queue, and nothing of them stays on the servers") {
   World world{3, 2};
-  std::vector<std::uint64_t> tasks;
-  for (int i = 0; i < 100; ++i) tasks.push_back(world.submit(std::to_string(i)));
+  const auto tasks = world.submit_numbered(100);
   check_all_end(world, tasks, true);
-  for (int i = 0; i < 100; ++i) CHECK(world.has_value(tasks[static_cast<std::size_t>(i)], std::to_string(i)));
+  CHECK(world.without_value(tasks) == "");
   CHECK(world.head->counts().published == 0);
 }
 
@@ -54,7 +40,7 @@ TEST_CASE("an assignment that is lost or comes after the next one is sent again,
     };
     for (int i = 0; i < 3; ++i) tasks.push_back(world.submit(std::to_string(i)));
     check_all_end(world, tasks, true);
-    for (int i = 0; i < 3; ++i) CHECK(world.has_value(tasks[static_cast<std::size_t>(i)], std::to_string(i)));
+    CHECK(world.without_value(tasks) == "");
     world.run_for(seconds{6});
     for (const auto task : tasks) CHECK(world.times_begun(task) == 1);
     CHECK(world.head->counts().published == 0);
@@ -65,7 +51,7 @@ TEST_CASE("a job that comes beside one that keeps every node full gets its turn"
   World world{2};
   for (int i = 0; i < 400; ++i) world.submit("x");
   REQUIRE(world.run_until([&] { return world.head->counts().done > 20; }));
-  OtherHead other{world.bus, settings_of_job(8)};
+  OtherHead other{world.bus};
   world.others.push_back(&other);
   REQUIRE(world.run_until([&] { return other.head.ready(); }));
   for (int i = 0; i < 10; ++i) {
@@ -97,8 +83,7 @@ TEST_CASE("an assignment that a node cannot take comes back and is run elsewhere
   for (auto& node : world.nodes) node->pool.run_time = milliseconds{100};
   // The nodes are told to end, and the head does not know that yet.
   world.nodes[0]->node->drain();
-  std::vector<std::uint64_t> tasks;
-  for (int i = 0; i < 4; ++i) tasks.push_back(world.submit(std::to_string(i)));
+  const auto tasks = world.submit_numbered(4);
   check_all_end(world, tasks, true);
   CHECK(world.head->counts().returned > 0);
   for (const auto task : tasks)

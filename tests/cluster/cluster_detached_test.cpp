@@ -15,12 +15,6 @@ HeadSettings detached_settings(std::uint64_t first_task = 100) {
   return settings;
 }
 
-TaskSpec with_retries(int retries) {
-  TaskSpec spec;
-  spec.retries = retries;
-  return spec;
-}
-
 std::string text(std::size_t number) { return std::to_string(number); }
 
 }  // namespace
@@ -41,7 +35,7 @@ TEST_CASE("the head of a detached job goes, the nodes go on, and a later head ha
     world.head->adopt(world.bus.now, task);
   }
   REQUIRE(world.run_to_end());
-  for (std::size_t i = 0; i < 10; ++i) CHECK(world.has_value(tasks[i], text(i)));
+  CHECK(world.without_value(tasks) == "");
   const auto known = world.head->known_tasks();
   CHECK(known.size() == 10);
   for (const auto task : tasks) CHECK(known.at(task) == Head::Known::ended);
@@ -154,8 +148,7 @@ TEST_CASE("servers that are away for longer than the lease cost a detached job n
 TEST_CASE("a node of a detached job that drains gives back what has not begun, and that costs no attempt") {
   World world{2, 1, detached_settings()};
   for (auto& node : world.nodes) node->pool.run_time = seconds{2};
-  std::vector<std::uint64_t> tasks;
-  for (std::size_t i = 0; i < 20; ++i) tasks.push_back(world.submit(text(i)));
+  const auto tasks = world.submit_numbered(20);
   REQUIRE(world.run_until([&] { return world.nodes[0]->pool.begun.size() == 2; }));
   world.nodes[0]->node->drain();
   REQUIRE(world.run_until([&] { return world.nodes[0]->node->drained(); }));
@@ -296,48 +289,25 @@ TEST_CASE(
   for (unsigned seed = 1; seed <= rounds; ++seed) {
     std::mt19937 random{seed};
     World world{3, 2, detached_settings(1)};
-    world.bus.fate = [&random](std::uint64_t) {
-      return FakeBus::Fate{.lost = random() % 20 == 0,
-                           .copies = 1 + static_cast<unsigned>(random() % 2),
-                           .late = std::chrono::microseconds{random() % 5000}};
-    };
-    std::vector<std::uint64_t> once, again;
     std::uint64_t heads = 1;
-    for (int i = 0; i < 20; ++i) {
-      once.push_back(world.submit("once"));
-      again.push_back(world.submit("again", with_retries(50)));
-      for (auto& node : world.nodes) node->pool.run_time = milliseconds{random() % 3000};
-      switch (random() % 8) {
-        case 0: world.bus.cut.insert("n" + std::to_string(1 + random() % 3)); break;
-        case 1: world.bus.cut.clear(); break;
-        case 2: world.bus.down = random() % 4 == 0; break;
-        case 3: world.nodes[random() % 3]->stopped = true; break;
-        case 4:
-          for (auto& node : world.nodes) node->stopped = false;
-          break;
-        case 5:  // another process goes on with the job
-          world.bus.down = false;
-          REQUIRE(world.run_until([&] { return world.head->all_recorded(); }));
-          world.head->close(world.bus.now);
-          world.new_head(detached_settings(1000 * heads++));
-          break;
-        default: break;
-      }
-      world.run_for(milliseconds{random() % 4000});
-    }
-    world.bus.cut.clear();
-    world.bus.down = false;
-    for (auto& node : world.nodes) node->stopped = false;
-    for (const auto& tasks : {once, again}) {
-      for (const auto task : tasks) {
+    const auto tasks = submit_in_trouble(world, random, 20, [&](unsigned dice) {
+      if (dice != 5) return;
+      // Another process goes on with the job.
+      world.bus.down = false;
+      REQUIRE(world.run_until([&] { return world.head->all_recorded(); }));
+      world.head->close(world.bus.now);
+      world.new_head(detached_settings(1000 * heads++));
+    });
+    for (const auto& kind : {tasks.once, tasks.again}) {
+      for (const auto task : kind) {
         if (!world.ends.contains(task)) world.head->adopt(world.bus.now, task);
       }
     }
     REQUIRE(world.run_to_end(seconds{2000}));
-    for (const auto task : once) {
+    for (const auto task : tasks.once) {
       CHECK_MESSAGE(world.times_begun(task) <= 1, "seed ", seed);
       CHECK(world.ends.contains(task));
     }
-    for (const auto task : again) CHECK_MESSAGE(world.has_value(task, "again"), "seed ", seed);
+    for (const auto task : tasks.again) CHECK_MESSAGE(world.has_value(task, "again"), "seed ", seed);
   }
 }

@@ -101,12 +101,8 @@ class Growth {
 
   Growth(std::size_t count, Way way, std::size_t room = held_at_once)
       : count_{count}, room_{room}, way_{way} {
-    HeadSettings settings;
+    HeadSettings settings = as_here({});
     settings.assigns = way == Way::assigned;
-    settings.build = build_a;
-    settings.cluster = "test";
-    settings.program = "program";
-    settings.job = 7;
     head_ = std::make_unique<Head>(settings, engine_);
     while (!head_->ready()) pass();
     for (std::size_t node = 0; node < node_count; ++node) tell_status(node);

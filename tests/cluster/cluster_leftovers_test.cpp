@@ -14,12 +14,6 @@ void remove_task_stream(World& world) {
   world.run_for(milliseconds{1});
 }
 
-TaskSpec with_retries(int retries) {
-  TaskSpec spec;
-  spec.retries = retries;
-  return spec;
-}
-
 }  // namespace
 
 TEST_CASE("a killed server keeps settled messages: they are swept, though tasks are open all the time") {
@@ -147,10 +141,6 @@ TEST_CASE(
   own.head_grace = seconds{15};
   World world{2, 1, own};
   HeadSettings settings;
-  settings.build = build_a;
-  settings.cluster = "test";
-  settings.program = "program";
-  settings.job = 8;
   settings.detached = settings.manifest.detached = true;
   settings.first_task = 100;
   OtherHead detached{world.bus, settings};

@@ -16,20 +16,13 @@ void check_all_end(World& world, const std::vector<std::uint64_t>& tasks, bool o
   }
 }
 
-TaskSpec with_retries(int retries) {
-  TaskSpec spec;
-  spec.retries = retries;
-  return spec;
-}
-
 }  // namespace
 
 TEST_CASE("tasks are spread over the nodes, and each future gets its own value") {
   World world{3, 2};
-  std::vector<std::uint64_t> tasks;
-  for (int i = 0; i < 60; ++i) tasks.push_back(world.submit(std::to_string(i)));
+  const auto tasks = world.submit_numbered(60);
   check_all_end(world, tasks, true);
-  for (int i = 0; i < 60; ++i) CHECK(world.has_value(tasks[static_cast<std::size_t>(i)], std::to_string(i)));
+  CHECK(world.without_value(tasks) == "");
   for (const auto& node : world.nodes) CHECK(node->pool.begun.size() >= 15);
 }
 
@@ -44,12 +37,9 @@ TEST_CASE("whichever packet is lost, each task ends with its value and was begun
   for (std::uint64_t lost = 0; lost < packets + 20; ++lost) {
     World world{2};
     world.bus.fate = [lost](std::uint64_t number) { return FakeBus::Fate{.lost = number == lost}; };
-    std::vector<std::uint64_t> tasks;
-    for (int i = 0; i < 6; ++i) tasks.push_back(world.submit(std::to_string(i)));
+    const auto tasks = world.submit_numbered(6);
     check_all_end(world, tasks, true);
-    for (int i = 0; i < 6; ++i)
-      CHECK_MESSAGE(world.has_value(tasks[static_cast<std::size_t>(i)], std::to_string(i)), "lost packet ",
-                    lost);
+    CHECK_MESSAGE(world.without_value(tasks) == "", "lost packet ", lost);
   }
 }
 
@@ -62,11 +52,9 @@ TEST_CASE("packets that come twice, late or in another order change nothing") {
                            .copies = 1 + static_cast<unsigned>(random() % 3),
                            .late = std::chrono::microseconds{random() % 50'000}};
     };
-    std::vector<std::uint64_t> tasks;
-    for (int i = 0; i < 40; ++i) tasks.push_back(world.submit(std::to_string(i)));
+    const auto tasks = world.submit_numbered(40);
     check_all_end(world, tasks, true);
-    for (int i = 0; i < 40; ++i)
-      CHECK(world.has_value(tasks[static_cast<std::size_t>(i)], std::to_string(i)));
+    CHECK(world.without_value(tasks) == "");
   }
 }
 
@@ -86,8 +74,7 @@ TEST_CASE(
         if (number == at && !world.nodes.empty()) world.nodes[0]->stopped = true;
         return FakeBus::Fate{};
       };
-      std::vector<std::uint64_t> tasks;
-      for (int i = 0; i < 4; ++i) tasks.push_back(world.submit(std::to_string(i), with_retries(retries)));
+      const auto tasks = world.submit_numbered(4, with_retries(retries));
       check_all_end(world, tasks, retries == 0);
       for (int i = 0; i < 4; ++i) {
         const auto& ended = world.ends.at(tasks[static_cast<std::size_t>(i)]);
@@ -182,8 +169,7 @@ TEST_CASE("a task far longer than the lease runs once") {
 
 TEST_CASE("an engine that is away for less than node_timeout costs no task, however often") {
   World world{2};
-  std::vector<std::uint64_t> tasks;
-  for (int i = 0; i < 200; ++i) tasks.push_back(world.submit(std::to_string(i)));
+  const auto tasks = world.submit_numbered(200);
   for (auto& node : world.nodes) node->pool.run_time = milliseconds{500};
   for (int outage = 0; outage < 20; ++outage) {
     world.run_for(milliseconds{2500});
@@ -193,7 +179,7 @@ TEST_CASE("an engine that is away for less than node_timeout costs no task, howe
   }
   check_all_end(world, tasks, true);
   for (const auto& [id, ended] : world.ends) CHECK_MESSAGE(ended.text.empty(), ended.text);
-  for (int i = 0; i < 200; ++i) CHECK(world.has_value(tasks[static_cast<std::size_t>(i)], std::to_string(i)));
+  CHECK(world.without_value(tasks) == "");
 }
 
 TEST_CASE("an engine that is gone for good fails every future after node_timeout, with words") {
@@ -382,8 +368,7 @@ TEST_CASE("what throws is run again only where retry_exceptions says so, and att
 TEST_CASE("a node that drains gives back what has not begun, ends the rest, and loses nothing") {
   World world{2, 1};
   for (auto& node : world.nodes) node->pool.run_time = seconds{2};
-  std::vector<std::uint64_t> tasks;
-  for (int i = 0; i < 6; ++i) tasks.push_back(world.submit(std::to_string(i)));
+  const auto tasks = world.submit_numbered(6);
   REQUIRE(world.run_until([&] { return !world.nodes[0]->pool.begun.empty(); }));
   world.nodes[0]->node->drain();
   REQUIRE(world.run_until([&] { return world.nodes[0]->node->drained(); }));
@@ -391,7 +376,7 @@ TEST_CASE("a node that drains gives back what has not begun, ends the rest, and 
   world.nodes[0]->node->leave();
   world.nodes[0]->stopped = true;
   check_all_end(world, tasks, true);
-  for (int i = 0; i < 6; ++i) CHECK(world.has_value(tasks[static_cast<std::size_t>(i)], std::to_string(i)));
+  CHECK(world.without_value(tasks) == "");
   CHECK(world.head->counts().nodes_lost == 0);
 }
 
@@ -410,8 +395,7 @@ TEST_CASE("a node that ends in good order at any step costs no task") {
       ends = ends || number == at;
       return FakeBus::Fate{};
     };
-    std::vector<std::uint64_t> tasks;
-    for (int i = 0; i < 6; ++i) tasks.push_back(world.submit(std::to_string(i)));
+    const auto tasks = world.submit_numbered(6);
     SimulatedNode& first = *world.nodes[0];
     REQUIRE(world.run_until([&] {
       if (ends) first.node->drain();
@@ -421,9 +405,7 @@ TEST_CASE("a node that ends in good order at any step costs no task") {
       }
       return world.head->open_tasks() == 0;
     }));
-    for (int i = 0; i < 6; ++i)
-      CHECK_MESSAGE(world.has_value(tasks[static_cast<std::size_t>(i)], std::to_string(i)), "it ended at ",
-                    at);
+    CHECK_MESSAGE(world.without_value(tasks) == "", "it ended at ", at);
     for (const auto task : tasks) CHECK(world.times_begun(task) == 1);
   }
 }
@@ -452,7 +434,7 @@ TEST_CASE("a job that no node can run is broken with the cause; one broken node 
   broken.pool.runs.clear();
   broken.node->on_broken(broken.pool.opened[0], "the initializer threw: no model", false);
   check_all_end(world, tasks, false);
-  for (int i = 0; i < 4; ++i) CHECK(world.has_value(tasks[static_cast<std::size_t>(i)], std::to_string(i)));
+  CHECK(world.without_value(tasks) == "");
   auto& last = *world.nodes[1];
   const auto task = world.submit("x");
   REQUIRE(world.run_until([&] { return world.times_begun(task) == 1; }));
@@ -514,8 +496,7 @@ TEST_CASE("large arguments are fetched within a limit, however many tasks a node
 TEST_CASE("random bytes sent to head and node harm neither") {
   World world{2};
   std::mt19937 random{3};
-  std::vector<std::uint64_t> tasks;
-  for (int i = 0; i < 20; ++i) tasks.push_back(world.submit(std::to_string(i), with_retries(20)));
+  const auto tasks = world.submit_numbered(20, with_retries(20));
   const auto life = [&] {
     return world.nodes[0]->pool.opened.empty() ? 0 : world.nodes[0]->pool.opened.back();
   };
@@ -572,8 +553,7 @@ TEST_CASE(
 TEST_CASE("acknowledgements from before a wipe remove nothing of what was published after it") {
   World world{1, 4};
   world.nodes[0]->pool.run_time = seconds{5};
-  std::vector<std::uint64_t> tasks;
-  for (int i = 0; i < 4; ++i) tasks.push_back(world.submit(std::to_string(i), with_retries(1)));
+  auto tasks = world.submit_numbered(4, with_retries(1));
   REQUIRE(world.run_until([&] { return world.nodes[0]->pool.begun.size() == 4; }));
   const Epoch before = world.head->counts().epoch;
   world.bus.wipe();
@@ -581,17 +561,12 @@ TEST_CASE("acknowledgements from before a wipe remove nothing of what was publis
   // The new stream's first numbers are those of the old one's deliveries, which the node still holds.
   for (int i = 4; i < 8; ++i) tasks.push_back(world.submit(std::to_string(i)));
   check_all_end(world, tasks, true);
-  for (int i = 0; i < 8; ++i) CHECK(world.has_value(tasks[static_cast<std::size_t>(i)], std::to_string(i)));
+  CHECK(world.without_value(tasks) == "");
 }
 
 TEST_CASE("two heads whose store is wiped agree on one epoch, and both go on") {
   World world{2};
-  HeadSettings settings;
-  settings.build = build_a;
-  settings.cluster = "test";
-  settings.program = "program";
-  settings.job = 8;
-  OtherHead other{world.bus, settings};
+  OtherHead other{world.bus};
   world.others.push_back(&other);
   for (int i = 0; i < 20; ++i) {
     world.submit("x");
@@ -637,36 +612,11 @@ TEST_CASE("random losses, cuts, stops and outages: every task ends, and none wit
   for (unsigned seed = 1; seed <= rounds; ++seed) {
     std::mt19937 random{seed};
     World world{3, 2};
-    world.bus.fate = [&random](std::uint64_t) {
-      return FakeBus::Fate{.lost = random() % 20 == 0,
-                           .copies = 1 + static_cast<unsigned>(random() % 2),
-                           .late = std::chrono::microseconds{random() % 5000}};
-    };
-    std::vector<std::uint64_t> once, again;
-    for (int i = 0; i < 30; ++i) {
-      once.push_back(world.submit("once"));
-      again.push_back(world.submit("again", with_retries(50)));
-      for (auto& node : world.nodes) node->pool.run_time = milliseconds{random() % 3000};
-      switch (random() % 8) {
-        case 0: world.bus.cut.insert("n" + std::to_string(1 + random() % 3)); break;
-        case 1: world.bus.cut.clear(); break;
-        case 2:
-          world.bus.down = random() % 4 == 0;
-          if (random() % 3 == 0) world.bus.wipe();
-          break;
-        case 3: world.nodes[random() % 3]->stopped = true; break;
-        case 4:
-          for (auto& node : world.nodes) node->stopped = false;
-          break;
-        default: break;
-      }
-      world.run_for(milliseconds{random() % 4000});
-    }
-    world.bus.cut.clear();
-    world.bus.down = false;
-    for (auto& node : world.nodes) node->stopped = false;
+    const auto tasks = submit_in_trouble(world, random, 30, [&](unsigned dice) {
+      if (dice == 2 && random() % 3 == 0) world.bus.wipe();
+    });
     REQUIRE(world.run_to_end(seconds{2000}));
-    for (const auto task : once) CHECK(world.times_begun(task) <= 1);
+    for (const auto task : tasks.once) CHECK(world.times_begun(task) <= 1);
     CHECK(world.ends.size() == 60);
   }
 }

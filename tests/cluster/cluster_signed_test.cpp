@@ -36,12 +36,8 @@ struct SignedWorld {
         node_port{bus, "n1", Signer{node_secret, "test"},
                   [this](const EngineEvent& event) { node->on_event(bus.now, event); }} {
     HeadSettings settings;
-    settings.build = build_a;
-    settings.cluster = "test";
-    settings.program = "program";
-    settings.job = 7;
     settings.node_timeout = seconds{5};
-    head = std::make_unique<Head>(settings, head_port.engine);
+    head = std::make_unique<Head>(as_here(settings), head_port.engine);
     pool.now = &bus.now;
     NodeSettings node_settings;
     node_settings.name = "n1";

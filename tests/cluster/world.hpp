@@ -170,14 +170,26 @@ class SimulatedNode {
   std::mt19937_64 random_;
 };
 
-inline HeadSettings as_here(HeadSettings settings) {
+/// The settings of a head of the program that the nodes serve; what is not set yet is filled in.
+inline HeadSettings as_here(HeadSettings settings, std::uint64_t job = 7) {
+  if (settings.build.empty()) settings.build = build_a;
+  settings.cluster = "test";
+  settings.program = "program";
+  if (settings.job == 0) settings.job = job;
   settings.assigns = head_assigns;
   return settings;
 }
 
+inline TaskSpec with_retries(int retries) {
+  TaskSpec spec;
+  spec.retries = retries;
+  return spec;
+}
+
 /// Another job in the same cluster.
 struct OtherHead {
-  OtherHead(FakeBus& bus, const HeadSettings& settings) : port{bus, "other"}, head{as_here(settings), port} {
+  explicit OtherHead(FakeBus& bus, const HeadSettings& settings = {})
+      : port{bus, "other"}, head{as_here(settings, 8), port} {
     port.receive = [this, &bus](const EngineEvent& event) { head.on_event(bus.now, event); };
   }
   FakeBus::Port port;
@@ -188,11 +200,7 @@ struct OtherHead {
 class World {
  public:
   explicit World(std::size_t node_count = 0, unsigned workers = 1, HeadSettings settings = {}) {
-    if (settings.build.empty()) settings.build = build_a;
-    settings.cluster = "test";
-    settings.program = "program";
-    if (settings.job == 0) settings.job = 7;
-    head = std::make_unique<Head>(as_here(settings), port_);
+    head = std::make_unique<Head>(as_here(std::move(settings)), port_);
     connect_head();
     for (std::size_t i = 0; i < node_count; ++i) add_node(workers);
   }
@@ -206,12 +214,8 @@ class World {
   }
   /// The present head is gone, and another process begins the job anew.
   void new_head(HeadSettings settings) {
-    settings.build = build_a;
-    settings.cluster = "test";
-    settings.program = "program";
-    settings.job = 7;
     port_.receive = nullptr;
-    head = std::make_unique<Head>(as_here(settings), port_);
+    head = std::make_unique<Head>(as_here(std::move(settings)), port_);
     connect_head();
   }
   SimulatedNode& add_node(unsigned workers = 1, const std::string& build = build_a,
@@ -227,6 +231,21 @@ class World {
     const auto id = head->submit(bus.now, std::move(spec));
     head->tick(bus.now);
     return id;
+  }
+  /// Submits `count` tasks, whose texts are "0", "1" and so on.
+  std::vector<std::uint64_t> submit_numbered(std::size_t count, const TaskSpec& spec = {}) {
+    std::vector<std::uint64_t> tasks;
+    for (std::size_t i = 0; i < count; ++i) tasks.push_back(submit(std::to_string(i), spec));
+    return tasks;
+  }
+  /// Returns the texts of those that have not their own text as their value; "": each has it.
+  [[nodiscard]] std::string without_value(const std::vector<std::uint64_t>& numbered) const {
+    std::string texts;
+    for (std::size_t i = 0; i < numbered.size(); ++i) {
+      const auto text = std::to_string(i);
+      if (!has_value(numbered[i], text)) texts += text + " ";
+    }
+    return texts;
   }
   void step() {
     if (std::exchange(wipe_soon, false)) bus.wipe();
@@ -304,5 +323,47 @@ class World {
   bool head_is_deaf = false;  ///< what the head follows comes later
   bool head_is_stopped = false;
 };
+
+/// Tasks of a world in trouble.
+struct TroubledTasks {
+  std::vector<std::uint64_t> once;   ///< without retries: each may begin once
+  std::vector<std::uint64_t> again;  ///< with retries
+};
+
+/// Submits `pairs` tasks of each kind to a world with three nodes, while packets are lost, come twice or come
+/// late, links are cut, the server goes down and nodes stop. `more` gets a number from 0 to 7 each time, of
+/// which 2 has the server go down or come back: the test's own trouble. At the end all of it is over, but the
+/// packets' losses.
+inline TroubledTasks submit_in_trouble(World& world, std::mt19937& random, int pairs,
+                                       const std::function<void(unsigned dice)>& more) {
+  TroubledTasks tasks;
+  world.bus.fate = [&random](std::uint64_t) {
+    return FakeBus::Fate{.lost = random() % 20 == 0,
+                         .copies = 1 + static_cast<unsigned>(random() % 2),
+                         .late = std::chrono::microseconds{random() % 5000}};
+  };
+  for (int i = 0; i < pairs; ++i) {
+    tasks.once.push_back(world.submit("once"));
+    tasks.again.push_back(world.submit("again", with_retries(50)));
+    for (auto& node : world.nodes) node->pool.run_time = milliseconds{random() % 3000};
+    const auto dice = static_cast<unsigned>(random() % 8);
+    switch (dice) {
+      case 0: world.bus.cut.insert("n" + std::to_string(1 + random() % 3)); break;
+      case 1: world.bus.cut.clear(); break;
+      case 2: world.bus.down = random() % 4 == 0; break;
+      case 3: world.nodes[random() % 3]->stopped = true; break;
+      case 4:
+        for (auto& node : world.nodes) node->stopped = false;
+        break;
+      default: break;
+    }
+    more(dice);
+    world.run_for(milliseconds{random() % 4000});
+  }
+  world.bus.cut.clear();
+  world.bus.down = false;
+  for (auto& node : world.nodes) node->stopped = false;
+  return tasks;
+}
 
 }  // namespace kindred::test
