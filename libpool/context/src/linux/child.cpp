@@ -1,6 +1,5 @@
 #include "child.hpp"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <link.h>
 #include <poll.h>
@@ -29,6 +28,7 @@
 #include "kindred/error.hpp"
 #include "kindred/internal/bootstrap.hpp"
 #include "kindred/internal/injection.hpp"
+#include "numbered_entries.hpp"
 
 namespace kindred::internal {
 namespace {
@@ -37,34 +37,17 @@ namespace {
 #define CLOSE_RANGE_CLOEXEC (1U << 2U)
 #endif
 
-// Calls `act` for each descriptor from `first` on that /proc lists; false: there is no list.
-// Async-signal-safe.
+// Calls `act` for each open descriptor from `first` on; false: /proc does not list them all. `act` may close
+// the descriptor: they come in the order of their numbers, so that skips none. Async-signal-safe.
 template <class Act>
 bool for_each_open(int first, const Act& act) noexcept {
-  struct Entry {  // linux_dirent64
-    std::uint64_t inode;
-    std::int64_t next;
-    std::uint16_t bytes;
-    std::uint8_t kind;
-    char name[1];
-  };
   const int list = ::open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (list < 0) return false;
-  alignas(Entry) std::array<char, 4096> buffer{};
-  long got = 0;
-  while ((got = ::syscall(SYS_getdents64, list, buffer.data(), buffer.size())) > 0) {
-    for (long at = 0; at < got;) {
-      const auto* const entry = reinterpret_cast<const Entry*>(buffer.data() + at);
-      at += entry->bytes;
-      int fd = 0;
-      const char* digit = entry->name;
-      for (; *digit >= '0' && *digit <= '9'; ++digit) fd = 10 * fd + (*digit - '0');
-      // /proc lists them in the order of their numbers, so closing one skips none.
-      if (digit != entry->name && *digit == 0 && fd >= first && fd != list) act(fd);
-    }
-  }
+  const bool whole = for_each_numbered_entry<4096>(list, [&](int fd) {
+    if (fd >= first && fd != list) act(fd);
+  });
   ::close(list);
-  return got == 0;
+  return whole;
 }
 
 // close_range is Linux 5.9, its CLOEXEC flag 5.11. Below that, each one that is open is asked: the limit may

@@ -16,6 +16,8 @@
 #include <cstring>
 #include <utility>
 
+#include "numbered_entries.hpp"
+
 namespace kindred::internal {
 namespace {
 
@@ -28,28 +30,8 @@ constexpr int max_rounds = 100;
 // Calls `act` with the number of each process that /proc lists. Allocates nothing.
 template <class Act>
 void for_each_process(const Act& act) noexcept {
-  struct Entry {  // linux_dirent64
-    std::uint64_t inode;
-    std::int64_t next;
-    std::uint16_t bytes;
-    std::uint8_t kind;
-    char name[1];
-  };
   const Descriptor list{::open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
-  if (!list) return;
-  alignas(Entry) std::array<char, 16384> buffer{};
-  long got = 0;
-  while ((got = ::syscall(SYS_getdents64, list.get(), buffer.data(), buffer.size())) > 0) {
-    for (long at = 0; at < got;) {
-      const auto* const entry = reinterpret_cast<const Entry*>(buffer.data() + at);
-      at += entry->bytes;
-      pid_t pid = 0;
-      const char* const end = entry->name + std::strlen(entry->name);
-      if (const auto [rest, problem] = std::from_chars(entry->name, end, pid);
-          problem == std::errc{} && rest == end)
-        act(pid);
-    }
-  }
+  if (list) (void)for_each_numbered_entry<16384>(list.get(), act);
 }
 
 }  // namespace

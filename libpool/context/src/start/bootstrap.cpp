@@ -9,6 +9,7 @@
 #include "kindred/error.hpp"
 #include "kindred/internal/asymmetric_fence.hpp"
 #include "kindred/internal/context_life.hpp"
+#include "kindred/internal/exit_codes.hpp"
 #include "kindred/internal/injection.hpp"
 #include "kindred/internal/process.hpp"
 
@@ -16,10 +17,6 @@ namespace kindred::internal {
 namespace {
 
 using std::chrono::steady_clock;
-
-// The exit codes of a process that never became a worker (sysexits.h: EX_SOFTWARE, EX_OSERR).
-constexpr int exit_refused = 70;
-constexpr int exit_not_set_up = 71;
 
 void write_text(Encoder& out, std::string_view text) {
   out.write_value<std::uint64_t>(text.size());
@@ -159,7 +156,7 @@ int bootstrap_and_work(int socket_fd, bool& inherited) {
     work = reinterpret_cast<WorkerMain>(boot.code.resolve(hello.main));
   } catch (const std::exception& error) {
     report_failure(boot.socket, error.what());
-    return exit_not_set_up;
+    return exit_code::not_set_up;
   }
   KINDRED_INJECTION_POINT("worker.bootstrap.set_up");
   return work(boot);
@@ -219,12 +216,12 @@ void serve_as_worker(int socket, int lifeline, std::uint32_t parent_pid) {
     close_places_at_exec();
     if (!die_with_starter(parent_pid)) exit_now(0);
   }
-  if (socket != worker_fd::socket && !take_places(socket, lifeline)) exit_now(exit_not_set_up);
+  if (socket != worker_fd::socket && !take_places(socket, lifeline)) exit_now(exit_code::not_set_up);
   KINDRED_INJECTION_POINT("worker.bootstrap.before_binding");
   if (!bind_to_lifeline(worker_fd::lifeline)) exit_now(0);  // the parent has died already
   KINDRED_INJECTION_POINT("worker.bootstrap.bound");
   name_process("kindred-worker");
-  if (parent_pid == 0) exit_now(exit_refused);
+  if (parent_pid == 0) exit_now(exit_code::refused);
   bool inherited = false;
   const int code = bootstrap_and_work(worker_fd::socket, inherited);
   KINDRED_INJECTION_POINT("worker.leave.before_exit");
