@@ -62,8 +62,8 @@ class ExecutorLogger : public internal::LogCalls<ExecutorLogger> {
   /// record. An empty one ends that.
   void on_record(std::function<void(LogRecord&)> fn);
 
-  /// Puts records of other machines into this log, in the order of the call, with the times that they have.
-  /// For an executor over many machines.
+  /// Adds records of other machines to this log, in the order given and with their own times. An executor
+  /// over many machines uses it.
   void deliver(std::vector<LogRecord> records);
 
   /// The log as a range, live: what is kept (`LogOptions::keep_bytes`), then what comes, until the executor

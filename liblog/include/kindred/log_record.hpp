@@ -48,7 +48,7 @@ struct LogRecord {
   std::uint32_t attempt = 0;
   std::uint64_t sequence = 0;  ///< per thread, from 1, without gaps unless records were dropped
   Origin origin = Origin::log;
-  bool late = false;          ///< arrived after the watermark had passed its time
+  bool late = false;          ///< it came so late that it stands behind younger records
   std::vector<Field> fields;  ///< context (`with`, `LogScope`) and key-values, typed
 };
 

@@ -71,8 +71,8 @@ struct SinkOptions {
   /// After a record of this level or above the sink is flushed at once, not at the next pause (a tenth of a
   /// second at most). `off`: never. `LogOptions::flush_on` also makes the log call wait for it.
   Level flush_on = Level::off;
-  /// Records that say the same as the one before (level, logger, message, fields) are held back for at most
-  /// so long, counted, and told by one record: the last of them, with a field `repeated`. 0: each is written.
+  /// For at most this time, records that repeat the one before (level, logger, message, fields) are held back
+  /// and counted. Then the last of them is written, with a field `repeated`. 0: each is written.
   std::chrono::milliseconds fold{0};
   Color color = Color::automatic;
   /// Colours by level name, before those that `define_level` gave custom levels: {{"audit", "bold magenta"},

@@ -10,7 +10,7 @@
 namespace kindred::internal {
 namespace {
 
-/// Reads the history from the oldest record on, some at a time, so that its lock is held briefly.
+/// Reads the history from the oldest record on, a few at a time, so that the history's lock is held briefly.
 class KeptRecords final : public RecordSource {
  public:
   KeptRecords(std::shared_ptr<const History> history, bool live)

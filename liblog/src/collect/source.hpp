@@ -52,7 +52,7 @@ class Source {
   [[nodiscard]] const Site* site(std::uint32_t index, SiteTable& all) {
     return index < sites_.size() ? sites_[index] : read_site(index, all);
   }
-  /// Says which process it is, once that is known.
+  /// Notes which process the source is, once that is known.
   void set_pid(std::uint32_t pid) noexcept;
   [[nodiscard]] std::string name() const {
     return identity.worker < 0 ? "the parent" : "worker " + std::to_string(identity.worker);

@@ -99,7 +99,7 @@ class LogFront {
   bool flush_now() noexcept;
   /// The collector has a thread, which may just be starting.
   void collector_started() noexcept { collector_started_.store(true, std::memory_order_release); }
-  /// For the collector: the number of the latest wish to flush, and the one that was fulfilled.
+  /// For the collector: the number of the latest request to flush, and of the latest one that was done.
   [[nodiscard]] std::uint32_t flushes_asked() const noexcept {
     return flushes_asked_.load(std::memory_order_seq_cst);
   }

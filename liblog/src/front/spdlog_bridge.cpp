@@ -185,7 +185,7 @@ void with_spdlog_registry_held(void (*fork_it)(void*), void* argument) {
 
 void forget_spdlog_threads() {
   auto& registry = spdlog::details::registry::instance();
-  // Never destroyed, and within reach, so that LeakSanitizer does not call them leaks.
+  // Never destroyed, but reachable from here, so that LeakSanitizer does not report them as leaks.
   static auto* const kept = new std::vector<
       std::pair<const spdlog::details::periodic_worker*, std::shared_ptr<spdlog::details::thread_pool>>>;
   kept->emplace_back(reach(FlusherTag{}, registry).release(), registry.get_tp());

@@ -15,7 +15,7 @@ namespace kindred::internal {
 Context::Context(Passkey<PoolCore>, StartMethod method, MakeLauncher make_launcher)
     : make_launcher_{std::move(make_launcher)},
       life_{std::make_shared<ContextLife>(ContextId::make(method))} {
-  keep_standard_places();  // before the first descriptor of ours
+  keep_standard_places();  // before kindred opens a descriptor, which must not become number 0, 1 or 2
   require_kernel(method);
 }
 

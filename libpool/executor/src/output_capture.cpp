@@ -68,7 +68,7 @@ void OutputCapture::read_both(bool partial_lines) {
 // One round of reading a stream: `text_` is what was kept of it and what is in its pipe.
 struct OutputCapture::Round {
   PrintedText::State state;
-  std::size_t kept;       // bytes of the text that were kept
+  std::size_t kept;       // bytes at its begin that an earlier round has kept
   std::size_t copied;     // bytes of the text that are in the pipe
   std::size_t begin = 0;  // of what is not in the log yet
   std::size_t rest = 0;   // how much that is, once the lines are in the log

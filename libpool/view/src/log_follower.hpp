@@ -39,7 +39,7 @@ class LogFollower {
 /// The last records that the pool keeps, each as JSON (what sinks::json writes). Blocks: for some seconds at
 /// most, where the pool does not answer.
 [[nodiscard]] std::vector<std::string> kept_records(const internal::DoorPool& pool, std::uint64_t count);
-/// "14:05:40.113 warn w2 frame#991  retry 2", of a record as JSON.
+/// Returns a record, given as JSON, as a line: "14:05:40.113 warn w2 frame#991  retry 2".
 [[nodiscard]] std::string record_as_line(std::string_view json);
 
 }  // namespace kindred::view

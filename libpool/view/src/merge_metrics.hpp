@@ -5,8 +5,8 @@
 
 namespace kindred::view {
 
-/// Puts the metrics of several pools together: the samples of a family must stand in one piece, below its
-/// TYPE and HELP, and `# EOF` at the end.
+/// Returns the metrics of several pools as one text: all samples of a family stand together below its TYPE
+/// and HELP, and `# EOF` stands at the end.
 [[nodiscard]] std::string merge_metrics(const std::vector<std::string>& texts);
 
 }  // namespace kindred::view

@@ -10,7 +10,7 @@ struct PageFile {
   std::string_view type;
   std::string_view bytes;
 };
-/// Nothing where there is none of that path.
+/// Returns the file of that path; null: there is none.
 [[nodiscard]] const PageFile* find_page_file(std::string_view path) noexcept;
 
 }  // namespace kindred::view

@@ -32,7 +32,7 @@ class ViewText {
 
 /// "1.5 ms"
 [[nodiscard]] std::string seconds_as_text(double seconds);
-/// For one line of a terminal: what would act on it is shown as '?'.
+/// Returns the text for one line of a terminal: a byte that would control the terminal becomes '?'.
 [[nodiscard]] std::string shown(std::string_view text);
 
 }  // namespace kindred::view

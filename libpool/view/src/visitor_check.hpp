@@ -24,7 +24,7 @@ class VisitorCheck {
   };
   enum class Verdict : unsigned char { welcome, wrong_host, no_token };
   [[nodiscard]] Verdict check(const Visitor& visitor) const;
-  /// A page of another site must not change anything here.
+  /// Has a page of this server sent the request? A page of another site must not change anything here.
   [[nodiscard]] bool is_same_origin(std::string_view origin, std::string_view fetch_site,
                                     std::string_view host) const;
   [[nodiscard]] const std::string& token() const noexcept { return token_; }

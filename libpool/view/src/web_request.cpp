@@ -5,7 +5,7 @@
 namespace kindred::view {
 namespace {
 
-/// "a%2Fb+c": in a path a '+' is itself, behind the '?' it is a space, as forms write it.
+/// Decodes "a%2Fb+c". In a path a '+' stands for itself; after the '?' it stands for a space, as in forms.
 std::optional<std::string> decoded(std::string_view text, bool plus_is_space) {
   std::string out;
   for (std::size_t i = 0; i < text.size(); ++i) {

@@ -15,7 +15,7 @@ struct WebRequest {
   std::string method;                         ///< "GET"
   std::string path;                           ///< decoded; always begins with '/'
   std::map<std::string, std::string> values;  ///< behind the '?', decoded; of several of a name the first
-  std::string host;                           ///< the headers of these names
+  std::string host;                           ///< this and the next five: the headers of these names
   std::string cookie;
   std::string authorization;
   std::string origin;
@@ -24,7 +24,7 @@ struct WebRequest {
   std::string body{};
   bool from_owner = false;  ///< over loopback, by this program's user or root, as the kernel says
 
-  /// Empty where there is none.
+  /// Returns the value of that name; empty: there is none.
   [[nodiscard]] std::string value(const std::string& name) const;
 };
 
@@ -33,7 +33,7 @@ struct WebReply {
   std::string type = "text/plain; charset=utf-8";
   std::string body{};
   std::vector<std::pair<std::string, std::string>> headers{};
-  /// May the visitor look? Visitors that may not share a few connections.
+  /// Is the visitor admitted? All visitors that are not have a few connections between them.
   bool welcome = true;
   /// If set, it makes the answer piece by piece, and `body` is not used: each call waits for a bounded time
   /// and appends what there is to send. False: that was the last piece.

@@ -56,7 +56,7 @@ struct LogStream {
   explicit LogStream(internal::DoorPool its_pool) : pool{std::move(its_pool)} {}
 };
 
-/// Appends what the pool has sent, as events. False: that was the end.
+/// Appends what the pool has sent, as server-sent events. False: the log has ended.
 bool pass_on(LogStream& stream, std::string& out) {
   using internal::tail_answer::end, internal::tail_answer::lost, internal::tail_answer::refused;
   const auto until = Clock::now() + stream_look;

@@ -11,8 +11,8 @@
 
 namespace kindred::internal {
 
-/// Turns "bold bright red on blue" into the terminal's sequence (ECMA-48, SGR). Errors: `UsageError` that
-/// quotes the word and lists them all.
+/// Returns the terminal's sequence (ECMA-48, SGR) for words such as "bold bright red on blue". Errors:
+/// `UsageError` that quotes an unknown word and lists those that it knows.
 [[nodiscard]] std::string color_sequence(std::string_view words);
 inline constexpr std::string_view color_reset = "\x1b[0m";
 

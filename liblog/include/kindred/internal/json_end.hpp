@@ -19,7 +19,7 @@ class JsonEnd {
 
  private:
   std::string start_method_;  ///< the member, ready
-  std::string usual_;         ///< what stands behind the number in most records, with some bytes behind it
+  std::string usual_;         ///< what follows the number in most records, filled up to whole copies
   std::size_t usual_bytes_;
 };
 

@@ -296,8 +296,8 @@ class LaneWriter {
   }
 
   void give_up_oldest_block() noexcept {
-    // From where there was too little room, and only from there: if the collector has moved since, there may
-    // be enough, and the block that it stands in may not even be full. Then the caller looks again.
+    // Only where the collector still stands where there was too little room. If it has moved since, there may
+    // be room enough, and its block may not even be full: then this does nothing, and the caller looks again.
     Cursor from = consumed_;
     const Cursor to = static_cast<Cursor>((from & ~static_cast<Cursor>(block_bytes() - 1)) + block_bytes());
     // Order: acq_rel: the winner owns the bytes up to `to`; the loser's copy is discarded.

@@ -42,7 +42,7 @@ struct LogTarget {
 
 // --- the task at hand
 
-/// What the records of a task are attributed to. The name is copied; beyond 248 bytes it is cut.
+/// Names the task to which a record belongs. The name is copied, and cut after 248 bytes.
 struct TaskIdentity {
   std::uint64_t task_id = 0;
   std::uint32_t attempt = 0;
@@ -104,8 +104,8 @@ struct alignas(128) LaneState {
     }
   };
   SiteSlot sites[site_slots];
-  /// The compiler lays the places of one file's calls in a row, three words each: so 64 in a row have a slot
-  /// each.
+  /// The compiler lays the sites of one file's calls side by side, three words each. Since 3 does not divide
+  /// the number of slots, 64 neighbours have a slot each.
   [[nodiscard]] static std::size_t site_slot(const void* address) noexcept {
     return reinterpret_cast<std::uintptr_t>(address) / sizeof(void*) % site_slots;
   }

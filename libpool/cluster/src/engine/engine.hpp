@@ -17,7 +17,7 @@ using Time = std::chrono::nanoseconds;
 /// The number of one life of the engine's store. Each stream's name has it, so that a message about an
 /// earlier life, a late acknowledgement for instance, cannot touch this one.
 using Epoch = std::uint64_t;
-/// The asker's own number of a question; its answer carries it.
+/// The number that the asker gives a question; the answer has the same number.
 using Ticket = std::uint64_t;
 
 enum class StreamKind : std::uint8_t {
@@ -44,7 +44,7 @@ struct StreamLimits {
   Time max_age{0};              ///< 0: for ever
   std::uint64_t max_bytes = 0;  ///< 0: no limit
   Time duplicates_window = std::chrono::minutes{2};
-  bool insist = false;  ///< where the stream is there with other limits, it gets these
+  bool insist = false;  ///< a stream that exists with other limits gets these
 };
 
 /// A message's place in a stream: names with dots between them.

@@ -19,11 +19,11 @@ struct SignsOfLife {
   std::vector<std::string> handles;  ///< of deliveries whose lease begins anew
 };
 
-/// Gives signs of life on a thread of its own while the thread that has to give them is in a long step: a
-/// value of gigabytes is hashed and copied in one, and that must not look like a death.
+/// Sends signs of life from a thread of its own while the thread that usually sends them is in a long step,
+/// such as hashing and copying a value of gigabytes: that must not look like a death.
 ///
-/// It says only what that thread has said last, and no longer than for `most_silence`: a thread that hangs is
-/// found out all the same.
+/// The pulse repeats what that thread has said last, for `most_silence` at most: a thread that hangs is still
+/// found.
 ///
 /// Threads: any.
 class Pulse {

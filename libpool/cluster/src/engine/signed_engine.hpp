@@ -18,8 +18,8 @@ namespace kindred::internal::cluster {
 /// Threads: as `Engine`.
 class SignedEngine final : public Engine {
  public:
-  /// `refused`: is told what was dropped, on the engine's threads: the first time, and then at most once in
-  /// ten seconds.
+  /// Is called with what was dropped, on the engine's threads: the first time, and then at most once in ten
+  /// seconds.
   using Refused = std::function<void(const std::string& what)>;
   /// Makes the engine below, which gives its events to the function that it gets.
   using Make = std::function<std::unique_ptr<Engine>(Receive receive)>;

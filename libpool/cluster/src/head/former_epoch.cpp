@@ -10,7 +10,7 @@ constexpr Time ask_again = std::chrono::seconds{1};
 }  // namespace
 
 void FormerEpoch::begin(Time now, Epoch epoch, Feeds feeds, Time until) {
-  // Two changes in a row: the older epoch is read no more.
+  // If the epoch has changed twice in a row, the older one of the two is no longer read.
   unfollow();
   epoch_ = epoch;
   feeds_ = feeds;

@@ -2,9 +2,9 @@
 
 #include "head/head.hpp"
 
-// How a head gives tasks to nodes without the queue. The way through the queue costs two messages that the
-// server stores, and a claim and a permit; a node that serves no other job can be given its next tasks
-// straight away.
+// How a head gives tasks to nodes without the queue. Through the queue, each task costs two messages that the
+// server stores, a claim and a permit. To a node that serves no other job the head can send the next tasks
+// directly.
 namespace kindred::internal::cluster {
 namespace {
 

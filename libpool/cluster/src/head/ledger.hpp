@@ -101,7 +101,7 @@ class Ledger {
     tasks_.emplace(id, OpenTask{.spec = std::move(spec), .submitted = now});
     return id;
   }
-  /// A task that an earlier life of the job has submitted.
+  /// Adds a task that an earlier life of the job has submitted.
   void adopt(Time now, std::uint64_t id) {
     tasks_.emplace(id, OpenTask{.spec = {}, .submitted = now, .adopted = true});
   }

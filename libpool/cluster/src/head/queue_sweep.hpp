@@ -11,11 +11,11 @@
 
 namespace kindred::internal::cluster {
 
-/// Removes from the queue what a server keeps there of tasks that have ended. A server that was killed may
-/// keep messages that were acknowledged, and give them to no node (nats-server 2.9 does).
+/// Removes messages of tasks that have ended from the queue. A server that was killed may keep messages that
+/// were acknowledged, and give them to no node (nats-server 2.9 does).
 ///
-/// After each outage everything that was stored before is swept: up to the oldest message whose task still
-/// waits, again each lease, until all of it is swept and the server has said so.
+/// After each outage all that was stored before it is swept. Once per lease everything is removed up to the
+/// oldest message whose task still waits, until all is removed and the server has confirmed it.
 ///
 /// Threads: one at a time; `now` is an argument.
 class QueueSweep {
@@ -30,8 +30,8 @@ class QueueSweep {
   void begin(Time now, std::uint64_t stored) noexcept;
   /// Tasks that were submitted up to this time may have left something.
   [[nodiscard]] Time begun_at() const noexcept { return begun_at_; }
-  /// `lowest`: sequence of the oldest message whose task waits; nothing: one may be there at an unknown
-  /// place, and nothing is swept yet.
+  /// `lowest`: the sequence number of the oldest message whose task waits; nothing: it is not known yet, and
+  /// so nothing is removed.
   void sweep(Time now, Time lease, Epoch epoch, std::optional<std::uint64_t> lowest);
   /// False: the answer is not for this.
   bool on_answer(const Answer& answer);

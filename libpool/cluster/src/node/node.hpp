@@ -110,7 +110,7 @@ class Node {
       back     ///< a record that nobody has begun it, because it has not, and goes back
     };
     Step step = Step::put;
-    bool unwanted = false;  ///< it is not to begin here, whatever comes of `put`
+    bool unwanted = false;  ///< the task must not begin here, whatever `put` answers
     Ticket asked = 0;
     Time asked_at{0};
     std::uint64_t revision = 0;  ///< of the record that was read, or is ours; 0: there is none

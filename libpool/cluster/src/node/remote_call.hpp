@@ -40,7 +40,7 @@ struct RemoteEnd {
   std::uint32_t attempt = 1;
 };
 
-/// The task. Errors: `UsageError` where the call names what this program does not have.
+/// Runs the task. Errors: `UsageError` where the call names what this program does not have.
 RemoteEnd run_remote(Worker& worker, const RemoteCall& call);
 /// The initializer of each worker: the head's (where `call.entry` is not 0), then it marks that a worker is
 /// ready. Throws what the head's throws.

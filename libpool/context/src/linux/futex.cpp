@@ -11,7 +11,7 @@
 namespace kindred::internal {
 namespace {
 
-// steady_clock is CLOCK_MONOTONIC in libstdc++, which is also what FUTEX_WAIT_BITSET takes absolute times of.
+// steady_clock is CLOCK_MONOTONIC in libstdc++, and FUTEX_WAIT_BITSET reads an absolute time by that clock.
 timespec to_timespec(std::chrono::steady_clock::time_point time) noexcept {
   const auto since = std::chrono::duration_cast<std::chrono::nanoseconds>(time.time_since_epoch()).count();
   if (since < 0) return {};

@@ -48,7 +48,7 @@ std::string cgroup_directory(const char* line = "0::", const char* root = "/sys/
   return root + groups.substr(at, std::min(groups.find('\n', at), groups.size()) - at);
 }
 
-// CPUs' worth of time that cgroup v2 grants, over all levels up to the root; 0: no limit.
+// Returns how many CPUs' worth of time cgroup v2 grants: the least of all levels up to the root; 0: no limit.
 double cgroup_quota() {
   double quota = 0;
   for (std::string directory = cgroup_directory();

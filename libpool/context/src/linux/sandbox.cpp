@@ -49,7 +49,7 @@ constexpr int path_rule = 1;
 constexpr int own_namespaces = CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWIPC;
 // Of threads and processes: a worker in a user namespace of its own is counted for itself.
 constexpr rlim_t max_threads = 1024;
-// Beside `memory_bytes`: the stacks of kindred's own threads in a worker.
+// Added to `memory_bytes`, for the stacks of kindred's own threads in a worker.
 constexpr rlim_t kindreds_own_memory = rlim_t{32} << 20U;
 // With a limit on memory: a memfd is memory, and as large as a file may be.
 constexpr rlim_t max_descriptors = 256;
@@ -136,7 +136,8 @@ FailedCall set_limits(const SandboxPlan& plan, bool counted_alone) noexcept {
   const auto set = [&](int resource, rlim_t most) {
     if (!result) result = limit(resource, most);
   };
-  // What WorkerOptions::rlimits says, and what the program had, is final.
+  // The worker can no longer raise a limit: the hard limit becomes the soft one, which WorkerOptions::rlimits
+  // or the program has set.
   for (int resource = 0; resource < static_cast<int>(RLIMIT_NLIMITS); ++resource)
     set(resource, RLIM_INFINITY);
   set(RLIMIT_RTPRIO, 0);  // real-time scheduling takes a core from everybody

@@ -313,7 +313,7 @@ MemoryEvents WorkerGroups::end(std::uint32_t worker) noexcept try {
   std::erase_if(ended_, remove_group);
   return events;
 } catch (const std::bad_alloc&) {
-  return {};  // the pool's end removes it
+  return {};  // the group stays for now: the end of the pool removes it
 }
 
 void join_worker_group(const std::string& folder, std::uint32_t worker) {

@@ -92,8 +92,8 @@ class ForkServer {
   void report(const ServerReport& report, std::span<const int> descriptors = {}) const {
     std::array<std::byte, sizeof report> bytes{};
     std::memcpy(bytes.data(), &report, sizeof report);
-    // The socket is full because the parent has not read for long: it is stopped. Wait until it reads, or
-    // has died.
+    // The socket is full because the parent is stopped and has not read for long. Wait until the parent
+    // reads again, or has died.
     while (control_.send(bytes, descriptors) == MessageSocket::Sent::full) {
       const int fd = parent_.get();
       bool dead = false;

@@ -28,7 +28,7 @@ std::span<const std::byte> as_bytes_of(const T& value) {
   return std::as_bytes(std::span{&value, 1});
 }
 
-// The parent's ends of a new process, and the ends that it gets.
+// Both ends of the socket and of the lifeline to a new process; the process gets those named `their_`.
 struct Ends {
   MessageSocket socket;
   MessageSocket their_socket;
@@ -138,7 +138,7 @@ class ServedLauncher : public Launcher {
     tell_useless_copies();
     if (report.error_number == EMFILE || report.error_number == ENFILE ||
         (report.error_number == 0 && descriptors.empty())) {
-      // The kernel could not hand us its pidfd; the worker goes with its lifeline.
+      // No descriptor was left for the worker's pidfd. The worker ends when its lifeline is closed here.
       const bool ours = report.error_number == 0;
       throw SystemError{ours ? "recvmsg" : "pidfd_open", ours ? EMFILE : report.error_number,
                         ours ? "starting a worker" : "starting a worker in the fork server"};
@@ -284,7 +284,8 @@ class ServedLauncher : public Launcher {
 
   // A server was lost. The next one may live, but not where it comes to that again and again.
   [[noreturn]] void throw_lost(const char* call, const char* doing) {
-    // A thread that is mostly in dl_iterate_phdr is not always there.
+    // A copy is useless where another thread is in dl_iterate_phdr at the fork. Even a thread that is there
+    // most of the time leaves it now and then, so one of 40 copies is good.
     constexpr int max_in_a_row = 2;
     constexpr int max_useless_copies = 40;
     if (useless_copies_ == 0 ? ++lost_in_a_row_ <= max_in_a_row : useless_copies_ < max_useless_copies)
@@ -331,7 +332,7 @@ class ServedLauncher : public Launcher {
 
  private:
   static constexpr std::chrono::milliseconds moment{50};   ///< some 100 times what a start takes
-  static constexpr std::chrono::seconds answer_limit{10};  ///< then the server is replaced
+  static constexpr std::chrono::seconds answer_limit{10};  ///< a server without an answer is then replaced
 
   std::uint64_t ticket_ = 0;
   std::optional<std::pair<ServerReport, std::vector<Descriptor>>> started_;

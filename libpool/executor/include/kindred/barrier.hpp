@@ -66,8 +66,8 @@ class Barrier : public internal::SharedHandle<Barrier, internal::SharedKind::bar
 
   /// Arrives and waits. Errors: `BrokenBarrier`. Blocks: until all have arrived.
   void arrive_and_wait() const;
-  /// Returns false where the time was over first: then it is as if this one had never arrived. Blocks: at
-  /// most so long.
+  /// Returns false where the time was over first: then it is as if this one had never arrived. Blocks: for
+  /// at most that time.
   template <class Rep, class Period>
   bool arrive_and_wait_for(const std::chrono::duration<Rep, Period>& time) const {
     return arrive_and_wait_before(internal::deadline_after(time));

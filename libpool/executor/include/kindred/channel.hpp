@@ -58,10 +58,10 @@ class Channel : public internal::SharedHandle<Channel<T>, internal::SharedKind::
   /// Returns the oldest element; nothing where the channel is closed and empty. Blocks: until either. Errors:
   /// `UsageError` where it is of another context or the pool has ended meanwhile, and what decoding throws.
   [[nodiscard]] std::optional<T> receive() const { return receive_before({}); }
-  /// Returns nothing where there is none now.
+  /// Returns the oldest element, or nothing where the channel is empty now.
   [[nodiscard]] std::optional<T> try_receive() const { return receive_before(internal::no_wait()); }
-  /// Returns nothing where the time was over first, or the channel is closed and empty. Blocks: at most so
-  /// long.
+  /// Returns nothing where the time was over first, or the channel is closed and empty. Blocks: for at most
+  /// that time.
   template <class Rep, class Period>
   [[nodiscard]] std::optional<T> receive_for(const std::chrono::duration<Rep, Period>& time) const {
     return receive_before(internal::deadline_after(time));

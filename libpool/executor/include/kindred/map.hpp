@@ -233,7 +233,7 @@ class [[nodiscard]] BasicMapRange {
   // Items that were sent in one call; or one item that could not be sent; or one that was lost with its
   // chunk.
   struct Chunk {
-    internal::StateHandle state = {};  // none: `error` is how its items ended
+    internal::StateHandle state = {};  // null: `error` says how its items ended
     std::size_t items = 0;
     std::size_t first = 0;  // the place of its first item in the input
     std::exception_ptr error = {};

@@ -33,7 +33,7 @@ struct WorkerStats {
 struct PoolStats {
   std::uint64_t submitted = 0;
   std::uint64_t done = 0;    ///< ended with a value
-  std::uint64_t failed = 0;  ///< ended with an error of the task's own, or of its arguments or result
+  std::uint64_t failed = 0;  ///< the task threw, or its arguments or result could not be sent
   std::uint64_t lost = 0;    ///< ended because the worker died, or ran over its limit
   std::uint64_t cancelled = 0;
   std::uint64_t retried = 0;

@@ -29,7 +29,7 @@ class ResultMemory {
     return block_ != nullptr && value == block_->bytes().data();
   }
 
-  /// Is what was taken one that is kept? Then it is named by its place.
+  /// Is the block that was taken one of those that are kept? Then its place names it to the parent.
   [[nodiscard]] bool is_kept() const noexcept { return block_ != &single_; }
   [[nodiscard]] std::size_t place() const noexcept { return place_; }
   /// What was taken, if it is still to be sent to the parent.

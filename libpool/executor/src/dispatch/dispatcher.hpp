@@ -57,7 +57,7 @@ class Dispatcher {
   void collect_while_submitting(Locked locked) {
     if (++submits_ % 32 == 0) (void)collect_results(locked);
   }
-  /// Takes in what the worker says on its socket, and what follows from that. False: nothing more will come.
+  /// Reads the worker's messages from its socket, and acts on them. False: no more will come.
   bool take_messages(Locked locked, WorkerSlot& slot);
 
   /// Takes calls back from a busy worker for an idle one, and looks after workers that do not respond.

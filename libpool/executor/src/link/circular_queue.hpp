@@ -7,7 +7,7 @@
 
 namespace kindred::internal {
 
-/// A queue that keeps its memory: calls come and go by the million.
+/// A queue that grows, and keeps its memory. A full boost::circular_buffer would overwrite the oldest call.
 template <class T>
 class CircularQueue {
  public:

@@ -50,7 +50,7 @@ class CallBlocks {
 
   /// Returns a block of at least `bytes` with all its pages mapped. Errors: `SystemError`.
   [[nodiscard]] std::shared_ptr<CallBlock> take(std::size_t bytes);
-  /// The same; null where many are in use, or no descriptor is left for another.
+  /// As `take`, but returns null if many blocks are in use, or if no descriptor is left for another one.
   [[nodiscard]] std::shared_ptr<CallBlock> take_if_few(std::size_t bytes);
   /// Takes out what was free since `moment` or longer.
   [[nodiscard]] std::vector<std::unique_ptr<CallBlock>> free_since(

@@ -54,8 +54,8 @@ BarrierState read_whole(SharedObject& object, Critical& critical) {
 
 void commit(SharedObject& object, Critical& critical, const BarrierState& barrier) noexcept {
   critical.state().set(barrier);
-  // Crash: until here this arrival has not been. After it, the sleepers do not know yet; the parent settles
-  // for us: shows the state, wakes all.
+  // Crash: before this line the arrival has not happened. After it, no sleeper knows of it yet: the parent
+  // then does it for the dead process, publishes the state and wakes them all.
   critical.commit();
   publish_barrier(object, critical.state());
 }

@@ -25,7 +25,7 @@ inline constexpr std::uint32_t waiters = 1U << 31U;
 inline constexpr std::uint32_t abandoned = 1U << 30U;
 inline constexpr std::uint32_t owner_mask = abandoned - 1;
 inline constexpr std::uint32_t closed_owner =
-    owner_mask;  ///< the owner of a lock that no process may take any more
+    owner_mask;  ///< in place of an owner: no process may take the lock any more
 
 enum class Outcome { locked, timed_out, closed };
 

@@ -16,7 +16,7 @@ struct AttemptTimes {
   /// How long the parent has seen the attempt first in its ring; none where it is not first there.
   std::optional<std::chrono::nanoseconds> at_front = {};
   bool stop_asked = false;  ///< this attempt was asked to stop
-  bool timed_out = false;   ///< this attempt was sent SIGTERM for its limit
+  bool timed_out = false;   ///< this attempt got SIGTERM, because it ran over its limit
 };
 
 /// What is to be done about it.

@@ -61,7 +61,7 @@ struct Burial::Obituary {
   steady_clock::time_point sinks_by{};  // a sink that hangs holds the burial up once
   bool was_leaving = false;
   bool was_ready = false;
-  TaskFacts begun;  // of the first call, which it may have begun; no task id: there was none
+  TaskFacts begun;  // the worker's first call, which it may have begun; task id 0: it had no call
 };
 
 void Burial::note_earlier_oom_kills() {

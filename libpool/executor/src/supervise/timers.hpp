@@ -42,7 +42,7 @@ class Timers {
   [[nodiscard]] TaskState* take_due(Locked, Time now) noexcept {
     return by_time_.empty() || by_time_.begin()->first > now ? nullptr : take_first();
   }
-  /// Lets go of a task, whose limits are of no interest any more.
+  /// Removes the timers of a task whose limits no longer matter, and drops its references to the task.
   void forget(Locked locked, TaskState& task) noexcept {
     const auto [first, last] = of_task_.equal_range(&task);
     std::size_t references = 0;

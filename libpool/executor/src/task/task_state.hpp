@@ -166,7 +166,7 @@ class TaskState final : public FutureState {
   std::uint32_t size_ = 0;
   union {
     CallHeader* header_ = nullptr;  // dispatched
-    TaskState* next_;               // pending: in the list of those
+    TaskState* next_;               // pending: the next task in that list
   };
   union {
     WorkerSlot* slot_ = nullptr;  // dispatched

@@ -36,7 +36,7 @@ class Waiters {
     Dispatcher& dispatcher;
     Completion& completion;
     Cores& cores;
-    std::function<const SharedBell&()> bell;  ///< what the leader sleeps on; made at the first call
+    std::function<const SharedBell&()> bell;  ///< what the leader sleeps on; the first call makes it
     bool spin = true;                         ///< may the leader spin?
   };
   explicit Waiters(Parts parts) : parts_{std::move(parts)} {}

@@ -59,7 +59,7 @@ std::optional<Question> question_of(const LocalConnection& connection) {
   return question;
 }
 
-/// Returns nothing where there is no such socket, or the kernel cannot tell.
+/// Returns what the kernel knows of the socket; nothing where there is none, or the kernel cannot tell.
 std::optional<KnownSocket> ask_kernel(const LocalConnection& connection) {
   const auto question = question_of(connection);
   const internal::Descriptor kernel{::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG)};
@@ -76,7 +76,7 @@ std::optional<KnownSocket> ask_kernel(const LocalConnection& connection) {
   inet_diag_msg socket{};
   if (bytes < static_cast<ssize_t>(NLMSG_HDRLEN + sizeof socket)) return std::nullopt;
   std::memcpy(&head, answer.data(), sizeof head);
-  if (head.nlmsg_type != SOCK_DIAG_BY_FAMILY) return std::nullopt;  // an error: there is none, or no tcp_diag
+  if (head.nlmsg_type != SOCK_DIAG_BY_FAMILY) return std::nullopt;  // no such socket, or no tcp_diag
   std::memcpy(&socket, answer.data() + NLMSG_HDRLEN, sizeof socket);
   // Where no socket is connected from that port, one may listen there.
   if (socket.id.idiag_dport != question->socket.id.idiag_dport) return std::nullopt;

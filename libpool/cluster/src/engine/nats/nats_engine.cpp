@@ -24,7 +24,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::uint64_t stream_is_there = 10058;  ///< the server's number: with other limits
+constexpr std::uint64_t stream_is_there = 10058;  ///< the server's error number: it exists with other limits
 constexpr auto longest_farewell = std::chrono::seconds{2};
 constexpr auto feed_silence = std::chrono::seconds{3};  ///< three heartbeats of a followed stream
 constexpr auto feed_pause =
@@ -114,7 +114,7 @@ Bytes bytes_of(natsMsg* message) {
 }
 std::string_view or_empty(const char* text) { return text == nullptr ? std::string_view{} : text; }
 
-/// What a JetStream server answered, for all verbs alike.
+/// Reads the answer of a JetStream server: it has one form for all verbs.
 Answer read_answer(Ticket ticket, natsMsg* message) {
   Answer answer;
   answer.ticket = ticket;
@@ -625,7 +625,8 @@ void NatsEngine::take_entry(const FeedPlace& place, natsMsg* message) {
     if (!parse_ack_subject(from, ack)) {
       if (status_of(message) == "100") {
         const char* stalled = nullptr;
-        if (!from.empty()) publish(std::string{from}, {}, {});  // flow control: we have taken all before it
+        if (!from.empty())
+          publish(std::string{from}, {}, {});  // flow control: says that all before it was taken
         if (natsMsgHeader_Get(message, "Nats-Consumer-Stalled", &stalled) == NATS_OK)
           publish(stalled, {}, {});
       } else if (read_answer(0, message).how != Answer::How::done) {

@@ -95,7 +95,7 @@ enum class ParentMessage : std::uint32_t {
   attachment = 1,    ///< shared memories for a call: as many `AttachmentNotice` as descriptors
   module = 2,        ///< a library whose code a call names
   forget = 3,        ///< a kept memory for calls that will not be named again
-  forget_result = 4  ///< a block for results, by its place, that the worker no longer owns
+  forget_result = 4  ///< the place of a result block: the worker no longer owns that block
 };
 struct ForkedChild {
   std::uint32_t message;

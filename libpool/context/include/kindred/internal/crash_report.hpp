@@ -20,7 +20,7 @@ struct CrashPage {
   static constexpr std::uint32_t complete = 0x6372617a;
   static constexpr std::uint32_t expected = 0x65787063;
   static constexpr std::size_t frames_limit = 64;
-  std::atomic<std::uint32_t> state;  ///< `complete` or `expected` once all below is there
+  std::atomic<std::uint32_t> state;  ///< written last: `complete` or `expected` where there is a report
   std::uint32_t signal;
   std::uint64_t address;  ///< of the fault
   std::uint64_t task_id;
@@ -37,8 +37,8 @@ struct CrashPage {
 void load_unwinder() noexcept;
 
 /// Installs handlers for SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT and SIGSYS that write a report, and then
-/// let the signal do what it does. They run on a stack of their own, so a stack overflow is reported too.
-/// `attempt` (an `AttemptId`) is read at the crash. Worker, once; `modules` are the parent's, by index.
+/// let the signal take its usual effect. They run on a stack of their own, so a stack overflow is reported
+/// too. `attempt` (an `AttemptId`) is read at the crash. `modules`: the parent's list. Worker, once.
 void install_crash_handlers(std::span<std::byte> page, const std::atomic<std::uint64_t>& attempt,
                             const std::vector<Module>& modules);
 

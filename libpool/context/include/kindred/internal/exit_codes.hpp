@@ -9,6 +9,6 @@ inline constexpr int not_set_up = 71;          ///< the worker could not be set 
 inline constexpr int initializer_failed = 72;  ///< the parent was told why
 inline constexpr int corrupted = 74;           ///< the worker's own task wrote over its call ring
 inline constexpr int not_executed = 127;       ///< the program could not be executed
-inline constexpr int interrupted = 130;        ///< a second Ctrl-C, or one after which all work was done
+inline constexpr int interrupted = 130;        ///< Ctrl-C, and all running tasks ended or a second one came
 
 }  // namespace kindred::internal::exit_code

@@ -70,8 +70,8 @@ class RingWriter {
     return room_.subspan(at, contiguous);
   }
 
-  /// The same, without asking the peer how far it has come: for a producer that learns it another way
-  /// (`give_back`).
+  /// As `reserve`, but does not read the peer's cursor: for a producer to which `give_back` tells how far the
+  /// peer has come.
   [[nodiscard]] std::span<std::byte> reserve_in_known(std::size_t bytes) noexcept {
     const auto wanted = round_to_ring(bytes);
     const std::size_t to_end = room_.size() - offset();

@@ -56,7 +56,7 @@ class WorkerGroups {
 
   WorkerGroups(const WorkerGroups&) = delete;
   WorkerGroups& operator=(const WorkerGroups&) = delete;
-  ~WorkerGroups();  ///< kills what is left in the groups, and removes them; waits for it 1 s at most
+  ~WorkerGroups();  ///< kills what still runs in the groups, waits 1 s at most for its end, removes them
 
   [[nodiscard]] const std::string& folder() const noexcept { return folder_; }
   /// Makes the group of the worker with that number. Errors: `SystemError`.

@@ -28,7 +28,7 @@ namespace kindred::internal {
 inline constexpr std::size_t chunk_head_bytes = sizeof(std::uint64_t) + sizeof(std::uint8_t);
 
 /// Says, in memory that outlives the worker, how many items are done and where their results are: see
-/// `ItemProgress`. Costs a store an item, two and a look where results differ in size.
+/// `ItemProgress`. Costs one store per item; two stores and a check where results differ in size.
 ///
 /// `fixed`: all results have `each` bytes, and the encoder has room for all of them: they stay where they
 /// are.

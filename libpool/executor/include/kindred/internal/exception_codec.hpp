@@ -79,8 +79,8 @@ struct ExceptionDescription {
 /// Returns "std::out_of_range: vector::at", with what is nested in it, for messages and log lines.
 [[nodiscard]] std::string describe_exception(const std::exception_ptr& exception);
 
-/// Appends a description of `exception`, with the stack that a `ThrowWitness` noted; where memory is short, a
-/// short one. Errors: only where the encoder finds no room for 200 bytes.
+/// Appends a description of `exception` with the stack that a `ThrowWitness` noted, or a short description if
+/// memory is short. Errors: only if the encoder finds no room for 200 bytes.
 void encode_exception(Encoder& encoder, const std::exception_ptr& exception, TaskPhase phase);
 /// The same for a task that ended its thread: what `catch (abi::__forced_unwind&)` catches.
 void encode_forced_unwind(Encoder& encoder);

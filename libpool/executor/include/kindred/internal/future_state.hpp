@@ -135,7 +135,7 @@ class FutureState {
   void require_value() const;
   [[nodiscard]] bool local() const noexcept { return local_; }  ///< a `LocalState`?
   [[nodiscard]] std::exception_ptr exception() const;           ///< when finished; null for a value
-  /// When finished: why there is no value; null for a value, or where memory had ended.
+  /// Returns why there is no value; null: there is one, or no memory for the reason. Call when finished.
   [[nodiscard]] const Failure* failure() const noexcept { return failure_; }
 
   /// Runs `action` once when finished: now and here if it is finished already, else on the pool's callback
@@ -186,7 +186,7 @@ class FutureState {
   Outcome outcome_ = Outcome::open;
   const bool local_;
   bool has_sleepers_ = false;                 // guarded by the pool's lock
-  FutureHome* home_ = nullptr;                // kept alive by this state
+  FutureHome* home_ = nullptr;                // this state keeps it alive
   union {                                     // both owned
     Continuations* continuations_ = nullptr;  // while it is open; guarded by the pool's lock
     Failure* failure_;  // once it is finished; null for a value, or where memory had ended
@@ -229,7 +229,7 @@ struct ValueBytes {
 /// be read.
 [[noreturn]] void throw_unreadable_result(FutureState& state);
 
-/// Owns a reference to a state.
+/// Owns a reference to a state, which it takes over: boost::intrusive_ptr would add one, and leak that one.
 class StateHandle {
  public:
   StateHandle() noexcept = default;
