@@ -278,6 +278,19 @@ def main_rows(scale):
         rows.append(Row(f"further_{method}", f"each further worker, {method}", "ms", "less",
                         [further_floor, kindred("start", row="further", workers=9, count=n(5, 2), **{"start-method": method})], further))
 
+    # Not oneTBB: all its arenas share the threads of one scheduler.
+    def pools_of_threads(**arguments):
+        return [contestant for contestant in thread_pools(pools=64, **arguments) if contestant.name != "oneTBB"]
+    rows += [
+        Row("pools_64", "64 pools of one worker each in one program: construction until each has given a first result", "ms", "less",
+            [kindred("pools", row="start", pools=64, count=n(5, 2)), *pools_of_threads(row="pools", count=n(5, 2)),
+             *process_pools(("CPython", "mp.Pool"), row="pools", pools=64, count=2)], timeout=120.0),
+        Row("pools_64_round_trip", "round trips over 64 pools of one worker each in turn, p50; the limit: one pool", "us", "less",
+            [kindred("pools", row="round_trip", pools=1, count=n(10_000)).renamed("one pool", "limit"),
+             kindred("pools", row="round_trip", pools=64, count=n(10_000)), *pools_of_threads(row="pools_round_trip", count=n(10_000)),
+             *process_pools(("CPython", "mp.Pool"), row="pools_round_trip", pools=64, count=n(640, 320))], note="p99 beside it", timeout=120.0),
+    ]
+
     # What libpool/doc/sandbox.md says of its cost is the ratio of these.
     for method in METHODS:
         for sandbox, what in (("files", "no network"), ("network", "with network")):

@@ -273,6 +273,37 @@ def start(make):
     report(percentile(samples[1:], 50) * 1e-6, "ms", first=samples[0] * 1e-6, samples=len(samples) - 1)
 
 
+def start_pools(pool_class):
+    pools = [pool_class(1, METHOD) for _ in range(number("pools", 64))]
+    futures = [pool.submit(echo, index) for index, pool in enumerate(pools)]
+    assert [pool.get(future) for pool, future in zip(pools, futures)] == list(range(len(pools)))
+    return pools
+
+
+def many_pools(make):
+    samples = []
+    for _ in range(number("count", 2)):
+        begin = time.perf_counter_ns()
+        pools = start_pools(POOLS[OPTIONS["pool"]])
+        samples.append(time.perf_counter_ns() - begin)
+        for pool in pools:
+            pool.close()
+    report_samples(samples, "ms", 1e-6)
+
+
+def many_pools_in_turn(make):
+    pools = start_pools(POOLS[OPTIONS["pool"]])
+    samples = []
+    for done in range(number("count", 500)):
+        pool = pools[done % len(pools)]
+        begin = time.perf_counter_ns()
+        assert pool.get(pool.submit(echo, done)) == done
+        samples.append(time.perf_counter_ns() - begin)
+    report_samples(samples, "us", 1e-3)
+    for pool in pools:
+        pool.close()
+
+
 def fairness(make):
     a_us = iterations_a_us()
     pool = make()
@@ -314,7 +345,7 @@ def pending(make):
 
 ROWS = {"tasks": tasks, "crashing": crashing, "round_trip": round_trip, "round_trip_after_silence": lambda make: round_trip(make, True), "map": map_row,
         "map_heavy_tailed": map_heavy_tailed,
-        "bytes": bytes_row, "start": start, "fairness": fairness, "idle": idle, "pending": pending}
+        "bytes": bytes_row, "start": start, "pools": many_pools, "pools_round_trip": many_pools_in_turn, "fairness": fairness, "idle": idle, "pending": pending}
 
 if __name__ == "__main__":
     pool_class = POOLS[OPTIONS["pool"]]

@@ -3,6 +3,8 @@
 #include <array>
 #include <chrono>
 #include <cstdint>
+#include <deque>
+#include <map>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -127,6 +129,45 @@ void start(const bench::Options& options) {
   samples.report("ms", 1e-6);
 }
 
+/// Constructs pools of one thread, and has a task run in each of them at once.
+void start_pools(std::size_t count, std::deque<Pool>& pools) {
+  std::vector<std::future<std::size_t>> futures;
+  futures.reserve(count);
+  for (std::size_t index = 0; index < count; ++index)
+    futures.push_back(pools.emplace_back(1).submit([index] { return index; }));
+  for (std::size_t index = 0; index < count; ++index) {
+    if (futures[index].get() != index) bench::fail("a wrong result");
+  }
+}
+
+void many_pools(const bench::Options& options) {
+  const auto pools = options.number("pools", 64);
+  const auto count = options.number("count", 5);
+  bench::Samples samples{count};
+  for (std::size_t done = 0; done < count; ++done) {
+    std::deque<Pool> all;
+    const double begin = now_ns();
+    start_pools(pools, all);
+    samples.add(now_ns() - begin);
+  }
+  samples.report("ms", 1e-6);
+}
+
+void many_pools_in_turn(const bench::Options& options) {
+  const auto pools = options.number("pools", 64);
+  const auto count = options.number("count", 10'000);
+  const auto warm_up = count / 10 + 1;
+  std::deque<Pool> all;
+  start_pools(pools, all);
+  bench::Samples samples{count};
+  for (std::size_t done = 0; done < count + warm_up; ++done) {
+    const double begin = now_ns();
+    if (all[done % pools].submit([done] { return done; }).get() != done) bench::fail("a wrong result");
+    if (done >= warm_up) samples.add(now_ns() - begin);
+  }
+  samples.report("us", 1e-3);
+}
+
 /// One long task, then short ones that the other worker could run: how long the slowest of them took.
 void fairness(const bench::Options& options) {
   const auto count = options.number("count", 20);
@@ -181,29 +222,21 @@ void pending(const bench::Options& options) {
 
 int main(int argc, char** argv) {
   const bench::Options options{argc, argv};
-  const auto row = options.text("row", "tasks");
-  if (row == "tasks")
-    tasks(options);
-  else if (row == "round_trip")
-    round_trip(options, false);
-  else if (row == "round_trip_after_silence")
-    round_trip(options, true);
-  else if (row == "throw")
-    throws(options);
-  else if (row == "map")
-    map(options);
-  else if (row == "map_heavy_tailed")
-    map_heavy_tailed(options);
-  else if (row == "bytes")
-    bytes(options);
-  else if (row == "start")
-    start(options);
-  else if (row == "fairness")
-    fairness(options);
-  else if (row == "idle")
-    idle(options);
-  else if (row == "pending")
-    pending(options);
-  else
-    bench::fail("no row " + row);
+  const std::map<std::string, void (*)(const bench::Options&)> rows{
+      {"tasks", tasks},
+      {"round_trip", [](const bench::Options& chosen) { round_trip(chosen, false); }},
+      {"round_trip_after_silence", [](const bench::Options& chosen) { round_trip(chosen, true); }},
+      {"throw", throws},
+      {"map", map},
+      {"map_heavy_tailed", map_heavy_tailed},
+      {"bytes", bytes},
+      {"start", start},
+      {"pools", many_pools},
+      {"pools_round_trip", many_pools_in_turn},
+      {"fairness", fairness},
+      {"idle", idle},
+      {"pending", pending}};
+  const auto row = rows.find(options.text("row", "tasks"));
+  if (row == rows.end()) bench::fail("no row " + options.text("row", "tasks"));
+  row->second(options);
 }
