@@ -256,7 +256,7 @@ class Drain {
   std::uint64_t previous_round_ = 0;    ///< when the former round began
   std::vector<Head> heads_;             ///< a heap, the oldest first
   std::vector<EmittedRecord> emitted_;  ///< by tick
-  /// Of the record at hand.
+  /// Parts of the record at hand.
   struct {
     std::vector<std::byte> bytes;
     TextBuffer message;

@@ -63,7 +63,7 @@ class History {
  public:
   explicit History(std::size_t bytes);
 
-  /// Of the records that are kept here.
+  /// The sites of the records that are kept here.
   [[nodiscard]] SiteTable& sites() noexcept { return sites_; }
 
   // --- the collector's thread ---

@@ -49,7 +49,7 @@ class LevelBoard {
   void add(Target target);
   void remove(SourceId id);
   [[nodiscard]] std::size_t targets() const noexcept;
-  /// Null where there is no such process.
+  /// Returns the counters of that process; null: there is none.
   [[nodiscard]] std::shared_ptr<SourceCounters> counters_of(SourceId id) const;
 
  private:

@@ -226,7 +226,7 @@ constexpr PatternFlag flags[] = {
     {'$', Kind::color_end, Of::facts},
 };
 
-/// Null: the letter means nothing.
+/// Returns the flag of that letter; null: the letter means nothing.
 const PatternFlag* flag_of(char letter) noexcept {
   if (time_flags.find(letter) != std::string_view::npos) return &time_flag;
   const auto* const found = std::ranges::find(flags, letter, &PatternFlag::letter);

@@ -57,7 +57,7 @@ std::string header(const http::request<http::string_body>& request, std::string_
   return {value.data(), value.size()};
 }
 
-/// Nothing to answer: the visitor went, or was too slow.
+/// Is there nothing to answer, because the visitor went or was too slow?
 bool is_silent_end(const ErrorCode& error) {
   return error == http::error::end_of_stream || error == http::error::partial_message ||
          error == beast::error::timeout || error.category() == asio::error::get_system_category();

@@ -30,7 +30,7 @@ class WebServer {
 
  private:
   [[nodiscard]] WebReply answer(const WebRequest& request);
-  /// Nothing: the visitor may look, and change levels.
+  /// Returns the reply to a visitor who is refused; nothing: the visitor may look, and change levels.
   [[nodiscard]] std::optional<WebReply> refused(const WebRequest& request) const;
   [[nodiscard]] WebReply answer_by_path(const WebRequest& request);
   [[nodiscard]] WebReply pools(const WebRequest& request);

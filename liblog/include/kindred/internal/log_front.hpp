@@ -174,8 +174,8 @@ void detach_log() noexcept;
 /// origin. Any thread.
 void log_captured(Origin origin, std::string_view line);
 
-/// By what another process that shares the log area can tell whether a thread committed its next record
-/// before it died.
+/// Tells another process that shares the log area whether a thread committed its next record before it
+/// died.
 struct CommitMark {
   std::uint32_t offset =
       0;  ///< of the lane's cursor in the area; 0: cannot be told, because the thread shares its lane

@@ -40,7 +40,7 @@ struct TailRequest {
   std::vector<Field> others{};  ///< where another word is asked for: all other keys, as they came
 
   [[nodiscard]] std::string to_line() const;
-  /// Nothing where the line is no request: its sender is not trusted.
+  /// Returns the request; nothing: the line is none. Its sender is not trusted.
   [[nodiscard]] static std::optional<TailRequest> parse(std::string_view line);
   /// Could the record be one that is asked for? Decided without formatting it.
   [[nodiscard]] bool may_accept(const KeptRecord& kept) const noexcept;

@@ -50,7 +50,7 @@ void require_fits(const Manifest& manifest, const Engine& engine) {
       bytes, engine.max_message())};
 }
 
-/// Of a detached job the same in each process of this build.
+/// Returns a number for the job. A detached job has the same number in each process of this build.
 std::uint64_t job_number(const ClusterOptions& options, const std::string& build) {
   if (!options.detached) return random_number();
   const std::string text = build + "." + options.job;
@@ -60,7 +60,7 @@ std::uint64_t job_number(const ClusterOptions& options, const std::string& build
   return number;
 }
 
-/// Of a detached job no number may come twice, whichever process gives it.
+/// Returns the first task number. In a detached job no number may come twice, whichever process gives it.
 std::uint64_t first_task(const ClusterOptions& options) {
   return options.detached ? (random_number() >> 33U << 32U) + 1 : 1;
 }

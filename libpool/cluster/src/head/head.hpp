@@ -86,7 +86,7 @@ class Head final : private TaskSource {
   enum class CancelState : std::uint8_t { cancelled, refused, asked };
   /// `asked`: the node has been asked, and `cancel_answer` tells.
   CancelState cancel(Time now, std::uint64_t task, Running how);
-  /// Nothing: the node has not answered yet. The task may have ended meanwhile.
+  /// Returns the node's answer; nothing: there is none yet. The task may have ended meanwhile.
   [[nodiscard]] std::optional<CancelAnswer> cancel_answer(std::uint64_t task) const;
   [[nodiscard]] bool is_open(std::uint64_t task) const { return ledger_.get(task) != nullptr; }
   [[nodiscard]] bool is_running(std::uint64_t task) const;
@@ -95,7 +95,7 @@ class Head final : private TaskSource {
   void adopt(Time now, std::uint64_t task);
   /// Cancels a task that is open, by force, and removes what is stored of it.
   void drop(Time now, std::uint64_t task);
-  /// Of a detached job: is all that was submitted in the queue, and written down?
+  /// For a detached job: are all submitted tasks in the queue, and recorded there?
   [[nodiscard]] bool all_recorded() const;
   enum class Known : std::uint8_t { pending, running, ended };
   /// The tasks of a detached job, of earlier lives, too; of another job those that are open.

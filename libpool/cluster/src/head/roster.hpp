@@ -69,7 +69,7 @@ class Roster {
   [[nodiscard]] Time longest_outage() const noexcept { return longest_outage_; }
 
   [[nodiscard]] Peer* find(std::uint64_t life);
-  /// Null: this life is over.
+  /// Adds a life of a node, and returns it; null: this life is over, or has no workers.
   Peer* greet(Time now, const Status& status);
   void update(Time now, Peer& peer, Status status, std::int64_t here_ns);
   /// Out of the list; its life never comes back, unless it may.

@@ -84,7 +84,7 @@ class Node {
 
   /// Takes nothing new, gives back what has not begun, lets the rest end.
   void drain();
-  /// Nothing is held and all is stored: `leave` may be called.
+  /// Is it draining, does it hold no task, and is all stored? Then `leave` may be called.
   [[nodiscard]] bool drained() const;
   /// Says farewell, and kills what still runs.
   void leave();

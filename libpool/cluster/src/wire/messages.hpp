@@ -222,8 +222,8 @@ struct Result {
   }
 };
 
-/// Of a detached job, beside its result: which node has begun the task. Each is stored only over the one that
-/// its writer has read, so one node alone begins an attempt, whatever the queue gives out twice.
+/// For a detached job, stored beside the result: which node began the task. Each is stored only over the one
+/// that its writer has read, so one node alone begins an attempt, whatever the queue gives out twice.
 struct Begun {
   std::uint64_t job = 0;
   std::uint64_t task = 0;
@@ -236,7 +236,7 @@ struct Begun {
   bool cancelled = false;               ///< from now on no node may begin the task
   void fields(auto& archive) { archive(job, task, life, claim, instance, node, attempts, nodes, cancelled); }
 };
-/// Of a detached job, beside its result: the head has put the task into the queue.
+/// For a detached job, stored beside the result: the head has put the task into the queue.
 struct Submitted {
   std::uint64_t job = 0;
   std::uint64_t task = 0;
@@ -360,8 +360,8 @@ struct Envelope {
   Message message;
 };
 [[nodiscard]] Bytes encode(BuildToken build, Epoch epoch, const Message& message);
-/// Nothing where another build sent it, unless it is a node's beat: nothing else of another build is decoded.
-/// Errors: `DecodeError`.
+/// Returns the message; nothing where another build sent it, unless it is a node's beat: nothing else of
+/// another build is decoded. Errors: `DecodeError`.
 [[nodiscard]] std::optional<Envelope> decode(BuildToken mine, std::span<const std::byte> bytes);
 
 [[nodiscard]] WireRecord to_wire(const LogRecord& record);

@@ -30,7 +30,7 @@ make_pipe();  ///< read end, write end; both above stdio. Errors: `SystemError`
 
 /// Opens /dev/null in the place of standard streams that are closed: else the next descriptor of ours would
 /// have that number, and whatever the process writes to stderr would be written into it. Where no descriptor
-/// is to be had, all stays as it is.
+/// is left, all stays as it is.
 void keep_standard_places() noexcept;
 
 /// fork(2) by the C library (so that atfork handlers and malloc's locks are right). Returns 0 in the child.
@@ -54,7 +54,7 @@ void name_process(const char* name) noexcept;
 /// Puts the two descriptors at their numbers, /dev/null at 0 (and at 1 and 2 where they are closed), and
 /// closes all others.
 bool take_places(int socket, int lifeline) noexcept;
-/// Of the two that were inherited by exec: no program that a task executes inherits them again.
+/// Marks the two descriptors that came by exec: no program that a task executes inherits them again.
 void close_places_at_exec() noexcept;
 /// The same for a child that is about to execute the program: the rest is only marked close-on-exec.
 /// Async-signal-safe.
@@ -77,7 +77,7 @@ void redirect(int from, int to) noexcept;  ///< dup2
 [[nodiscard]] bool is_message_socket(int fd) noexcept;
 void complain(const char* text) noexcept;  ///< to stderr, raw
 
-/// Of this process, now. The environment must not change meanwhile.
+/// Returns the environment of this process, which must not change meanwhile.
 [[nodiscard]] std::vector<std::string> copy_environment();
 [[nodiscard]] std::uint32_t file_mode_mask() noexcept;  ///< the umask, which stays as it is
 /// Makes it the environment of this process, which has one thread. It must live as long.

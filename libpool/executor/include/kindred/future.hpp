@@ -310,8 +310,8 @@ class Future : public FutureBase {
   /// Calls `callback(Future<T>&)` or `callback()` once when the task is finished, also by cancellation: on
   /// the pool's callback thread, in the order of registration; or now and here where it is finished already.
   /// What it throws is logged, and harms nothing else. A future that outlives its executor, as one of `then`
-  /// may, calls it where it is finished. Errors: `SystemError` where the first callback of a pool finds no
-  /// thread to be had.
+  /// may, calls it where it is finished. Errors: `SystemError` where no thread can be started for the
+  /// first callback of a pool.
   template <class F>
   void on_done(F callback) {
     internal::call_when_done<Future<T>>(state(), std::move(callback));

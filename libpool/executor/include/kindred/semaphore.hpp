@@ -55,7 +55,7 @@ class Semaphore : public internal::SharedHandle<Semaphore, internal::SharedKind:
   /// Takes up to `permits` permits off this process's account: they are used up, and not given back when it
   /// dies.
   void consume(std::ptrdiff_t permits = 1) const;
-  /// Returns how many permits are to be had. By the time you read it, it may be another number.
+  /// Returns how many permits are free now. When you read it, the number may have changed already.
   [[nodiscard]] std::ptrdiff_t available() const;
 
   /// Has a worker died with permits on its account, and has no process called `make_consistent()` since?

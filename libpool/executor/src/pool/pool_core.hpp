@@ -45,7 +45,7 @@ class PoolCore final : public FutureHome, private PoolEvents {
   // --- tasks
   void require_here(const char* what) const;  ///< Errors: `UsageError` in another process
   void require_open();                        ///< Errors: `UsageError`, `BrokenProcessPool`
-  /// Nothing where there is no space and it may not block.
+  /// Returns the new task; nothing where there is no space and the call may not block.
   [[nodiscard]] std::optional<StateHandle> submit(Submission& submission, const EntryInfo& entry,
                                                   const void* function, const TaskOptions* options,
                                                   bool may_block);

@@ -60,7 +60,7 @@ void commit(SharedObject& object, Critical& critical, const BarrierState& barrie
   publish_barrier(object, critical.state());
 }
 
-/// Returns the phase arrived at; nothing where the lock was not to be had in time.
+/// Returns the phase arrived at; nothing where the lock could not be taken in time.
 std::optional<std::uint32_t> arrive_at(SharedObject& object, std::ptrdiff_t arrivals, bool and_drop,
                                        Deadline deadline = {}) {
   bool complete = false;

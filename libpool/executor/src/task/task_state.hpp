@@ -86,9 +86,9 @@ class TaskState final : public FutureState {
   void unpin(Locked locked) noexcept;
   /// Drops a reference; true: it was the last one.
   [[nodiscard]] bool drop(Locked) noexcept { return drop_reference(); }
-  /// Of one that is not finished and that has no reference: the pool destroys it when it finishes it.
+  /// Call where it is open and has no reference: the pool then destroys it when it finishes it.
   void forget(Locked) noexcept;
-  /// Of one that has no reference. Its home may be gone after it.
+  /// Call where it has no reference. Its home may be gone after this.
   void destroy() noexcept;
 
   const std::uint64_t id;

@@ -68,7 +68,7 @@ struct PoolView {
   bool closed = false;
   PoolStats stats;
   std::vector<WorkerView> workers;  ///< beside `stats.per_worker`
-  /// Of the tasks that ended while the pool was watched.
+  /// The times of the tasks that ended while the pool was watched.
   TimeHistogram queue_time;
   TimeHistogram run_time;
   std::vector<TaskNameView> names;

@@ -92,7 +92,7 @@ int port_in(std::string_view address) {
   return port;
 }
 
-/// By the ports alone. Nothing where there is none, and where they are of several users.
+/// Finds the socket by its ports alone. Nothing: there is none, or several users have one.
 std::optional<KnownSocket> look_in_lists(const LocalConnection& connection) {
   std::optional<KnownSocket> found;
   // Most lines are of other sockets: these are skipped by a comparison of text, before any number is read.

@@ -25,7 +25,7 @@ class DecodeError : public std::runtime_error {
 
 /// Shared memory that travels beside a message's bytes (its descriptor is passed over the worker's socket).
 using Attachments = std::vector<std::shared_ptr<SharedMemory>>;
-/// Of one call or result: their ids share a ring with its bytes.
+/// How many one call or result may have: their ids share a ring with its bytes.
 inline constexpr std::size_t max_attachments = 1024;
 /// Throws the `UsageError` of a call or result that has more.
 [[noreturn]] void refuse_attachments();

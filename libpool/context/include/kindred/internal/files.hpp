@@ -40,7 +40,7 @@ struct FileStatus {
   }
 };
 
-/// Nothing where there is none (or no right to look).
+/// Returns nothing where there is no such file, or no right to look.
 [[nodiscard]] std::optional<FileStatus> file_status(int fd) noexcept;
 [[nodiscard]] std::optional<FileStatus> file_status(
     const std::string& path) noexcept;  ///< of the link itself, if it is one

@@ -86,7 +86,7 @@ struct LaunchPlan {
   std::uint64_t setup_bytes = 0;
   CodeReference prepare = 0;  ///< `ServerPrepare`; 0: nothing to preload
   WorkerOptions options;      ///< `env` is given to executed processes at their start
-  /// Of the executor's construction: the program may change its own at any time, also while it is copied.
+  /// As it was when the executor was constructed: the program may change its own at any time.
   std::shared_ptr<const std::vector<std::string>> environment = {};
   void (*around_fork)(void (*fork)(void*),
                       void* argument) = nullptr;  ///< holds the locks that a forked child will need

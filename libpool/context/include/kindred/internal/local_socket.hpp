@@ -21,7 +21,7 @@ namespace kindred::internal {
 /// Takes in the next connection; none where none waits.
 [[nodiscard]] Descriptor accept_locally(int listener) noexcept;
 void stop_listening(int listener) noexcept;  ///< peers that wait or come are refused
-/// None where no process listens under that name, or its queue of connections stays full until then.
+/// Returns none where no process listens under that name, or where its queue stays full until `until`.
 [[nodiscard]] Descriptor connect_locally(
     const std::string& name, std::chrono::steady_clock::time_point until = std::chrono::steady_clock::now() +
                                                                            std::chrono::seconds{1}) noexcept;

@@ -151,11 +151,11 @@ class FutureState {
   /// A thread will sleep until it is finished, and must be woken.
   void note_sleeper(Locked) noexcept { has_sleepers_ = true; }
   [[nodiscard]] bool has_sleepers(Locked) const noexcept { return has_sleepers_; }
-  /// Of an open one: has it neither a continuation nor a thread that sleeps until it is finished?
+  /// For an open state: has it neither a continuation nor a thread that sleeps until it is finished?
   [[nodiscard]] bool ends_unnoticed(Locked) const noexcept {
     return continuations_ == nullptr && !has_sleepers_;
   }
-  /// Of an open one; null: it has none yet. Owned by the state.
+  /// Returns the continuations of an open state, which owns them; null: it has none yet.
   [[nodiscard]] Continuations*& continuations(Locked) noexcept { return continuations_; }
   /// Finishes it, and takes the failure over. Its continuations were taken out before. From here on whoever
   /// holds it may be done with it, and it may be gone.

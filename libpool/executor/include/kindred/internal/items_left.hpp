@@ -16,8 +16,8 @@ struct ItemsLeft {
   std::vector<std::byte> results = {};  ///< as the worker encoded them
 };
 
-/// Of a finished state: null unless it is a chunk's and its worker died. Its call's bytes are kept, too
-/// (`value_bytes`).
+/// Returns what is left of a chunk whose worker died; null for every other finished state. The bytes of the
+/// call are kept as well (`value_bytes`).
 [[nodiscard]] const ItemsLeft* items_left(const FutureState& state) noexcept;
 
 }  // namespace kindred::internal

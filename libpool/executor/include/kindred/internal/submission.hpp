@@ -33,7 +33,7 @@ class Submission {
   void arguments_failed();
   /// Blocks while `max_pending` tasks wait.
   [[nodiscard]] StateHandle submit(const EntryInfo& entry, const void* function, const TaskOptions* options);
-  /// Nothing instead of blocking.
+  /// As `submit`, but returns nothing instead of blocking.
   [[nodiscard]] std::optional<StateHandle> try_submit(const EntryInfo& entry, const void* function,
                                                       const TaskOptions* options);
 
