@@ -8,6 +8,7 @@
 
 #include "support/log_file.hpp"
 #include "support/pool_options.hpp"
+#include "support/processor_time.hpp"
 
 namespace {
 
@@ -36,16 +37,11 @@ void check_packed(const std::string& path, std::size_t expected) {
   if (found != expected) bench::fail(std::to_string(found) + " records are in the files");
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
-  kindred::Entry entry{argc, argv};
-  const bench::Options options{argc, argv};
+/// A pool's whole life; returns how long it took until the last record was in a file.
+double run_all(kindred::Entry& entry, const bench::Options& options, const std::deque<bench::LogFile>& files,
+               std::size_t workers, std::size_t threads) {
   const auto count = options.number("count", 100'000);
-  const auto workers = options.number("workers", 2);
-  const auto threads = options.number("threads", workers) / workers;
   const std::string sinks = options.text("sinks", "file");
-  std::deque<bench::LogFile> files(sinks == "five" ? 5 : 1);
   kindred::ProcessPoolExecutor pool{entry, bench::warm_pool_options(options)};
   kindred::FileOptions file;
   if (sinks == "gz") {
@@ -63,12 +59,17 @@ int main(int argc, char** argv) {
   for (auto& future : futures) future.get();
   pool.logger().flush();
   const double took = bench::now_ns() - begin;
-  const std::size_t records = count * threads * workers;
+  pool.logger().remove_sinks();  // until all is packed
+  return took;
+}
+
+/// Counts what is in the files, and reports.
+void report(const std::string& sinks, const std::deque<bench::LogFile>& files, std::size_t records,
+            bench::Took took) {
   if (sinks == "gz") {
-    pool.logger().remove_sinks();  // until all is packed
     check_packed(files.front().path(), records);
-    bench::report(static_cast<double>(records) / took * 1e9, "records/s");
-    return 0;
+    bench::report_records(records, took);
+    return;
   }
   for (std::size_t i = 1; i < files.size(); ++i) {
     if (files[i].count(bench::record_word, bench::record_end).whole != records)
@@ -78,4 +79,19 @@ int main(int argc, char** argv) {
     bench::report_records(files.front(), records, took, false, "\"message\":", "}");
   else
     bench::report_records(files.front(), records, took);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  kindred::Entry entry{argc, argv};
+  const bench::Options options{argc, argv};
+  const auto workers = options.number("workers", 2);
+  const auto threads = options.number("threads", workers) / workers;
+  const std::string sinks = options.text("sinks", "file");
+  const std::deque<bench::LogFile> files(sinks == "five" ? 5 : 1);
+  const double processor = bench::processor_ns();
+  const double took = run_all(entry, options, files, workers, threads);
+  report(sinks, files, options.number("count", 100'000) * threads * workers,
+         {took, bench::processor_ns() - processor});
 }

@@ -7,9 +7,8 @@
 //                   that ran one task
 //   --sandbox none|files|network (workers that may use the network have no namespaces of their own)
 //   --start-method M --count pools
-#include <sys/resource.h>
-
 #include "support/pool_options.hpp"
+#include "support/processor_time.hpp"
 
 namespace {
 
@@ -24,18 +23,6 @@ kindred::ExecutorOptions options_of(const bench::Options& options) {
   return chosen;
 }
 
-/// Of this process and of its children that have ended and been reaped, with theirs.
-double processor_ns() {
-  double sum = 0;
-  for (const auto who : {RUSAGE_SELF, RUSAGE_CHILDREN}) {
-    rusage usage{};
-    ::getrusage(who, &usage);
-    for (const timeval& time : {usage.ru_utime, usage.ru_stime})
-      sum += static_cast<double>(time.tv_sec) * 1e9 + static_cast<double>(time.tv_usec) * 1e3;
-  }
-  return sum;
-}
-
 void meet(const kindred::Barrier& barrier) { (void)barrier.arrive_and_wait(); }
 
 double first_result(kindred::Entry& entry, const kindred::ExecutorOptions& options) {
@@ -46,13 +33,13 @@ double first_result(kindred::Entry& entry, const kindred::ExecutorOptions& optio
 }
 
 double processor_time(kindred::Entry& entry, const kindred::ExecutorOptions& options) {
-  const double begin = processor_ns();
+  const double begin = bench::processor_ns();
   {
     kindred::ProcessPoolExecutor pool{entry, options};
     pool.logger().add_sink([](const kindred::LogRecord&) {});
     if (pool.submit(one).get() != 1) bench::fail("a wrong result");
   }
-  return processor_ns() - begin;
+  return bench::processor_ns() - begin;
 }
 
 /// Tasks that wait for each other: as many workers as tasks must be up before any of them ends.

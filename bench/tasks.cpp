@@ -3,18 +3,16 @@
 //   the tasks, --priority 1 after one task has had a priority, --timeout seconds that each task may take (0:
 //   no limit), --watched 1 while a program looks at the pool, --trace FILE while a trace is written
 #include "support/pool_options.hpp"
+#include "support/processor_time.hpp"
 #include "support/watched.hpp"
 
 namespace {
 
 std::uint64_t run(std::uint64_t iterations) { return bench::work(iterations); }
 
-}  // namespace
-
-int main(int argc, char** argv) {
-  kindred::Entry entry{argc, argv};
-  const bench::Options options{argc, argv};
-  const auto count = options.number("count", 100'000);
+/// A pool's whole life, with a tenth of `count` tasks before the clock starts. Returns how long `count` tasks
+/// took.
+double run_all(kindred::Entry& entry, const bench::Options& options, std::size_t count) {
   const auto submitters = options.number("submitters", 1);
   const std::uint64_t iterations = options.number("iterations", 0);
   const auto expected = bench::work(iterations);
@@ -32,9 +30,20 @@ int main(int argc, char** argv) {
   };
   if (options.number("priority", 0) != 0)
     pool.submit(kindred::TaskOptions{.priority = 1}, run, std::uint64_t{0}).get();
-  bench::in_threads(submitters, count / 10 + 1, submit_and_get);
+  bench::in_threads(submitters, bench::warm_up_of(count), submit_and_get);
   const bench::Watched watched{pool, options};
   const double begin = bench::now_ns();
   bench::in_threads(submitters, count, submit_and_get);
-  bench::report(static_cast<double>(count) / (bench::now_ns() - begin) * 1e9, "tasks/s");
+  return bench::now_ns() - begin;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  kindred::Entry entry{argc, argv};
+  const bench::Options options{argc, argv};
+  const auto count = options.number("count", 100'000);
+  const double processor = bench::processor_ns();
+  const double took = run_all(entry, options, count);
+  bench::report_tasks(count, took, bench::processor_ns() - processor);
 }

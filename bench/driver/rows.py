@@ -69,6 +69,12 @@ def thread_pools(reading="printed", **arguments):
     return [Contestant(name, "thread", (f"{{build}}/peer_pool_{pool}",) + words(**arguments), reading) for name, pool in THREAD_POOLS.items()]
 
 
+def slots(*names, **arguments):
+    """Thread pools that write a result into a slot, and have no futures."""
+    programs = {"oneTBB task_group": "tbb", "moodycamel + slots": "moodycamel"}
+    return [Contestant(name, "thread", (f"{{build}}/peer_slots_{programs[name]}",) + words(**arguments)) for name in names or programs]
+
+
 def process_pool(name, reading="printed", **arguments):
     pool = {**PROCESS_POOLS, "joblib": "joblib"}[name]
     script = ("{bench}/peers/python_pools.py",) + words(pool=pool, **arguments)
@@ -85,9 +91,20 @@ def process_pools(names=tuple(PROCESS_POOLS), reading="printed", **arguments):
     return [process_pool(name, reading, **arguments) for name in names]
 
 
+def process_loggers(count, workers):
+    found = [Contestant(label, "process", ("{build}/peer_process_logger",) + words(logger=logger, count=count, workers=workers))
+             for label, logger in (("Boost.Interprocess queue", "interprocess"), ("spdlog appending", "spdlog_append"),
+                                   ("Boost.Log ipc", "boost_log_ipc"))]
+    # Faster because it may: it tears lines, so it is shown and is no peer.
+    return found + [Contestant("spdlog appending, buffered", "unsound", ("{build}/peer_process_logger",) +
+                               words(logger="spdlog_buffered", count=count, workers=workers))]
+
+
 def loggers(row, count, workers, python_count):
     arguments = dict(row=row, count=count, workers=workers)
-    found = [Contestant("spdlog sync", "logger", ("{build}/peer_logger_spdlog",) + words(logger="sync", **arguments)),
+    single = [Contestant("spdlog st", "logger", ("{build}/peer_logger_spdlog",) + words(logger="st", **arguments))]
+    found = [*(single if workers == 1 and row == "log_records" else []),
+             Contestant("spdlog sync", "logger", ("{build}/peer_logger_spdlog",) + words(logger="sync", **arguments)),
              Contestant("spdlog async", "logger", ("{build}/peer_logger_spdlog",) + words(logger="async", **arguments)),
              Contestant("quill", "logger", ("{build}/peer_logger_quill",) + words(**arguments)),
              Contestant("fmtlog", "logger", ("{build}/peer_logger_fmtlog",) + words(**arguments))]
@@ -141,8 +158,26 @@ def tasks_row(name, work, us, count, python_count, goal=None, workers=2, submitt
     limit = floor("ring", row="one_way", count=count * 20) if us == 0 and workers <= 2 else floor("ring", **arguments)
     return Row(name, work, "tasks/s", "more",
                [limit, kindred("tasks", submitters=submitters, **arguments), *thread_pools(submitters=submitters, **arguments),
+                *(slots(submitters=submitters, **arguments) if more.get("group", "main") == "main" else []),
                 *process_pools(more.pop("process", tuple(PROCESS_POOLS)), row="tasks", count=python_count, workers=workers, work_us=us)],
                goal, **more)
+
+
+def processor_rows(n):
+    """What a task and a record cost in processor time, of all processes: the programs of other rows print it beside their speed."""
+    def tasks(name, work, us, count, python_count, **more):
+        arguments = dict(row="tasks", count=count, workers=2, iterations=f"{{iterations_{us}us}}" if us else 0)
+        # Not mpi4py: its workers are children of mpiexec.
+        python = tuple(name for name in PROCESS_POOLS if name != "mpi4py")
+        return Row(name, work, "us", "less",
+                   [kindred("tasks", **arguments), *thread_pools(**arguments), *slots(**arguments),
+                    *process_pools(python, row="tasks", count=python_count, workers=2, work_us=us)], figure="cpu_us",
+                   note="the start and the end of the pool are in it", **more)
+    return [tasks("cpu_task_empty", "processor time of an empty task, all processes; submit all, then get all; 2 workers", 0, 1_000_000, n(20_000)),
+            tasks("cpu_task_10us", "processor time of a task of 10 us, all processes; 2 workers", 10, n(100_000), n(20_000), fixed_limit=10),
+            Row("cpu_record", "processor time of a record until it is in a file, all processes; 2 producing", "us", "less",
+                [kindred("log_records", count=n(400_000), workers=2), *loggers("log_records", n(200_000), 2, n(5_000)),
+                 *process_loggers(n(200_000), 2)], figure="cpu_us", note="the start and the end of pool, threads or processes are in it")]
 
 
 def word_count_rows():
@@ -183,14 +218,15 @@ def main_rows(scale):
                         [Contestant("limit", "limit", ("{build}/kindred_tasks",) + words(**watched)), kindred("tasks", **watched, **more)],
                         None, [at_least(least, f"{1 - least:.0%} lost at most", name="limit")]))
 
-    def round_trips(name, work, row, count, python_count, floors, goal, conditions, python, scatter=1):
+    def round_trips(name, work, row, count, python_count, floors, goal, conditions, python, scatter=1, others=()):
         arguments = dict(row=row, workers=2)
         return Row(name, work, "us", "less",
-                   [*floors, kindred("round_trip", count=count, **arguments), *thread_pools(count=count, **arguments),
+                   [*floors, kindred("round_trip", count=count, **arguments), *thread_pools(count=count, **arguments), *others,
                     *process_pools(python, count=python_count, **arguments)], goal, conditions, note="p50; p99 beside it", scatter=scatter)
     rows += [
         round_trips("round_trip", "one round trip after another, p50", "round_trip", n(20_000), n(500, 100),
-                    [floor("ring", row="round_trip", count=n(100_000))], 1.0, [], tuple(PROCESS_POOLS)),
+                    [floor("ring", row="round_trip", count=n(100_000))], 1.0, [], tuple(PROCESS_POOLS),
+                    others=slots("moodycamel + slots", row="round_trip", count=n(20_000), workers=2)),
         round_trips("round_trip_after_silence", "a round trip after 1-3 ms of silence, p50", "round_trip_after_silence", n(300, 50), n(100, 30),
                     [floor("wake", "spin with yield", how="yield", count=n(300, 50)), floor("wake", "spin with pause", how="pause", count=n(300, 50)),
                      floor("wake", "futex", how="futex", count=n(300, 50)), floor("wake", "eventfd", how="eventfd", count=n(300, 50))], None,
@@ -299,6 +335,7 @@ def main_rows(scale):
                             [Contestant("no sandbox", "limit", ("{build}/kindred_start",) + words(**arguments)),
                              kindred("start", sandbox=sandbox, **arguments)], scatter=5, note="the limit is the same without a sandbox"))
 
+    rows += processor_rows(n)
     # Whether a burst finds its caches warm depends on the host, for a second on end: many short rounds. What it touches is mapped before it begins.
     for workers, name in ((1, "log_call"), (2, "log_call_two")):
         rows.append(Row(name, f"log call (string, int, double), bursts of 20, p50; {workers} logging at once", "ns", "less",
@@ -314,13 +351,7 @@ def main_rows(scale):
         rows.append(Row(name, f"records to a file, end to end, {workers} producing", "records/s", "more",
                         [floor("log_records", count=n(400_000), workers=workers), kindred("log_records", count=n(400_000), workers=workers),
                          *loggers("log_records", n(200_000), workers, n(5_000)),
-                         *[Contestant(label, "process", ("{build}/peer_process_logger",) +
-                                      words(logger=logger, count=n(200_000), workers=workers))
-                           for label, logger in (("Boost.Interprocess queue", "interprocess"), ("spdlog appending", "spdlog_append"),
-                                                 ("Boost.Log ipc", "boost_log_ipc"))],
-                         # Faster because it may: it tears lines, so it is shown and is no peer.
-                         Contestant("spdlog appending, buffered", "unsound", ("{build}/peer_process_logger",) +
-                                    words(logger="spdlog_buffered", count=n(200_000), workers=workers))], 3e6 if workers == 2 else None))
+                         *process_loggers(n(200_000), workers)], 3e6 if workers == 2 else None))
 
     rows += [
         Row("idle_wakeups", "an idle pool of 2 workers: wake-ups of all its threads and processes in 10 s", "wake-ups", "less",

@@ -90,5 +90,5 @@ int main(int argc, char** argv) {
   write_out();
   const double took = bench::now_ns() - begin;
   close(fd);
-  bench::report_records(file, count * workers, took);
+  bench::report_records(file, count * workers, {took});
 }

@@ -1,6 +1,6 @@
 // Loggers of one process, with --workers threads logging at once, in the rows log_call and log_records.
-// Compiled once for each library; spdlog is chosen by --logger sync|async. All write the same text to a file:
-// time, level, thread, message.
+// Compiled once for each library; spdlog is chosen by --logger sync|async|st. All write the same text to a
+// file: time, level, thread, message.
 #include <atomic>
 #include <memory>
 #include <thread>
@@ -9,6 +9,7 @@
 #include "support/bench.hpp"
 #include "support/log_bursts.hpp"
 #include "support/log_file.hpp"
+#include "support/processor_time.hpp"
 
 #if defined(BENCH_LOGGER_QUILL)
 #include <quill/Backend.h>
@@ -69,11 +70,12 @@ class Log {
 };
 #else
 /// spdlog: a basic_file_sink_mt, synchronous, or behind `async_factory` with its default queue (8,192
-/// messages, block, one thread).
+/// messages, block, one thread). `st`: a basic_file_sink_st, which one thread may use, and takes no lock.
 class Log {
  public:
   Log(const bench::LogFile& file, const std::string& how)
       : logger_{how == "async" ? spdlog::basic_logger_mt<spdlog::async_factory>("bench", file.path())
+                : how == "st"  ? spdlog::basic_logger_st("bench", file.path())
                                : spdlog::basic_logger_mt("bench", file.path())} {
     logger_->set_pattern("[%Y-%m-%d %H:%M:%S.%f] [%l] [%t] %v");
   }
@@ -114,6 +116,7 @@ void log_call(Log& log, std::size_t bursts, std::size_t workers) {
 
 void log_records(Log& log, const bench::LogFile& file, std::size_t count, std::size_t workers) {
   std::vector<std::thread> threads;
+  const double processor = bench::processor_ns();
   const double begin = bench::now_ns();
   for (std::size_t index = 0; index < workers; ++index) {
     threads.emplace_back([&] {
@@ -125,7 +128,7 @@ void log_records(Log& log, const bench::LogFile& file, std::size_t count, std::s
   }
   for (auto& thread : threads) thread.join();
   log.flush();
-  bench::report_records(file, count * workers, bench::now_ns() - begin);
+  bench::report_records(file, count * workers, {bench::now_ns() - begin, bench::processor_ns() - processor});
 }
 
 }  // namespace

@@ -31,6 +31,7 @@
 
 #include "floors/shared_block.hpp"
 #include "support/log_file.hpp"
+#include "support/processor_time.hpp"
 
 namespace {
 
@@ -42,6 +43,7 @@ struct Run {
   /// Runs `produce(index)` in each process and `consume` here, and reports.
   void measure(const std::function<void(std::size_t)>& produce,
                const std::function<void(std::FILE*)>& consume, bool torn_allowed = false) const {
+    const double processor = bench::processor_ns();
     const double begin = bench::now_ns();
     std::vector<bench::Child> children;
     for (std::size_t index = 0; index < workers; ++index)
@@ -52,7 +54,8 @@ struct Run {
       std::fclose(out);
     }
     for (auto& child : children) child.wait();
-    bench::report_records(file, count * workers, bench::now_ns() - begin, torn_allowed);
+    bench::report_records(file, count * workers, {bench::now_ns() - begin, bench::processor_ns() - processor},
+                          torn_allowed);
   }
 };
 

@@ -12,6 +12,7 @@ import logging
 import logging.handlers
 import multiprocessing
 import os
+import resource
 import sys
 import tempfile
 import time
@@ -70,6 +71,12 @@ def percentile(values, percent):
     return values[int(percent / 100 * (len(values) - 1) + 0.5)]
 
 
+def processor_seconds():
+    """Of this process, and of its children that have ended and been reaped."""
+    usages = [resource.getrusage(of) for of in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
 def bursts(log, count, results):
     call = log.begin_worker()
     samples = []
@@ -109,6 +116,7 @@ def main():
             log.flush()
             print(json.dumps({"value": sum(p50 for p50, _ in figures) / workers, "unit": "ns", "p99": sum(p99 for _, p99 in figures) / workers}))
             return
+        processor = processor_seconds()
         begin = time.perf_counter_ns()
         processes = [context.Process(target=records, args=(log, count)) for _ in range(workers)]
         for process in processes:
@@ -117,11 +125,13 @@ def main():
             process.join()
         log.flush()
         took = time.perf_counter_ns() - begin
+        processor = processor_seconds() - processor
         with open(path, encoding="utf-8") as file:
             whole = sum(1 for line in file if line.endswith(" euro\n") and line.count("ordered") == 1)
         if whole != count * workers:
             sys.exit(f"{whole} whole lines where {count * workers} records were logged")
-        print(json.dumps({"value": count * workers / took * 1e9, "unit": "records/s", "whole": whole}))
+        print(json.dumps({"value": count * workers / took * 1e9, "unit": "records/s", "whole": whole,
+                          "cpu_us": processor * 1e6 / (count * workers)}))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ It prints one JSON line, as every measured program does.
 """
 import json
 import os
+import resource
 import sys
 import time
 
@@ -157,6 +158,12 @@ def percentile(values, percent):
     return values[int(percent / 100 * (len(values) - 1) + 0.5)]
 
 
+def processor_seconds():
+    """Of this process, and of its children that have ended and been reaped."""
+    usages = [resource.getrusage(of) for of in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
 def report(value, unit, **extras):
     print(json.dumps({"value": value, "unit": unit, **extras}), flush=True)
 
@@ -174,6 +181,7 @@ def hold(pids, count=0):
 def tasks(make):
     count = number("count", 2000)
     iterations = int(float(OPTIONS.get("work_us", 0)) * iterations_a_us())
+    processor = processor_seconds()
     pool = make()
     for warm_up in (True, False):
         begin = time.perf_counter_ns()
@@ -181,8 +189,8 @@ def tasks(make):
         for future in futures:
             pool.get(future)
         took = time.perf_counter_ns() - begin
-    report(count / took * 1e9, "tasks/s")
     pool.close()
+    report(count / took * 1e9, "tasks/s", cpu_us=(processor_seconds() - processor) * 1e6 / (count + count // 10 + 1))
 
 
 def round_trip(make, after_silence=False):

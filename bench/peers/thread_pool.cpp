@@ -11,15 +11,15 @@
 
 #include "peers/thread_pools.hpp"
 #include "support/heavy_tail.hpp"
+#include "support/processor_time.hpp"
 
 namespace {
 
 using bench::now_ns;
 using bench::Pool;
 
-/// Submit all, then get all.
-void tasks(const bench::Options& options) {
-  const auto count = options.number("count", 100'000);
+/// A pool's whole life; returns how long `count` tasks took.
+double run_tasks(const bench::Options& options, std::size_t count) {
   const auto iterations = options.number("iterations", 0);
   const auto submitters = options.number("submitters", 1);
   Pool pool{options.number("workers", 2)};
@@ -32,10 +32,18 @@ void tasks(const bench::Options& options) {
     for (auto& future : futures) sum += future.get();
     if (sum == 1) bench::fail("unreachable");
   };
-  bench::in_threads(submitters, count / 10 + 1, run);
+  bench::in_threads(submitters, bench::warm_up_of(count), run);
   const double begin = now_ns();
   bench::in_threads(submitters, count, run);
-  bench::report(static_cast<double>(count) / (now_ns() - begin) * 1e9, "tasks/s");
+  return now_ns() - begin;
+}
+
+/// Submit all, then get all.
+void tasks(const bench::Options& options) {
+  const auto count = options.number("count", 100'000);
+  const double processor = bench::processor_ns();
+  const double took = run_tasks(options, count);
+  bench::report_tasks(count, took, bench::processor_ns() - processor);
 }
 
 void round_trip(const bench::Options& options, bool after_silence) {

@@ -57,6 +57,16 @@ inline void report(double value, std::string_view unit, const std::vector<Extra>
   std::fflush(stdout);
 }
 
+/// How many tasks the rows of tasks run before their clock starts.
+[[nodiscard]] inline std::size_t warm_up_of(std::size_t count) noexcept { return count / 10 + 1; }
+
+/// Prints how many of `count` tasks were done a second, and the processor time of one: that of the pool's
+/// whole life by all tasks, those of the warm-up, too.
+inline void report_tasks(std::size_t count, double took_ns, double processor_ns) {
+  report(static_cast<double>(count) / took_ns * 1e9, "tasks/s",
+         {{"cpu_us", processor_ns * 1e-3 / static_cast<double>(count + warm_up_of(count))}});
+}
+
 /// Ends the program because it would measure something wrong.
 [[noreturn]] inline void fail(std::string_view why) {
   std::fprintf(stderr, "%.*s\n", static_cast<int>(why.size()), why.data());

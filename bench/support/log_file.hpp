@@ -58,18 +58,31 @@ class LogFile {
 inline constexpr const char* record_word = "ordered";
 inline constexpr const char* record_end = " euro";
 
+/// How long the records of a run took, and the processor time of all its processes, in nanoseconds (0: not
+/// known).
+struct Took {
+  double wall = 0;
+  double processor = 0;
+};
+
+/// Prints records a second, and the processor time of one.
+inline void report_records(std::size_t records, Took took, std::vector<Extra> extras = {}) {
+  const auto each = static_cast<double>(records);
+  if (took.processor != 0) extras.emplace_back("cpu_us", took.processor * 1e-3 / each);
+  report(each / took.wall * 1e9, "records/s", extras);
+}
+
 /// Checks that all `expected` records are in the file, each whole, and reports records a second.
 /// `torn_allowed` is for peers that tear lines by design; how many they tore is in the report.
-inline void report_records(const LogFile& file, std::size_t expected, double took_ns,
-                           bool torn_allowed = false, const std::string& word = record_word,
-                           const std::string& end = record_end) {
+inline void report_records(const LogFile& file, std::size_t expected, Took took, bool torn_allowed = false,
+                           const std::string& word = record_word, const std::string& end = record_end) {
   const auto lines = file.count(word, end);
   if (!torn_allowed && (lines.whole != expected || lines.torn != 0)) {
     fail(std::to_string(lines.whole) + " whole lines and " + std::to_string(lines.torn) +
          " torn ones in the file where " + std::to_string(expected) + " records were logged");
   }
-  report(static_cast<double>(expected) / took_ns * 1e9, "records/s",
-         {{"whole", static_cast<double>(lines.whole)}, {"torn", static_cast<double>(lines.torn)}});
+  report_records(expected, took,
+                 {{"whole", static_cast<double>(lines.whole)}, {"torn", static_cast<double>(lines.torn)}});
 }
 
 }  // namespace bench
