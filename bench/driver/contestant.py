@@ -18,8 +18,8 @@ class Result:
 
 @dataclass(frozen=True)
 class Contestant:
-    """`command` holds `{build}`, `{bench}`, `{workers}` and the like, filled in at each run. `kind`: limit, kindred, thread, process,
-    logger. `reading` says what is read: the line that the program prints, or what the driver sees of its processes meanwhile."""
+    """`command` holds `{build}`, `{bench}`, `{workers}` and the like, filled in at each run. `kind`: limit, kindred, thread, slots,
+    process, logger, library. `reading` says what is read: the line that the program prints, or what the driver sees of its processes meanwhile."""
     name: str
     kind: str
     command: tuple[str, ...]

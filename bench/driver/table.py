@@ -16,7 +16,7 @@ def summary(row, runs, why):
         extras[name] = {key: statistics.median(one[key] for one in seen if key in one) for key in seen[0]}
 
     own = medians.get("kindred")
-    peer, limit = figures.best("thread", "process", "logger", "library"), figures.best("limit")
+    peer, limit = figures.best("thread", "slots", "process", "logger", "library"), figures.best("limit")
     thread_peer, process_peer = figures.best("thread", "logger"), figures.best("process")
     times_limit = figures.times(limit)
     if limit is None and row.fixed_limit and own:
