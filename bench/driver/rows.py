@@ -207,6 +207,8 @@ def main_rows(scale):
             at_least(300, "300x CPython", name="CPython")], scatter=9, close=("CPython",)),
         tasks_row("tasks_1us", "the same, 1 us of work each", 1, 200_000, n(4_000), 1.2e6),
         tasks_row("tasks_10us", "the same, 10 us of work each", 10, n(50_000), n(4_000), 150e3),
+        tasks_row("tasks_10us_beside_hogs", "the same while a program that never sleeps runs on each core", 10, n(50_000), n(4_000),
+                  process=("CPython", "mp.Pool"), hogs=True, scatter=3),
         tasks_row("tasks_empty_four", "empty tasks, submitted by 4 threads at once, each gets its own; 2 workers", 0, 300_000, 0, process=(), submitters=4),
     ]
 
