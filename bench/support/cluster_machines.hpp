@@ -62,10 +62,10 @@ class ClusterMachines {
   }
   [[nodiscard]] std::string url() const { return "nats://127.0.0.1:" + std::to_string(port_); }
   void start_node(const std::string& node_program, std::size_t workers) {
-    nodes.emplace_back(std::vector<std::string>{node_program, "--cluster", "bench", "--servers", url(),
-                                                "--name", "n" + std::to_string(nodes.size()), "--workers",
-                                                std::to_string(workers), "--",
-                                                std::filesystem::read_symlink("/proc/self/exe").string()});
+    nodes.emplace_back(std::vector<std::string>{
+        node_program, "--cluster", "bench", "--servers", url(), "--name",
+        std::string{"n"}.append(std::to_string(nodes.size())), "--workers", std::to_string(workers), "--",
+        std::filesystem::read_symlink("/proc/self/exe").string()});
   }
   std::vector<Started> nodes;
 
