@@ -148,6 +148,8 @@ void FileSink::open_file() {
   const bool regular = opened_.kind == FileKind::regular;
   rotates_ = regular && !schedule_.empty();
   writer_.use(fd_.get(), regular);
+  // A file that may be rotated at each line is written where its size is looked at.
+  writer_.write_in_background(regular && !rotates_);
   state_.bytes = opened_.bytes;
   state_.records = 0;
   // A file that a former run began keeps its age.
@@ -171,20 +173,24 @@ bool FileSink::try_open() {
   return false;
 }
 
-void FileSink::look_after_file() {
+/// Opens the file where it is not open, and anew where it was moved away. Returns false where lines that were
+/// on their way into it are kept or lost now.
+bool FileSink::look_after_file() {
   if (!fd_) {
     if (!writer_.buffer().empty()) try_open();
-    return;
+    return true;
   }
-  if (!options_.watch || descriptor_) return;
+  if (!options_.watch || descriptor_) return true;
   const auto now = std::chrono::steady_clock::now();
-  if (now < next_look_) return;
+  if (now < next_look_) return true;
   next_look_ = now + std::chrono::seconds{1};
   const auto there = file_status(state_.path);
-  if (there && there->same_file(opened_)) return;
+  if (there && there->same_file(opened_)) return true;
+  const bool written = writer_.settle();
   writer_.detach();
   fd_.reset();
   try_open();
+  return written;
 }
 
 void FileSink::rotate(std::size_t begin) {
@@ -269,12 +275,13 @@ void FileSink::end_line_with_care(Delivery& delivery, std::size_t begin) {
   auto& buffer = writer_.buffer();
   const std::size_t length = buffer.size() - begin;
   if (rotates_ && rotation_is_due(delivery, begin)) rotate(begin);
-  if (buffer.size() >= writer_.limit()) look_after_file();
+  if (buffer.size() >= writer_.limit() && !look_after_file()) return;  // the line is kept or counted
   writer_.end_line(buffer.size() - length);
 }
 
 void FileSink::flush() {
-  look_after_file();
+  static_cast<void>(writer_.settle());
+  static_cast<void>(look_after_file());
   writer_.drain();
 }
 

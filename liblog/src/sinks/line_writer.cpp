@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <new>
 #include <string_view>
 #include <system_error>
+#include <utility>
 
+#include "kindred/internal/assert.hpp"
 #include "kindred/internal/escape.hpp"
 #include "kindred/internal/files.hpp"
 
@@ -22,14 +25,27 @@ void complain(const std::string& what) noexcept {
   }
 }
 
+namespace {
+
+/// How much further a buffer is filled while the one before it is written.
+constexpr std::size_t most_beyond_limit = 1024 * 1024;
+
+std::uint64_t lines_in(std::string_view text) noexcept {
+  return static_cast<std::uint64_t>(std::ranges::count(text, '\n'));
+}
+
+}  // namespace
+
 void LineWriter::use(int fd, bool is_file) noexcept {
+  KINDRED_ASSERT(is_settled());
   fd_ = fd;
   is_file_ = is_file;
-  begun_whole_ = true;
+  begun_.whole = true;
   look_at_size();
 }
 
 void LineWriter::use_none(int error) {
+  KINDRED_ASSERT(is_settled());
   fd_ = -1;
   file_bytes_ = 0;
   fail(error);
@@ -40,35 +56,25 @@ void LineWriter::look_at_size() noexcept {
   if (const auto there = file_status(fd_)) file_bytes_ = there->bytes;
 }
 
-/// After a write of ours: where did it go?
-void LineWriter::note_written(std::size_t bytes) noexcept {
-  offset_ += bytes;
-  if (!is_file_) return;
-  const std::uint64_t end = file_position(fd_);
-  // Another program's bytes between two of our pieces: then what is begun does not stand in one piece.
-  if (offset_ > bytes && end != begun_end_ + bytes) begun_whole_ = false;
-  begun_end_ = end;
-}
-
 /// Is the unfinished line whole, and the last thing in the file?
 bool LineWriter::begin_is_last() const noexcept {
-  if (!is_file_ || !begun_whole_) return false;
+  if (!is_file_ || !begun_.whole) return false;
   const auto there = file_status(fd_);
-  return there && there->bytes == begun_end_;
+  return there && there->bytes == begun_.end;
 }
 
 /// Takes the line that is begun from the file's end, where that is surely ours alone.
 bool LineWriter::cut_begun_line() noexcept {
-  if (fd_ < 0 || !is_file_ || !begun_whole_ || begun_end_ < offset_) return false;
-  return cut_file_if_alone(fd_, begun_end_, begun_end_ - offset_) == 0;
+  if (fd_ < 0 || !is_file_ || !begun_.whole || begun_.end < begun_.bytes) return false;
+  return cut_file_if_alone(fd_, begun_.end, begun_.end - begun_.bytes) == 0;
 }
 
 void LineWriter::detach() noexcept {
+  KINDRED_ASSERT(is_settled());
   // Where it cannot be cut, the line is there in part and once more whole: better than half of it in each
   // file.
-  if (offset_ != 0) static_cast<void>(cut_begun_line());
-  offset_ = 0;
-  begun_whole_ = true;
+  if (begun_.bytes != 0) static_cast<void>(cut_begun_line());
+  begun_ = {};
   fd_ = -1;
 }
 
@@ -77,30 +83,41 @@ void LineWriter::lose(std::uint64_t lines) noexcept {
   lost_.store(lost_.load(std::memory_order_relaxed) + lines, std::memory_order_relaxed);
 }
 
+/// Whole lines that are in the file are done with.
+void LineWriter::forget_whole_lines() noexcept {
+  const auto last_newline = buffer_.view().substr(0, begun_.bytes).rfind('\n');
+  if (last_newline == std::string_view::npos) return;
+  buffer_.erase_front(last_newline + 1);
+  begun_.bytes -= last_newline + 1;
+}
+
 void LineWriter::fail(int error) {
-  // Whole lines that are in the file are done with.
-  const auto last_newline = buffer_.view().substr(0, offset_).rfind('\n');
-  if (last_newline != std::string_view::npos) {
-    buffer_.erase_front(last_newline + 1);
-    offset_ -= last_newline + 1;
-  }
+  forget_whole_lines();
   error_ = error;
   if (error == EPIPE) {
     gone_ = true;
-    lose(static_cast<std::uint64_t>(std::ranges::count(buffer_.view(), '\n')));
+    lose(lines_in(buffer_.view()));
     buffer_.clear();
-    offset_ = 0;
+    begun_ = {};
     return;
   }
   next_try_ = std::chrono::steady_clock::now() + std::chrono::milliseconds{100};
   report(false);
 }
 
+/// Drops the lines that would have been dropped if the writes had failed before they came.
+void LineWriter::drop_beyond_limit(std::size_t kept_in_any_case) noexcept {
+  if (buffer_.size() <= limit_) return;
+  const std::size_t kept = std::max(kept_in_any_case, buffer_.view().substr(0, limit_).rfind('\n') + 1);
+  lose(lines_in(buffer_.view(kept)));
+  buffer_.truncate(kept);
+}
+
 void LineWriter::report(bool at_last) {
   const auto now = std::chrono::steady_clock::now();
   if (name_.empty() || gone_ || (!at_last && now < next_report_)) return;
   next_report_ = now + std::chrono::seconds{1};
-  const auto waiting = static_cast<std::uint64_t>(std::ranges::count(buffer_.view(), '\n'));
+  const auto waiting = lines_in(buffer_.view());
   complain("writing to " + name_ + " failed: " + std::generic_category().message(error_) + " (errno " +
            std::to_string(error_) + "). " + std::to_string(lost_now_) + " records are lost" +
            (at_last ? "."
@@ -109,9 +126,69 @@ void LineWriter::report(bool at_last) {
                                                                 : "Mend the cause.")));
 }
 
+/// Has the full buffer written in the background. False: that cannot be.
+bool LineWriter::write_behind() noexcept {
+  if (!in_background_ || !is_file_ || fd_ < 0 || begun_.bytes != 0 || !turns_.next()) return false;
+  try {
+    if (background_ == nullptr) background_ = std::make_unique<BackgroundWriter>();
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
+  return background_->begin(fd_, buffer_);
+}
+
+/// Before the full buffer is written: ends the write of the one before it. Returns false where that goes on,
+/// and this buffer is filled further, and where it has failed.
+bool LineWriter::end_background() noexcept {
+  using Progress = BackgroundWriter::Progress;
+  if (is_settled()) return true;
+  switch (background_->progress()) {
+    case Progress::done: return finish_background(true);
+    case Progress::waiting:  // for a processor
+      if (buffer_.size() >= 2 * limit_ && background_->write_here()) return finish_background(false);
+      break;
+    case Progress::writing:
+      if (buffer_.size() >= limit_ + std::min(7 * limit_, most_beyond_limit)) return finish_background(false);
+      break;
+  }
+  care_from_ = buffer_.size() + limit_ / 4;
+  return false;
+}
+
+bool LineWriter::settle() noexcept {
+  return is_settled() || finish_background(background_->progress() == BackgroundWriter::Progress::done);
+}
+
+bool LineWriter::finish_background(bool in_time) noexcept {
+  care_from_ = limit_;
+  TextBuffer text;
+  const int error = background_->finish(text, begun_);
+  turns_.note(in_time);
+  if (error == 0) {
+    look_at_size();
+    return true;
+  }
+  const std::size_t older = text.size();
+  try {
+    text.append(buffer_.view());
+  } catch (const std::bad_alloc&) {
+    lose(lines_in(buffer_.view()));
+  }
+  std::swap(buffer_, text);
+  const std::size_t before = buffer_.size();
+  forget_whole_lines();
+  drop_beyond_limit(older - (before - buffer_.size()));
+  try {
+    fail(error);
+  } catch (...) {  // no memory to say so
+  }
+  return false;
+}
+
 bool LineWriter::drain(std::size_t bytes) {
+  KINDRED_ASSERT(is_settled());
   if (gone_) {
-    lose(static_cast<std::uint64_t>(std::ranges::count(buffer_.view().substr(0, bytes), '\n')));
+    lose(lines_in(buffer_.view().substr(0, bytes)));
     buffer_.erase_front(bytes);
     return false;
   }
@@ -121,22 +198,14 @@ bool LineWriter::drain(std::size_t bytes) {
   }
   // Another program has written after the beginning of our line: the rest of the line would come after its
   // text.
-  if (offset_ != 0 && is_file_ && !begin_is_last()) {
-    offset_ = 0;
-    begun_whole_ = true;
-  }
-  while (offset_ < bytes) {
-    const auto written = write_some(fd_, buffer_.view().substr(offset_, bytes - offset_));
-    if (written <= 0) {
-      fail(written == 0 ? EIO : static_cast<int>(-written));
-      return false;
-    }
-    note_written(static_cast<std::size_t>(written));
+  if (begun_.bytes != 0 && is_file_ && !begin_is_last()) begun_ = {};
+  if (const int error = begun_.append(fd_, is_file_, buffer_.view().substr(0, bytes)); error != 0) {
+    fail(error);
+    return false;
   }
   if (bytes != 0) look_at_size();
   buffer_.erase_front(bytes);
-  offset_ = 0;
-  begun_whole_ = true;
+  begun_ = {};
   buffer_.shrink(limit_ * 4);
   if (error_ != 0 && bytes != 0) {
     const int error = std::exchange(error_, 0);
@@ -158,7 +227,7 @@ bool LineWriter::drain(std::size_t bytes) {
 
 void LineWriter::end_line_with_care(std::size_t begin) {
   if (error_ == 0) {
-    drain();
+    if (end_background() && !write_behind()) drain();
     return;
   }
   const std::size_t length = buffer_.size() - begin;
@@ -170,10 +239,11 @@ void LineWriter::end_line_with_care(std::size_t begin) {
 }
 
 void LineWriter::abandon() noexcept {
-  lose(static_cast<std::uint64_t>(std::ranges::count(buffer_.view(), '\n')));
-  if (offset_ != 0) static_cast<void>(cut_begun_line());
+  static_cast<void>(settle());
+  lose(lines_in(buffer_.view()));
+  if (begun_.bytes != 0) static_cast<void>(cut_begun_line());
   buffer_.clear();
-  offset_ = 0;
+  begun_ = {};
   try {
     if (error_ != 0) report(true);
   } catch (...) {  // no memory to say so

@@ -39,7 +39,7 @@ class FileSink final : public Sink {
   void check_names() const;
   /// As `open`, but what fails is a failed write: tried again while the log goes on.
   bool try_open();
-  void look_after_file();
+  [[nodiscard]] bool look_after_file();
   void end_line_with_care(Delivery& delivery, std::size_t begin);
   [[nodiscard]] bool rotation_is_due(Delivery& delivery, std::size_t begin);
   void rotate(std::size_t begin);

@@ -4,8 +4,10 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 
+#include "kindred/internal/background_writer.hpp"
 #include "kindred/internal/text_buffer.hpp"
 
 namespace kindred::internal {
@@ -13,8 +15,13 @@ namespace kindred::internal {
 /// Writes lines to a descriptor in large pieces, and keeps an exact account where it cannot.
 ///
 ///     buffer_   | line | line | li ...            what is not known to be in the file
-///               |<-offset_->|                     of it, already there: always a part of the first line
+///               |<-begun_->|                      of it, already there: always a part of the first line
 ///               after a failed write
+///
+/// Where its owner allows it, a full buffer of a regular file is written by a `BackgroundWriter` while the
+/// next one is filled, and filled further while that write goes on; `settle` waits for its end. A write that
+/// fails there fails as it would have here, only later: its lines come before those that came meanwhile, of
+/// which those are dropped that are too many.
 ///
 /// While writes fail (full disk), lines are kept as far as the limit goes, further ones are dropped and
 /// counted, a write is tried at most ten times a second, and stderr is told at most once a second. The line
@@ -35,6 +42,11 @@ class LineWriter {
   /// Goes on with another descriptor, which stays its owner's. `is_file`: a regular file, whose size counts,
   /// and from whose end a line that remains incomplete may be cut, if it is ours and the last.
   void use(int fd, bool is_file) noexcept;
+  /// From now on full buffers of a regular file are written in the background, or not.
+  void write_in_background(bool allowed) noexcept { in_background_ = allowed; }
+  /// Waits for what is being written in the background. Call it before `drain`, `detach` and `use`. Returns
+  /// false where that has failed: lines may have been dropped then, the latest one too.
+  bool settle() noexcept;
   /// There is none to write to, for this errno. As a failed write.
   void use_none(int error);
   /// Before the descriptor goes: takes the incomplete line from the file's end, to be written whole to the
@@ -49,7 +61,7 @@ class LineWriter {
       end_line_with_care(begin);
   }
   /// Would `end_line` do anything?
-  [[nodiscard]] bool needs_care() const noexcept { return buffer_.size() >= limit_ || error_ != 0; }
+  [[nodiscard]] bool needs_care() const noexcept { return buffer_.size() >= care_from_ || error_ != 0; }
   /// Writes the first `bytes` of the buffer: whole lines. False: it failed, and part of them may remain.
   bool drain(std::size_t bytes);
   bool drain() { return drain(buffer_.size()); }
@@ -67,8 +79,13 @@ class LineWriter {
 
  private:
   void end_line_with_care(std::size_t begin);
+  [[nodiscard]] bool write_behind() noexcept;
+  [[nodiscard]] bool end_background() noexcept;
+  bool finish_background(bool in_time) noexcept;
+  [[nodiscard]] bool is_settled() const noexcept { return background_ == nullptr || background_->idle(); }
   void fail(int error);
-  void note_written(std::size_t bytes) noexcept;
+  void forget_whole_lines() noexcept;
+  void drop_beyond_limit(std::size_t kept_in_any_case) noexcept;
   [[nodiscard]] bool begin_is_last() const noexcept;
   bool cut_begun_line() noexcept;
   void report(bool at_last);
@@ -78,20 +95,20 @@ class LineWriter {
   std::size_t limit_;
   Notice notice_;
   TextBuffer buffer_;
-  std::size_t offset_ = 0;
+  std::size_t care_from_ = limit_;  ///< from this size of the buffer on, it is to be written, or looked after
+  Appended begun_;                  ///< of the buffer's begin
   int fd_ = -1;
   bool is_file_ = false;
+  bool in_background_ = false;
   bool gone_ = false;  ///< the reader went away, for ever
   std::uint64_t file_bytes_ = 0;
-  /// Where the bytes that `offset_` counts end in the file, and whether they stand there in one piece: the
-  /// kernel says where each append went.
-  std::uint64_t begun_end_ = 0;
-  bool begun_whole_ = true;
   int error_ = 0;
   std::uint64_t lost_now_ = 0;  ///< since it began to fail
   std::atomic<std::uint64_t> lost_{0};
   std::chrono::steady_clock::time_point next_try_{};
   std::chrono::steady_clock::time_point next_report_{};
+  BackgroundTurns turns_;
+  std::unique_ptr<BackgroundWriter> background_{};
 };
 
 /// Tells stderr: one line, "kindred: " before it.
