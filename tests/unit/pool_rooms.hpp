@@ -8,6 +8,7 @@
 #include <cstring>
 #include <exception>
 #include <functional>
+#include <initializer_list>
 #include <memory>
 #include <string>
 #include <utility>
@@ -238,6 +239,10 @@ class PlayedPool : public FutureHome {
     PoolGuard guard{mutex};
     dispatcher.dispatch_or_enqueue(guard, task_of(handle), ticks());
     return handle;
+  }
+  /// Ends tasks that nothing else ends: an open one is never destroyed.
+  void end(Locked locked, std::initializer_list<const StateHandle*> open) {
+    for (const StateHandle* task : open) completion.finish_with_value(locked, task_of(*task));
   }
   bool collect() {
     PoolGuard guard{mutex};

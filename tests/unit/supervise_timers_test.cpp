@@ -52,6 +52,7 @@ TEST_CASE("timers come in the order of their moments, none before it, and each k
   CHECK(timers.take_due(guard, start + 6s) == nullptr);
   timers.clear(guard);
   CHECK_FALSE(timers.next(guard).has_value());
+  pool.end(guard, {&first, &second});
 }
 
 TEST_CASE("a task that is forgotten has no moment: the next one is that of another task") {
@@ -70,6 +71,7 @@ TEST_CASE("a task that is forgotten has no moment: the next one is that of anoth
   CHECK(due == &PlayedPool::task_of(open));
   due->unpin(guard);
   CHECK_FALSE(timers.next(guard).has_value());
+  pool.end(guard, {&done, &open});
 }
 
 TEST_CASE("nothing of a finished task is kept for its limits, however far away they are") {

@@ -162,6 +162,7 @@ TEST_CASE("a task is tried again as often as its retries say, and not once the p
   pool.phase.broken = std::make_unique<SharedFailure>(nullptr);
   CHECK_FALSE(broken());
   CHECK(pool.completion.totals(guard).retried == 1);
+  pool.end(guard, {&task, &none});
 }
 
 TEST_CASE("a task that was forgotten while it was open is destroyed when it ends, and gives its cell back") {
