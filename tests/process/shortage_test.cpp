@@ -178,7 +178,6 @@ std::string text_of_loss(Future<void> future) {
 
 TEST_CASE_EACH_START_METHOD(
     "where the third of five workers finds no descriptor, two do the work until there are more (row 23)") {
-  if (slowness() > 1) KINDRED_SKIP("a sanitizer looks through a pipe whether an object is there");
   ResourceAudit audit;
   rlimit before{};
   ::getrlimit(RLIMIT_NOFILE, &before);
@@ -208,7 +207,6 @@ TEST_CASE_EACH_START_METHOD(
 
 TEST_CASE_EACH_START_METHOD(
     "where the only worker cannot be replaced, what is pending fails with what was missing") {
-  if (slowness() > 1) KINDRED_SKIP("a sanitizer looks through a pipe whether an object is there");
   ResourceAudit audit;
   rlimit before{};
   ::getrlimit(RLIMIT_NOFILE, &before);
