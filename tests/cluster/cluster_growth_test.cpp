@@ -246,7 +246,8 @@ TEST_CASE("a head's cost for each task does not grow with the tasks that are ope
                   cost.submit_us, cost.rest_us, cost.bytes);
       std::fflush(stdout);
       costs.push_back(cost.submit_us + cost.rest_us);
-      CHECK(cost.bytes < 1024);
+      if (kindred::test::slowness() == 1)
+        CHECK(cost.bytes < 1024);  // a sanitizer keeps memory that was freed
     }
     // Caches make it somewhat dearer; anything that looks at every task would multiply it by tens.
     for (const double cost : costs) CHECK(cost < 4 * costs.front());

@@ -1,3 +1,6 @@
+#include <chrono>
+#include <cstdint>
+#include <limits>
 #include <random>
 
 #include "kindred/error.hpp"
@@ -8,6 +11,7 @@
 #include "engine/nats/names.hpp"
 #include "support/test.hpp"
 #include "wire/sha256.hpp"
+#include "wire/told_time.hpp"
 
 using namespace kindred;
 using namespace kindred::test;
@@ -157,4 +161,15 @@ TEST_CASE("the names on a NATS server hold cluster, epoch, build and job, and wh
         "no \"such\" stream");
   CHECK(text_of(from_base64("aGVsbG8=")) == "hello");
   CHECK_THROWS_AS((void)from_base64("a*"), DecodeError);
+}
+
+TEST_CASE("times that another machine has told may be any numbers") {
+  constexpr auto least = std::numeric_limits<std::int64_t>::min();
+  constexpr auto most = std::numeric_limits<std::int64_t>::max();
+  CHECK(told_difference(7, 4) == 3);
+  CHECK(told_difference(0, least) == least);
+  CHECK(told_difference(most, least) == -1);
+  CHECK(told_duration(5) == std::chrono::nanoseconds{5});
+  CHECK(told_duration(least) == std::chrono::nanoseconds{0});
+  CHECK(told_duration(most) == std::chrono::hours{24 * 365});
 }

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "head/head.hpp"
+#include "wire/told_time.hpp"
 
 // What comes to a head from its nodes and its engine.
 namespace kindred::internal::cluster {
@@ -371,7 +372,8 @@ void Head::on_batch(LogBatch batch) {
   std::int64_t error = 0;
   if (const Peer* const peer = roster_.find(batch.life)) {
     error = peer->rtt.count() / 2;
-    for (WireRecord& record : batch.records) record.time_ns -= peer->offset.count();
+    for (WireRecord& record : batch.records)
+      record.time_ns = told_difference(record.time_ns, peer->offset.count());
   }
   std::string node = batch.node;
   out_.records.push_back({std::move(node), std::move(batch), error});

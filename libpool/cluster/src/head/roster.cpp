@@ -4,6 +4,8 @@
 
 #include <fmt/format.h>
 
+#include "wire/told_time.hpp"
+
 namespace kindred::internal::cluster {
 namespace {
 
@@ -51,7 +53,7 @@ void Roster::update(Time now, Peer& peer, Status status, std::int64_t here_ns) {
 
 void Roster::measure_clock(Peer& peer, const Status& status, std::int64_t here_ns) {
   if (status.echo == 0) return;
-  const std::int64_t rtt = here_ns - status.echo - status.echo_age;
+  const std::int64_t rtt = told_difference(told_difference(here_ns, status.echo), status.echo_age);
   if (rtt < 0) return;  // a clock was set back meanwhile
   if (peer.samples != 0 && peer.samples < clock_samples && Time{rtt} > peer.rtt) {
     ++peer.samples;
@@ -59,8 +61,9 @@ void Roster::measure_clock(Peer& peer, const Status& status, std::int64_t here_n
   }
   peer.samples = peer.samples >= clock_samples ? 1 : peer.samples + 1;
   peer.rtt = Time{rtt};
-  const std::int64_t received = status.sent_at - status.echo_age;
-  peer.offset = Time{((received - status.echo) + (status.sent_at - here_ns)) / 2};
+  const std::int64_t received = told_difference(status.sent_at, status.echo_age);
+  peer.offset =
+      Time{told_difference(received, status.echo) / 2 + told_difference(status.sent_at, here_ns) / 2};
 }
 
 std::unique_ptr<Peer> Roster::remove(std::uint64_t life, bool may_come_back) {

@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "engine/epoch_key.hpp"
+#include "wire/told_time.hpp"
 
 namespace kindred::internal::cluster {
 namespace {
@@ -143,14 +144,14 @@ void Node::on_head(Time now, const HeadBeat& beat, Epoch epoch) {
     return;
   }
   if (closed_jobs_.contains(beat.job)) return;
-  if (beat.lease_ns > 0) learn_lease(Time{beat.lease_ns});
+  if (beat.lease_ns > 0) learn_lease(told_duration(beat.lease_ns));
   times_.head = now;
   enter(epoch);
   const auto found = jobs_.find(beat.job);
   if (found == jobs_.end() && draining_) return;
-  Job& job = found == jobs_.end() ? join(now, beat.job, Time{beat.grace_ns}) : *found->second;
+  Job& job = found == jobs_.end() ? join(now, beat.job, told_duration(beat.grace_ns)) : *found->second;
   job.heard = now;
-  job.grace = Time{beat.grace_ns};
+  job.grace = told_duration(beat.grace_ns);
   job.head_sent_at = beat.sent_at;
   job.detached = job.detached || beat.detached;
   if (job.open && job.level != beat.level) host_.set_level(job.life, beat.level);
@@ -186,7 +187,7 @@ void Node::on_manifest(Job& job, const Answer& answer) {
   job.open = true;
   job.detached = manifest->detached;
   if (job.detached && manifest->lease_ns > 0)  // a head may never be heard
-    learn_lease(Time{manifest->lease_ns});
+    learn_lease(told_duration(manifest->lease_ns));
   job.inline_limit = std::min<std::uint64_t>(manifest->inline_limit, engine_.max_message() / 2);
   job.level = manifest->level;
   job.status_due = true;
