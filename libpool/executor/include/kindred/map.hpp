@@ -87,6 +87,16 @@ struct LocalMapHome {
   static void cancel(FutureState& state) { (void)state.cancel(Running::leave); }
 };
 
+/// Returns how many items of a map are open at most, where the caller gave no number: four chunks for each
+/// worker, or as many items as keep a worker busy for 10 ms, so that a long item holds no other worker up.
+/// `each`: how long an item runs, in seconds; 0: not known.
+[[nodiscard]] constexpr std::size_t map_window(std::size_t workers, std::size_t chunk, double each) noexcept {
+  constexpr double busy_seconds = 0.01;
+  constexpr double most = 1024;
+  const double items = each <= 0 ? 0 : std::min(busy_seconds / each, most);
+  return workers * std::max({4 * chunk, static_cast<std::size_t>(items), std::size_t{4}});
+}
+
 /// The type of a range's items as arguments of a call. Where an iterator gives a proxy instead of a reference
 /// (`std::vector<bool>`), it is the value type.
 template <class Iterator>
@@ -263,7 +273,7 @@ class [[nodiscard]] BasicMapRange {
 
   [[nodiscard]] std::size_t buffer() const noexcept {
     if (options_.buffer_size.value() > 0) return static_cast<std::size_t>(options_.buffer_size.value());
-    return 4 * Home::workers(*pool_) * std::max<std::size_t>(chunk_, 1);
+    return internal::map_window(Home::workers(*pool_), chunk_, item_seconds_);
   }
 
   // Items that were fetched and whose results were not taken yet stay within the buffer.
@@ -444,7 +454,7 @@ class [[nodiscard]] BasicMapRange {
       reading_->failed = decoder.template read_value<std::uint8_t>() != 0;
       if (count > chunk.items) throw internal::DecodeError{"a chunk has more results than items"};
       reading_->begin(count);
-      if (options_.chunk_size == 0 && !reading_->failed) adapt(chunk);
+      if (!reading_->failed) note_seconds(chunk);
       take_at_once();
     } catch (...) {
       end_with(read_error(chunk.first));
@@ -632,9 +642,14 @@ class [[nodiscard]] BasicMapRange {
     return submit(submission, options.get());
   }
 
-  // Towards the work that a chunk is to have.
-  void adapt(const Chunk& chunk) {
+  void note_seconds(const Chunk& chunk) {
     const double each = Home::seconds(*chunk.state.get()) / static_cast<double>(chunk.items);
+    item_seconds_ += (each - item_seconds_) / (item_seconds_ == 0 ? 1 : 8);
+    if (options_.chunk_size == 0) adapt(each);
+  }
+
+  // Towards the work that a chunk is to have.
+  void adapt(double each) {
     const double ideal = each <= 0 ? 65536.0 : Home::chunk_seconds / each;
     const double in_ring = Home::chunk_bytes / static_cast<double>(std::max<std::size_t>(item_bytes_, 1));
     chunk_ = static_cast<std::size_t>(
@@ -663,6 +678,7 @@ class [[nodiscard]] BasicMapRange {
   internal::Deadline deadline_;
   std::size_t chunk_ = 1;
   std::size_t item_bytes_ = 0;  // what the arguments of recent items took
+  double item_seconds_ = 0;     // how long recent items ran on the average; 0: not known
   std::deque<Chunk> chunks_;
   std::unique_ptr<Reading> reading_;
   std::optional<Stored> current_;
