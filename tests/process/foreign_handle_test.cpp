@@ -218,6 +218,7 @@ TEST_CASE_EACH_START_METHOD(
 }
 
 TEST_CASE_EACH_START_METHOD("a worker that inherited another pool's handles is refused with both contexts") {
+  KINDRED_SKIP_UNDER_TSAN("a worker that was forked beside threads may start none");
   ResourceAudit audit;
   auto handles = std::make_unique<Handles>(method);
   inherited = handles.get();
