@@ -170,7 +170,7 @@ int count_or_crash_at_15000(Counter runs, int number) {
 TEST_CASE("a map has enough items open that a long one holds no other worker up") {
   using kindred::internal::map_window;
   CHECK(map_window(2, 1, 0) == 8);              // nothing is known yet
-  CHECK(map_window(2, 3, 20e-6) == 1000);       // 10 ms of work for each worker
+  CHECK(map_window(2, 3, 0.01 / 512) == 1024);  // 10 ms of work for each worker
   CHECK(map_window(2, 1500, 33e-9) == 12'000);  // four chunks each
   CHECK(map_window(4, 25, 2e-6) == 4096);       // no more than 1,024 each
   CHECK(map_window(3, 1, 1.0) == 12);
