@@ -95,6 +95,7 @@ int ask_own_pool(int value) {
 }  // namespace
 
 TEST_CASE_EACH_START_METHOD("a task may have a pool of its own, with figures of its own") {
+  KINDRED_SKIP_UNDER_TSAN("a worker has threads: what it forks may start none");
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
   std::vector<Future<int>> futures;
@@ -106,6 +107,7 @@ TEST_CASE_EACH_START_METHOD("a task may have a pool of its own, with figures of 
 
 TEST_CASE_EACH_START_METHOD(
     "what goes wrong in an inner pool arrives with type and text, and leaves nothing behind") {
+  KINDRED_SKIP_UNDER_TSAN("a worker has threads: what it forks may start none");
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   pool.logger().add_sink([](const LogRecord&) {});
@@ -120,6 +122,7 @@ TEST_CASE_EACH_START_METHOD(
 
 TEST_CASE_EACH_START_METHOD(
     "when the outer pool is shut down, inner pools that were kept end, idle or busy") {
+  KINDRED_SKIP_UNDER_TSAN("a worker has threads: what it forks may start none");
   for (const bool busy : {false, true}) {
     CAPTURE(busy);
     ResourceAudit audit;
@@ -134,6 +137,7 @@ TEST_CASE_EACH_START_METHOD(
 }
 
 TEST_CASE_EACH_START_METHOD("when the outer workers are killed, inner workers go too") {
+  KINDRED_SKIP_UNDER_TSAN("a worker has threads: what it forks may start none");
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   const auto pids = pool.make_array<int>(4, ArrayAccess::all_write);
@@ -148,6 +152,7 @@ TEST_CASE_EACH_START_METHOD("when the outer workers are killed, inner workers go
 
 TEST_CASE_EACH_START_METHOD(
     "a pool deeper than max_depth is refused with both numbers, and those above end in order") {
+  KINDRED_SKIP_UNDER_TSAN("a worker has threads: what it forks may start none");
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   CHECK(pool.submit(down, static_cast<int>(method), 2).get() == 2);
@@ -184,6 +189,7 @@ TEST_CASE("a worker that submits to its own pool is refused with the reason, ins
 
 TEST_CASE_EACH_START_METHOD(
     "a task does not find the pool that the parent has in a global, so it cannot wait for itself") {
+  KINDRED_SKIP_UNDER_TSAN("a worker has threads: what it forks may start none");
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1, .max_tasks_per_worker = 1}};
   known_to_all = &pool;
