@@ -189,7 +189,6 @@ TEST_CASE("a worker that submits to its own pool is refused with the reason, ins
 
 TEST_CASE_EACH_START_METHOD(
     "a task does not find the pool that the parent has in a global, so it cannot wait for itself") {
-  KINDRED_SKIP_UNDER_TSAN("a worker has threads: what it forks may start none");
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1, .max_tasks_per_worker = 1}};
   known_to_all = &pool;
