@@ -1,6 +1,7 @@
 // Too few descriptors, processes or too little memory: an error that names the limit, nothing left behind,
 // and it goes on when there is more.
 #include <algorithm>
+#include <atomic>
 #include <condition_variable>
 #include <csignal>
 #include <filesystem>
@@ -378,7 +379,7 @@ TEST_CASE_EACH_START_METHOD(
     write_file("/dev/shm/filler", std::string(std::size_t{1} << 19U, 'f'));
     std::ofstream rest{"/dev/shm/rest"};
     while (rest.write("0123456789abcdef", 16).flush()) {}
-    int delivered = 0;
+    std::atomic<int> delivered = 0;
     ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
     pool.logger().add_sink(sinks::file("/dev/shm/app.log"));
     pool.logger().add_sink([&](const LogRecord& record) { delivered += record.origin == Origin::log; });
@@ -387,7 +388,7 @@ TEST_CASE_EACH_START_METHOD(
     one.get();
     other.get();
     require(pool.logger().flush(), "flush");
-    require(delivered == lines, "the other sink has " + std::to_string(delivered) + " lines");
+    require(delivered == lines, "the other sink has " + std::to_string(delivered.load()) + " lines");
     require(pool.stats().log.dropped == 0 && pool.stats().lost == 0, "something was dropped");
     // With room again the file goes on by itself, and says in its place what is missing.
     std::filesystem::remove("/dev/shm/filler");
