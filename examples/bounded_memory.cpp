@@ -6,6 +6,7 @@
 // expect: the worker that grew was replaced, in good order
 // expect: each worker ran 2 tasks at most
 // expect: refused while 4 tasks waited
+// without: ThreadSanitizer, whose shadow is larger than the limit
 #include <sys/resource.h>
 
 #include <algorithm>

@@ -9,6 +9,7 @@
 // expect: bad system call `socket`: the sandbox forbids it
 // expect: eating 4 GiB of memory: Cannot allocate memory
 // expect: checksum of 'abc': 294, still
+// without: ThreadSanitizer, which takes the clone that tries a sandbox for a fork
 #include <cstdio>
 #include <cstring>
 #include <fstream>

@@ -512,6 +512,8 @@ std::int64_t work_for_200_us(std::int64_t x) {
 }  // namespace
 
 TEST_CASE_EACH_START_METHOD("a worker beside one that lies all the time works as fast as alone (row 25)") {
+  if (method == StartMethod::fork)
+    KINDRED_SKIP_UNDER_TSAN("a worker that was forked beside threads may start none");
   ResourceAudit audit;
   const ExecutorOptions options{.start_method = method,
                                 .max_workers = 1,

@@ -490,6 +490,8 @@ std::size_t occurrences(const std::string& text, const std::string& part) {
 
 TEST_CASE_EACH_START_METHOD(
     "a full disk, /dev/full and a hung pipe slow no task, what they lose is counted exactly, and the log recovers by itself (row 33)") {
+  if (method == StartMethod::fork)
+    KINDRED_SKIP_UNDER_TSAN("a worker that was forked beside threads may start none");
   ResourceAudit audit;
   TemporaryFolder folder;
   double full_disk = 0, dev_full = 0, hung = 0;
@@ -750,6 +752,8 @@ TEST_CASE_EACH_START_METHOD("spdlog in a worker lands in the log, with its level
 }
 
 TEST_CASE_EACH_START_METHOD("the sinks of a pool in a worker may hand its records up into the outer log") {
+  if (method == StartMethod::fork)
+    KINDRED_SKIP_UNDER_TSAN("a worker that was forked beside threads may start none");
   ResourceAudit audit;
   constexpr int lines = 5000;
   Seen seen;

@@ -38,7 +38,8 @@ std::string what_is_missing() {
   return {};
 }
 
-#define NEEDS_A_SANDBOX() \
+#define NEEDS_A_SANDBOX()                                                                                \
+  KINDRED_SKIP_UNDER_TSAN("it takes the clone that tries a sandbox for a fork, and forgets our thread"); \
   if (const std::string missing = what_is_missing(); !missing.empty()) KINDRED_SKIP(missing)
 
 /// A process beside the program, with a secret in its memory and an open file, that counts its signals.
