@@ -164,6 +164,7 @@ TEST_CASE_EACH_START_METHOD(
 }
 
 TEST_CASE("a worker that submits to its own pool is refused with the reason, instead of waiting for itself") {
+  KINDRED_SKIP_UNDER_TSAN("a worker that was forked beside threads may start none");
   ResourceAudit audit;
   // Only a copy of this program knows the pool at all: under fork, where its template is forked anew after
   // the pool was made.
