@@ -1,8 +1,6 @@
 // What bench/guard counts for a call: the parent's instructions of --count times submit and get, in bursts
 // whose results lie in the ring before the first is asked for. So nobody waits: how often a thread looks,
 // yields or sleeps is a matter of the scheduler, and not of the path.
-#include <chrono>
-#include <thread>
 #include <vector>
 
 #include "guarded/stand_in.hpp"
@@ -11,7 +9,14 @@
 
 namespace {
 
-std::uint64_t echo(std::uint64_t number) { return number; }
+constexpr std::size_t burst = 200;
+
+const bench::Bursts bursts;
+
+std::uint64_t echo(std::uint64_t number) {
+  if (number % burst == burst - 1) bursts.add_one();
+  return number;
+}
 
 }  // namespace
 
@@ -19,18 +24,18 @@ int main(int argc, char** argv) {
   kindred::Entry entry{argc, argv};
   const bench::Options options{argc, argv};
   const auto count = options.number("count", 1000);
-  constexpr std::size_t burst = 200;
-  constexpr std::chrono::milliseconds until_done{60};
+  bench::stretch_ticks();
   kindred::ProcessPoolExecutor pool{
       entry,
       {.start_method = kindred::StartMethod::fork, .max_workers = 1, .start_all = true, .spin = false}};
   pool.submit(echo, std::uint64_t{0}).get();
   const bench::Watched watched{pool, options};
+  bench::begin([&](const auto& limited) { pool.submit(limited, echo, std::uint64_t{0}); });
   std::vector<kindred::Future<std::uint64_t>> futures;
   futures.reserve(burst);
   for (std::size_t done = 0; done < count; done += burst) {
     for (std::size_t i = 0; i < burst; ++i) futures.push_back(pool.submit(echo, done + i));
-    std::this_thread::sleep_for(until_done);
+    bursts.wait(static_cast<std::uint32_t>(done / burst + 1));
     for (std::size_t i = 0; i < burst; ++i) {
       if (futures[i].get() != done + i) bench::fail("a wrong result");
     }
