@@ -127,7 +127,7 @@ class Screen {
     top_ = std::clamp(top_, 0, last_top_);
     ::erase();
     for (int row = 0; row < rows && top_ + row < static_cast<int>(lines.size()); ++row) {
-      const auto& line = lines[static_cast<std::size_t>(top_ + row)];
+      const auto& line = lines[static_cast<std::size_t>(top_) + static_cast<std::size_t>(row)];
       const bool head = line.starts_with("pool ") || line.starts_with("  WORKER") ||
                         line.starts_with("  ENDED") || line.starts_with("thread ");
       if (head) ::attron(A_BOLD);

@@ -266,7 +266,7 @@ void MessagePlan::add(Piece&& piece, std::string_view text) {
   for (std::size_t at = 0;; at += copied_more) {
     Piece part{.then = Then::more};
     const bool last = at + copied_more >= longest;
-    if (last) part = std::move(piece);
+    if (last) part = std::move(piece);  // once: NOLINT(bugprone-use-after-move)
     for (std::size_t form = 0; form < 3; ++form) {
       const std::size_t begin = std::min(at, shown[form].size());
       part.text[form] = begins[form] + static_cast<std::uint32_t>(begin);

@@ -133,7 +133,7 @@ std::string name_frames(std::span<const CodeReference> frames, const CodeBook& c
 }
 
 std::string first_of_program(std::string_view stack) {
-  const std::string first{stack.substr(0, stack.find('\n'))};
+  std::string first{stack.substr(0, stack.find('\n'))};
   for (std::string_view rest = stack; !rest.empty();) {
     const auto end = rest.find('\n');
     const std::string_view line = rest.substr(0, end);

@@ -311,8 +311,8 @@ void describe_object(ExceptionDescription& description, const std::exception_ptr
 template <class E>
 class CauseAs : public E {
  public:
-  CauseAs(E thrown, std::string text)
-      : E(std::move(thrown)), text_{std::make_shared<const std::string>(std::move(text))} {}
+  CauseAs(const E& thrown, std::string text)
+      : E(thrown), text_{std::make_shared<const std::string>(std::move(text))} {}
   [[nodiscard]] const char* what() const noexcept override { return text_->c_str(); }
 
  private:

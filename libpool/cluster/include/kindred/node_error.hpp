@@ -15,7 +15,7 @@ namespace kindred {
 /// Also a `WorkerLost`, whose `exit_reason()` is `lost` here.
 class NodeLost : public WorkerLost {
  public:
-  NodeLost(Details details, std::string node, std::vector<std::string> nodes, std::string_view why);
+  NodeLost(const Details& details, std::string node, std::vector<std::string> nodes, std::string_view why);
 
   [[nodiscard]] const char* what() const noexcept override { return node_->message.c_str(); }
   /// Returns the name of the node that had the task last.

@@ -366,6 +366,7 @@ void Head::work_detached(Time now) {
   if (!epoch_.ready() || !engine_.connection().connected) return;
   look_for_lost(now);
   std::vector<std::uint64_t> ids;
+  ids.reserve(detached_.work.size());
   for (const auto& [id, work] : detached_.work) ids.push_back(id);
   for (const std::uint64_t id : ids) ask_detached(now, id);
   detached_.records.tick(now, entered_, engine_, tickets_);

@@ -315,9 +315,10 @@ void Head::on_result(Time now, Result result, Epoch stored_in) {
   if (result.blob.id != 0 && result.bytes.empty()) {
     // The node has let the task go: if the result's bytes cannot be read, the task counts as lost there.
     doubt(now, result.task, task, result.node, "its result was lost with the engine's store");
+    const std::uint64_t id = result.task;
     BlobFetch fetch{job_key(), result.blob};
     large_.insert_or_assign(
-        result.task, LargeResult{std::move(result), std::move(fetch), stored_in != 0 ? stored_in : entered_});
+        id, LargeResult{std::move(result), std::move(fetch), stored_in != 0 ? stored_in : entered_});
     fetch_blobs(now);
     return;
   }

@@ -21,7 +21,8 @@ void RecordMerger::add(NodeRecords records) {
     gap.time = std::chrono::system_clock::now();
     if (!records.batch.records.empty())
       gap.time = decltype(gap.time){std::chrono::nanoseconds{records.batch.records.front().time_ns}};
-    waiting_.emplace(gap.time.time_since_epoch().count(), Waiting{records.node, std::move(gap)});
+    const auto at = gap.time.time_since_epoch().count();
+    waiting_.emplace(at, Waiting{records.node, std::move(gap)});
   }
   for (WireRecord& wire : records.batch.records) {
     // The clocks' difference is measured anew now and then: that must not turn a thread's records round.

@@ -27,7 +27,8 @@ std::string lost_message(const internal::TaskFacts& task, const std::string& nod
 
 }  // namespace
 
-NodeLost::NodeLost(Details details, std::string node, std::vector<std::string> nodes, std::string_view why)
+NodeLost::NodeLost(const Details& details, std::string node, std::vector<std::string> nodes,
+                   std::string_view why)
     : WorkerLost{details} {
   auto made = std::make_shared<Node>();
   made->message = lost_message(details.task, node, nodes, why);

@@ -101,6 +101,7 @@ std::optional<std::uint64_t> Roster::earlier_life(const Status& status) const {
 
 std::vector<std::uint64_t> Roster::lives() const {
   std::vector<std::uint64_t> lives;
+  lives.reserve(peers_.size());
   for (const auto& [life, peer] : peers_) lives.push_back(life);
   return lives;
 }
@@ -147,6 +148,7 @@ std::vector<NodeView> Roster::view(Time now) const {
     view.leaving = peer->status.draining;
   }
   std::vector<NodeView> list;
+  list.reserve(views.size());
   for (auto& [name, view] : views) list.push_back(std::move(view));
   return list;
 }

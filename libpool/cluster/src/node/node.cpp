@@ -677,6 +677,7 @@ void Node::on_broken(std::uint64_t life, const std::string& why, bool may_have_b
   Job& job = *at->second;
   job.broken = why.empty() ? "its pool broke" : why;
   std::vector<std::uint64_t> tasks;
+  tasks.reserve(job.held.size());
   for (const auto& [task, held] : job.held) tasks.push_back(task);
   std::ranges::sort(tasks);
   for (const std::uint64_t task : tasks) {

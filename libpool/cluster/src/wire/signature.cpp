@@ -29,7 +29,7 @@ std::string hmac(const std::string& key, std::span<const std::byte> bytes) {
 
 }  // namespace
 
-Signer::Signer(std::string secret, std::string cluster)
+Signer::Signer(const std::string& secret, const std::string& cluster)
     : key_{hmac(secret, std::as_bytes(std::span{cluster}))} {}
 
 std::string Signer::signature(std::span<const std::byte> message) const { return hmac(key_, message); }

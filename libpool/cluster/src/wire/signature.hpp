@@ -19,7 +19,7 @@ class Signer {
   static constexpr std::size_t bytes = 32;
   static constexpr std::size_t least_secret_bytes = 32;
 
-  Signer(std::string secret, std::string cluster);
+  Signer(const std::string& secret, const std::string& cluster);
 
   [[nodiscard]] Bytes sign(std::span<const std::byte> message) const;
   /// Is the signature right? It takes as long whatever is wrong with it.

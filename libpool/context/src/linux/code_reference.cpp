@@ -92,7 +92,7 @@ void* CodeMap::resolve(CodeReference reference) {
     if (!entry.known && entry.load) {
       link_map* loaded = nullptr;
       void* const library = ::dlopen(entry.wanted.path.c_str(), RTLD_NOW | RTLD_LOCAL);
-      if (library == nullptr || ::dlinfo(library, RTLD_DI_LINKMAP, &loaded) != 0) {
+      if (library == nullptr || ::dlinfo(library, RTLD_DI_LINKMAP, static_cast<void*>(&loaded)) != 0) {
         const char* const text = ::dlerror();
         problem = text == nullptr ? "no reason was given" : text;
       } else {

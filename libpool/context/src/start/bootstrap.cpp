@@ -16,8 +16,6 @@
 namespace kindred::internal {
 namespace {
 
-using std::chrono::steady_clock;
-
 void write_text(Encoder& out, std::string_view text) {
   out.write_value<std::uint64_t>(text.size());
   out.write(text.data(), text.size());

@@ -68,6 +68,7 @@ Process execute_program(const char* role, int socket, int lifeline, const Worker
                         const std::vector<std::string>& inherited) {
   const auto variables = make_environment(options, inherited);
   std::vector<const char*> environment;
+  environment.reserve(variables.size() + 1);
   for (const auto& variable : variables) environment.push_back(variable.c_str());
   environment.push_back(nullptr);
   const std::array<const char*, 3> arguments{program_invocation_name, role, nullptr};

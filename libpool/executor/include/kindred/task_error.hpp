@@ -232,8 +232,8 @@ namespace internal {
 template <class E>
 class TaskErrorAs : public E, public TaskError {
  public:
-  TaskErrorAs(E thrown, std::shared_ptr<const TaskErrorDetails> details)
-      : E(std::move(thrown)), TaskError{std::move(details)} {}
+  TaskErrorAs(const E& thrown, std::shared_ptr<const TaskErrorDetails> details)
+      : E(thrown), TaskError{std::move(details)} {}
   [[nodiscard]] const char* what() const noexcept override { return TaskError::what(); }
 };
 

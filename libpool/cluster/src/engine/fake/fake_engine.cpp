@@ -28,7 +28,7 @@ Answer missing() {
 
 // --- what travels
 
-void FakeBus::send(const std::string& from, const std::string& to, std::function<void()> arrives) {
+void FakeBus::send(const std::string& from, const std::string& to, const std::function<void()>& arrives) {
   const Fate decided = fate ? fate(sent_) : Fate{};
   ++sent_;
   if (decided.lost || down || cut.contains(from)) return;

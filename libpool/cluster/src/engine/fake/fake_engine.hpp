@@ -126,7 +126,7 @@ class FakeBus {
   };
   void forget(Port& port);
   /// Something travels from one place to another: lost, repeated or late, as the test says.
-  void send(const std::string& from, const std::string& to, std::function<void()> arrives);
+  void send(const std::string& from, const std::string& to, const std::function<void()>& arrives);
   void give_out(const Queue& queue, StoredQueue& stored);
   void feed(const Stream& stream);
   Answer store(const Place& place, const std::string& id, const Bytes& bytes, Expect expect);

@@ -106,7 +106,7 @@ Bytes from_base64(std::string_view text) {
   unsigned count = 0;
   for (const char each : text) {
     if (each == '=') break;
-    const int value = values[static_cast<unsigned char>(each)];
+    const std::int8_t value = values[static_cast<unsigned char>(each)];
     if (value < 0) throw DecodeError{"the server's base64 has another character than its 64"};
     bits = (bits << 6U) | static_cast<std::uint32_t>(value);
     count += 6;

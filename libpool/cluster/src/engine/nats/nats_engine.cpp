@@ -510,6 +510,7 @@ void NatsEngine::make_options(const EngineOptions& given, const std::string& who
   require(natsOptions_Create(&made), "natsOptions_Create", "preparing the connection");
   options_.reset(made);
   std::vector<const char*> servers;
+  servers.reserve(given.servers.size());
   for (const std::string& server : given.servers) servers.push_back(server.c_str());
   const auto set = [](natsStatus status) { require(status, "natsOptions", "preparing the connection"); };
   set(natsOptions_SetServers(made, servers.data(), static_cast<int>(servers.size())));
@@ -599,7 +600,8 @@ void NatsEngine::on_delivery(natsConnection*, natsSubscription*, natsMsg* raw, v
   shared.receive(std::move(delivery));
   {
     const std::scoped_lock own{shared.engine->mutex_};
-    if (place.pull->left == 0 || --place.pull->left != 0) return;
+    if (place.pull->left == 0) return;
+    if (--place.pull->left != 0) return;
     ended.ticket = place.pull->ticket;
   }
   shared.receive(std::move(ended));
@@ -665,7 +667,7 @@ std::unique_ptr<Engine> connect_to_nats(const EngineOptions& options, const std:
                          status == NATS_SECURE_CONNECTION_WANTED;
     if (refused || Clock::now() >= until) {
       std::string servers;
-      for (const auto& server : options.servers) servers += (servers.empty() ? "" : ", ") + server;
+      for (const auto& server : options.servers) servers.append(servers.empty() ? "" : ", ").append(server);
       throw SystemError{"natsConnection_Connect", refused ? EACCES : ECONNREFUSED,
                         "connecting cluster " + cluster + " to " + servers + " (" + last_words(status) + ")",
                         refused ? "Check credentials, user, password and tls, and the server's configuration."

@@ -58,6 +58,7 @@ class StoredFailure final : public Failure {
 /// A failure that is one exception object, shared by its readers.
 class SharedFailure final : public Failure {
  public:
+  // It is kept, not thrown. NOLINTNEXTLINE(bugprone-throw-keyword-missing)
   explicit SharedFailure(std::exception_ptr error) : error_{std::move(error)} {}
   [[nodiscard]] std::exception_ptr make() const override { return error_; }
 
