@@ -130,7 +130,10 @@ class Injection {
       const auto pid = static_cast<pid_t>(control().pid.load());
       const auto action = control().action.load();
       if (action == InjectedAction::stop) {
-        while (state_of(pid) == 'R' || state_of(pid) == 'S') std::this_thread::yield();
+        if (pid == 0) continue;  // so late that the next one is armed already: 0 would be our whole group
+        // One that is to go on must stand first, or it would stop afterwards, for ever.
+        const auto stands = [](char state) { return state == 'T' || state == '\0' || is_ended(state); };
+        while (!stands(state_of(pid))) std::this_thread::yield();
         if (meanwhile_) meanwhile_();
         if (kill_after_) ++killed_;
         ::kill(pid, kill_after_ ? SIGKILL : SIGCONT);

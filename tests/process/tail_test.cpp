@@ -90,6 +90,9 @@ std::size_t count(const std::string& text, std::string_view part) {
   return found;
 }
 
+/// Is this row of the list one of this process's pools? The list has those of all other programs, too.
+bool is_ours(const std::string& row) { return row.starts_with(fmt::format("{:7} ", ::getpid())); }
+
 /// Says as another user to a socket what a tail would say, and returns the answer.
 std::string ask_as(unsigned uid, const std::string& name, const std::string& request) {
   const auto outcome = run_forked([&] {
@@ -365,10 +368,15 @@ TEST_CASE_EACH_START_METHOD("a tail of a process that is killed says so, and its
 TEST_CASE("the list has this user's pools, from their first worker to their end, where they are offered") {
   ResourceAudit audit;
   const auto listed = [](std::string_view method) {
-    const auto outcome = tail_until_end({});
+    auto rows = lines_of(tail_until_end({}).out);
+    // A pool has a second to answer. Where others have the machine, too, that may be too little: again.
+    const auto is_late = [](const std::string& row) {
+      return is_ours(row) && contains(row, "does not answer");
+    };
+    while (std::ranges::any_of(rows, is_late)) rows = lines_of(tail_until_end({}).out);
     std::size_t found = 0;
-    for (const auto& line : lines_of(outcome.out))
-      found += contains(line, me()) && contains(line, method) && contains(line, "/tail_test") ? 1U : 0U;
+    for (const auto& row : rows)
+      found += is_ours(row) && contains(row, method) && contains(row, "/tail_test") ? 1U : 0U;
     return found;
   };
   {
@@ -481,9 +489,10 @@ TEST_CASE("root may follow the pool of a user, and a name that another user has 
     // Of two that listen under names of this process and user, one is root's.
     const auto taken = kindred::internal::listen_locally(
         kindred::internal::tail_name(somebody_else, static_cast<std::uint32_t>(::getpid()), 4711));
-    const auto listed = tail_until_end({});
-    CHECK(count(listed.out, me() + " ") == 1);
-    CHECK_FALSE(contains(listed.out, "4711"));
+    const auto rows = lines_of(tail_until_end({}).out);
+    CHECK(std::ranges::count_if(rows, is_ours) == 1);
+    const auto row_of_taken = fmt::format("{:7} {:>4} ", ::getpid(), 4711);
+    for (const auto& row : rows) CHECK_FALSE(row.starts_with(row_of_taken));
   }
   REQUIRE(::seteuid(0) == 0);
 }
@@ -522,7 +531,7 @@ TEST_CASE("nonsense, silence and haste at the socket harm nobody") {
   CHECK_CONTAINS(ask_as(0, names[0], "GET / HTTP/1.1\r\n"), "makes no sense");
   CHECK_CONTAINS(ask_as(0, names[0], "kindred-tail/2 level=loud\n"), "makes no sense");
   CHECK_CONTAINS(ask_as(0, names[0], "kindred-tail/2 worker=99999999999\n"), "makes no sense");
-  CHECK_CONTAINS(ask_as(0, names[0], std::string(100'000, 'x')), "");
+  CHECK_CONTAINS(ask_as(0, names[0], std::string(100'000, 'x')), "makes no sense");
   {
     std::vector<kindred::internal::Descriptor> silent;
     for (int i = 0; i < 20; ++i) silent.push_back(kindred::internal::connect_locally(names[0]));
