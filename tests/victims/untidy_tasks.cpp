@@ -1,7 +1,7 @@
 // A program whose tasks are untidy with what they share with it: untidy_tasks METHOD WHAT.
 //   write, read, stty: a task does that to the terminal; says "ended" when it has, "lost" where its worker
-//   was closed, closed_idle, stopped, forked, executed, left, flags, grouped, daemon: says "ready" when its
-//   workers are so, and stays
+//   was closed, closed_idle, stopped, forked, executed, left, flags, grouped, daemon, chain: says "ready"
+//   when its workers are so, and stays
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -52,6 +52,26 @@ void start_apart(bool daemon) {
   (void)!::read(told[0], &byte, 1);
 }
 
+// Starts a process that starts one, and so on, each in a session of its own: each of them becomes the fork
+// server's only when the one before it is dead.
+void start_chain() {
+  constexpr int links = 300;
+  int told[2];
+  if (::pipe(told) != 0) return;
+  for (int link = 0; link < links; ++link) {
+    if (::fork() != 0) {
+      if (link == 0) break;
+      stay();
+    }
+    (void)::setsid();
+    if (link + 1 < links) continue;
+    (void)!::write(told[1], "1", 1);
+    stay();
+  }
+  char byte = 0;
+  (void)!::read(told[0], &byte, 1);
+}
+
 void be(const std::string& what, kindred::Event begun) {
   if (what == "closed" || what == "stopped") close_all();
   if (what == "flags") {
@@ -71,6 +91,7 @@ void be(const std::string& what, kindred::Event begun) {
     stay();
   }
   if (what == "grouped" || what == "daemon") start_apart(what == "daemon");
+  if (what == "chain") start_chain();
   if (what == "closed_idle") close_all();
   begun.set();
   if (what == "closed_idle") return;

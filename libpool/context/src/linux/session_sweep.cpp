@@ -108,21 +108,23 @@ void reap_orphans(std::span<const Process> kept) noexcept {
 }
 
 void end_children() noexcept {
-  const auto limit = steady_clock::now() + std::chrono::seconds{1};
+  constexpr long shortest = 200'000, longest = 10'000'000;
+  timespec pause{.tv_sec = 0, .tv_nsec = shortest};
   const pid_t self = ::getpid();
-  const auto none_left = [] {
+  const auto none_left = [&pause] {
     for (;;) {
       siginfo_t info{};
       if (::waitid(P_ALL, 0, &info, WEXITED | WNOHANG | __WALL) != 0) return errno == ECHILD;
       if (info.si_pid == 0) return false;
+      pause.tv_nsec = shortest;
     }
   };
-  while (!none_left() && steady_clock::now() < limit) {
+  while (!none_left()) {
     for_each_process([self](pid_t pid) {
       if (parent_of(pid) == self) ::kill(pid, SIGKILL);  // a child's number is not reused before it is reaped
     });
-    const timespec moment{.tv_sec = 0, .tv_nsec = 200'000};
-    ::nanosleep(&moment, nullptr);
+    ::nanosleep(&pause, nullptr);
+    pause.tv_nsec = std::min(2 * pause.tv_nsec, longest);
   }
 }
 

@@ -57,7 +57,7 @@ class ForkServer {
     say_ready();
   }
 
-  void say_ready() const { report({.what = ServerReport::What::ready}); }
+  void say_ready() { report({.what = ServerReport::What::ready}); }
 
   [[noreturn]] void serve() {
     // From here on it sees the parent's end itself, and ends all workers then, also one that executes another
@@ -89,7 +89,7 @@ class ForkServer {
   }
 
  private:
-  void report(const ServerReport& report, std::span<const int> descriptors = {}) const {
+  void report(const ServerReport& report, std::span<const int> descriptors = {}) {
     std::array<std::byte, sizeof report> bytes{};
     std::memcpy(bytes.data(), &report, sizeof report);
     // The socket is full because the parent is stopped and has not read for long. Wait until the parent
@@ -98,7 +98,7 @@ class ForkServer {
       const int fd = parent_.get();
       bool dead = false;
       wait_readable(&fd, &dead, 1, std::chrono::steady_clock::now() + std::chrono::milliseconds{20});
-      if (dead) exit_now(0);
+      if (dead) end_all();
     }
   }
 

@@ -196,7 +196,9 @@ class ServedLauncher : public Launcher {
     control_.send(as_bytes_of(request));
     // It does not listen: it preloads, or is stuck.
     if (silent_ || (!ready_ && !is_copy_)) server_.signal_group(9);
-    if (!server_.wait_dead(steady_clock::now() + std::chrono::seconds{1})) server_.signal(9);
+    server_.signal(SIGCONT);  // where it was stopped
+    // It ends what tasks have left first, which takes long where other programs have the machine.
+    if (!server_.wait_dead(steady_clock::now() + std::chrono::seconds{10})) server_.signal(9);
     server_.wait_dead({});
     server_.reap();
     server_ = Process{};
