@@ -182,6 +182,21 @@ TEST_CASE("an engine that is away for less than node_timeout costs no task, howe
   CHECK(world.without_value(tasks) == "");
 }
 
+TEST_CASE("an engine that comes just before node_timeout has passed still gets its streams and nodes") {
+  for (const bool detached : {false, true}) {
+    CAPTURE(detached);
+    HeadSettings settings;
+    settings.detached = settings.manifest.detached = detached;
+    World world{2, 1, settings};
+    world.bus.down = true;
+    const auto tasks = world.submit_numbered(5);
+    world.run_for(milliseconds{29'900});
+    world.bus.down = false;
+    REQUIRE(world.run_to_end());
+    for (std::size_t i = 0; i < tasks.size(); ++i) CHECK(world.has_value(tasks[i], std::to_string(i)));
+  }
+}
+
 TEST_CASE("an engine that is gone for good fails every future after node_timeout, with words") {
   World world{1};
   world.nodes[0]->pool.run_time = seconds{5};

@@ -201,7 +201,7 @@ class WebDoor::Connections {
         co_await write_whole(stream, reply, is_head, goes_on);
     }
     ErrorCode error;
-    stream.socket().shutdown(tcp::socket::shutdown_both, error);
+    (void)stream.socket().shutdown(tcp::socket::shutdown_both, error);
   }
 
   WebReply answer_to(const http::request<http::string_body>& message, bool from_owner) const noexcept try {

@@ -449,6 +449,11 @@ void Head::fail_unserved(Time now) {
                                  words.empty() ? "" : " (its last words: " + words + ")"));
     return;
   }
+  // Of an engine that is away, `unheard` counts the time. When it is back, streams and nodes have theirs.
+  if (!engine_.connection().connected) {
+    times_.unserved_since.reset();
+    return;
+  }
   if (settings_.detached && epoch_.ready()) return;  // its tasks wait in the queue, however long
   const bool served = roster_.working() >= (served_once_ ? std::size_t{1} : settings_.min_nodes);
   if ((served && epoch_.ready()) || ledger_.size() == held_) {
