@@ -118,7 +118,7 @@ std::unique_ptr<Failure> make_failure(const Ended& ended) {
     case Ended::How::node_lost: {
       WorkerLost::Details details;
       details.task = facts;
-      return stored(NodeLost{std::move(details), ended.node, ended.nodes, ended.text});
+      return stored(NodeLost{details, ended.node, ended.nodes, ended.text});
     }
     case Ended::How::cancelled: return stored(Cancelled{facts, ended.text});
     case Ended::How::queue_timeout:
