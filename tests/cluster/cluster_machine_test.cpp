@@ -193,7 +193,8 @@ TEST_CASE("an engine that comes just before node_timeout has passed still gets i
     world.run_for(milliseconds{29'900});
     world.bus.down = false;
     REQUIRE(world.run_to_end());
-    for (std::size_t i = 0; i < tasks.size(); ++i) CHECK(world.has_value(tasks[i], std::to_string(i)));
+    for (std::size_t i = 0; i < tasks.size(); ++i)
+      CHECK_MESSAGE(world.has_value(tasks[i], std::to_string(i)), world.ends.at(tasks[i]).text);
   }
 }
 

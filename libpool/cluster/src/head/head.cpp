@@ -439,8 +439,14 @@ std::string Head::why_unserved() const {
 }
 
 void Head::fail_unserved(Time now) {
+  const bool connected = engine_.connection().connected;
+  if (!connected)
+    times_.connected_since.reset();
+  else if (!times_.connected_since)
+    times_.connected_since = now;
+  const bool just_back = connected && now - *times_.connected_since < settings_.lease;
   const Time unheard = roster_.unheard(now);
-  if (unheard > settings_.node_timeout) {
+  if (unheard > settings_.node_timeout && !just_back) {
     const std::string words = engine_.connection().last_words;
     fail_unreachable(now,
                      fmt::format("the engine of cluster {} has carried nothing for {:.1f} s{}. Is the server "
@@ -450,7 +456,7 @@ void Head::fail_unserved(Time now) {
     return;
   }
   // Of an engine that is away, `unheard` counts the time. When it is back, streams and nodes have theirs.
-  if (!engine_.connection().connected) {
+  if (!connected) {
     times_.unserved_since.reset();
     return;
   }

@@ -221,6 +221,7 @@ class Head final : private TaskSource {
   struct Times {
     std::optional<Time> last_beat;
     std::optional<Time> unserved_since;
+    std::optional<Time> connected_since;
     Time last_claim{0};
     Time look{0};
     Time purge{0};

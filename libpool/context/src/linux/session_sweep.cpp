@@ -14,6 +14,7 @@
 #include <charconv>
 #include <cstdio>
 #include <cstring>
+#include <new>
 #include <utility>
 
 #include "numbered_entries.hpp"
@@ -107,10 +108,50 @@ void reap_orphans(std::span<const Process> kept) noexcept {
   }
 }
 
+namespace {
+
+struct Seen {
+  pid_t pid;
+  pid_t parent;
+  bool ours;
+};
+
+// Finds all processes below this one. /proc lists most parents before their children.
+std::span<const Seen> find_descendants(std::vector<Seen>& seen) noexcept {
+  seen.clear();
+  for_each_process([&](pid_t pid) {
+    if (seen.size() < seen.capacity()) seen.push_back({pid, parent_of(pid), false});
+  });
+  const pid_t self = ::getpid();
+  const auto is_ours = [&](pid_t pid) {
+    const auto at = std::ranges::lower_bound(seen, pid, {}, &Seen::pid);
+    return pid == self || (at != seen.end() && at->pid == pid && at->ours);
+  };
+  for (bool found = true; found;) {
+    found = false;
+    for (Seen& each : seen) {
+      if (each.ours || !is_ours(each.parent)) continue;
+      each.ours = found = true;
+    }
+  }
+  return seen;
+}
+
+// Kills one of them, unless its number has become another process's meanwhile: that has another parent.
+void kill_descendant(const Seen& seen) noexcept {
+  const Descriptor pidfd{static_cast<int>(::syscall(SYS_pidfd_open, seen.pid, 0))};
+  if (!pidfd) return;
+  const pid_t parent = parent_of(seen.pid);
+  if (parent == seen.parent || parent == ::getpid())
+    (void)::syscall(SYS_pidfd_send_signal, pidfd.get(), SIGKILL, nullptr, 0);
+}
+
+}  // namespace
+
 void end_children() noexcept {
   constexpr long shortest = 200'000, longest = 10'000'000;
+  constexpr std::size_t most = 65'536;  // in one look; the rest is seen when these are gone
   timespec pause{.tv_sec = 0, .tv_nsec = shortest};
-  const pid_t self = ::getpid();
   const auto none_left = [&pause] {
     for (;;) {
       siginfo_t info{};
@@ -119,10 +160,16 @@ void end_children() noexcept {
       pause.tv_nsec = shortest;
     }
   };
+  std::vector<Seen> seen;
   while (!none_left()) {
-    for_each_process([self](pid_t pid) {
-      if (parent_of(pid) == self) ::kill(pid, SIGKILL);  // a child's number is not reused before it is reaped
-    });
+    try {
+      seen.reserve(most);
+      for (const Seen& each : find_descendants(seen)) {
+        if (each.ours) kill_descendant(each);
+      }
+    } catch (const std::bad_alloc&) {
+      // After the pause.
+    }
     ::nanosleep(&pause, nullptr);
     pause.tv_nsec = std::min(2 * pause.tv_nsec, longest);
   }

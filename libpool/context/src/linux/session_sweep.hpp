@@ -45,8 +45,8 @@ void end_sessions(std::span<const Process> leaders) noexcept;
 void adopt_orphans() noexcept;
 /// Reaps dead children but those in `kept`, which are reaped otherwise.
 void reap_orphans(std::span<const Process> kept) noexcept;
-/// Kills and reaps all children, and whose parent this process becomes meanwhile. Returns when none is left,
-/// however long the machine takes for that: whoever cannot wait ends this process.
+/// Kills all processes below this one, and reaps those whose parent it is or becomes. Returns when none is
+/// left, however long the machine takes for that: whoever cannot wait ends this process.
 void end_children() noexcept;
 /// A descriptor that is readable when a child has died; the signal stays blocked in this thread. None where
 /// it cannot be made.
