@@ -332,8 +332,8 @@ struct TroubledTasks {
 
 /// Submits `pairs` tasks of each kind to a world with three nodes, while packets are lost, come twice or come
 /// late, links are cut, the server goes down and nodes stop. `more` gets a number from 0 to 7 each time, of
-/// which 2 has the server go down or come back: the test's own trouble. At the end all of it is over, but the
-/// packets' losses.
+/// which 2 has the server go down or come back: the test's own trouble. No outage is as long as node_timeout,
+/// after which all is refused. At the end all of it is over, but the packets' losses.
 inline TroubledTasks submit_in_trouble(World& world, std::mt19937& random, int pairs,
                                        const std::function<void(unsigned dice)>& more) {
   TroubledTasks tasks;
@@ -342,6 +342,7 @@ inline TroubledTasks submit_in_trouble(World& world, std::mt19937& random, int p
                          .copies = 1 + static_cast<unsigned>(random() % 2),
                          .late = std::chrono::microseconds{random() % 5000}};
   };
+  Time was_up = world.bus.now;
   for (int i = 0; i < pairs; ++i) {
     tasks.once.push_back(world.submit("once"));
     tasks.again.push_back(world.submit("again", with_retries(50)));
@@ -358,6 +359,10 @@ inline TroubledTasks submit_in_trouble(World& world, std::mt19937& random, int p
       default: break;
     }
     more(dice);
+    if (!world.bus.down || world.bus.now - was_up > seconds{20}) {
+      world.bus.down = false;
+      was_up = world.bus.now;
+    }
     world.run_for(milliseconds{random() % 4000});
   }
   world.bus.cut.clear();
