@@ -285,6 +285,7 @@ TEST_CASE("values of many megabytes of a detached job come through packets of on
 
 TEST_CASE(
     "random losses, cuts, stops, outages and heads that go: every detached task ends, without retries begun once") {
+  Deadline deadline{std::chrono::seconds{long_run() ? 1200 : 60}};
   const unsigned rounds = long_run() ? 1000 : 3;
   for (unsigned seed = 1; seed <= rounds; ++seed) {
     std::mt19937 random{seed};
