@@ -291,10 +291,12 @@ TEST_CASE("a neighbour on this core runs a short task until it has run long, and
   const auto task = pool.submit();
   REQUIRE(worker.begin() == 1);
   worker.header().cpu = 1;
-  worker.header().begun_ticks = ticks() + microseconds(60e6);  // young, however slowly this runs
+  worker.header().begun_ticks = ticks() - microseconds(10'000);
   PoolGuard guard{pool.mutex};
+  // Its tasks take a minute: this one is young, however slowly the test runs.
+  worker.slot().average.move_towards(static_cast<double>(microseconds(60e6)), 0, 1);
   CHECK(pool.cores.neighbour_on(guard, 0) == Cores::Neighbour::short_task);
   CHECK(pool.cores.neighbour_on(guard, 1) == Cores::Neighbour::none);
-  worker.header().begun_ticks = ticks() - microseconds(10'000);
+  worker.slot().average.forget();
   CHECK(pool.cores.neighbour_on(guard, 0) == Cores::Neighbour::long_task);
 }
