@@ -178,6 +178,10 @@ TEST_CASE("a call that has begun is not revoked, one that has not is, and its wo
   {
     PoolGuard guard{pool.mutex};
     CHECK_FALSE(pool.intake.revoke(guard, worker.slot(), 0));
+    // The call's own state says it first, the worker's header a moment later.
+    const auto attempt = worker.header().begun_attempt.exchange(0);
+    CHECK_FALSE(pool.intake.revoke(guard, worker.slot(), 0));
+    worker.header().begun_attempt = attempt;
     CHECK(pool.intake.revoke(guard, worker.slot(), 1));
     CHECK(pool.slots.in_flight(guard) == 1);
     pool.completion.finish_cancelled(guard, PlayedPool::task_of(queued), "in the test");
