@@ -10,6 +10,7 @@
 #include <span>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "child/cpu_manners.hpp"
 #include "child/mailbox.hpp"
@@ -18,6 +19,7 @@
 #include "child/result_writer.hpp"
 #include "kindred/internal/clock.hpp"
 #include "kindred/internal/cpu.hpp"
+#include "kindred/internal/injection.hpp"
 #include "link/notices.hpp"
 #include "link/sent_memories.hpp"
 #include "support/test.hpp"
@@ -208,6 +210,25 @@ TEST_CASE("a worker rings once for each arming: for the thread that waits, else 
   CHECK_FALSE(bells.ring_if_armed(0));
   CHECK_FALSE(child.service_bell.clear());
   CHECK_FALSE(child.waiter_bell.clear());
+}
+
+TEST_CASE("a result is there before the bell rings for it") {
+#if defined(KINDRED_INJECTION)
+  PlayedChild child;
+  child.header().armed = Armed::waiter | (std::uint64_t{1} << Armed::epoch_shift);
+  const auto noted = std::make_unique<InjectionControl>();
+  InjectionControl* const before = std::exchange(injection_control, noted.get());
+  child.answer("value");
+  injection_control = before;
+  std::vector<std::string> order;
+  for (std::uint32_t i = 0; i < noted->points; ++i) order.emplace_back(noted->reached[i].name);
+  const std::vector<std::string> wanted{"worker.result.before_publish", "worker.result.published",
+                                        "worker.bell.before_waiter", "worker.result.rung"};
+  CHECK(order == wanted);
+  CHECK(child.waiter_bell.clear());
+#else
+  KINDRED_SKIP("this build has no injection points");
+#endif
 }
 
 TEST_CASE("a worker that runs dry rings when as few bytes of calls are left as the parent has said") {

@@ -162,7 +162,7 @@ class History {
   std::array<Place, 64> marks_{};
   std::uint64_t marks_begin_ = 0;
   std::uint64_t marks_end_ = 0;
-  std::uint64_t next_mark_ = 0;  ///< from here on there is to be a further one
+  std::uint64_t next_mark_ = 0;  ///< position from which on the next mark is set
 
   mutable std::mutex lock_;  ///< of what follows; bytes between begin and end change only under it
   Place begin_;

@@ -454,7 +454,7 @@ template <TextForm form, class Values>
 void MessagePlan::put_from(TextBuffer& out, const Arguments& arguments, bool* all_utf8) const {
   const std::size_t begin = out.size();
   Values values{arguments};
-  // So much the message takes at most where nothing in it must be escaped.
+  // The most bytes that the message takes, as long as nothing in it is escaped.
   const std::size_t room = room_[index_of<form>()] + arguments.text_bytes();
   const char* const texts = texts_.data();
   char* to = out.reserve(room);

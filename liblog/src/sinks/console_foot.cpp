@@ -17,7 +17,7 @@ struct Foot {
   std::string text;
 };
 
-// For ever: static destructors of the program may still log.
+// Never destroyed: static destructors of the program may still log.
 struct Feet {
   std::mutex mutex;
   std::vector<Foot> shown;  // the newest last

@@ -94,7 +94,7 @@ class TailServer {
   std::shared_ptr<const Answers> answers_ = std::make_shared<Answers>();
   std::chrono::system_clock::time_point since_ = std::chrono::system_clock::now();
   unsigned refused_ = 0;
-  bool told_shortage_ = false;  ///< of descriptors, since a guest was let in
+  bool told_shortage_ = false;  ///< a lack of descriptors was reported since the last guest was let in
   bool offered_ = true;
   std::vector<Running> tails_;
   Descriptor listener_;

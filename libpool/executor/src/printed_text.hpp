@@ -44,8 +44,8 @@ struct PrintedText {
   static constexpr std::size_t limit = 480;  ///< an unfinished line that is longer stays in the pipe
   using State = PrintedState;
   std::atomic<State> state;
-  char expected;  ///< the last byte that the call takes
-  char marker;    ///< another one, until it is made
+  char expected;  ///< the last byte that the call takes out of the pipe
+  char marker;    ///< where the call puts that byte; before the call it holds another one
   std::uint32_t next_logged;
   CommitMark mark;
   char text[2][limit];

@@ -32,7 +32,7 @@ class SpinPermit {
   bool note_step(std::uint64_t before, std::uint64_t after) noexcept {
     if (after - before < long_step_) [[likely]]
       return true;
-    // Where spinning went well for longer than the last pause, this is something new.
+    // Where spinning went well for longer than the last pause, this failure has a new cause.
     const bool again = pause_ != 0 && after - again_at_ < pause_;
     pause_ = again ? std::min(2 * pause_, longest_pause_) : first_pause_;
     again_at_ = after + pause_;

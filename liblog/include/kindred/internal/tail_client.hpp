@@ -30,7 +30,7 @@ struct DoorName {
 /// A pool that listens, and the connection to it.
 struct DoorPool {
   std::uint32_t uid = 0;
-  std::uint32_t pid = 0;  ///< here, as the kernel says
+  std::uint32_t pid = 0;  ///< as the kernel says, in the PID namespace of this process
   std::string serial;
   Descriptor socket;
 };

@@ -14,8 +14,8 @@ namespace kindred::internal {
 
 struct KeptRecord;
 
-/// Where a log is offered to kindred-tail: `kindred/<uid>/<pid>/<serial>` among the abstract names of local
-/// sockets.
+/// The abstract name of the local socket where a log is offered to kindred-tail:
+/// `kindred/<uid>/<pid>/<serial>`.
 [[nodiscard]] std::string tail_name(std::uint32_t uid, std::uint32_t pid, std::uint32_t serial);
 
 /// What a visitor asks for. It travels as one line, `kindred-tail/2 key=value ...`, in the form of a text

@@ -301,7 +301,7 @@ class Head final : private TaskSource {
   bool closed_ = false;
   std::string broken_;
   Doubts doubts_;
-  std::set<std::uint64_t> cancelling_;          ///< tasks whose node has not answered
+  std::set<std::uint64_t> cancelling_;          ///< tasks whose node was asked to cancel and has not answered
   std::map<std::uint64_t, LargeResult> large_;  ///< results whose bytes are being fetched, by task
   std::size_t held_ = 0;                        ///< tasks with a permit, or in doubt
   Detached detached_;

@@ -23,7 +23,8 @@ class QueueSweep {
   QueueSweep(Engine& engine, Tickets& tickets, std::string build, std::string job)
       : engine_{engine}, tickets_{tickets}, build_{std::move(build)}, job_{std::move(job)} {}
 
-  /// Notes how often the connection was lost so far: one more, and a sweep begins after the lease.
+  /// `outages`: how often the connection was lost so far. Where that has grown, a sweep begins after the
+  /// lease.
   void note_outages(Time now, Time lease, std::uint64_t outages);
   [[nodiscard]] bool due(Time now) const noexcept { return due_ && now >= *due_; }
   /// Begins a round where none is under way: everything up to `stored` is to be swept.

@@ -45,7 +45,7 @@ class CpuManners {
   void note_sleep() noexcept { yields_to_parent_ = 0; }
 
  private:
-  [[nodiscard]] bool shares_core() const noexcept;  // with the parent, by its latest word
+  [[nodiscard]] bool shares_core() const noexcept;  // with the parent, as far as it has said
   void yield_to_parent() noexcept;
   void tell_cpu_and_move(std::uint64_t now) noexcept;
   void move_apart(std::uint64_t now) noexcept;

@@ -2,6 +2,8 @@
 
 #include <atomic>
 
+#include "kindred/internal/injection.hpp"
+
 namespace kindred::internal {
 
 bool ParentBells::ring_if_armed(std::uint64_t position) noexcept {
@@ -13,6 +15,7 @@ bool ParentBells::ring_if_armed(std::uint64_t position) noexcept {
   if (epoch == last_rung_) return false;
   if ((armed & Armed::waiter) != 0) {
     last_rung_ = epoch;
+    KINDRED_INJECTION_POINT("worker.bell.before_waiter");
     waiter_.ring();
     return true;
   }

@@ -149,9 +149,9 @@ void Waiters::give_way(PoolGuard& guard, unsigned round) {
   const auto neighbour = parts_.cores.neighbour_on(guard, parts_.control.publish_cpu(guard));
   const bool woke_a_worker = parts_.control.take_woke_a_worker(guard);
   guard.unlock();
-  // The worker may be queued behind us on this core, as one that was just woken mostly is. But a thread that
-  // yields to a long task gets the core back when the kernel takes it from that, some milliseconds later; a
-  // thread that sleeps then is woken elsewhere.
+  // The worker may be queued behind us on this core, which is where most that were just woken are. But a
+  // thread that yields to a long task gets the core back when the kernel takes it from that, some
+  // milliseconds later; a thread that sleeps then is woken elsewhere.
   if (neighbour == Cores::Neighbour::short_task ||
       (neighbour == Cores::Neighbour::none && (woke_a_worker || round % 16 == 0))) {
     yield_cpu();

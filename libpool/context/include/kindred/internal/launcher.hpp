@@ -62,8 +62,8 @@ class Launcher {
   /// The worker, once the server has said that it is there; nothing: it has not said so yet. Errors:
   /// `ServerLost`, also where it has not answered in `answer_by`; other `SystemError`.
   [[nodiscard]] virtual std::optional<StartedWorker> started(AskedWorker& worker) = 0;
-  /// Ends a worker that there is nothing to greet with, or that the pool wants no more. Where it was
-  /// `started`, its process is to be put back.
+  /// Ends a worker that cannot be greeted, or that the pool no longer wants. A process that `started`
+  /// returned has to be in `worker` again.
   virtual void give_up(AskedWorker worker) noexcept = 0;
   /// Has the server said how a dead worker ended? If not, it is asked again when there is news.
   [[nodiscard]] virtual bool end_is_known(const Process&) { return true; }
