@@ -10,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <boost/json.hpp>
@@ -65,6 +66,10 @@ const json::object* named(const json::value& view, std::string_view name) {
   return nullptr;
 }
 
+int say_much(int number) {
+  for (int i = 0; i < 5; ++i) log_info("{} {}", number, std::string(1000, 'x'));
+  return number + 1;
+}
 void throw_something() { throw std::runtime_error{"thrown"}; }
 void say_and_die(int lines) {
   for (int i = 0; i < lines; ++i) log_warn("last words {}", i);
@@ -397,7 +402,9 @@ TEST_CASE("visitors who take nothing do not slow the pool, and its end does not 
   ResourceAudit audit;
   {
     ProcessPoolExecutor pool{entry(), {.max_workers = 2}};
-    pool.logger().add_sink([](const LogRecord&) {});
+    int lines = 0;
+    pool.logger().add_sink(
+        [&lines](const LogRecord& record) { lines += record.message.size() > 1000 ? 1 : 0; });
     pool.submit(add, 1, 2).get();
     std::vector<kindred::internal::DoorPool> visitors;
     for (const auto& name : kindred::internal::door_names()) {
@@ -405,13 +412,25 @@ TEST_CASE("visitors who take nothing do not slow the pool, and its end does not 
       for (int i = 0; i < 8; ++i) {
         visitors.push_back(*kindred::internal::connect_to_pool(name, std::chrono::steady_clock::now() + 5s));
         kindred::internal::TailRequest request;
-        request.ask = "pool";
-        request.others.push_back({"every_ms", std::int64_t{100}});
+        if (i % 2 == 0) {
+          request.ask = "pool";
+          request.others.push_back({"every_ms", std::int64_t{100}});
+        }
         kindred::internal::ask_pool(visitors.back(), request);
       }
     }
     REQUIRE(visitors.size() == 8);
-    for (int i = 0; i < 2000; ++i) CHECK(pool.submit(add, i, 1).get() == i + 1);
+    for (int i = 0; i < 2000; ++i) CHECK(pool.submit(say_much, i).get() == i + 1);
+    pool.logger().flush();
+    CHECK(lines == 10'000);
+    for (std::size_t i = 1; i < visitors.size(); i += 2) {
+      int unread = 0;
+      while (unread == 0) {  // the case's deadline ends it
+        REQUIRE(::ioctl(visitors[i].socket.get(), FIONREAD, &unread) == 0);
+        std::this_thread::yield();
+      }
+      CHECK(unread < 5'000'000);  // of ten million: there is no room for more
+    }
     const auto begun = std::chrono::steady_clock::now();
     pool.shutdown();
     CHECK(std::chrono::steady_clock::now() - begun < 10s);
