@@ -139,6 +139,21 @@ TEST_CASE(
   CHECK(std::count(text.begin(), text.end(), '\n') <= 2 + seconds.count());
 }
 
+TEST_CASE("a sink that fails at each record is taken out of service although it is flushed in between") {
+  (void)stderr_of([] {
+    LogOptions options;
+    options.sink_failures = 5;
+    TestLog log{options};
+    FailingSink failing;
+    log.logger.add_sink(failing.sink());
+    for (int i = 0; i < 10; ++i) {
+      log.logger.info("{}", i);
+      log.logger.flush();
+    }
+    if (failing.calls != 5) throw std::runtime_error("called " + std::to_string(failing.calls));
+  });
+}
+
 TEST_CASE("on_record sees each record before the sinks and may change it") {
   TestLog log;
   log.logger.on_record([](LogRecord& record) {

@@ -62,7 +62,8 @@ struct LogOptions {
   std::size_t site_bytes = 64 * 1024;
   /// Bridge spdlog's default logger and every registered one, in workers, into this log.
   bool bridge_spdlog = true;
-  /// A sink that has thrown this many times in a row is taken out of service.
+  /// A sink that has thrown this many times in a row is taken out of service. A flush that succeeds between
+  /// records that fail does not end the row.
   unsigned sink_failures = 100;
   /// Flight recorder: records from this level up, although below the logger's level, are kept encoded, and
   /// reach the sinks only if their task fails or dies (and, of a worker that dies, those that it logged

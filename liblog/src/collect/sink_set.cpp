@@ -230,9 +230,10 @@ void SinkSet::flush(bool all) {
   for (const auto& slot : slots_) {
     if (slot->disabled.load(std::memory_order_relaxed)) continue;
     guard(*slot, "to flush", [&] {
-      if (slot->repeated != 0 && (all || now - slot->first_at >= slot->options.fold)) slot->tell_repeated();
+      const bool writes = slot->repeated != 0 && (all || now - slot->first_at >= slot->options.fold);
+      if (writes) slot->tell_repeated();
       slot->sink->flush();
-      return true;
+      return writes;  // a flush between writes that fail does not end their row
     });
   }
 }

@@ -69,7 +69,7 @@ class SinkSet {
     std::atomic<std::uint64_t> failed{0};
     std::atomic<bool> disabled{false};
     bool retired = false;
-    unsigned failures = 0;  ///< in a row
+    unsigned failures = 0;  ///< since the last write that succeeded
     std::chrono::steady_clock::time_point reported{};
 
     bool plain = true;  ///< no repetitions are folded, and no record flushes
