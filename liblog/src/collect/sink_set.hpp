@@ -96,7 +96,7 @@ class SinkSet {
   void write_special(Slot& slot, Delivery& delivery);
   void note_failure(Slot& slot, const char* doing, const char* what) noexcept;
   void flush(bool all);
-  /// `call` returns whether the sink was really used: then its row of failures ends.
+  /// `call` returns whether it wrote a record: then the row of failures ends.
   template <class F>
   void guard(Slot& slot, const char* doing, F&& call) noexcept;
 
