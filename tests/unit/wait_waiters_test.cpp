@@ -248,7 +248,8 @@ TEST_CASE("workers fill all cores only if each has short work for the whole nap"
     worker.slot().average.move_towards(static_cast<double>(microseconds(average_us)), 0, 1);
     for (std::size_t i = worker.slot().in_flight.size(); i < calls; ++i)
       worker.slot().in_flight.push_back({});
-    worker.slot().progress_ticks = ticks();
+    // Ten seconds ahead: however slowly this case runs, no call of theirs runs for long.
+    worker.slot().progress_ticks = ticks() + static_cast<std::uint64_t>(microseconds(1e7));
   };
   PoolGuard guard{pool.mutex};
   CHECK_FALSE(pool.cores.saturated(guard, 100us));  // no run time is known
