@@ -87,7 +87,7 @@ TEST_CASE_EACH_START_METHOD("a pool whose workers die over and over breaks at th
 TEST_CASE_EACH_START_METHOD(
     "where every task crashes, the usual restart limit ends them all soon, with little CPU time (row 17)") {
   ResourceAudit audit;
-  // The usual one, but that a sanitizer makes deaths slower, and so fewer of them come within ten seconds.
+  // The usual limit. Where a sanitizer makes starts and deaths slower, its period is longer by as much.
   RestartLimit limit;
   limit.period *= slowness();
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2, .restart_limit = limit}};
