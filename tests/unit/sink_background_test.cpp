@@ -217,7 +217,7 @@ TEST_CASE(
       Lines lines{writer};
       {
         const FileSizeLimit full{bytes};
-        // More than the file and two buffers grown to their limit of 9 x 4096 bytes take: the failure has been seen.
+        // More than the file takes and two buffers that grew to 9 x 4096 bytes: the failure was seen.
         while (lines.written() < 20'000) lines.write();
       }
       while (writer.failing()) lines.write();  // until it tries again
