@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <csignal>
+#include <filesystem>
 #include <fstream>
 #include <string>
 #include <thread>
@@ -29,6 +30,12 @@ inline int logs(int number) {
 inline int marks(std::string folder, int number, int milliseconds) {
   std::ofstream{folder + "/" + std::to_string(number), std::ios::app} << this_worker().pid() << '\n';
   std::this_thread::sleep_for(std::chrono::milliseconds{milliseconds});
+  return number;
+}
+/// As `marks`, until there is a file "go" in the folder.
+inline int marks_until_go(std::string folder, int number) {
+  marks(folder, number, 0);
+  while (!std::filesystem::exists(folder + "/go")) std::this_thread::sleep_for(std::chrono::milliseconds{5});
   return number;
 }
 
