@@ -36,6 +36,19 @@ TEST_CASE("the counts of a pool say where its tasks are, and which worker runs w
   CHECK(stats.per_worker[0].tasks_done == 1);
 }
 
+TEST_CASE("a worker that runs a task is shown as running, also before its word that it is ready was read") {
+  const TemporaryFolder folder;
+  const std::string path = folder / "pool.prom";
+  PlayedCore pool{{.metrics_file = path, .metrics_interval = std::chrono::milliseconds{10}}};
+  const auto task = pool.submit();
+  PlayedProcess& worker = pool.process();
+  pool.rounds_until([&] { return worker.begin() != 0; });
+  pool.rounds_until([&] { return contains(read_file(path), "state=\"running\"} 1"); });
+  worker.say_ready();
+  worker.answer({});
+  CHECK(task->wait({}));
+}
+
 TEST_CASE("the counts of a worker outlive its incarnations") {
   PlayedCore pool;
   for (std::size_t n = 0; n < 3; ++n) {

@@ -16,15 +16,13 @@ namespace kindred::internal {
 namespace {
 
 std::string state_of(const WorkerSlot& slot, bool runs) {
-  switch (slot.state) {
-    case WorkerSlot::State::empty: return "empty";
-    case WorkerSlot::State::starting: return "starting";
-    case WorkerSlot::State::dying: return "dying";
-    case WorkerSlot::State::leaving: return runs ? "running" : "leaving";
-    case WorkerSlot::State::alive: break;
-  }
-  if (!slot.ready) return "initializing";
-  return runs ? "running" : "idle";
+  if (slot.state == WorkerSlot::State::empty) return "empty";
+  if (slot.state == WorkerSlot::State::dying) return "dying";
+  // A new worker may run a task before its message that it is ready was read.
+  if (runs) return "running";
+  if (slot.state == WorkerSlot::State::starting) return "starting";
+  if (slot.state == WorkerSlot::State::leaving) return "leaving";
+  return slot.ready ? "idle" : "initializing";
 }
 
 }  // namespace
