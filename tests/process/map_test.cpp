@@ -1,12 +1,15 @@
 // map: order, chunks, how far it reads ahead, and how it ends early.
+#include <array>
 #include <atomic>
 #include <csignal>
 #include <cstddef>
 #include <exception>
 #include <iterator>
+#include <list>
 #include <numeric>
 #include <optional>
 #include <ranges>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -36,6 +39,7 @@ int wait_at_two(Event go, int value) {
 int time_out(int) { throw TimeoutError{"the function's own"}; }
 std::string join(const std::string& a, int b, char c) { return a + std::to_string(b) + c; }
 void count(Counter counter, int) { ++counter; }
+double half(double value) { return value / 2; }
 int as_number(bool value) { return value ? 1 : 0; }
 std::vector<int> numbers(int size) {
   std::vector<int> values(static_cast<std::size_t>(size));
@@ -148,10 +152,10 @@ struct Endless {
   [[nodiscard]] std::default_sentinel_t end() const { return {}; }
 };
 
-template <class Map>
-std::vector<int> collect(Map&& map) {
-  std::vector<int> values;
-  for (const int value : map) values.push_back(value);
+template <class Value = int, class Map>
+std::vector<Value> collect(Map&& map) {
+  std::vector<Value> values;
+  for (const Value value : map) values.push_back(value);
   return values;
 }
 
@@ -192,6 +196,29 @@ TEST_CASE_EACH_START_METHOD("map keeps the order, whatever the chunk size") {
                         "chunk_size is -1");
   CHECK_THROWS_CONTAINS(pool.map(square, lasting, MapOptions{.buffer_size = -5}), UsageError,
                         "buffer_size is -5");
+}
+
+TEST_CASE_EACH_START_METHOD("map takes numbers that lie in a row as any others, whatever their type") {
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
+  const auto from = numbers(5000);
+  std::vector<int> squares;
+  std::vector<double> halves;
+  for (const int value : from) {
+    squares.push_back(value * value);
+    halves.push_back(value / 2.0);
+  }
+  for (const std::ptrdiff_t chunk : {0, 1, 7, 5000, 6000}) {
+    CAPTURE(chunk);
+    const MapOptions options{.chunk_size = chunk};
+    CHECK((collect(pool.map(square, from, options)) == squares));
+    CHECK((collect(pool.map(square, std::span{from}, options)) == squares));
+    CHECK((collect(pool.map(square, std::list<int>(from.begin(), from.end()), options)) == squares));
+    CHECK((collect<double>(pool.map(half, from, options)) == halves));  // each is converted
+    CHECK(
+        (collect<double>(pool.map(half, std::vector<double>(from.begin(), from.end()), options)) == halves));
+  }
+  CHECK(collect(pool.map(as_number, std::array{true, false, true})) == std::vector<int>{1, 0, 1});
+  CHECK(collect(pool.map(as_number, std::vector<bool>{false, true})) == std::vector<int>{0, 1});
 }
 
 TEST_CASE_EACH_START_METHOD(
@@ -235,7 +262,7 @@ TEST_CASE_EACH_START_METHOD(
   std::vector<int> seen;
   const auto late = [&] {
     for (const int value : pool.map(wait_at_two, std::vector<Event>(20, go), numbers(20),
-                                    MapOptions{.chunk_size = 1, .timeout = 1s * slowness()})) {
+                                    MapOptions{.chunk_size = 1, .timeout = 3s * slowness()})) {
       seen.push_back(value);
     }
   };
@@ -552,7 +579,7 @@ TEST_CASE_EACH_START_METHOD("an item over its time is that item's error, and the
   std::vector<std::size_t> late;
   std::size_t good = 0;
   for (const auto& outcome : pool.map(hang_at_three, numbers(8),
-                                      {.on_error = OnItemError::keep, .item_timeout = 1s * slowness()})) {
+                                      {.on_error = OnItemError::keep, .item_timeout = 3s * slowness()})) {
     if (outcome) {
       ++good;
       continue;

@@ -115,6 +115,15 @@ struct MappedItem<Iterator> {
 template <class Range>
 using mapped_item_t = typename MappedItem<decltype(std::begin(std::declval<Range&>()))>::type;
 
+/// Are the range's items values of one type that lie side by side in memory?
+template <class Range, class Iterator = decltype(std::begin(std::declval<Range&>())),
+          class Sentinel = decltype(std::end(std::declval<Range&>()))>
+inline constexpr bool lies_in_a_row = false;
+template <class Range, std::contiguous_iterator Iterator, std::sized_sentinel_for<Iterator> Sentinel>
+inline constexpr bool lies_in_a_row<Range, Iterator, Sentinel> =
+    std::is_same_v<std::remove_const_t<std::remove_reference_t<std::iter_reference_t<Iterator>>>,
+                   mapped_item_t<Range>>;
+
 template <class Range>
 concept MappableRange = requires(Range& range) {
   std::begin(range);
@@ -178,6 +187,8 @@ class [[nodiscard]] BasicMapRange {
   using Plain = std::conditional_t<std::is_void_v<Result>, std::monostate, Result>;
   using Stored = std::conditional_t<keeps, Outcome<Result>, Plain>;
   static constexpr bool takes_at_once = Entry::fixed_size;
+  static constexpr bool writes_at_once =
+      sizeof...(Ranges) == 1 && Entry::bare_items && (internal::lies_in_a_row<Ranges> && ...);
 
  public:
   class Iterator {
@@ -302,6 +313,10 @@ class [[nodiscard]] BasicMapRange {
       // Reserves what the last chunk took, instead of growing to that again.
       encoder.reserve(std::min<std::size_t>(most * item_bytes_, std::size_t{1} << 20U));
       written = encoder.size();
+      if constexpr (writes_at_once) {
+        fetching = false;
+        count = write_at_once(encoder, most);
+      }
       while (count < most && !at_end()) {
         [&]<std::size_t... I>(std::index_sequence<I...>) {
           Entry::encode_item(encoder, fetching, internal::mapped_item_t<Ranges>(*std::get<I>(*cursor_))...);
@@ -328,6 +343,16 @@ class [[nodiscard]] BasicMapRange {
           {.state = submit(submission, options), .items = static_cast<std::size_t>(count), .first = first});
     }
     if (unwritten) item_unwritten(unwritten, fetching);
+  }
+
+  // Numbers that lie in a row are copied into their chunk together: written one by one each costs more than
+  // its way to the worker and back. Returns how many.
+  std::size_t write_at_once(internal::Encoder& encoder, std::size_t most) {
+    auto& at = std::get<0>(*cursor_);
+    const auto count = std::min(most, static_cast<std::size_t>(std::end(std::get<0>(*ranges_)) - at));
+    encoder.write(std::to_address(at), count * sizeof *at);
+    at += static_cast<std::ptrdiff_t>(count);
+    return count;
   }
 
   // An input that throws gives no further items. One item that cannot be written is an item that failed.

@@ -92,8 +92,12 @@ struct ChunkEntry {
   using Result = typename Types::result_t;
   using arguments_t = typename Types::arguments_t;
   using sent_arguments_t = typename Types::sent_arguments_t;
+  using sent_tuple = typename Types::sent_tuple;
   /// Are the results numbers, one after another?
   static constexpr bool fixed_size = !keeps && std::is_arithmetic_v<Result> && !std::is_same_v<Result, bool>;
+  /// Are the items numbers of the type that the function takes, written as they stand in memory?
+  static constexpr bool bare_items =
+      !keeps && AllArithmetic<std::tuple<Args...>>::value && std::is_same_v<sent_tuple, std::tuple<Args...>>;
 
   // --- the parent's side
 
@@ -118,9 +122,7 @@ struct ChunkEntry {
     sent_arguments_t arguments{decoder};
     const FramedItem frame{encoder};
     [&]<std::size_t... I>(std::index_sequence<I...>) {
-      (encode(encoder,
-              static_cast<Held<I, std::tuple_element_t<I, typename Types::sent_tuple>>&>(arguments).value),
-       ...);
+      (encode(encoder, static_cast<Held<I, std::tuple_element_t<I, sent_tuple>>&>(arguments).value), ...);
     }(std::index_sequence_for<Args...>{});
     frame.end(encoder);
   }
@@ -177,7 +179,7 @@ struct ChunkEntry {
 
  private:
   // Numbers in, a number out: neither reading nor writing can fail but for want of bytes.
-  static constexpr bool plain_items = fixed_size && AllArithmetic<typename Types::sent_tuple>::value;
+  static constexpr bool plain_items = fixed_size && AllArithmetic<sent_tuple>::value;
 
   // The length that stands before each item of a map that goes on after errors.
   struct FramedItem {
