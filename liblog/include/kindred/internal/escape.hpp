@@ -16,9 +16,9 @@ namespace kindred::internal {
 /// | newline, carriage return, tab | `\n`, `\r`, `\t` |
 /// | any other control byte (NUL, ESC, DEL ...) | `\x00`, `\x1b`, `\x7f` |
 /// | a byte that is not UTF-8 | `\xff` |
-/// | C1 controls, U+2028, U+2029, direction marks, embeddings, overrides and isolates (U+061C, U+200E,
-/// U+200F, U+202A-202E, U+2066-2069), U+FEFF, U+FFF9-FFFB | `\u0085`, `\u202e` | | in quotes: `"`; in the
-/// fields of a line: `{` | `\"`, `\x7b` |
+/// | C1 controls, U+2028, U+2029, U+FEFF, U+FFF9-FFFB | `\u0085`, `\ufeff` |
+/// | direction (U+061C, U+200E, U+200F, U+202A-202E, U+2066-2069) | `\u202e` |
+/// | in quotes: `"`; in the fields of a line: `{` | `\"`, `\x7b` |
 ///
 /// `\xNN` with NN of 80 and above is a byte, `\uNNNN` a character: the two are never confused.
 enum class EscapeIn : unsigned char { message, quotes, field_quotes };

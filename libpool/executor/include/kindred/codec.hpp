@@ -9,18 +9,18 @@
 //
 // What crosses, and as what:
 //
-// | type                                                              | crosses as | |
-// ----------------------------------------------------------------- |
-// ------------------------------------------------------ | | shared objects, SharedArray | a handle to the
-// same object                            | | a type with cereal's serialize, save/load, save_minimal/... |
-// what its words say, which win over all that follows    | | numbers, enums, std::byte, chrono, complex,
-// trivially copyable    | their bytes, in one copy also in containers            | | string, the standard's
-// containers and adaptors, bitset, valarray  | their elements                                         | |
-// pair, tuple, optional, variant, array                             | their parts | | unique_ptr, shared_ptr
-// | null or the value: two shared_ptr to one object arrive as two | | filesystem::path, error_code,
-// error_condition                     | text; number and category (the standard's four)        | | aggregates
-// | member by member (Boost.PFR), nothing to write         | | runtime_error, logic_error and their kin
-// without members          | their text                                             |
+// | type | crosses as |
+// | --- | --- |
+// | shared objects, SharedArray | a handle to the same object |
+// | a type with cereal's serialize, save/load, save_minimal/... | what these write, before all below |
+// | numbers, enums, std::byte, chrono, complex, trivially copyable | their bytes; one copy for a container |
+// | string, the standard's containers and adaptors | their elements |
+// | bitset, valarray | their elements |
+// | pair, tuple, optional, variant, array | their parts |
+// | unique_ptr, shared_ptr | null or the value; sharing is lost |
+// | filesystem::path, error_code, error_condition | text; number and category (the standard's) |
+// | aggregates | member by member (Boost.PFR) |
+// | runtime_error, logic_error and their kin without members | their text |
 //
 // Pointers, references, views, iterators, locks, streams, futures, loggers do not compile, and neither does a
 // class that holds one where it can be seen: in an aggregate or a container, but not behind `private`. A
