@@ -134,8 +134,8 @@ TEST_CASE_EACH_START_METHOD("the clock of a timeout begins with the task, not wi
   const auto begun = pool.make_event(), go = pool.make_event();
   auto first = pool.submit(begin_and_wait, begun, go);
   begun.wait();
-  auto patient = pool.submit({.timeout = 1s}, number, 3);
-  CHECK_FALSE(patient.wait_for(1200ms));
+  auto patient = pool.submit({.timeout = 3s}, number, 3);
+  CHECK_FALSE(patient.wait_for(3200ms));
   go.set();
   CHECK(patient.get() == 3);
   CHECK(first.get() == 7);
@@ -361,7 +361,7 @@ TEST_CASE_EACH_START_METHOD("an attempt that was asked to stop leaves nothing of
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
   CHECK_FALSE(
-      pool.submit({.soft_timeout = 500ms, .retries = 1, .retry_exceptions = true}, is_asked_again).get());
+      pool.submit({.soft_timeout = 3s, .retries = 1, .retry_exceptions = true}, is_asked_again).get());
 }
 
 TEST_CASE_EACH_START_METHOD(

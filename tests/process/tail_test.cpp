@@ -266,7 +266,7 @@ TEST_CASE("what a tail writes as JSON is what the JSON sink writes, byte by byte
   TemporaryFolder folder;
   std::unique_ptr<Program> follower;
   {
-    ProcessPoolExecutor pool{entry(), {.max_workers = 1}};
+    ProcessPoolExecutor pool{entry(), {.max_workers = 1, .log = {.block_limit = 1h}}};
     pool.logger().add_sink([](const LogRecord&) {});
     pool.submit(number, 1).get();
     pool.logger().info("first");

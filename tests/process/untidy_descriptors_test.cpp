@@ -290,8 +290,14 @@ TEST_CASE_EACH_START_METHOD("rings that never reach the program delay each resul
   CHECK(replaced.get() == 3);
   // Each is found after some 120 to 200 ms. Without the looks for lost rings, the one that looks for stopped
   // workers each second would find it.
-  CHECK(time_of_five(waited_for) < 2 * waited_before + 1500);
-  CHECK(time_of_five(called_back) < 2 * called_before + 1500);
+  const auto is_soon = [&](const auto& run, auto before) {
+    for (int i = 0; i < 5; ++i) {  // the machine may have become busy meanwhile
+      if (time_of_five(run) < 2 * before + 1500) return true;
+    }
+    return false;
+  };
+  CHECK(is_soon(waited_for, waited_before));
+  CHECK(is_soon(called_back, called_before));
 }
 
 TEST_CASE_EACH_START_METHOD("a worker has four descriptors: standard streams and a socket") {

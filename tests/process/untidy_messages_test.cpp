@@ -99,7 +99,7 @@ TEST_CASE_EACH_START_METHOD("shared memory that is larger than it was announced 
 TEST_CASE_EACH_START_METHOD("places in the code without end cost neither a worker nor another pool's names") {
   ResourceAudit audit;
   {
-    ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+    ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1, .log = {.block_limit = 1h}}};
     std::atomic<int> heard{0};
     pool.logger().add_sink([&](const LogRecord&) { ++heard; });
     CHECK(pool.submit(

@@ -401,7 +401,7 @@ TEST_CASE("a trace of a process that is killed is whole but for its last bracket
 TEST_CASE("visitors who take nothing do not slow the pool, and its end does not wait for them") {
   ResourceAudit audit;
   {
-    ProcessPoolExecutor pool{entry(), {.max_workers = 2}};
+    ProcessPoolExecutor pool{entry(), {.max_workers = 2, .log = {.block_limit = 1h}}};
     int lines = 0;
     pool.logger().add_sink(
         [&lines](const LogRecord& record) { lines += record.message.size() > 1000 ? 1 : 0; });

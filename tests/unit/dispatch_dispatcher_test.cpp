@@ -108,7 +108,9 @@ TEST_CASE("short tasks are dispatched far ahead, long ones are not") {
   PlayedWorker& worker = pool.add_worker();
   teach(pool, worker, microseconds(1));
   std::vector<StateHandle> tasks;
-  for (int i = 0; i < 200; ++i) tasks.push_back(pool.submit());
+  tasks.push_back(pool.submit());
+  worker.slot().progress_ticks = ticks() + microseconds(60e6);  // however slow this machine is
+  for (int i = 1; i < 200; ++i) tasks.push_back(pool.submit());
   PoolGuard guard{pool.mutex};
   CHECK(pool.pending.empty());
   CHECK(pool.slots.in_flight(guard) == 200);
@@ -250,7 +252,9 @@ TEST_CASE("the call that silenced its worker comes after those that were behind 
   PlayedWorker& silent = pool.add_worker();
   teach(pool, silent, microseconds(1));
   std::vector<StateHandle> tasks;
-  for (int i = 0; i < 3; ++i) tasks.push_back(pool.submit());
+  tasks.push_back(pool.submit());
+  silent.slot().progress_ticks = ticks() + microseconds(60e6);  // however slow this machine is
+  for (int i = 1; i < 3; ++i) tasks.push_back(pool.submit());
   REQUIRE(silent.slot().in_flight.size() == 3);
   PlayedWorker& other = pool.add_worker();
   silent.slot().progress_ticks = ticks() - microseconds(20'000);

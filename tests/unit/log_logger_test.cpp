@@ -516,7 +516,9 @@ TEST_CASE(
     std::atomic<bool> stop{false};
     std::atomic<std::uint64_t> called{0};
     std::atomic<std::uint64_t> arrived{0};
-    auto log = std::make_unique<TestLog>(LogOptions{}, kindred::internal::CollectorHooks{}, false);
+    // The end waits for a record that a thread without a processor has begun.
+    auto log =
+        std::make_unique<TestLog>(LogOptions{.hold_limit = 1h}, kindred::internal::CollectorHooks{}, false);
     log->logger.add_sink([&arrived](const LogRecord&) { ++arrived; });
     const Logger bound = log->logger.named("n");
     std::vector<std::thread> threads;

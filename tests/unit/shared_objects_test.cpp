@@ -516,7 +516,7 @@ TEST_CASE("nobody stays registered as a sleeper who sleeps no more") {
   const auto semaphore = pool.registry.make_semaphore(0);
   const auto channel = pool.registry.make_channel<int>(1);
   Sleeper acquires{[&] { semaphore.acquire(); }};
-  Sleeper times_out{[&] { CHECK_FALSE(semaphore.try_acquire_for(300ms)); }};
+  std::thread times_out{[&] { CHECK_FALSE(semaphore.try_acquire_for(300ms)); }};
   Sleeper receives{[&] { CHECK(channel.receive() == 1); }};
   channel.send(1);
   receives.join();

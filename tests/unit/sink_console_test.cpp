@@ -104,9 +104,10 @@ class Terminal {
   [[nodiscard]] int fd() const noexcept { return fd_; }
   /// What came since the last call, without colours.
   [[nodiscard]] std::vector<std::string> rows() const {
-    std::string text(65536, '\0');
-    const auto got = ::read(reader_, text.data(), text.size());
-    text.resize(got < 0 ? 0 : static_cast<std::size_t>(got));
+    std::string text, piece(4096, '\0');
+    // Until there is nothing: a read gives what has come so far, and the terminal passes row after row.
+    for (ssize_t got = 0; (got = ::read(reader_, piece.data(), piece.size())) > 0;)
+      text.append(piece, 0, static_cast<std::size_t>(got));
     std::vector<std::string> rows;
     std::string row;
     bool in_escape = false;

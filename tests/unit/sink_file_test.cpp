@@ -1001,7 +1001,7 @@ TEST_CASE("a file stamped by a wrong clock upsets neither names nor ages") {
   REQUIRE(!files.empty());
   for (const auto& file : files) {
     CHECK(file.rotated <= test_clock());
-    CHECK(test_clock() - file.rotated <= 1h + 6min);
+    CHECK(files.back().rotated - file.rotated <= 1h);
   }
   // The clock was a year ahead, and is mended while the log is written.
   pass_time(std::chrono::hours{24 * 365});

@@ -71,6 +71,8 @@ TEST_CASE("the audit sees a descriptor, a memfd mapping, a thread, a process and
     test::Program program{"/bin/sleep", {"600"}};
     const auto named = "kindred-audit-" + std::to_string(::getpid());
     test::write_file("/dev/shm/" + named, "x");
+    while (test::read_file("/proc/" + std::to_string(program.pid()) + "/comm") != "sleep\n")
+      std::this_thread::yield();  // the kernel names it late in its exec
     const auto listing = audit.difference(std::chrono::milliseconds{0});
     ::unlink(("/dev/shm/" + named).c_str());
     CHECK_CONTAINS(listing, "/dev/shm entry " + named);

@@ -18,9 +18,10 @@ Verdict run_case(const std::string& name) {
   test::TemporaryFolder folder;
   const auto results = folder / "results";
   Verdict verdict;
-  verdict.outcome =
-      test::run_program(KINDRED_TEST_FAILING, {"--test-case=" + name, "--no-colors=true"},
-                        {.environment = {"KINDRED_TEST_RESULTS=" + results}, .working_folder = {}});
+  verdict.outcome = test::run_program(KINDRED_TEST_FAILING, {"--test-case=" + name, "--no-colors=true"},
+                                      {.environment = {"KINDRED_TEST_RESULTS=" + results},
+                                       .working_folder = {},
+                                       .timeout = std::chrono::minutes{10}});
   verdict.results = test::read_file(results);
   return verdict;
 }
@@ -51,6 +52,7 @@ TEST_CASE("a case that passes, fails or skips is noted as such") {
 }
 
 TEST_CASE("a hang ends at its deadline with the stacks of all processes, and nobody is left") {
+  const test::Deadline deadline{std::chrono::minutes{11}};  // a debugger takes long on a busy machine
   test::ResourceAudit audit;
   const auto verdict = run_case("hangs");
   CHECK(verdict.outcome.code == 1);
