@@ -469,7 +469,7 @@ TEST_CASE("the log is in the order of one clock over processes and threads") {
       for (auto& thread : crew) thread.join();
     }));
   }
-  for (auto& process : all) CHECK(process->wait() == 0);  // before any is finished: that ends the hold of all
+  for (auto& process : all) CHECK(process->wait() == 0);  // before any is finished, as below
   for (auto& process : all) process->end();
   const auto records = log.records();
   REQUIRE(records.size() == static_cast<std::size_t>(processes * threads * (each + 1)));
@@ -1056,7 +1056,7 @@ TEST_CASE("every record is committed once and delivered once, and the counts say
     }));
   }
   for (int i = 0; i < 1000; ++i) log.logger.info("{}", i);
-  // What a dead one left is not waited for by more than 1 ms, and not what the living have begun either.
+  // All have ended before any is finished: a finish waits at most 1 ms for records that others have begun.
   for (auto& process : all) CHECK(process->wait() == 0);
   for (auto& process : all) CHECK(process->end().records == 5000);
   CHECK(log.records().size() == 16'000);

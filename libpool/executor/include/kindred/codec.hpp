@@ -17,7 +17,7 @@
 // | string, the standard's containers and adaptors | their elements |
 // | bitset, valarray | their elements |
 // | pair, tuple, optional, variant, array | their parts |
-// | unique_ptr, shared_ptr | null or the value; sharing is lost |
+// | unique_ptr, shared_ptr | null or the value: two shared_ptr to one object arrive as two |
 // | filesystem::path, error_code, error_condition | text; number and category (the standard's) |
 // | aggregates | member by member (Boost.PFR) |
 // | runtime_error, logic_error and their kin without members | their text |

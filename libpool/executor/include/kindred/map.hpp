@@ -345,8 +345,8 @@ class [[nodiscard]] BasicMapRange {
     if (unwritten) item_unwritten(unwritten, fetching);
   }
 
-  // Numbers that lie in a row are copied into their chunk together: written one by one each costs more than
-  // its way to the worker and back. Returns how many.
+  // Copies numbers that lie in a row into their chunk together, which costs less than to write each of them.
+  // Returns how many.
   std::size_t write_at_once(internal::Encoder& encoder, std::size_t most) {
     auto& at = std::get<0>(*cursor_);
     const auto count = std::min(most, static_cast<std::size_t>(std::end(std::get<0>(*ranges_)) - at));
