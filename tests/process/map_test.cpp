@@ -178,6 +178,8 @@ TEST_CASE("a map has enough items open that a long one holds no other worker up"
   CHECK(map_window(2, 3, 0.01 / 512) == 1024);  // 10 ms of work for each worker
   CHECK(map_window(2, 1500, 33e-9) == 12'000);  // four chunks each
   CHECK(map_window(4, 25, 2e-6) == 4096);       // no more than 1,024 each
+  CHECK(map_window(2, 1500, 2e-9) == 6000);     // chunks of 3 us: more than one worker cannot be fed
+  CHECK(map_window(64, 6000, 5e-9) == 72'000);  // of 30 us: three
   CHECK(map_window(3, 1, 1.0) == 12);
 }
 

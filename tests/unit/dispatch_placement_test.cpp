@@ -15,6 +15,7 @@ namespace {
 
 // One tick is a nanosecond.
 const PlacementTimes times{1};
+constexpr unsigned many_cores = 64;
 constexpr double unknown = 0;
 
 struct FakeWorker {
@@ -51,7 +52,7 @@ TEST_CASE("a worker that has as many calls as its limit has enough ahead, and on
 
 TEST_CASE("a worker that spins is preferred to one that sleeps") {
   FakeWorker spins, sleeps;
-  TestPlacement placement{times};
+  TestPlacement placement{times, many_cores};
   placement.consider_idle(sleeps, true);
   placement.consider_idle(spins, false);
   CHECK(placement.choose().worker == &spins);
@@ -65,7 +66,8 @@ TEST_CASE("short tasks are packed on a busy worker, and more work goes to an idl
     bool idle_sleeps;
     bool to_busy;
   };
-  // Packed below 8 us of work where the idle worker spins, below 30 us where it must be woken.
+  // Packed below 8 us of work where the idle worker spins, below 30 us where it must be woken and a core is
+  // free.
   constexpr std::array rows{Row{1, 7'000, false, true},   Row{1, 8'000, false, false},
                             Row{3, 2'000, false, true},   Row{4, 2'000, false, false},
                             Row{1, 29'000, true, true},   Row{1, 30'000, true, false},
@@ -76,7 +78,7 @@ TEST_CASE("short tasks are packed on a busy worker, and more work goes to an idl
     CAPTURE(row.average);
     CAPTURE(row.idle_sleeps);
     FakeWorker busy, idle;
-    TestPlacement placement{times};
+    TestPlacement placement{times, many_cores};
     placement.consider_busy(busy, {.calls = row.calls, .average = row.average}, runs_briefly);
     placement.consider_idle(idle, row.idle_sleeps);
     CHECK(placement.choose().worker == (row.to_busy ? &busy : &idle));
@@ -85,9 +87,45 @@ TEST_CASE("short tasks are packed on a busy worker, and more work goes to an idl
   }
 }
 
+TEST_CASE(
+    "where this thread and busy workers have all cores, a sleeping worker is woken for 100 us of work") {
+  struct Row {
+    unsigned cores;
+    unsigned busy;
+    double work;
+    bool to_busy;
+  };
+  constexpr std::array rows{Row{3, 1, 99'000, false}, Row{2, 1, 99'000, true},  Row{2, 1, 100'000, false},
+                            Row{1, 1, 99'000, true},  Row{4, 2, 99'000, false}, Row{4, 3, 99'000, true},
+                            Row{4, 3, 100'000, false}};
+  for (const Row& row : rows) {
+    CAPTURE(row.cores);
+    CAPTURE(row.busy);
+    CAPTURE(row.work);
+    FakeWorker idle;
+    std::array<FakeWorker, 3> busy;
+    TestPlacement placement{times, row.cores};
+    placement.consider_idle(idle, true);
+    for (unsigned i = 0; i < row.busy; ++i)
+      placement.consider_busy(busy.at(i), {.calls = 1, .average = row.work}, runs_briefly);
+    CHECK(placement.choose().worker == (row.to_busy ? &busy[0] : &idle));
+  }
+}
+
+TEST_CASE("a worker whose ring is full is not chosen, and counts among those that have a core") {
+  FakeWorker full, busy, idle;
+  TestPlacement placement{times, 3};
+  placement.consider_busy(full, {.full = true, .calls = 1, .average = 1'000}, runs_briefly);
+  CHECK(placement.choose().worker == nullptr);
+  placement.consider_idle(idle, true);
+  CHECK(placement.choose().worker == &idle);
+  placement.consider_busy(busy, {.calls = 1, .average = 50'000}, runs_briefly);
+  CHECK(placement.choose().worker == &busy);
+}
+
 TEST_CASE("of busy workers the one that would start the call soonest is chosen, and the first of equals") {
   FakeWorker slow, quick, quick_too;
-  TestPlacement placement{times};
+  TestPlacement placement{times, many_cores};
   placement.consider_busy(slow, {.calls = 1, .average = 90'000}, runs_briefly);
   placement.consider_busy(quick, {.calls = 2, .average = 20'000}, runs_briefly);
   placement.consider_busy(quick_too, {.calls = 2, .average = 20'000}, runs_briefly);
@@ -96,15 +134,15 @@ TEST_CASE("of busy workers the one that would start the call soonest is chosen, 
 
 TEST_CASE("a worker whose call runs long gets one more call where it has no other, after all others") {
   FakeWorker long_one, starting;
-  TestPlacement alone{times};
+  TestPlacement alone{times, many_cores};
   alone.consider_busy(long_one, {.calls = 1, .average = 1'000}, runs_for_long);
   CHECK(alone.choose().worker == &long_one);
 
-  TestPlacement full{times};
+  TestPlacement full{times, many_cores};
   full.consider_busy(long_one, {.calls = 2, .average = 1'000}, runs_for_long);
   CHECK(full.choose().worker == nullptr);
 
-  TestPlacement both{times};
+  TestPlacement both{times, many_cores};
   both.consider_busy(long_one, {.calls = 1, .average = 1'000}, runs_for_long);
   both.consider_busy(starting, {.starts = true, .calls = 0, .average = 1'000}, runs_briefly);
   CHECK(both.choose().worker == &starting);
@@ -112,7 +150,7 @@ TEST_CASE("a worker whose call runs long gets one more call where it has no othe
 
 TEST_CASE("once priorities are used, a worker with a call gets no further one, even where it runs long") {
   FakeWorker worker;
-  TestPlacement placement{times};
+  TestPlacement placement{times, many_cores};
   placement.consider_busy(worker, {.one_at_a_time = true, .calls = 1, .average = 1'000}, runs_for_long);
   placement.consider_busy(worker, {.one_at_a_time = true, .calls = 1, .average = 1'000}, runs_briefly);
   CHECK(placement.choose().worker == nullptr);

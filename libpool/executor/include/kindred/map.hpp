@@ -89,12 +89,19 @@ struct LocalMapHome {
 
 /// Returns how many items of a map are open at most, where the caller gave no number: four chunks for each
 /// worker, or as many items as keep a worker busy for 10 ms, so that a long item holds no other worker up.
+/// The thread that fills and empties chunks needs some 10 us for one, so chunks that run for less are opened
+/// for fewer workers: further ones would have nothing to do most of the time, and take cores from the others.
 /// `each`: how long an item runs, in seconds; 0: not known.
 [[nodiscard]] constexpr std::size_t map_window(std::size_t workers, std::size_t chunk, double each) noexcept {
   constexpr double busy_seconds = 0.01;
   constexpr double most = 1024;
+  constexpr double handling_seconds = 0.00001;
   const double items = each <= 0 ? 0 : std::min(busy_seconds / each, most);
-  return workers * std::max({4 * chunk, static_cast<std::size_t>(items), std::size_t{4}});
+  const double fed = each <= 0 ? static_cast<double>(workers)
+                               : std::clamp(each * static_cast<double>(chunk) / handling_seconds, 1.0,
+                                            static_cast<double>(workers));
+  return std::max(4 * chunk * static_cast<std::size_t>(fed),
+                  workers * std::max(static_cast<std::size_t>(items), std::size_t{4}));
 }
 
 /// The type of a range's items as arguments of a call. Where an iterator gives a proxy instead of a reference
@@ -423,11 +430,14 @@ class [[nodiscard]] BasicMapRange {
 
   // --- giving results
 
+  // Small enough that a loop over results has it inlined.
   void advance() {
-    if (at_ != nullptr) {
-      if (++at_ != batch_end_) return;
-      at_ = nullptr;
-    }
+    if (at_ != nullptr && ++at_ != batch_end_) return;
+    leave_result();
+  }
+
+  void leave_result() {
+    at_ = nullptr;
     if (current_) {
       if constexpr (keeps) failed_ += current_->has_value() ? 0 : 1;
       current_.reset();

@@ -23,7 +23,7 @@ constexpr std::chrono::milliseconds silent_again{10};
 
 WorkerSlot* Dispatcher::choose_slot(Locked locked, std::uint64_t now) {
   const Load& load = parts_.load;
-  Placement<WorkerSlot> placement{load.times()};
+  Placement<WorkerSlot> placement{load.times(), limits_.cores};
   for (WorkerSlot& slot : parts_.slots.all(locked)) {
     if (!slot.takes_calls()) continue;
     if (slot.silent() && still_silent(locked, slot)) [[unlikely]] {
@@ -35,10 +35,10 @@ WorkerSlot* Dispatcher::choose_slot(Locked locked, std::uint64_t now) {
       placement.consider_idle(slot, slot.header().sleeps.load(std::memory_order_relaxed) != 0);
       continue;
     }
-    if (slot.full) continue;
     placement.consider_busy(slot,
                             {.starts = !slot.ready,
                              .one_at_a_time = load.one_at_a_time(locked),
+                             .full = slot.full,
                              .calls = static_cast<std::int64_t>(slot.in_flight.size()),
                              .average = load.average_of(locked, slot)},
                             [&] { return load.runs_long(locked, slot, now); });

@@ -41,6 +41,7 @@ class Dispatcher {
   struct Limits {
     bool tells_of_idleness = false;  ///< the supervisor is to be told when a worker becomes idle
     bool start_all = false;          ///< as many workers as may be are wanted, whatever the work
+    unsigned cores = 1;              ///< how many the program may use
   };
   Dispatcher(const Parts& parts, Limits limits) noexcept : parts_{parts}, limits_{limits} {}
 

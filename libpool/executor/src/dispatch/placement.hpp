@@ -11,6 +11,7 @@ struct PlacementTimes {
   explicit PlacementTimes(double ticks_a_nanosecond) noexcept
       : work_ahead{500'000 * ticks_a_nanosecond},
         wake{30'000 * ticks_a_nanosecond},
+        wake_crowded{100'000 * ticks_a_nanosecond},
         unknown_call{1'000'000 * ticks_a_nanosecond},
         pack{8'000 * ticks_a_nanosecond},
         long_run{static_cast<std::int64_t>(50'000 * ticks_a_nanosecond)},
@@ -19,7 +20,10 @@ struct PlacementTimes {
   /// How much work a worker has ahead of it: enough that it does not run dry while the parent does something
   /// else.
   double work_ahead;
-  double wake;          ///< what it costs to wake a worker that sleeps
+  double wake;  ///< what it costs to wake a worker that sleeps
+  /// The same where no core is free for it: it takes one from a busy worker or from the thread that submits,
+  /// and as long as the tasks are short, both are soon done without it.
+  double wake_crowded;
   double unknown_call;  ///< what a call is taken for where no run time is known
   /// Below this much queued work, waking another worker costs more than it saves: two workers that share
   /// short tasks take a core from each other and from the thread that submits.
@@ -70,11 +74,13 @@ inline constexpr std::int64_t max_calls_ahead = 1024;
 template <class Worker>
 class Placement {
  public:
-  explicit Placement(const PlacementTimes& times) noexcept : times_{&times} {}
+  /// `cores`: how many the program may use.
+  Placement(const PlacementTimes& times, unsigned cores) noexcept : times_{&times}, cores_{cores} {}
 
   struct Busy {
     bool starts = false;         ///< it has not said yet that it is ready
     bool one_at_a_time = false;  ///< priorities are used
+    bool full = false;           ///< its ring has no room
     std::int64_t calls = 0;      ///< the running one included
     double average = 0;          ///< ticks a call takes there; 0: not known
   };
@@ -89,7 +95,9 @@ class Placement {
   /// unknown call costs on top.
   template <class RunsLong>
   void consider_busy(Worker& worker, const Busy& busy, const RunsLong& runs_long) noexcept {
-    if (has_enough_ahead(*times_, busy.starts || busy.one_at_a_time, busy.calls, busy.average)) return;
+    ++busy_;
+    if (busy.full || has_enough_ahead(*times_, busy.starts || busy.one_at_a_time, busy.calls, busy.average))
+      return;
     double cost = static_cast<double>(busy.calls) *
                   (busy.average > 0 && !busy.starts ? busy.average : times_->unknown_call);
     if (runs_long()) {
@@ -108,12 +116,16 @@ class Placement {
   [[nodiscard]] Choice choose() const noexcept {
     if (spinner_ != nullptr && (best_ == nullptr || least_ >= times_->pack)) return {spinner_, false};
     if (sleeper_ == nullptr && spinner_ == nullptr) return {best_, false};
-    if (best_ == nullptr || least_ >= times_->wake) return {sleeper_, false};
+    const bool crowded = busy_ + 1 >= cores_;  // this thread runs, too
+    if (best_ == nullptr || least_ >= (crowded ? times_->wake_crowded : times_->wake))
+      return {sleeper_, false};
     return {best_, true};
   }
 
  private:
   const PlacementTimes* times_;
+  unsigned cores_;
+  unsigned busy_ = 0;
   Worker* best_ = nullptr;
   Worker* spinner_ = nullptr;
   Worker* sleeper_ = nullptr;

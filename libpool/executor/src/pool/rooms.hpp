@@ -125,7 +125,8 @@ struct DispatchRoom {
         dispatcher{{ground.surroundings.clock, links.slots, links.control, links.bells, load, links.writer,
                     intake, tasks.pending, tasks.completion, tasks.phase, tasks.backpressure, events},
                    {.tells_of_idleness = ground.options.idle_timeout.has_value(),
-                    .start_all = ground.options.start_all}} {}
+                    .start_all = ground.options.start_all,
+                    .cores = ground.usable_cpus}} {}
 
   PoolWatch watch;
   WatchNotes notes;
