@@ -172,17 +172,6 @@ int count_or_crash_at_15000(Counter runs, int number) {
 
 }  // namespace
 
-TEST_CASE("a map has enough items open that a long one holds no other worker up") {
-  using kindred::internal::map_window;
-  CHECK(map_window(2, 1, 0) == 8);              // nothing is known yet
-  CHECK(map_window(2, 3, 0.01 / 512) == 1024);  // 10 ms of work for each worker
-  CHECK(map_window(2, 1500, 33e-9) == 12'000);  // four chunks each
-  CHECK(map_window(4, 25, 2e-6) == 4096);       // no more than 1,024 each
-  CHECK(map_window(2, 1500, 2e-9) == 6000);     // chunks of 3 us: more than one worker cannot be fed
-  CHECK(map_window(64, 6000, 5e-9) == 72'000);  // of 30 us: three
-  CHECK(map_window(3, 1, 1.0) == 12);
-}
-
 TEST_CASE_EACH_START_METHOD("map keeps the order, whatever the chunk size") {
   ResourceAudit audit;
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};

@@ -22,6 +22,7 @@
 #include "kindred/future.hpp"
 #include "kindred/internal/chunk_entry.hpp"
 #include "kindred/internal/items_left.hpp"
+#include "kindred/internal/map_pace.hpp"
 #include "kindred/internal/submission.hpp"
 #include "kindred/map_options.hpp"
 #include "kindred/outcome.hpp"
@@ -36,6 +37,8 @@ namespace internal {
 [[nodiscard]] double run_seconds(
     FutureState& state) noexcept;  ///< how long a finished task ran in its worker
 [[nodiscard]] std::size_t pool_workers(PoolCore& pool) noexcept;
+/// How many of them have a core while the calling thread has one, too; at least 1.
+[[nodiscard]] std::size_t pool_workers_beside_caller(PoolCore& pool) noexcept;
 void require_open(PoolCore& pool);
 
 /// Errors: `UsageError` that names the option, its value and its range.
@@ -74,6 +77,9 @@ struct LocalMapHome {
 
   [[nodiscard]] static PoolCore& pool(PoolCore& core) noexcept { return core; }
   [[nodiscard]] static std::size_t workers(PoolCore& core) noexcept { return pool_workers(core); }
+  [[nodiscard]] static std::size_t workers_beside_caller(PoolCore& core) noexcept {
+    return pool_workers_beside_caller(core);
+  }
   [[nodiscard]] static std::unique_ptr<TaskOptions> options_of_chunks(const MapOptions& options) {
     return internal::options_of_chunks(options);
   }
@@ -86,23 +92,6 @@ struct LocalMapHome {
   }
   static void cancel(FutureState& state) { (void)state.cancel(Running::leave); }
 };
-
-/// Returns how many items of a map are open at most, where the caller gave no number: four chunks for each
-/// worker, or as many items as keep a worker busy for 10 ms, so that a long item holds no other worker up.
-/// The thread that fills and empties chunks needs some 10 us for one, so chunks that run for less are opened
-/// for fewer workers: further ones would have nothing to do most of the time, and take cores from the others.
-/// `each`: how long an item runs, in seconds; 0: not known.
-[[nodiscard]] constexpr std::size_t map_window(std::size_t workers, std::size_t chunk, double each) noexcept {
-  constexpr double busy_seconds = 0.01;
-  constexpr double most = 1024;
-  constexpr double handling_seconds = 0.00001;
-  const double items = each <= 0 ? 0 : std::min(busy_seconds / each, most);
-  const double fed = each <= 0 ? static_cast<double>(workers)
-                               : std::clamp(each * static_cast<double>(chunk) / handling_seconds, 1.0,
-                                            static_cast<double>(workers));
-  return std::max(4 * chunk * static_cast<std::size_t>(fed),
-                  workers * std::max(static_cast<std::size_t>(items), std::size_t{4}));
-}
 
 /// The type of a range's items as arguments of a call. Where an iterator gives a proxy instead of a reference
 /// (`std::vector<bool>`), it is the value type.
@@ -233,7 +222,8 @@ class [[nodiscard]] BasicMapRange {
     deadline_ = internal::to_deadline(options_.timeout);
     bar_ = ProgressBar::in(options_.progress);
     if (options_.item_timeout) options_.chunk_size = 1;
-    chunk_ = options_.chunk_size == 0 ? 1 : static_cast<std::size_t>(options_.chunk_size.value());
+    pace_ = internal::MapPace{{.chunk_seconds = Home::chunk_seconds, .chunk_bytes = Home::chunk_bytes},
+                              static_cast<std::size_t>(options_.chunk_size.value())};
     std::apply([&](auto&... each) { cursor_.emplace(std::begin(each)...); }, *ranges_);
     fetch();
   }
@@ -291,15 +281,15 @@ class [[nodiscard]] BasicMapRange {
 
   [[nodiscard]] std::size_t buffer() const noexcept {
     if (options_.buffer_size.value() > 0) return static_cast<std::size_t>(options_.buffer_size.value());
-    return internal::map_window(Home::workers(*pool_), chunk_, item_seconds_);
+    return pace_.window(Home::workers(*pool_), Home::workers_beside_caller(*pool_));
   }
 
   // Items that were fetched and whose results were not taken yet stay within the buffer.
   void fetch() {
     while (!exhausted_ && fetched_ - taken_ < buffer()) {
       const std::size_t room = buffer() - (fetched_ - taken_);
-      if (options_.buffer_size == 0 && room < chunk_ && !chunks_.empty()) return;
-      submit_chunk(std::min(chunk_, room));
+      if (options_.buffer_size == 0 && room < pace_.chunk() && !chunks_.empty()) return;
+      submit_chunk(std::min(pace_.chunk(), room));
     }
   }
 
@@ -318,7 +308,7 @@ class [[nodiscard]] BasicMapRange {
     const std::size_t head = begin_call(encoder);
     try {
       // Reserves what the last chunk took, instead of growing to that again.
-      encoder.reserve(std::min<std::size_t>(most * item_bytes_, std::size_t{1} << 20U));
+      encoder.reserve(std::min<std::size_t>(most * pace_.item_bytes(), std::size_t{1} << 20U));
       written = encoder.size();
       if constexpr (writes_at_once) {
         fetching = false;
@@ -344,7 +334,7 @@ class [[nodiscard]] BasicMapRange {
     fetched_ += static_cast<std::size_t>(count);
     encoder.patch(head, &count, sizeof count);
     if (count != 0) {
-      item_bytes_ = (encoder.size() - head) / static_cast<std::size_t>(count) + 1;
+      pace_.note_sent(static_cast<std::size_t>(count), encoder.size() - head);
       const TaskOptions* const options = count == 1 ? item_options_.get() : chunk_options_.get();
       chunks_.push_back(
           {.state = submit(submission, options), .items = static_cast<std::size_t>(count), .first = first});
@@ -489,7 +479,7 @@ class [[nodiscard]] BasicMapRange {
       reading_->failed = decoder.template read_value<std::uint8_t>() != 0;
       if (count > chunk.items) throw internal::DecodeError{"a chunk has more results than items"};
       reading_->begin(count);
-      if (!reading_->failed) note_seconds(chunk);
+      if (!reading_->failed) pace_.note_run(chunk.items, Home::seconds(*chunk.state.get()));
       take_at_once();
     } catch (...) {
       end_with(read_error(chunk.first));
@@ -677,20 +667,6 @@ class [[nodiscard]] BasicMapRange {
     return submit(submission, options.get());
   }
 
-  void note_seconds(const Chunk& chunk) {
-    const double each = Home::seconds(*chunk.state.get()) / static_cast<double>(chunk.items);
-    item_seconds_ += (each - item_seconds_) / (item_seconds_ == 0 ? 1 : 8);
-    if (options_.chunk_size == 0) adapt(each);
-  }
-
-  // Towards the work that a chunk is to have.
-  void adapt(double each) {
-    const double ideal = each <= 0 ? 65536.0 : Home::chunk_seconds / each;
-    const double in_ring = Home::chunk_bytes / static_cast<double>(std::max<std::size_t>(item_bytes_, 1));
-    chunk_ = static_cast<std::size_t>(
-        std::clamp(std::min(ideal, in_ring), 1.0, std::min(65536.0, static_cast<double>(chunk_) * 8)));
-  }
-
   void cancel_rest() noexcept {
     exhausted_ = true;
     for (auto& chunk : chunks_) {
@@ -711,9 +687,7 @@ class [[nodiscard]] BasicMapRange {
       ranges_;  // apart, so that the cursors stay valid when the range is moved
   std::optional<Cursor> cursor_;
   internal::Deadline deadline_;
-  std::size_t chunk_ = 1;
-  std::size_t item_bytes_ = 0;  // what the arguments of recent items took
-  double item_seconds_ = 0;     // how long recent items ran on the average; 0: not known
+  internal::MapPace pace_{{}, 1};
   std::deque<Chunk> chunks_;
   std::unique_ptr<Reading> reading_;
   std::optional<Stored> current_;

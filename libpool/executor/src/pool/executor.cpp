@@ -81,6 +81,7 @@ double run_seconds(FutureState& state) noexcept {
   return static_cast<double>(static_cast<TaskState&>(state).ran_ticks) / ticks_per_nanosecond() / 1e9;
 }
 std::size_t pool_workers(PoolCore& pool) noexcept { return pool.max_workers(); }
+std::size_t pool_workers_beside_caller(PoolCore& pool) noexcept { return pool.workers_beside_caller(); }
 void require_open(PoolCore& pool) { pool.require_open(); }
 PoolReference::PoolReference(PoolCore& pool) noexcept : pool_{&pool} { pool.retain(); }
 PoolReference::~PoolReference() {

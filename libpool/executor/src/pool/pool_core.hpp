@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -84,6 +85,9 @@ class PoolCore final : public FutureHome, private PoolEvents {
   [[nodiscard]] Collector& collector() noexcept { return collector_; }
   [[nodiscard]] const ExecutorOptions& options() const noexcept { return options_; }
   [[nodiscard]] std::size_t max_workers() const noexcept { return links_.slots.max(); }
+  [[nodiscard]] std::size_t workers_beside_caller() const noexcept {
+    return std::clamp<std::size_t>(usable_cpus_ - 1, 1, max_workers());
+  }
   [[nodiscard]] CallBlocks& call_blocks() noexcept { return links_.idle_memory.call_blocks(); }
 
  private:

@@ -161,6 +161,8 @@ struct ClusterMapHome {
 
   [[nodiscard]] static PoolCore& pool(ClusterCore& core) noexcept { return *pool_of(core); }
   [[nodiscard]] static std::size_t workers(ClusterCore& core);
+  /// All: they run on other machines.
+  [[nodiscard]] static std::size_t workers_beside_caller(ClusterCore& core) { return workers(core); }
   /// A chunk is lost as a whole, and so it is run again as a whole.
   [[nodiscard]] static std::unique_ptr<TaskOptions> options_of_chunks(const MapOptions& options);
   [[nodiscard]] static TaskFacts facts(FutureState& state);
