@@ -97,7 +97,7 @@ ExecutorOptions LocalPool::pool_options(const NodeOptions& options, std::size_t 
 }
 
 LocalPool::LocalPool(Entry& entry, const NodeOptions& options, std::size_t workers, std::uint64_t life,
-                     const Manifest& manifest, const PoolEvents& events)
+                     const Manifest& manifest, const LocalPoolEvents& events)
     : load_libraries_{options.worker.load_libraries},
       shared_{std::make_shared<Shared>()},
       pool_{entry, pool_options(options, workers, manifest)} {

@@ -16,7 +16,7 @@
 namespace kindred::internal {
 
 /// What a local pool tells its node, from the pool's own threads.
-struct PoolEvents {
+struct LocalPoolEvents {
   std::function<void(std::uint64_t life, cluster::Result)> ended;
   std::function<void(std::uint64_t life, std::string why, bool may_have_begun)> broken;
   std::function<void(std::uint64_t life)> logged;  ///< there are records to take
@@ -28,7 +28,7 @@ struct PoolEvents {
 class LocalPool {
  public:
   LocalPool(Entry& entry, const NodeOptions& options, std::size_t workers, std::uint64_t life,
-            const cluster::Manifest& manifest, const PoolEvents& events);
+            const cluster::Manifest& manifest, const LocalPoolEvents& events);
   LocalPool(const LocalPool&) = delete;
   LocalPool& operator=(const LocalPool&) = delete;
   ~LocalPool();
@@ -54,7 +54,7 @@ class LocalPool {
     std::mutex mutex;
     bool open = true;
     std::uint64_t life = 0;
-    PoolEvents events;
+    LocalPoolEvents events;
     std::unordered_map<std::uint64_t, std::pair<std::uint64_t, std::uint32_t>>
         tasks;  // local: cluster, attempt
     std::vector<cluster::WireRecord> records;

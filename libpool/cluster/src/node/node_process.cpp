@@ -260,7 +260,7 @@ class NodeProcess final : public NodeHost {
   std::vector<Happening> inbox_;
   std::atomic<bool> logged_{false};
   std::unique_ptr<Engine> engine_;
-  PoolEvents events_;
+  LocalPoolEvents events_;
   std::map<std::uint64_t, std::unique_ptr<LocalPool>> pools_;
   std::vector<std::thread> burials_;
   std::unique_ptr<Node> node_;
