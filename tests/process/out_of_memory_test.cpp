@@ -145,6 +145,29 @@ TEST_CASE_EACH_START_METHOD(
   CHECK(pool.stats().restarts == 0);
 }
 
+TEST_CASE_EACH_START_METHOD("a cancel needs no memory, and its error says how") {
+  ResourceAudit audit;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+  const auto begun = pool.make_event();
+  const auto go = pool.make_event();
+  auto busy = pool.submit(begin_and_wait, begun, go);
+  begun.wait();
+  for (const int size : {1, 2'000, 100'000}) {
+    CAPTURE(size);
+    auto waiting = pool.submit(size_of, many(size));
+    bool cancelled = false;
+    const int failures =
+        fail_each([&] { cancelled = waiting.cancel(); }, [](bool failed) { CHECK_FALSE(failed); });
+    if (size < 100'000)
+      CHECK(failures == 0);  // the larger one's memory goes back to the pool, which notes it
+    CHECK(cancelled);
+    CHECK_THROWS_WITH_AS((void)waiting.get(), doctest::Contains("before it began"), Cancelled);
+  }
+  go.set();
+  (void)busy.get();
+  CHECK(pool.stats().cancelled == 3);
+}
+
 TEST_CASE_EACH_START_METHOD(
     "a supervisor without memory gives each task its end, and each callback, once there is some again") {
   ResourceAudit audit;

@@ -305,6 +305,9 @@ class PlayedPool : public FutureHome {
   }
   bool cancel(TaskState&, Running) override { return false; }
   [[nodiscard]] bool is_running(const TaskState&) const override { return false; }
+  [[nodiscard]] TaskFacts facts_of(const TaskState& task) const override {
+    return kindred::internal::facts_of(task, completion.code());
+  }
   [[nodiscard]] std::vector<LogRecord> log_of(std::uint64_t) override { return {}; }
   [[nodiscard]] bool drop_last_of_open(TaskState& task) noexcept override {
     PoolGuard guard{mutex};

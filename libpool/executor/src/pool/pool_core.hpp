@@ -63,7 +63,7 @@ class PoolCore final : public FutureHome, private PoolEvents {
   [[nodiscard]] std::vector<LogRecord> log_of(std::uint64_t task_id) override;
   [[nodiscard]] bool drop_last_of_open(TaskState& task) noexcept override;
   void give_back_cell(void* of_a_task) noexcept override;
-  [[nodiscard]] TaskFacts facts_of(const TaskState& task) const;
+  [[nodiscard]] TaskFacts facts_of(const TaskState& task) const override;
   /// Threads that wait for several futures.
   [[nodiscard]] Waiters& waiters() noexcept { return wait_.waiters; }
   void wake_from_outside(Waiter& waiter) noexcept;

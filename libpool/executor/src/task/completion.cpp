@@ -25,24 +25,6 @@ class EncodedFailure final : public Failure {
   TaskFacts facts_;
 };
 
-// A cancelled task's failure. The error is made when it is read: a shutdown may cancel a million tasks, and
-// of most of them no reader asks why.
-class CancelledFailure final : public Failure {
- public:
-  // `task` owns this failure, and keeps the pool, which has `code`. `how` is a literal.
-  CancelledFailure(const std::shared_ptr<const CodeBook>& code, const TaskState& task,
-                   const char* how) noexcept
-      : code_{&code}, task_{&task}, how_{how} {}
-  [[nodiscard]] std::exception_ptr make() const override {
-    return std::make_exception_ptr(Cancelled{facts_of(*task_, *code_), how_});
-  }
-
- private:
-  const std::shared_ptr<const CodeBook>* code_;
-  const TaskState* task_;
-  const char* how_;
-};
-
 // Moves the notes of `owner` from one list to the other. Errors: `std::bad_alloc`, and nothing is moved.
 template <class Note>
 void move_notes(std::vector<Note>& from, const void* owner, std::vector<Note>& to) {
@@ -160,8 +142,8 @@ bool Completion::try_again(Locked locked, TaskState& task) {
 }
 
 void Completion::finish_cancelled(Locked locked, TaskState& task, const char* how) {
-  finish_with(locked, task, Outcome::cancelled,
-              [&] { return std::make_unique<CancelledFailure>(code_, task, how); });
+  task.note_cancelled(how);
+  finish(locked, task, Outcome::cancelled);
 }
 
 void Completion::cancel_pending(Locked locked) {

@@ -1,6 +1,7 @@
 #include "task/task_state.hpp"
 
 #include "kindred/log_record.hpp"
+#include "kindred/task_error.hpp"
 #include "task/callback_runner.hpp"
 
 namespace kindred::internal {
@@ -51,6 +52,11 @@ bool TaskState::running() const { return !finished() && home_->is_running(*this)
 bool TaskState::cancel(Running how) { return home_->cancel(*this, how); }
 std::vector<LogRecord> TaskState::log() const { return home_->log_of(id); }
 
+std::exception_ptr TaskState::unfounded_error() const {
+  if (outcome_ != Outcome::cancelled) return FutureState::unfounded_error();
+  return std::make_exception_ptr(Cancelled{home_->facts_of(*this), cancelled_how_});
+}
+
 // --- what all futures share
 
 FutureState::~FutureState() {
@@ -71,9 +77,11 @@ void FutureState::require_value() const {
 
 std::exception_ptr FutureState::exception() const {
   if (outcome_ == Outcome::value) return nullptr;
-  return failure_ ? failure_->make()
-                  : std::make_exception_ptr(std::bad_alloc{});  // there was not even memory to say why
+  return failure_ != nullptr ? failure_->make() : unfounded_error();
 }
+
+// There was not even memory to say why.
+std::exception_ptr FutureState::unfounded_error() const { return std::make_exception_ptr(std::bad_alloc{}); }
 
 void FutureState::on_finished(std::function<void()> action, const void* owner) {
   if (finished()) return run_callback(action);

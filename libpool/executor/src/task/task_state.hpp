@@ -82,6 +82,14 @@ class TaskState final : public FutureState {
     size_ = 0;
   }
 
+  /// Call before it is finished as cancelled: its bytes are dropped. `how` is a literal that completes "the
+  /// task was cancelled". The error is made when it is read: a shutdown may cancel a million tasks, and of
+  /// most of them no reader asks why.
+  void note_cancelled(const char* how) noexcept {
+    drop_bytes();
+    cancelled_how_ = how;
+  }
+
   /// Drops a reference of the pool's own.
   void unpin(Locked locked) noexcept;
   /// Drops a reference; true: it was the last one.
@@ -162,6 +170,7 @@ class TaskState final : public FutureState {
   ~TaskState() override;
   void let_go() noexcept override { destroy(); }
   void release_open() noexcept override;
+  [[nodiscard]] std::exception_ptr unfounded_error() const override;
 
   std::uint32_t size_ = 0;
   union {
@@ -174,7 +183,8 @@ class TaskState final : public FutureState {
   };
   union {
     std::byte inline_[inline_bytes];
-    std::byte* data_;  // of more than that; owned
+    std::byte* data_;            // of more than that; owned
+    const char* cancelled_how_;  // once it is cancelled: see note_cancelled
   };
 };
 static_assert(sizeof(TaskState) == TaskStore::cell_bytes && alignof(TaskState) <= TaskStore::cell_alignment);

@@ -84,6 +84,7 @@ struct Continuations {
 
 class FutureState;
 class TaskState;
+struct TaskFacts;
 
 /// What futures and tasks ask of the pool that they belong to. The pool implements it; they know nothing else
 /// of it. It lives as long as any of them: see `TaskStore` and `LocalState`.
@@ -97,6 +98,8 @@ class FutureHome {
   virtual void withdraw(FutureState& state, const void* owner) noexcept = 0;
   virtual bool cancel(TaskState& task, Running how) = 0;
   [[nodiscard]] virtual bool is_running(const TaskState& task) const = 0;
+  /// What an error says of the task.
+  [[nodiscard]] virtual TaskFacts facts_of(const TaskState& task) const = 0;
   [[nodiscard]] virtual std::vector<LogRecord> log_of(std::uint64_t task_id) = 0;
   /// Drops the last reference of a task that was open a moment ago, on any thread; true: the caller is to
   /// destroy it.
@@ -136,7 +139,8 @@ class FutureState {
   void require_value() const;
   [[nodiscard]] bool local() const noexcept { return local_; }  ///< a `LocalState`?
   [[nodiscard]] std::exception_ptr exception() const;           ///< when finished; null for a value
-  /// Returns why there is no value; null: there is one, or no memory for the reason. Call when finished.
+  /// Returns why there is no value; null: there is one, or no memory for the reason, or the task was
+  /// cancelled. Call when finished.
   [[nodiscard]] const Failure* failure() const noexcept { return failure_; }
 
   /// Runs `action` once when finished: now and here if it is finished already, else on the pool's callback
@@ -178,6 +182,8 @@ class FutureState {
   }
   /// The last reference was dropped.
   virtual void let_go() noexcept { delete this; }
+  /// The error of a state that is finished, and has neither a value nor a failure.
+  [[nodiscard]] virtual std::exception_ptr unfounded_error() const;
   /// Drops a reference, where the state was still open when `release` looked.
   virtual void release_open() noexcept {
     if (drop_reference()) let_go();
@@ -190,7 +196,7 @@ class FutureState {
   FutureHome* home_ = nullptr;                // this state keeps it alive
   union {                                     // both owned
     Continuations* continuations_ = nullptr;  // while it is open; guarded by the pool's lock
-    Failure* failure_;  // once it is finished; null for a value, or where memory had ended
+    Failure* failure_;                        // once it is finished; null: see `failure`
   };
 };
 
