@@ -176,15 +176,50 @@ TEST_CASE("a worker tells on which core it runs, and leaves one that the parent 
   CHECK(cpu == static_cast<std::uint32_t>(current_cpu()) + 1);
   segment.header().cpu = 0;
   const auto now = ticks() + static_cast<std::uint64_t>(1e9 * ticks_per_nanosecond());
-  manners.tell_cpu_if_old(now);
+  manners.note_begin(now);
   CHECK(segment.header().cpu == cpu);
   segment.header().cpu = 0;
-  manners.tell_cpu_if_old(now + 1);  // it told just now
+  manners.note_begin(now + 1);  // it told just now
   CHECK(segment.header().cpu == 0);
   segment.header().crowded_cpu = cpu;
-  manners.tell_cpu_if_old(2 * now);
+  manners.note_begin(2 * now);
   CHECK(segment.header().crowded_cpu == 0);
   REQUIRE(::sched_setaffinity(0, sizeof before, &before) == 0);
+}
+
+TEST_CASE("while other programs want the cores, a worker sleeps on the core of a parent that waits for it") {
+  cpu_set_t usable;
+  REQUIRE(::sched_getaffinity(0, sizeof usable, &usable) == 0);
+  if (CPU_COUNT(&usable) < 2) KINDRED_SKIP("there is one CPU only");
+  const Segment segment = Segment::create({});
+  const auto second = static_cast<std::uint64_t>(1e9 * ticks_per_nanosecond());
+  struct Last {
+    bool lost_core, rang, is_long;
+  };
+  // Where the parent is on another core: does the worker go there? The kernel may move or stop it meanwhile.
+  const auto goes = [&](Last last) {
+    for (int attempt = 0; attempt < 100; ++attempt) {
+      CpuManners manners{segment.header()};
+      int there = 0;
+      while (there == current_cpu() || !CPU_ISSET(there, &usable)) ++there;
+      segment.header().parent_cpu = static_cast<std::uint32_t>(there) + 1;
+      const auto now = ticks();
+      if (last.lost_core) CHECK_FALSE(manners.note_step(now, now + second));
+      manners.note_begin(last.is_long ? now - second : now);
+      if (last.rang) manners.note_parent_rung();
+      segment.header().cpu = 0;
+      manners.note_sleep();
+      if (segment.header().cpu == static_cast<std::uint32_t>(there) + 1) return true;
+    }
+    return false;
+  };
+  CHECK(goes({.lost_core = true, .rang = true, .is_long = false}));
+  CHECK_FALSE(goes({.lost_core = false, .rang = true, .is_long = false}));
+  CHECK_FALSE(goes({.lost_core = true, .rang = false, .is_long = false}));
+  CHECK_FALSE(goes({.lost_core = true, .rang = true, .is_long = true}));
+  cpu_set_t after;
+  REQUIRE(::sched_getaffinity(0, sizeof after, &after) == 0);
+  CHECK(CPU_EQUAL(&usable, &after));
 }
 
 TEST_CASE("a worker rings once for each arming: for the thread that waits, else for the supervisor") {

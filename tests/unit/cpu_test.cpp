@@ -70,6 +70,24 @@ TEST_CASE("another process leaves a CPU for another one, and may use the same on
   ::munmap(memory, 4096);
 }
 
+TEST_CASE("a thread that goes to a CPU goes on there, and may use the same ones as before") {
+  const cpu_set_t before = usable_here();
+  std::thread{[&before] {
+    for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+      if (!CPU_ISSET(cpu, &before)) continue;
+      CAPTURE(cpu);
+      bool went = false;
+      for (int attempt = 0; !went && attempt < 1000; ++attempt) {  // the kernel may take it back at once
+        CHECK(go_to_cpu(cpu));
+        went = current_cpu() == cpu;
+      }
+      CHECK(went);
+    }
+    const cpu_set_t after = usable_here();
+    CHECK(CPU_EQUAL(&before, &after));
+  }}.join();
+}
+
 TEST_CASE("a thread that may use one CPU stays there") {
   std::thread{[] {
     const int here = current_cpu();
@@ -80,6 +98,8 @@ TEST_CASE("a thread that may use one CPU stays there") {
     CHECK_FALSE(leave_cpu(here));
     CHECK_FALSE(leave_cpu(-1));
     CHECK_FALSE(leave_cpu(CPU_SETSIZE));
+    CHECK(go_to_cpu(here));
+    for (const int other : {-1, here == 0 ? 1 : 0, CPU_SETSIZE}) CHECK_FALSE(go_to_cpu(other));
     const cpu_set_t after = usable_here();
     CHECK(CPU_EQUAL(&one, &after));
   }}.join();

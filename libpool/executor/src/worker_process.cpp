@@ -191,7 +191,7 @@ void WorkerProcess::ring_if_armed() noexcept {
 
 // Says which task runs, to the parent and to the log. Returns where the arguments are.
 const std::byte* WorkerProcess::enter(const CallHeader& call, const std::byte* at, std::uint64_t begun) {
-  manners_.tell_cpu_if_old(begun);
+  manners_.note_begin(begun);
   header_.begun_ticks.store(begun, std::memory_order_relaxed);
   header_.begun_attempt.store(attempt_id(call.task_id, call.attempt), std::memory_order_release);
   attempt_ = call.attempt;

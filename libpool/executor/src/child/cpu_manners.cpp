@@ -10,11 +10,12 @@ namespace {
 
 // The kernel packs a parent and a worker that wait for each other on one core, and leaves them there as long
 // as both yield. After this many yields to the parent without a sleep between, the worker goes to another
-// core; not more often than `moves_apart_nanoseconds`.
+// core; not more often than `moves_nanoseconds`. Where it comes to that again and again, the time doubles.
 constexpr unsigned max_yields_to_parent = 64;
 constexpr double parent_wakes_nanoseconds = 50'000;
-constexpr double moves_apart_nanoseconds = 1'000'000;
-constexpr double max_moves_apart_nanoseconds = 100'000'000;
+constexpr double short_task_nanoseconds = 50'000;
+constexpr double moves_nanoseconds = 1'000'000;
+constexpr double max_moves_nanoseconds = 100'000'000;
 
 std::uint64_t ticks_of(double nanoseconds) {
   return static_cast<std::uint64_t>(nanoseconds * ticks_per_nanosecond());
@@ -64,14 +65,30 @@ void CpuManners::tell_cpu_and_move(std::uint64_t now) noexcept {
   move_apart(now);
 }
 
+bool CpuManners::Moves::allow(std::uint64_t now) noexcept {
+  if (now - last < pause) return false;
+  pause = now - last < 2 * pause ? std::min(2 * pause, ticks_of(max_moves_nanoseconds))
+                                 : ticks_of(moves_nanoseconds);
+  last = now;
+  return true;
+}
+
 void CpuManners::move_apart(std::uint64_t now) noexcept {
-  if (now - moved_at_ < move_apart_) return;
-  // Where it comes to this again and again, there are not enough cores for both.
-  move_apart_ = now - moved_at_ < 2 * move_apart_
-                    ? std::min(2 * move_apart_, ticks_of(max_moves_apart_nanoseconds))
-                    : ticks_of(moves_apart_nanoseconds);
-  moved_at_ = now;
+  if (!apart_.allow(now)) return;
   (void)leave_cpu(current_cpu());
+  tell_cpu();
+}
+
+// A parent and a worker that wake each other on one core are let in by the kernel at once, and it moves the
+// other programs away from there. On two cores each of them would wait for an interrupt from the other core
+// at each wake-up, and now and then for the end of another program's turn.
+void CpuManners::note_sleep() noexcept {
+  yields_to_parent_ = 0;
+  const auto now = ticks();
+  if (spin_permit_.holds(now) || rang_parent_at_ < begun_at_ ||
+      now - begun_at_ > ticks_of(short_task_nanoseconds) || shares_core() || !together_.allow(now))
+    return;
+  (void)go_to_cpu(static_cast<int>(header_.parent_cpu.load(std::memory_order_relaxed)) - 1);
   tell_cpu();
 }
 

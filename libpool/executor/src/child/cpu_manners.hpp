@@ -15,9 +15,10 @@ class CpuManners {
  public:
   explicit CpuManners(SegmentHeader& header) noexcept : header_{header} {}
 
-  /// Tells the parent where the worker runs; a worker that is busy does so every 100 us, and leaves the core
-  /// where the parent finds it crowded.
-  void tell_cpu_if_old(std::uint64_t now) noexcept {
+  /// A task begins. Tells the parent where the worker runs; a worker that is busy does so every 100 us, and
+  /// leaves the core where the parent finds it crowded.
+  void note_begin(std::uint64_t now) noexcept {
+    begun_at_ = now;
     if (now - told_at_ > is_old_after_) [[unlikely]]
       tell_cpu_and_move(now);
   }
@@ -41,10 +42,17 @@ class CpuManners {
   bool note_step(std::uint64_t before, std::uint64_t after) noexcept {
     return spin_permit_.note_step(before, after);
   }
-  /// The worker is about to sleep.
-  void note_sleep() noexcept { yields_to_parent_ = 0; }
+  /// The worker is about to sleep. While other programs want the cores, it first goes to the one where the
+  /// parent waits for its short tasks.
+  void note_sleep() noexcept;
 
  private:
+  /// How often the worker goes to another core for one reason. In ticks.
+  struct Moves {
+    std::uint64_t last = 0;
+    std::uint64_t pause = 0;
+    [[nodiscard]] bool allow(std::uint64_t now) noexcept;
+  };
   [[nodiscard]] bool shares_core() const noexcept;  // with the parent, as far as it has said
   void yield_to_parent() noexcept;
   void tell_cpu_and_move(std::uint64_t now) noexcept;
@@ -53,12 +61,13 @@ class CpuManners {
   SegmentHeader& header_;
   SpinPermit spin_permit_;
   bool shares_core_ = false;          // with the thread that woke it, until it has let that thread run
+  std::uint64_t begun_at_ = 0;        // ticks, the last task
   std::uint64_t rang_parent_at_ = 0;  // ticks
   unsigned yields_to_parent_ = 0;     // since it slept, or moved
   std::uint64_t told_at_ = 0;         // ticks
   const std::uint64_t is_old_after_ = static_cast<std::uint64_t>(100'000 * ticks_per_nanosecond());
-  std::uint64_t moved_at_ = 0;    // ticks, to another core
-  std::uint64_t move_apart_ = 0;  // ticks: it moves no more often
+  Moves apart_;     // away from a core that is crowded
+  Moves together_;  // to the parent's
 };
 
 }  // namespace kindred::internal
