@@ -437,6 +437,9 @@ TEST_CASE("a pending task is cancelled for certain, a running one only by killin
   pool.busy_process(1).answer("next");
   CHECK(next->wait({}));
   CHECK(worker.reason == killed(SIGKILL));
+  CHECK(std::string{failure_of<Cancelled>(waits)->what()}.find("before it began") != std::string::npos);
+  const std::string why = failure_of<Cancelled>(runs)->what();  // and the worker has been buried since
+  CHECK(why.find("while it ran: its worker was killed") != std::string::npos);
   CHECK(pool->stats().lost == 0);
   CHECK(pool->stats().cancelled == 2);
 }

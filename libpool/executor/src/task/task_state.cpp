@@ -52,8 +52,8 @@ bool TaskState::running() const { return !finished() && home_->is_running(*this)
 bool TaskState::cancel(Running how) { return home_->cancel(*this, how); }
 std::vector<LogRecord> TaskState::log() const { return home_->log_of(id); }
 
-std::exception_ptr TaskState::unfounded_error() const {
-  if (outcome_ != Outcome::cancelled) return FutureState::unfounded_error();
+std::exception_ptr TaskState::error_without_failure() const {
+  if (outcome_ != Outcome::cancelled) return FutureState::error_without_failure();
   return std::make_exception_ptr(Cancelled{home_->facts_of(*this), cancelled_how_});
 }
 
@@ -77,11 +77,13 @@ void FutureState::require_value() const {
 
 std::exception_ptr FutureState::exception() const {
   if (outcome_ == Outcome::value) return nullptr;
-  return failure_ != nullptr ? failure_->make() : unfounded_error();
+  return failure_ != nullptr ? failure_->make() : error_without_failure();
 }
 
 // There was not even memory to say why.
-std::exception_ptr FutureState::unfounded_error() const { return std::make_exception_ptr(std::bad_alloc{}); }
+std::exception_ptr FutureState::error_without_failure() const {
+  return std::make_exception_ptr(std::bad_alloc{});
+}
 
 void FutureState::on_finished(std::function<void()> action, const void* owner) {
   if (finished()) return run_callback(action);

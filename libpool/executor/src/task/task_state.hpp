@@ -170,7 +170,7 @@ class TaskState final : public FutureState {
   ~TaskState() override;
   void let_go() noexcept override { destroy(); }
   void release_open() noexcept override;
-  [[nodiscard]] std::exception_ptr unfounded_error() const override;
+  [[nodiscard]] std::exception_ptr error_without_failure() const override;
 
   std::uint32_t size_ = 0;
   union {

@@ -182,8 +182,8 @@ class FutureState {
   }
   /// The last reference was dropped.
   virtual void let_go() noexcept { delete this; }
-  /// The error of a state that is finished, and has neither a value nor a failure.
-  [[nodiscard]] virtual std::exception_ptr unfounded_error() const;
+  /// What a finished state throws that has neither a value nor a failure.
+  [[nodiscard]] virtual std::exception_ptr error_without_failure() const;
   /// Drops a reference, where the state was still open when `release` looked.
   virtual void release_open() noexcept {
     if (drop_reference()) let_go();
