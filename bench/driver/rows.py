@@ -283,6 +283,11 @@ def main_rows(scale):
                     # The caller sleeps while the array is made: to be woken after that is what most of the way back is.
                     [floor("wake", how="futex", busy=18_000, count=n(20, 5)), kindred("shared_array", row="back", bytes=64 * MIB, count=n(20, 5))], 30))
 
+    for size, label, count, goal in ((MIB, "1mib", n(100, 10), 0.15), (64 * MIB, "64mib", n(10, 3), 8)):
+        rows.append(Row(f"arrays_{label}", f"the same through two SharedArrays, {size // MIB} MiB: copied into one, and by the task into the other", "ms", "less",
+                        [floor("copy", row="bytes", bytes=size, count=count), kindred("shared_array", row="both", bytes=size, count=count, workers=2)], goal,
+                        note="the arrays are made once; the limit is four copies"))
+
     # Many machines, all of them this one. The engine's own limit is a message into its queue, taken, and another one back.
     def cluster(row, work, unit, better, count, goal=None, conditions=(), others=(), **more):
         arguments = dict(row=row, count=count, nodes=2, workers=1) | more
