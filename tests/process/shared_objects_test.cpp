@@ -1,13 +1,16 @@
 // Shared objects and arrays with whole pools: passed to tasks and initializers of every start method, and
 // held by workers that die.
+#include <algorithm>
 #include <csignal>
 #include <mutex>
 #include <numeric>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "kindred/kindred.hpp"
 #include "support/tasks.hpp"
@@ -174,6 +177,32 @@ TEST_CASE_EACH_START_METHOD(
   const std::int64_t seen = counter;
   CHECK(seen == 7);
   CHECK(counter == 7);
+}
+
+TEST_CASE_EACH_START_METHOD(
+    "a worker that sleeps between two calls keeps the array mapped, and lets go of it when it stays idle") {
+  ResourceAudit audit;
+  ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1, .spin = false}};
+  const auto array = pool.make_array<long>(1000);
+  const auto worker = pool.worker_pids().at(0);
+  const auto is_mapped = [folder = "/proc/" + std::to_string(worker)] {
+    return contains(read_file(folder + "/maps"), "memfd:kindred-array");
+  };
+  const auto sleeps = [worker] {
+    return std::ranges::any_of(descendants(::getpid()), [worker](const ProcessInfo& process) {
+      return process.pid == worker && process.state == 'S';
+    });
+  };
+  // On a busy machine it may have slept for long before this process comes to look.
+  bool kept = false;
+  for (int i = 0; i < 100 && !kept; ++i) {
+    CHECK(pool.submit(sum, array).get() == 0);
+    while (!sleeps()) std::this_thread::yield();
+    kept = is_mapped();
+  }
+  CHECK(kept);
+  while (is_mapped()) std::this_thread::yield();
+  CHECK(pool.submit(sum, array).get() == 0);
 }
 
 TEST_CASE_EACH_START_METHOD(

@@ -340,6 +340,30 @@ TEST_CASE_EACH_START_METHOD(
   CHECK_MESSAGE(outcome.code == 0, to_string(outcome));
 }
 
+TEST_CASE("where memory for an array is short, it is had when others give some back within a second") {
+  const auto outcome = run_forked([] {
+    if (unified_group().empty()) ::_exit(cannot_be_tried);
+    fake_groups();
+    const auto in_use = [](std::uint64_t bytes) {
+      write_file(unified_group() + "/memory.current.new", std::to_string(bytes));
+      std::filesystem::rename(unified_group() + "/memory.current.new", unified_group() + "/memory.current");
+    };
+    write_file(unified_group() + "/memory.max", std::to_string(64U << 20U));
+    ProcessPoolExecutor pool{entry(), {.max_workers = 1}};
+    pool.submit(number, 1).get();
+    in_use(60U << 20U);
+    const std::string caller = "/proc/self/task/" + std::to_string(::gettid()) + "/stat";
+    const std::jthread others{[&] {
+      while (!contains(read_file(caller), ") S ")) std::this_thread::yield();
+      in_use(0);
+    }};
+    if (pool.make_array<char>(std::size_t{32} << 20U).size() != 32U << 20U)
+      throw std::runtime_error{"no array"};
+  });
+  if (outcome.code == cannot_be_tried) KINDRED_SKIP("no mount namespace to be had, or no cgroup v2");
+  CHECK_MESSAGE(outcome.code == 0, to_string(outcome));
+}
+
 TEST_CASE_EACH_START_METHOD(
     "a full /dev/shm is a SIGBUS of the task that fills it, told as what it is, and of nobody else") {
   const auto outcome = run_forked([method] {

@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 
+#include "child/idle_arrays.hpp"
 #include "kindred/shared_array.hpp"
 #include "unit/shared_object_support.hpp"
 
@@ -148,7 +149,7 @@ TEST_CASE("an array that a worker gives back is the one that the parent has") {
   CHECK(worker.end() == 0);
 }
 
-TEST_CASE("a worker keeps an array mapped while calls follow each other, and lets go before it sleeps") {
+TEST_CASE("a worker keeps the arrays that came last, and lets go of them all at once") {
   const auto mappings = [] {
     std::size_t count = 0;
     const std::string maps = read_file("/proc/self/maps");
@@ -160,7 +161,7 @@ TEST_CASE("a worker keeps an array mapped while calls follow each other, and let
   Pool pool;
   std::vector<Message> messages;
   for (int i = 0; i < 30; ++i) messages.push_back(pack(pool.id, pool.registry.make_array<int>(10)));
-  Common<std::array<std::size_t, 6>> seen;
+  Common<std::array<std::size_t, 9>> seen;
   Worker worker{pool, [&] {
                   auto& counts = *seen;
                   counts[0] = mappings();  // what the fork inherited
@@ -171,7 +172,12 @@ TEST_CASE("a worker keeps an array mapped while calls follow each other, and let
                     static_cast<void>(unpack<SharedArray<int>>(pool.id, message));
                   counts[3] = mappings();
                   const auto held = unpack<SharedArray<int>>(pool.id, messages[1]);
+                  kindred::internal::IdleArrays sleep;
+                  sleep.release_if_due();
+                  counts[6] = mappings();
+                  counts[7] = sleep.or_earlier({}) ? 1 : 0;
                   kindred::internal::release_idle_arrays();
+                  counts[8] = kindred::internal::IdleArrays{}.or_earlier({}) ? 1 : 0;
                   counts[4] = mappings();
                   counts[5] = static_cast<std::size_t>(held[9]);
                 }};
@@ -182,6 +188,9 @@ TEST_CASE("a worker keeps an array mapped while calls follow each other, and let
   CHECK((*seen)[3] == 38);
   CHECK((*seen)[4] == 31);
   CHECK((*seen)[5] == 0);
+  CHECK((*seen)[6] == 38);
+  CHECK((*seen)[7] == 1);
+  CHECK((*seen)[8] == 0);
 }
 
 TEST_CASE("empty arrays and empty handles cross too") {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 
 #include "kindred/internal/assert.hpp"
@@ -9,6 +10,14 @@ namespace kindred::internal {
 
 /// What fits into a ring without crowding it; larger arguments and results get a shared memory.
 inline constexpr std::size_t largest_in_ring = 16 * 1024;
+
+/// How long memory that no value is in stays mapped, for the next one: a program that sends a frame ten times
+/// a second is not idle. To map 64 MiB anew takes 8 ms on most machines, and 230 on a virtual one whose host
+/// must look at each page; were memory let go before that, each value there would map its own.
+inline constexpr std::chrono::milliseconds idle_memory_stays{1000};
+/// So where memory is short, some may come back within this time.
+inline constexpr std::chrono::milliseconds idle_memory_is_back =
+    idle_memory_stays + std::chrono::milliseconds{500};
 
 /// Which blocks are kept for the next value, of an executor's arguments or of a worker's results: few. Any
 /// other is made for one value. They stay mapped in both processes, as long as values follow each other: to

@@ -8,6 +8,7 @@
 #include <cxxabi.h>
 #include <fmt/format.h>
 
+#include "child/idle_arrays.hpp"
 #include "kindred/entry.hpp"
 #include "kindred/error.hpp"
 #include "kindred/internal/clock.hpp"
@@ -23,7 +24,6 @@
 #include "kindred/internal/process.hpp"
 #include "kindred/internal/throw_stack.hpp"
 #include "kindred/internal/worker_groups.hpp"
-#include "kindred/shared_array.hpp"
 #include "nesting.hpp"
 
 namespace kindred {
@@ -144,15 +144,16 @@ bool WorkerProcess::wait_for_call() {
 // Spins for as long as the parent allows, then sleeps on the segment's wake word.
 void WorkerProcess::sleep_until(Condition ready) {
   if (spin_until(ready)) return;
-  release_idle_arrays();
+  IdleArrays arrays;
   manners_.note_sleep();
   while (!(this->*ready)()) {
     const auto seen = header_.wake.load(std::memory_order_relaxed);
-    const Deadline look_again = announce_sleep(header_);
+    const Deadline look_again = arrays.or_earlier(announce_sleep(header_));
     if ((this->*ready)()) break;
     KINDRED_INJECTION_POINT("worker.sleep.before_futex");
     futex_wait(header_.wake, seen, look_again);
     KINDRED_INJECTION_POINT("worker.sleep.woken");
+    arrays.release_if_due();
   }
   header_.sleeps.store(0, std::memory_order_relaxed);
   manners_.note_woken();

@@ -46,8 +46,10 @@ constexpr std::array<GroupFiles, 2> hierarchies{
      {"/sys/fs/cgroup/memory", ":memory:", "/memory.limit_in_bytes", "/memory.usage_in_bytes",
       "total_inactive_file "}}};
 
-/// What the limits from this process's group up to the root leave.
-std::uint64_t left_by(const GroupFiles& files, std::string_view groups) {
+enum class Count : bool { unused, all };
+
+/// What the limits from this process's group up to the root leave: of the memory that is unused, or of all.
+std::uint64_t left_by(const GroupFiles& files, std::string_view groups, Count count) {
   const auto found = groups.find(files.line);
   if (found == std::string_view::npos) return unknown;
   groups.remove_prefix(found + std::string_view{files.line}.size());
@@ -56,7 +58,11 @@ std::uint64_t left_by(const GroupFiles& files, std::string_view groups) {
   for (std::string group = root + std::string{groups.substr(0, groups.find('\n'))};;
        group.resize(group.rfind('/'))) {
     const std::uint64_t limit = number(read_small_file(group + files.limit), {}, unknown);
-    if (limit < unknown / 2) {  // cgroup v1 writes "no limit" as a very large number
+    if (limit >= unknown / 2) {
+      // None: cgroup v1 writes that as a very large number.
+    } else if (count == Count::all) {
+      left = std::min(left, limit);
+    } else {
       const std::uint64_t used = number(read_small_file(group + files.usage), {}, 0);
       const std::uint64_t cached = number(read_small_file(group + "/memory.stat"), files.cache, 0);
       const std::uint64_t taken = used - std::min(used, cached);
@@ -66,15 +72,20 @@ std::uint64_t left_by(const GroupFiles& files, std::string_view groups) {
   }
 }
 
+std::uint64_t memory(Count count) {
+  const bool all = count == Count::all;
+  const std::string machine = read_small_file("/proc/meminfo");
+  const std::uint64_t ram = number(machine, all ? "MemTotal:" : "MemAvailable:", unknown);
+  const std::uint64_t swap = number(machine, all ? "SwapTotal:" : "SwapFree:", 0);
+  std::uint64_t bytes = ram == unknown ? unknown : (ram + swap) * 1024;
+  const std::string groups = read_small_file("/proc/self/cgroup");
+  for (const auto& files : hierarchies) bytes = std::min(bytes, left_by(files, groups, count));
+  return bytes;
+}
+
 }  // namespace
 
-std::uint64_t available_memory() {
-  const std::string machine = read_small_file("/proc/meminfo");
-  const std::uint64_t free = number(machine, "MemAvailable:", unknown);
-  std::uint64_t available = free == unknown ? unknown : (free + number(machine, "SwapFree:", 0)) * 1024;
-  const std::string groups = read_small_file("/proc/self/cgroup");
-  for (const auto& files : hierarchies) available = std::min(available, left_by(files, groups));
-  return available;
-}
+std::uint64_t available_memory() { return memory(Count::unused); }
+std::uint64_t memory_in_all() { return memory(Count::all); }
 
 }  // namespace kindred::internal

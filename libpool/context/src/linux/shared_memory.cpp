@@ -13,6 +13,7 @@
 #include <cerrno>
 #include <cstdint>
 #include <string>
+#include <thread>
 
 #include "kindred/error.hpp"
 #include "kindred/internal/injection.hpp"
@@ -47,10 +48,28 @@ ipc::mapped_region map(int fd, std::size_t bytes, ipc::mode_t mode) {
   }
 }
 
+/// Are so many bytes to be had of this memory? The last of it is left to what keeps the machine alive.
+bool is_enough(std::uint64_t memory, std::size_t bytes) noexcept { return bytes <= memory - memory / 16; }
+
+/// Returns what memory can be had. Where `bytes` are not, although the machine has as many, it waits for
+/// others to give some back.
+std::uint64_t memory_for(std::size_t bytes, std::chrono::milliseconds patience) {
+  constexpr std::chrono::milliseconds between_looks{20};
+  std::uint64_t available = available_memory();
+  if (is_enough(available, bytes) || patience == patience.zero() || !is_enough(memory_in_all(), bytes))
+    return available;
+  const auto until = std::chrono::steady_clock::now() + patience;
+  while (!is_enough(available, bytes) && std::chrono::steady_clock::now() < until) {
+    std::this_thread::sleep_for(between_looks);
+    available = available_memory();
+  }
+  return available;
+}
+
 // Allocated now: were it not, a full memory would be a SIGBUS at the first touch. And asked for first: a
 // memfd has no file system whose size would limit it, so the kernel would sooner kill processes than refuse.
 // Piece by piece, because others take memory meanwhile.
-void allocate(int fd, std::size_t size, const std::string& doing) {
+void allocate(int fd, std::size_t size, const std::string& doing, std::chrono::milliseconds patience) {
   // The limit on file sizes holds for memory too, and would be told by a signal that ends the program.
   rlimit file_size{};
   if (::getrlimit(RLIMIT_FSIZE, &file_size) == 0 && file_size.rlim_cur != RLIM_INFINITY &&
@@ -63,8 +82,8 @@ void allocate(int fd, std::size_t size, const std::string& doing) {
   for (std::size_t done = 0; done < size;) {
     const std::size_t left = size - done;
     if (size > too_small_to_ask) {
-      const std::uint64_t available = available_memory();
-      if (left > available - available / 16) {  // the last of it is left to what keeps the machine alive
+      const std::uint64_t available = memory_for(left, patience);
+      if (!is_enough(available, left)) {
         throw SystemError{"fallocate", ENOMEM,
                           doing + ", of which " + std::to_string(left) + " were missing and " +
                               std::to_string(available) + " to be had"};
@@ -82,14 +101,14 @@ void allocate(int fd, std::size_t size, const std::string& doing) {
 
 }  // namespace
 
-SharedMemory SharedMemory::create(const char* name, std::size_t bytes) {
+SharedMemory SharedMemory::create(const char* name, std::size_t bytes, std::chrono::milliseconds patience) {
   const auto size = round_to_pages(bytes);
   const std::string doing = "making " + std::to_string(size) + " bytes of shared memory";
   SharedMemory memory;
   memory.fd_ = Descriptor{
       KINDRED_INJECTION_FAILS("fail.memfd") ? -1 : ::memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING)};
   if (!memory.fd_) throw SystemError{"memfd_create", errno, doing};
-  allocate(memory.fd_.get(), size, doing);
+  allocate(memory.fd_.get(), size, doing, patience);
   if (::fcntl(memory.fd_.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0) {
     throw SystemError{"fcntl(F_ADD_SEALS)", errno, doing};
   }

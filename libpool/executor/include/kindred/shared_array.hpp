@@ -38,9 +38,9 @@ void encode_array(Encoder& encoder, const std::shared_ptr<ArrayBlock>& block, st
                   std::size_t bytes_each);
 [[nodiscard]] std::shared_ptr<ArrayBlock> decode_array(Decoder& decoder, std::size_t& size,
                                                        std::size_t bytes_each);
-/// For a worker that is about to sleep: lets go of the arrays that it keeps mapped in case the next call
-/// brings them again. An array is freed when its last holder lets go, and an idle worker is none. Costs some
-/// loads where there are none.
+/// Does this worker keep arrays mapped that no handle uses, in case the next call brings them again? A load.
+[[nodiscard]] bool keeps_idle_arrays() noexcept;
+/// Lets go of them. An array is freed when its last holder lets go, and a worker that stays idle is none.
 void release_idle_arrays() noexcept;
 class SharedObjectRegistry;
 

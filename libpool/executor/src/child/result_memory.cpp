@@ -45,7 +45,7 @@ std::span<std::byte> ResultMemory::take(std::size_t bytes, const std::function<v
   }
   before_new();
   const std::size_t unused = unused_place();
-  auto memory = SharedMemory::create("kindred-result", bytes);
+  auto memory = SharedMemory::create("kindred-result", bytes, idle_memory_is_back);
   memory.map_pages(true);
   if (unused == max_result_blocks || !kept_.keep(memory.size())) {
     std::swap(memory, single_);

@@ -1,15 +1,9 @@
 #include "link/idle_memory.hpp"
 
+#include "kept_blocks.hpp"
 #include "link/notices.hpp"
 
 namespace kindred::internal {
-namespace {
-
-// How long memory for large arguments and results is kept for the next ones.
-constexpr std::chrono::milliseconds blocks_stay{50};
-
-}  // namespace
-
 void IdleMemory::note_freed() noexcept {
   if (some_is_free_.load(std::memory_order_relaxed) ||
       some_is_free_.exchange(true, std::memory_order_relaxed))
@@ -20,9 +14,9 @@ void IdleMemory::note_freed() noexcept {
 void IdleMemory::check(Locked locked, Time now) {
   if (release_at_ && *release_at_ <= now) {
     release_at_.reset();
-    release(locked, now - blocks_stay);
+    release(locked, now - idle_memory_stays);
   }
-  if (!release_at_ && some_is_free_.load(std::memory_order_relaxed)) release_at_ = now + blocks_stay;
+  if (!release_at_ && some_is_free_.load(std::memory_order_relaxed)) release_at_ = now + idle_memory_stays;
 }
 
 // Where the worker's socket is full, the worker keeps the memory until it ends.

@@ -36,7 +36,8 @@ std::shared_ptr<CallBlock> CallBlocks::take(std::size_t bytes) {
     if (found) {
       found->map_pages(true);
     } else {
-      found = std::make_unique<CallBlock>(SharedMemory::create("kindred-arguments", bytes));
+      found =
+          std::make_unique<CallBlock>(SharedMemory::create("kindred-arguments", bytes, idle_memory_is_back));
       found->seal_writes();
       found->map_pages(true);
       const std::scoped_lock lock{mutex_};

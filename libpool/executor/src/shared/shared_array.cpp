@@ -9,6 +9,7 @@
 #include <string>
 #include <utility>
 
+#include "kept_blocks.hpp"
 #include "kindred/error.hpp"
 #include "kindred/internal/byte_stream.hpp"
 #include "kindred/internal/context_life.hpp"
@@ -38,9 +39,9 @@ std::atomic<std::uint64_t> next_serial{1};
 
 /// The arrays that this process has, so that one that crosses twice is the same to it, and is mapped once.
 ///
-/// A worker keeps those that came last although no handle uses them, while calls follow each other: a page
-/// that is mapped anew costs more than half a microsecond when it is touched, so a thousand calls with the
-/// same array would spend most of their time on that.
+/// A worker keeps those that came last although no handle uses them, as `idle_memory_stays` says: a page that
+/// is mapped anew costs more than half a microsecond when it is touched, so calls with the same array would
+/// spend most of their time on that.
 struct ArrayTable {
   static constexpr std::size_t max_kept = 8;
   static constexpr std::uint64_t max_bytes_kept = std::uint64_t{256} << 20U;
@@ -82,6 +83,19 @@ struct ArrayTable {
 
 ArrayTable& table() { return per_process<ArrayTable>(); }
 
+/// Where memory is short, lets go of what this process keeps, and waits for what others do.
+SharedMemory array_memory(std::size_t bytes) {
+  constexpr const char* name = "kindred-array";
+  if (keeps_idle_arrays()) {
+    try {
+      return SharedMemory::create(name, bytes);
+    } catch (const SystemError&) {
+      release_idle_arrays();
+    }
+  }
+  return SharedMemory::create(name, bytes, idle_memory_is_back);
+}
+
 std::shared_ptr<ArrayBlock> make_block(const std::shared_ptr<ContextLife>& life, std::uint32_t owner,
                                        std::size_t size, std::size_t bytes_each, ArrayAccess access) {
   if (size == 0) return nullptr;
@@ -92,7 +106,7 @@ std::shared_ptr<ArrayBlock> make_block(const std::shared_ptr<ContextLife>& life,
   }
   auto block = std::make_shared<ArrayBlock>();
   block->life = life;
-  block->memory = std::make_shared<SharedMemory>(SharedMemory::create("kindred-array", size * bytes_each));
+  block->memory = std::make_shared<SharedMemory>(array_memory(size * bytes_each));
   block->id = (std::uint64_t{owner} << owner_shift) |
               (next_serial.fetch_add(1, std::memory_order_relaxed) & 0xffff'ffffU);
   block->bytes = size * bytes_each;
@@ -224,9 +238,10 @@ std::shared_ptr<ArrayBlock> decode_array(Decoder& decoder, std::size_t& size, st
   return block;
 }
 
+bool keeps_idle_arrays() noexcept { return table().keeps_some.load(std::memory_order_relaxed); }
+
 void release_idle_arrays() noexcept {
   ArrayTable& all = table();
-  if (!all.keeps_some.load(std::memory_order_relaxed)) return;
   std::list<std::shared_ptr<ArrayBlock>> gone;
   const std::lock_guard lock{all.mutex};
   gone.swap(all.kept);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -20,8 +21,9 @@ class SharedMemory {
  public:
   SharedMemory() = default;
   /// Makes `bytes` (rounded up to pages) of zeroed memory. Errors: `SystemError` with the size and the limit
-  /// to raise.
-  [[nodiscard]] static SharedMemory create(const char* name, std::size_t bytes);
+  /// to raise; where memory is short, not before `patience` is over, in which others may give some back.
+  [[nodiscard]] static SharedMemory create(const char* name, std::size_t bytes,
+                                           std::chrono::milliseconds patience = {});
   enum class Access { read_only, read_write };
   /// Maps what another process made. Checks the seals (no shrink), the true size and that all of it is
   /// allocated first: throws `SystemError` or, where the memory is not sealed, smaller than `at_least_bytes`
