@@ -122,6 +122,7 @@ def left_memory(process, values, timeout):
     before, parent_before = sum(rollup(pid, "Pss") for pid in pids), rollup(process.pid, "Private_Clean", "Private_Dirty")
     go_on(process)
     _, count = ready(process, timeout)
+    time.sleep(2)  # what is kept for the next task is given back after a second
     pids = tree(process.pid)
     after, parent_after = sum(rollup(pid, "Pss") for pid in pids), rollup(process.pid, "Private_Clean", "Private_Dirty")
     go_on(process)
