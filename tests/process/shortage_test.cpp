@@ -152,6 +152,26 @@ void fake_groups() {
   }
 }
 
+/// At once: who reads it meanwhile finds no empty file.
+void set_memory_in_use(const std::string& group, std::uint64_t bytes) {
+  write_file(group + "/memory.current.new", std::to_string(bytes));
+  std::filesystem::rename(group + "/memory.current.new", group + "/memory.current");
+}
+
+std::size_t size_of_array(const SharedArray<char>& array) { return array.size(); }
+/// There is memory again once no array is mapped here.
+std::size_t make_array_where_memory_is_short(const std::string& group) {
+  set_memory_in_use(group, 60U << 20U);
+  const std::jthread others{[&group](const std::stop_token& stop) {
+    while (contains(read_file("/proc/self/maps"), "memfd:kindred-array")) {
+      if (stop.stop_requested()) return;
+      std::this_thread::yield();
+    }
+    set_memory_in_use(group, 0);
+  }};
+  return make_shared_array<char>(std::size_t{32} << 20U).size();
+}
+
 /// Writes to all of a mapped file that has more bytes than its file system.
 void fill_mapped_file(const std::string& path, std::size_t bytes) {
   const int file = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
@@ -340,14 +360,29 @@ TEST_CASE_EACH_START_METHOD(
   CHECK_MESSAGE(outcome.code == 0, to_string(outcome));
 }
 
+TEST_CASE_EACH_START_METHOD(
+    "where memory for an array is short, a worker lets go of those that it keeps, which are in no task's hands") {
+  const auto outcome = run_forked([method] {
+    if (unified_group().empty()) ::_exit(cannot_be_tried);
+    fake_groups();
+    write_file(unified_group() + "/memory.max", std::to_string(64U << 20U));
+    set_memory_in_use(unified_group(), 0);
+    ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1}};
+    pool.submit(number, 1).get();  // a worker that was forked has no array of the parent's
+    const auto array = pool.make_array<char>(1000);
+    if (pool.submit(size_of_array, array).get() != 1000) throw std::runtime_error{"no array came"};
+    if (pool.submit(make_array_where_memory_is_short, unified_group()).get() != 32U << 20U)
+      throw std::runtime_error{"no array was made"};
+  });
+  if (outcome.code == cannot_be_tried) KINDRED_SKIP("no mount namespace to be had, or no cgroup v2");
+  CHECK_MESSAGE(outcome.code == 0, to_string(outcome));
+}
+
 TEST_CASE("where memory for an array is short, it is had when others give some back within a second") {
   const auto outcome = run_forked([] {
     if (unified_group().empty()) ::_exit(cannot_be_tried);
     fake_groups();
-    const auto in_use = [](std::uint64_t bytes) {
-      write_file(unified_group() + "/memory.current.new", std::to_string(bytes));
-      std::filesystem::rename(unified_group() + "/memory.current.new", unified_group() + "/memory.current");
-    };
+    const auto in_use = [](std::uint64_t bytes) { set_memory_in_use(unified_group(), bytes); };
     write_file(unified_group() + "/memory.max", std::to_string(64U << 20U));
     ProcessPoolExecutor pool{entry(), {.max_workers = 1}};
     pool.submit(number, 1).get();

@@ -46,6 +46,13 @@ constexpr std::array<GroupFiles, 2> hierarchies{
      {"/sys/fs/cgroup/memory", ":memory:", "/memory.limit_in_bytes", "/memory.usage_in_bytes",
       "total_inactive_file "}}};
 
+/// What a group has in use, but for what the kernel takes back before it kills.
+std::uint64_t taken_in(const GroupFiles& files, const std::string& group) {
+  const std::uint64_t used = number(read_small_file(group + files.usage), {}, 0);
+  const std::uint64_t cached = number(read_small_file(group + "/memory.stat"), files.cache, 0);
+  return used - std::min(used, cached);
+}
+
 enum class Count : bool { unused, all };
 
 /// What the limits from this process's group up to the root leave: of the memory that is unused, or of all.
@@ -58,14 +65,8 @@ std::uint64_t left_by(const GroupFiles& files, std::string_view groups, Count co
   for (std::string group = root + std::string{groups.substr(0, groups.find('\n'))};;
        group.resize(group.rfind('/'))) {
     const std::uint64_t limit = number(read_small_file(group + files.limit), {}, unknown);
-    if (limit >= unknown / 2) {
-      // None: cgroup v1 writes that as a very large number.
-    } else if (count == Count::all) {
-      left = std::min(left, limit);
-    } else {
-      const std::uint64_t used = number(read_small_file(group + files.usage), {}, 0);
-      const std::uint64_t cached = number(read_small_file(group + "/memory.stat"), files.cache, 0);
-      const std::uint64_t taken = used - std::min(used, cached);
+    if (limit < unknown / 2) {  // cgroup v1 writes "no limit" as a very large number
+      const std::uint64_t taken = count == Count::all ? 0 : taken_in(files, group);
       left = std::min(left, limit - std::min(limit, taken));
     }
     if (group.size() <= root.size()) return left;
