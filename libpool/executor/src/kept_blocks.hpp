@@ -12,8 +12,8 @@ namespace kindred::internal {
 inline constexpr std::size_t largest_in_ring = 16 * 1024;
 
 /// How long memory that no value is in stays mapped, for the next one: a program that sends a frame ten times
-/// a second is not idle. To map 64 MiB anew takes 8 ms on most machines, and 230 on a virtual one whose host
-/// must look at each page; were memory let go before that, each value there would map its own.
+/// a second is not idle. To map 64 MiB anew takes some 8 ms, and 230 on some virtual machines: were memory
+/// let go before that, each value there would map its own.
 inline constexpr std::chrono::milliseconds idle_memory_stays{1000};
 /// So where memory is short, some may come back within this time.
 inline constexpr std::chrono::milliseconds idle_memory_is_back =
