@@ -122,7 +122,7 @@ TEST_CASE("the first task with a priority takes back what was dispatched ahead, 
   std::vector<StateHandle> tasks;
   for (int i = 0; i < 2; ++i) tasks.push_back(pool.submit());
   REQUIRE(worker.begin() == 1);
-  const auto best = pool.submit({}, std::make_unique<TaskOptions>(TaskOptions{.priority = 5}));
+  const auto best = pool.submit({}, TaskOptions{.priority = 5});
   {
     PoolGuard guard{pool.mutex};
     CHECK(pool.slots.in_flight(guard) == 1);  // the one that runs
@@ -139,8 +139,7 @@ TEST_CASE(
   PlayedWorker& worker = pool.add_worker();
   teach(pool, worker, microseconds(1));
   for (int round = 0; round < 3; ++round) {
-    const auto prioritized =
-        pool.submit({}, std::make_unique<TaskOptions>(TaskOptions{.priority = round == 1 ? -5 : 5}));
+    const auto prioritized = pool.submit({}, TaskOptions{.priority = round == 1 ? -5 : 5});
     std::vector<StateHandle> others;
     for (int i = 0; i < 20; ++i) others.push_back(pool.submit());
     {
@@ -323,8 +322,7 @@ TEST_CASE("a worker whose memory has grown over its limit gets no more calls, an
 TEST_CASE("an attempt that failed is tried again where its options say so, and waits since its submit") {
   PlayedPool pool;
   PlayedWorker& worker = pool.add_worker();
-  const auto task =
-      pool.submit({}, std::make_unique<TaskOptions>(TaskOptions{.retries = 1, .retry_exceptions = true}));
+  const auto task = pool.submit({}, TaskOptions{.retries = 1, .retry_exceptions = true});
   const auto submitted = PlayedPool::task_of(task).submitted_ticks;
   REQUIRE(worker.begin() == 1);
   worker.write(result_of(1, ResultKind::failure), {});
@@ -339,7 +337,7 @@ TEST_CASE("an attempt that failed is tried again where its options say so, and w
 TEST_CASE("an exception is a failure at once where it is not to be retried, however many retries there are") {
   PlayedPool pool;
   PlayedWorker& worker = pool.add_worker();
-  const auto task = pool.submit({}, std::make_unique<TaskOptions>(TaskOptions{.retries = 3}));
+  const auto task = pool.submit({}, TaskOptions{.retries = 3});
   REQUIRE(worker.begin() == 1);
   worker.write(result_of(1, ResultKind::failure), {});
   CHECK(pool.collect());
@@ -430,16 +428,24 @@ TEST_CASE("a worker that runs dry rings only where tasks are pending, or behind 
   CHECK(rings_dry());
 }
 
-TEST_CASE("a task that is limited has its limits looked at when the nearest one may come") {
-  PlayedPool pool;
-  pool.add_worker();
-  const auto before = std::chrono::steady_clock::now();
-  const auto task =
-      pool.submit({}, std::make_unique<TaskOptions>(TaskOptions{.timeout = 10s, .soft_timeout = 3s}));
-  REQUIRE(pool.events.limits.size() == 1);
-  CHECK(pool.events.limits[0].second == 1);
-  CHECK(pool.events.limits[0].first >= before + 3s);
-  CHECK(pool.events.limits[0].first < before + 10s);
+TEST_CASE("a worker's limits are looked at before the first of them can be over") {
+  for (const auto second_limit : {1s, 3s}) {
+    CAPTURE(second_limit);
+    PlayedPool pool;
+    PlayedWorker& worker = pool.add_worker();
+    const auto before = std::chrono::steady_clock::now();
+    const auto task = pool.submit({}, TaskOptions{.timeout = 10s, .soft_timeout = 3s});
+    REQUIRE(pool.events.looks.size() == 1);
+    CHECK(pool.events.looks[0] >= before + 3s);
+    CHECK(pool.events.looks[0] < before + 10s);
+    CHECK(worker.slot().limits.next_look() == pool.events.looks[0]);
+    const auto second = pool.submit({}, TaskOptions{.timeout = second_limit});
+    REQUIRE(PlayedPool::task_of(second).is_dispatched());
+    // One that is as long, or longer, needs no look of its own.
+    REQUIRE(pool.events.looks.size() == (second_limit < 3s ? 2 : 1));
+    CHECK((pool.events.looks.back() < before + 3s) == (second_limit < 3s));
+    CHECK(worker.slot().limits.next_look() == pool.events.looks.back());
+  }
 }
 
 TEST_CASE("backpressure counts unfinished tasks, and gives each live worker one more") {

@@ -120,8 +120,8 @@ TEST_CASE("a worker that closes its socket is mute since then, and not since the
   pool.worker.slot().watched = true;
   const_cast<MessageSocket&>(pool.worker.socket()).close();
   CHECK_FALSE(pool.take());
-  const auto since = pool.worker.slot().mute_since;
+  const auto since = pool.worker.slot().untidy.mute_since;
   REQUIRE(since.has_value());
   CHECK_FALSE(pool.take());
-  CHECK(pool.worker.slot().mute_since == since);
+  CHECK(pool.worker.slot().untidy.mute_since == since);
 }

@@ -10,6 +10,7 @@
 #include <functional>
 #include <initializer_list>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -62,9 +63,8 @@ struct NotedEvents final : PoolEvents {
   void all_ended(Locked) noexcept override { ++ends; }
   void wake_supervisor(Locked) override { ++supervisor_wakes; }
   void wake_supervisor_at(Locked, Time at) override { looks.push_back(at); }
-  void check_limits_at(Locked, Time at, TaskState& task) override { limits.push_back({at, task.id}); }
-  void end_limits(Locked locked, TaskState& task) noexcept override {
-    if (on_end_limits) on_end_limits(locked, task);
+  void end_queue_limit(Locked locked, TaskState& task) noexcept override {
+    if (on_end_queue_limit) on_end_queue_limit(locked, task);
   }
   void look_at_log(Locked) noexcept override { ++log_looks; }
 
@@ -73,8 +73,7 @@ struct NotedEvents final : PoolEvents {
   int ends = 0;
   int supervisor_wakes = 0;
   std::vector<Time> looks;
-  std::vector<std::pair<Time, std::uint64_t>> limits;
-  std::function<void(Locked, TaskState&)> on_end_limits;
+  std::function<void(Locked, TaskState&)> on_end_queue_limit;
   int log_looks = 0;
 };
 
@@ -225,16 +224,16 @@ class PlayedPool : public FutureHome {
     return *workers.emplace_back(std::make_unique<PlayedWorker>(*slot));
   }
   /// A task that is submitted and nowhere yet. The handle keeps it.
-  StateHandle make_task(const std::string& arguments = {}, std::unique_ptr<TaskOptions> options = nullptr) {
+  StateHandle make_task(const std::string& arguments = {}, std::optional<TaskOptions> options = {}) {
     PoolGuard guard{mutex};
     auto* const task = ::new (cells.take(guard)) TaskState{this, ++last_id, 0, 0};
     task->submitted_ticks = ticks();
-    task->options = std::move(options);
+    if (options) task->options = new SharedOptions{*options};
     task->store(std::as_bytes(std::span{arguments.data(), arguments.size()}));
     completion.note_submitted(guard, *task);
     return StateHandle{task};
   }
-  StateHandle submit(const std::string& arguments = {}, std::unique_ptr<TaskOptions> options = nullptr) {
+  StateHandle submit(const std::string& arguments = {}, std::optional<TaskOptions> options = {}) {
     StateHandle handle = make_task(arguments, std::move(options));
     PoolGuard guard{mutex};
     dispatcher.dispatch_or_enqueue(guard, task_of(handle), ticks());

@@ -80,7 +80,7 @@ TEST_CASE("an initializer that runs over its limit gets its worker killed") {
 TEST_CASE("a worker that closed its socket and goes on is killed, one that ends meanwhile is not") {
   WatchedPool pool{{}};
   PlayedWorker& worker = pool.add_worker();
-  worker.slot().mute_since = start;
+  worker.slot().untidy.mute_since = start;
   CHECK(pool.check(worker, start + 1s) == KillReason::none);  // it is being buried: not watched any more
   worker.slot().watched = true;
   CHECK(pool.check(worker, start + 99ms) == KillReason::none);
@@ -99,7 +99,7 @@ TEST_CASE(
   REQUIRE(::waitid(P_PID, static_cast<id_t>(zombie), &info, WEXITED | WNOWAIT) == 0);
   worker.slot().worker.process = Process{static_cast<std::uint32_t>(zombie), {}, false};
   worker.slot().watched = true;
-  worker.slot().mute_since = start;
+  worker.slot().untidy.mute_since = start;
   CHECK(pool.check(worker, start + 100ms) == KillReason::none);
   CHECK(pool.check(worker, start + 10s) == KillReason::none);
   ::waitpid(zombie, nullptr, 0);

@@ -14,13 +14,18 @@ namespace {
 
 struct LimitedPool : PlayedPool {
   explicit LimitedPool(std::optional<std::chrono::nanoseconds> grace = {})
-      : limits{grace, pending, intake, completion} {
-    events.on_end_limits = [this](Locked locked, TaskState& task) { limits.forget(locked, task); };
+      : limits{grace, slots, pending, intake, completion} {
+    events.on_end_queue_limit = [this](Locked locked, TaskState& task) { limits.forget(locked, task); };
   }
   ~LimitedPool() {
-    events.on_end_limits = {};
+    events.on_end_queue_limit = {};
     PoolGuard guard{mutex};
     limits.clear(guard);
+  }
+  // Looks at the limits of that worker's attempts now, whenever a look is planned.
+  void look_at(Locked locked, WorkerSlot& slot, SteadyTime now) {
+    slot.limits.look_within(0ns, now);
+    limits.check(locked, now);
   }
   LimitKeeper limits;
 };
@@ -38,9 +43,8 @@ TEST_CASE("timers come in the order of their moments, none before it, and each k
   auto second = pool.make_task();
   PoolGuard guard{pool.mutex};
   Timers timers;
-  CHECK(timers.add(guard, start + 5s, PlayedPool::task_of(second)));
-  CHECK(timers.add(guard, start + 3s, PlayedPool::task_of(first)));
-  CHECK_FALSE(timers.add(guard, start + 9s, PlayedPool::task_of(first)));
+  timers.add(guard, start + 5s, PlayedPool::task_of(second));
+  timers.add(guard, start + 3s, PlayedPool::task_of(first));
   CHECK(timers.next(guard) == start + 3s);
   CHECK(timers.take_due(guard, start + 3s - 1ns) == nullptr);
   TaskState* due = timers.take_due(guard, start + 3s);
@@ -50,7 +54,6 @@ TEST_CASE("timers come in the order of their moments, none before it, and each k
   CHECK(due == &PlayedPool::task_of(second));
   due->unpin(guard);
   CHECK(timers.take_due(guard, start + 6s) == nullptr);
-  timers.clear(guard);
   CHECK_FALSE(timers.next(guard).has_value());
   pool.end(guard, {&first, &second});
 }
@@ -62,10 +65,10 @@ TEST_CASE("a task that is forgotten has no moment: the next one is that of anoth
   const auto open = pool.make_task();
   PoolGuard guard{pool.mutex};
   Timers timers;
-  (void)timers.add(guard, start + 1s, PlayedPool::task_of(done));
-  (void)timers.add(guard, start + 2s, PlayedPool::task_of(open));
-  (void)timers.add(guard, start + 3s, PlayedPool::task_of(done));
+  timers.add(guard, start + 1s, PlayedPool::task_of(done));
+  timers.add(guard, start + 2s, PlayedPool::task_of(open));
   timers.forget(guard, PlayedPool::task_of(done));
+  timers.forget(guard, PlayedPool::task_of(done));  // it has none
   CHECK(timers.next(guard) == start + 2s);
   TaskState* const due = timers.take_due(guard, start + 9s);
   CHECK(due == &PlayedPool::task_of(open));
@@ -79,14 +82,14 @@ TEST_CASE("nothing of a finished task is kept for its limits, however far away t
     CAPTURE(has_future);
     PlayedPool pool;
     Timers timers;
-    pool.events.on_end_limits = [&](Locked locked, TaskState& task) { timers.forget(locked, task); };
-    auto older = pool.make_task({}, std::make_unique<TaskOptions>(TaskOptions{.timeout = 1h}));
-    auto task = pool.make_task({}, std::make_unique<TaskOptions>(TaskOptions{.timeout = 2h}));
+    pool.events.on_end_queue_limit = [&](Locked locked, TaskState& task) { timers.forget(locked, task); };
+    auto older = pool.make_task({}, TaskOptions{.queue_timeout = 1h});
+    auto task = pool.make_task({}, TaskOptions{.queue_timeout = 2h});
     TaskState& state = PlayedPool::task_of(task);
     {
       PoolGuard guard{pool.mutex};
-      (void)timers.add(guard, SteadyTime{1h}, PlayedPool::task_of(older));
-      (void)timers.add(guard, SteadyTime{2h}, state);
+      timers.add(guard, SteadyTime{1h}, PlayedPool::task_of(older));
+      timers.add(guard, SteadyTime{2h}, state);
     }
     if (!has_future) task = {};
     {
@@ -101,44 +104,55 @@ TEST_CASE("nothing of a finished task is kept for its limits, however far away t
   }
 }
 
-TEST_CASE(
-    "a task that is pending for longer than its queue timeout fails, also where a worker has not begun it") {
+TEST_CASE("a task that waits longer than its queue timeout fails, also where a worker has not begun it") {
   for (const bool dispatched : {false, true}) {
     CAPTURE(dispatched);
     LimitedPool pool;
     if (dispatched) pool.add_worker();
-    const auto task = pool.submit({}, std::make_unique<TaskOptions>(TaskOptions{.queue_timeout = 2s}));
+    const auto task = pool.submit({}, TaskOptions{.queue_timeout = 2s});
     TaskState& state = PlayedPool::task_of(task);
-    const auto now = std::chrono::steady_clock::now();
+    const auto until = std::chrono::steady_clock::now() + 2s;
     PoolGuard guard{pool.mutex};
     CHECK(state.is_dispatched() == dispatched);
-    (void)pool.limits.look_at(guard, now, state);
-    pool.limits.check(guard, now);
-    CHECK_FALSE(task->finished());  // it has been submitted just now
-    state.submitted_ticks = ticks() - seconds(3);
-    (void)pool.limits.look_at(guard, now, state);
-    pool.limits.check(guard, now);
+    pool.limits.fail_unless_begun_by(guard, until, state);
+    CHECK(pool.limits.next(guard) == until);
+    pool.limits.check(guard, until - 1ns);
+    CHECK_FALSE(task->finished());
+    // The moment decides, and no other clock, which may be a little behind.
+    pool.limits.check(guard, until);
     CHECK(task->outcome() == TaskOutcome::failure);
     CHECK_THROWS_AS(task->require_value(), TaskTimeout);
     CHECK(pool.slots.in_flight(guard) == 0);
     CHECK(pool.completion.totals(guard).lost == 1);
+    CHECK_FALSE(pool.limits.next(guard).has_value());
   }
+}
+
+TEST_CASE("a task that has begun has no queue timeout any more") {
+  LimitedPool pool;
+  PlayedWorker& worker = pool.add_worker();
+  const auto task = pool.submit({}, TaskOptions{.queue_timeout = 2s});
+  REQUIRE(worker.begin() == 1);
+  const auto until = std::chrono::steady_clock::now() + 2s;
+  PoolGuard guard{pool.mutex};
+  pool.limits.fail_unless_begun_by(guard, until, PlayedPool::task_of(task));
+  pool.limits.check(guard, until);
+  CHECK_FALSE(task->finished());
+  CHECK_FALSE(pool.limits.next(guard).has_value());
 }
 
 TEST_CASE(
     "an attempt over its soft limit is asked to stop once, and over its limit its worker is condemned") {
   LimitedPool pool;
   PlayedWorker& worker = pool.add_worker();
-  const auto task =
-      pool.submit({}, std::make_unique<TaskOptions>(TaskOptions{.timeout = 10s, .soft_timeout = 3s}));
+  const auto task = pool.submit({}, TaskOptions{.timeout = 10s, .soft_timeout = 3s});
   REQUIRE(worker.begin() == 1);
   InFlight& attempt = worker.slot().in_flight.front();
   const auto now = std::chrono::steady_clock::now();
   PoolGuard guard{pool.mutex};
   const auto look_after = [&](double ran) {
     worker.header().begun_ticks = ticks() - seconds(ran);
-    (void)pool.limits.look_at(guard, now, PlayedPool::task_of(task));
-    pool.limits.check(guard, now);
+    pool.look_at(guard, worker.slot(), now);
   };
   look_after(1);
   CHECK_FALSE(attempt.stop_asked);
@@ -161,28 +175,64 @@ TEST_CASE(
 TEST_CASE("a worker that was terminated for a limit is killed when its grace has passed") {
   LimitedPool pool{2s};
   PlayedWorker& worker = pool.add_worker();
-  const auto task = pool.submit({}, std::make_unique<TaskOptions>(TaskOptions{.timeout = 10s}));
+  const auto task = pool.submit({}, TaskOptions{.timeout = 10s});
   REQUIRE(worker.begin() == 1);
   worker.header().begun_ticks = ticks() - seconds(11);
   const auto now = std::chrono::steady_clock::now();
   PoolGuard guard{pool.mutex};
-  (void)pool.limits.look_at(guard, now, PlayedPool::task_of(task));
-  pool.limits.check(guard, now);
-  CHECK(worker.slot().in_flight.front().condemned == InFlight::Condemned::timed_out);
+  pool.look_at(guard, worker.slot(), now);
+  const InFlight& attempt = worker.slot().in_flight.front();
+  CHECK(attempt.condemned == InFlight::Condemned::timed_out);
+  CHECK(attempt.killed_at == now + 2s);
   CHECK(pool.limits.next(guard) == now + 2s);
+  // Another look, for whatever reason, does not shorten the grace.
+  pool.look_at(guard, worker.slot(), now + 2s - 1ns);
+  CHECK(attempt.killed_at == now + 2s);
+  CHECK(pool.limits.next(guard) == now + 2s);
+  pool.limits.check(guard, now + 2s);
+  CHECK_FALSE(attempt.killed_at.has_value());
+  CHECK_FALSE(pool.limits.next(guard).has_value());
+}
+
+TEST_CASE("every attempt of a worker is looked at, and the nearest of their limits plans the next look") {
+  LimitedPool pool;
+  PlayedWorker& worker = pool.add_worker();
+  const auto first = pool.submit({}, TaskOptions{.timeout = 1h});
+  const auto second = pool.submit({}, TaskOptions{.soft_timeout = 5s});
+  REQUIRE(worker.begin() == 1);
+  const auto now = std::chrono::steady_clock::now();
+  PoolGuard guard{pool.mutex};
+  REQUIRE(worker.slot().in_flight.size() == 2);
+  pool.look_at(guard, worker.slot(), now);
+  CHECK(pool.limits.next(guard) == now + 5s);  // it may begin at once
+}
+
+TEST_CASE("a worker whose attempts have no limit is looked at no more") {
+  LimitedPool pool;
+  PlayedWorker& worker = pool.add_worker();
+  const auto limited = pool.submit({}, TaskOptions{.timeout = 10s});
+  const auto unlimited = pool.submit();
+  REQUIRE(worker.begin() == 1);
+  worker.end("done");
+  REQUIRE(pool.collect());
+  REQUIRE(limited->finished());
+  PoolGuard guard{pool.mutex};
+  const auto planned = pool.limits.next(guard);
+  REQUIRE(planned.has_value());
+  pool.limits.check(guard, *planned);
+  CHECK_FALSE(pool.limits.next(guard).has_value());
 }
 
 TEST_CASE("a worker that ends its attempt in the same moment is not killed for its limit") {
   LimitedPool pool;
   PlayedWorker& worker = pool.add_worker();
-  const auto task = pool.submit({}, std::make_unique<TaskOptions>(TaskOptions{.timeout = 10s}));
+  const auto task = pool.submit({}, TaskOptions{.timeout = 10s});
   REQUIRE(worker.begin() == 1);
   worker.slot().in_flight.front().header->state = call_state::done;
   worker.header().begun_ticks = ticks() - seconds(11);
   const auto now = std::chrono::steady_clock::now();
   PoolGuard guard{pool.mutex};
-  (void)pool.limits.look_at(guard, now, PlayedPool::task_of(task));
-  pool.limits.check(guard, now);
+  pool.look_at(guard, worker.slot(), now);
   CHECK(worker.slot().kill_reason == KillReason::none);
   CHECK(pool.limits.next(guard).has_value());  // it says that it is done: it is looked at again
 }
@@ -190,12 +240,11 @@ TEST_CASE("a worker that ends its attempt in the same moment is not killed for i
 TEST_CASE("a worker that never begins its only call is killed by the parent's clock") {
   LimitedPool pool;
   PlayedWorker& worker = pool.add_worker();
-  const auto task = pool.submit({}, std::make_unique<TaskOptions>(TaskOptions{.timeout = 10s}));
+  const auto task = pool.submit({}, TaskOptions{.timeout = 10s});
   auto now = std::chrono::steady_clock::now();
   PoolGuard guard{pool.mutex};
   const auto look = [&] {
-    (void)pool.limits.look_at(guard, now, PlayedPool::task_of(task));
-    pool.limits.check(guard, now);
+    pool.look_at(guard, worker.slot(), now);
     return worker.slot().kill_reason;
   };
   CHECK(look() == KillReason::none);

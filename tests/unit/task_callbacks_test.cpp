@@ -126,7 +126,7 @@ TEST_CASE("an error names a task by its own name, else by its function, else by 
   CHECK(name_of_task(*code, task) == "a type of function");
   CHECK(name_of_reported_code(*code, task.entry) == "a type of function");
   const WorkerIdentity worker{.index = 3, .pid = 77, .incarnation = 2};
-  task.options = std::make_unique<TaskOptions>(TaskOptions{.name = "its own"});
+  task.options = new SharedOptions{{.name = "its own"}};
   const TaskFacts facts = facts_of(task, code, &worker);
   CHECK(facts.task_name == "its own");
   CHECK(facts.task_id == 7);

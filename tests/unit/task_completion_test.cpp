@@ -140,7 +140,7 @@ TEST_CASE("a cancelled task's error says how, and is a new object for each reade
 
 TEST_CASE("a task is tried again as often as its retries say, and not once the pool breaks or is ended") {
   PlayedPool pool;
-  const auto task = pool.make_task({}, std::make_unique<TaskOptions>(TaskOptions{.retries = 1}));
+  const auto task = pool.make_task({}, TaskOptions{.retries = 1});
   const auto none = pool.make_task();
   TaskState& state = PlayedPool::task_of(task);
   PoolGuard guard{pool.mutex};
@@ -152,8 +152,7 @@ TEST_CASE("a task is tried again as often as its retries say, and not once the p
   CHECK_FALSE(pool.completion.try_again(guard, state));
   CHECK_FALSE(pool.completion.try_again(guard, PlayedPool::task_of(none)));
   const auto broken = [&] {
-    auto other = std::make_unique<TaskOptions>(TaskOptions{.retries = 9});
-    state.options = std::move(other);
+    state.options = new SharedOptions{{.retries = 9}};
     return pool.completion.try_again(guard, state);
   };
   pool.phase.kill_signal = 9;

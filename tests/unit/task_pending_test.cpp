@@ -29,8 +29,7 @@ class LooseTasks {
     Cell& cell = cells_.emplace_back();
     cell.task = ::new (cell.memory) TaskState{nullptr, ++last_id_, 0, 0};
     if (priority != 0) {
-      cell.task->options = std::make_unique<TaskOptions>();
-      cell.task->options->priority = priority;
+      cell.task->options = new SharedOptions{{.priority = priority}};
     }
     return *cell.task;
   }
@@ -159,11 +158,11 @@ TEST_CASE("nothing of one incarnation of a worker reaches the next one") {
   slot.state = WorkerSlot::State::dying;
   slot.kill_reason = KillReason::task;
   slot.ready = slot.full = slot.found_dead = true;
-  slot.silent_since = slot.mute_since = std::chrono::steady_clock::now();
+  slot.silent_since = slot.untidy.mute_since = std::chrono::steady_clock::now();
   slot.arming.bits = slot.arming.epoch = slot.sent.calls = 7;
   slot.last_words.protocol_error = slot.last_words.loss_hint = "it died";
   slot.sent.modules = 2;
-  slot.untidy.stopped_since = slot.mute_since;
+  slot.untidy.stopped_since = slot.untidy.mute_since;
   slot.untidy.forked_children = 2;
   slot.in_flight.push_back({.task = &tasks.make()});
   slot.average.move_towards(1000, 0, 1);
@@ -179,7 +178,7 @@ TEST_CASE("nothing of one incarnation of a worker reaches the next one") {
   CHECK_FALSE(slot.full);
   CHECK_FALSE(slot.found_dead);
   CHECK_FALSE(slot.silent());
-  CHECK_FALSE(slot.mute_since.has_value());
+  CHECK_FALSE(slot.untidy.mute_since.has_value());
   CHECK_FALSE(slot.untidy.stopped_since.has_value());
   CHECK(slot.untidy.forked_children == 0);
   CHECK(slot.arming.bits == 0);

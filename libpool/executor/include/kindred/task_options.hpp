@@ -28,6 +28,8 @@ struct TaskOptions {
   bool retry_exceptions = false;
   /// Higher goes first among those that wait; equal ones in order of submission.
   int priority = 0;
+
+  friend bool operator==(const TaskOptions&, const TaskOptions&) = default;
 };
 
 }  // namespace kindred

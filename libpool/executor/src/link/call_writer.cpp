@@ -138,7 +138,7 @@ bool CallWriter::dispatch_with_cargo(Locked locked, TaskState& task, WorkerSlot&
     return false;
   }
   slot.in_flight.reserve_one();
-  watch_limits(locked, task);
+  if (task.options && task.options->has_run_limit()) watch_limits(locked, slot, *task.options);
   // From here on nothing throws.
   auto* const header = write_header(space.data(), task);
   write_layout(*header, layout);
@@ -164,11 +164,13 @@ void CallWriter::write_layout(CallHeader& header, const Layout& layout) noexcept
   if (!layout.ids.empty()) std::memcpy(at, layout.ids.data(), layout.ids.size() * sizeof(std::uint64_t));
 }
 
-void CallWriter::watch_limits(Locked locked, TaskState& task) {
-  if (!task.options || (!task.options->timeout && !task.options->soft_timeout)) return;
-  auto first = task.options->timeout.value_or(std::chrono::nanoseconds::max());
-  if (task.options->soft_timeout) first = std::min(first, *task.options->soft_timeout);
-  events_.check_limits_at(locked, clock_.now() + first, task);
+void CallWriter::watch_limits(Locked locked, WorkerSlot& slot, const TaskOptions& options) {
+  auto first = options.timeout.value_or(std::chrono::nanoseconds::max());
+  if (options.soft_timeout) first = std::min(first, *options.soft_timeout);
+  if (slot.limits.are_looked_at_within(first)) [[likely]]
+    return;
+  slot.limits.look_within(first, clock_.now());
+  events_.wake_supervisor_at(locked, *slot.limits.next_look());
 }
 
 // Moves large arguments out of ordinary memory. False: no shared memory can be made, and the task has failed

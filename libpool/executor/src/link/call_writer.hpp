@@ -51,7 +51,7 @@ class CallWriter {
   bool send_modules(WorkerSlot& slot, CodeReference reference);
   [[nodiscard]] static bool send_cargo(WorkerSlot& slot, const TaskState& task, Layout& layout);
   [[nodiscard]] static std::uint64_t send_block(WorkerSlot& slot, CallBlock& block);
-  void watch_limits(Locked locked, TaskState& task);
+  void watch_limits(Locked locked, WorkerSlot& slot, const TaskOptions& options);
   void publish(Locked locked, TaskState& task, WorkerSlot& slot, CallHeader& header, std::size_t size,
                std::uint64_t now);
 

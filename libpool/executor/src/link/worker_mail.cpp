@@ -33,7 +33,7 @@ bool WorkerMail::take(Locked locked, WorkerSlot& slot) {
     bool closed = false;
     auto message = slot.worker.socket.receive(std::chrono::steady_clock::time_point{}, &closed);
     if (!message) {
-      if (closed && slot.watched && !slot.mute_since) slot.mute_since = clock_.now();
+      if (closed && slot.watched && !slot.untidy.mute_since) slot.untidy.mute_since = clock_.now();
       return !closed;
     }
     if (auto refused = take_one(locked, slot, *message); !refused.empty()) {

@@ -34,8 +34,31 @@ struct InFlight {
   /// When the parent first saw the call first in its ring, and looked at its limit.
   std::chrono::steady_clock::time_point front_since{};  ///< the epoch: not yet
   std::chrono::nanoseconds ran{0};                      ///< until its worker was killed for its limit
+  Deadline killed_at{};  ///< it was terminated for its limit, and is killed then
   Condemned condemned = Condemned::no;
   bool stop_asked = false;
+};
+
+/// When the time limits of a worker's attempts are looked at next: before the first of them can be over. A
+/// look costs a walk through the attempts, so most dispatches plan none: their limits are as long as the one
+/// that is waited for.
+class LimitLooks {
+ public:
+  using Time = std::chrono::steady_clock::time_point;
+  /// Is a look planned that comes before a limit of this length, counted from now, can be over?
+  [[nodiscard]] bool are_looked_at_within(std::chrono::nanoseconds limit) const noexcept {
+    return next_look_ && limit >= within_;
+  }
+  void look_within(std::chrono::nanoseconds limit, Time now) noexcept {
+    next_look_ = now + limit;
+    within_ = limit;
+  }
+  void end() noexcept { next_look_.reset(); }
+  [[nodiscard]] Deadline next_look() const noexcept { return next_look_; }
+
+ private:
+  Deadline next_look_;
+  std::chrono::nanoseconds within_{0};  // from when it was planned
 };
 
 /// What the parent knows and holds of one incarnation of a worker: its segment, its rings and the calls in
@@ -53,6 +76,7 @@ struct WorkerLink {
   RingWriter<> calls;
   RingReader<> results;
   CircularQueue<InFlight> in_flight;
+  LimitLooks limits;
   SourceId log_source{};
   struct {
     std::uint64_t bits = 0;
@@ -79,10 +103,10 @@ struct WorkerLink {
   Deadline silent_since;
   struct {
     Deadline stopped_since;  ///< when it was found stopped by a signal
+    Deadline mute_since;     ///< when its socket was closed, though it lives
     std::chrono::steady_clock::time_point look_whether_stopped{};
     unsigned forked_children = 0;  ///< processes that its tasks forked, and that told of themselves
   } untidy;
-  Deadline mute_since;  ///< when its socket was closed, though it lives
   struct {
     bool initializer_failed = false;
     bool finalizer_failed = false;

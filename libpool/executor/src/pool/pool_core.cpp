@@ -163,10 +163,9 @@ void PoolCore::all_ended(Locked locked) noexcept {
 }
 void PoolCore::wake_supervisor(Locked locked) { supervise_.supervisor.wake(locked); }
 void PoolCore::wake_supervisor_at(Locked locked, Time at) { supervise_.supervisor.wake_at(locked, at); }
-void PoolCore::check_limits_at(Locked locked, Time at, TaskState& task) {
-  if (supervise_.limits.look_at(locked, at, task)) supervise_.supervisor.wake(locked);
+void PoolCore::end_queue_limit(Locked locked, TaskState& task) noexcept {
+  supervise_.limits.forget(locked, task);
 }
-void PoolCore::end_limits(Locked locked, TaskState& task) noexcept { supervise_.limits.forget(locked, task); }
 void PoolCore::look_at_log(Locked) noexcept { collector_.look_again(); }
 
 // --- the pool as a whole

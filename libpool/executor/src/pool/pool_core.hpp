@@ -101,8 +101,7 @@ class PoolCore final : public FutureHome, private PoolEvents {
   void all_ended(Locked locked) noexcept override;
   void wake_supervisor(Locked locked) override;
   void wake_supervisor_at(Locked locked, Time at) override;
-  void check_limits_at(Locked locked, Time at, TaskState& task) override;
-  void end_limits(Locked locked, TaskState& task) noexcept override;
+  void end_queue_limit(Locked locked, TaskState& task) noexcept override;
   void look_at_log(Locked) noexcept override;
 
   void check_depth() const;

@@ -26,6 +26,7 @@
 #include "task/backpressure.hpp"
 #include "task/completion.hpp"
 #include "task/pool_guard.hpp"
+#include "task/shared_options.hpp"
 #include "task/task_store.hpp"
 #include "wait/cores.hpp"
 #include "wait/waiters.hpp"
@@ -65,6 +66,7 @@ struct TaskRoom {
                    events} {}
 
   TaskStore cells;
+  LatestOptions latest_options;
   PoolPhase phase;
   CallbackRunner callbacks;
   PoolMutex mutex;
@@ -151,7 +153,7 @@ struct WaitRoom {
 struct SuperviseRoom {
   SuperviseRoom(const Ground& ground, TaskRoom& tasks, LinkRoom& links, DispatchRoom& dispatch,
                 WaitRoom& wait)
-      : limits{ground.options.terminate_grace, tasks.pending, dispatch.intake, tasks.completion},
+      : limits{ground.options.terminate_grace, links.slots, tasks.pending, dispatch.intake, tasks.completion},
         health{{ground.options, links.slots, links.control, dispatch.intake, tasks.pending, links.log}},
         ending{{tasks.phase, links.slots, dispatch.intake, tasks.completion, tasks.backpressure, links.log,
                 ground.shared_objects}},

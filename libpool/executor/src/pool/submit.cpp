@@ -2,7 +2,6 @@
 
 #include "kindred/error.hpp"
 #include "kindred/internal/clock.hpp"
-#include "kindred/internal/deadline.hpp"
 #include "kindred/internal/task_entry.hpp"
 #include "pool/pool_core.hpp"
 
@@ -12,14 +11,6 @@ namespace {
 
 // Arguments of this size go into a block in any case; smaller ones may wait in ordinary memory.
 constexpr std::size_t always_in_block = std::size_t{1} << 30U;
-
-std::unique_ptr<TaskOptions> copy_of(const TaskOptions& options) {
-  auto copy = std::make_unique<TaskOptions>(options);
-  for (auto* const limit : {&copy->timeout, &copy->soft_timeout, &copy->queue_timeout}) {
-    if (*limit) *limit = within_longest_wait(**limit);
-  }
-  return copy;
-}
 
 }  // namespace
 
@@ -202,12 +193,15 @@ std::optional<StateHandle> PoolCore::submit(Submission& submission, const EntryI
   if (executor_gone_) retain();
   NewTask reference{task, guard};
   task->submitted_ticks = now;
-  if (options != nullptr) task->options = copy_of(*options);
+  if (options != nullptr) task->options = tasks_.latest_options.share(guard, *options);
   auto failure = fill(*task, submission);
   if (!failure) {
     tasks_.completion.totals(guard).argument_bytes += task->bytes().size();
-    if (options != nullptr && options->queue_timeout)
-      check_limits_at(guard, surroundings_.clock.now() + *task->options->queue_timeout, *task);
+    if (task->options && task->options->queue_timeout) {
+      const auto until = surroundings_.clock.now() + *task->options->queue_timeout;
+      supervise_.limits.fail_unless_begun_by(guard, until, *task);
+      supervise_.supervisor.wake_at(guard, until);
+    }
   }
   reference.counted = true;
   if (dispatch_.notes.on(guard)) [[unlikely]]

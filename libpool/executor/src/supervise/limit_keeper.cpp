@@ -16,28 +16,37 @@ std::chrono::nanoseconds duration_of(std::uint64_t ticks_count) {
       static_cast<std::int64_t>(static_cast<double>(ticks_count) / ticks_per_nanosecond())};
 }
 
+Deadline earlier_of(Deadline one, Deadline other) noexcept {
+  return !one || (other && *other < *one) ? other : one;
+}
+
 }  // namespace
 
 void LimitKeeper::check(Locked locked, Time now) {
   while (TaskState* const task = timers_.take_due(locked, now)) {
     const TaskPin pin{locked, *task};
     task->unpin(locked);  // the reference of the timer
-    if (task->finished() || !task->options) continue;
-    if (task->options->queue_timeout && fail_if_pending_too_long(locked, *task)) continue;
-    if (task->is_dispatched() && (task->options->timeout || task->options->soft_timeout))
-      check_attempt(locked, *task, now);
+    fail_if_not_begun(locked, *task);
+  }
+  for (WorkerSlot& slot : slots_.all(locked)) {
+    if (slot.limits.next_look() && *slot.limits.next_look() <= now) check_worker(locked, slot, now);
   }
 }
 
-bool LimitKeeper::fail_if_pending_too_long(Locked locked, TaskState& task) {
-  const auto limit = *task.options->queue_timeout;
-  if (duration_of(ticks() - task.submitted_ticks) < limit || !take_from_queue(locked, task)) return false;
+Deadline LimitKeeper::next(Locked locked) const noexcept {
+  Deadline next = timers_.next(locked);
+  for (const WorkerSlot& slot : slots_.all(locked)) next = earlier_of(next, slot.limits.next_look());
+  return next;
+}
+
+void LimitKeeper::fail_if_not_begun(Locked locked, TaskState& task) {
+  KINDRED_ASSERT(!task.finished());
+  if (!take_from_queue(locked, task)) return;
   ++completion_.totals(locked).lost;
   completion_.finish_with(locked, task, Outcome::failure, [&] {
-    return std::make_unique<StoredFailure<TaskTimeout>>(
-        TaskTimeout{facts_of(task, completion_.code()), limit, std::chrono::nanoseconds{0}});
+    return std::make_unique<StoredFailure<TaskTimeout>>(TaskTimeout{
+        facts_of(task, completion_.code()), *task.options->queue_timeout, std::chrono::nanoseconds{0}});
   });
-  return true;
 }
 
 // False: the task has begun.
@@ -74,20 +83,32 @@ AttemptTimes LimitKeeper::times_of(const TaskState& task, InFlight& attempt, con
   return times;
 }
 
-void LimitKeeper::check_attempt(Locked locked, TaskState& task, Time now) {
-  WorkerSlot& slot = task.worker();
-  const std::size_t position = slot.position_of(task);
-  if (position == slot.in_flight.size()) return;
+void LimitKeeper::check_worker(Locked locked, WorkerSlot& slot, Time now) {
+  slot.limits.end();
+  Deadline next;
+  for (std::size_t position = 0; position < slot.in_flight.size(); ++position) {
+    const TaskState& task = *slot.in_flight[position].task;
+    if (!task.finished() && task.options && task.options->has_run_limit())
+      next = earlier_of(next, check_attempt(locked, slot, position, now));
+  }
+  if (next) slot.limits.look_within(*next - now, now);
+}
+
+// Returns when it is to be looked at again.
+Deadline LimitKeeper::check_attempt(Locked locked, WorkerSlot& slot, std::size_t position, Time now) {
   InFlight& attempt = slot.in_flight[position];
-  KINDRED_ASSERT(!task.finished());
-  const LimitStep step = check_limits(times_of(task, attempt, slot, position == 0, now));
+  if (attempt.condemned != InFlight::Condemned::no && (!attempt.killed_at || *attempt.killed_at > now))
+    return attempt.killed_at;
+  const LimitStep step = check_limits(times_of(*attempt.task, attempt, slot, position == 0, now));
   if (step.ask_to_stop) WorkerControl::ask_to_stop(locked, slot, attempt);
   switch (step.kill) {
     case LimitStep::Kill::none: break;
     case LimitStep::Kill::kill_for_sure:
       attempt.ran = step.ran;
       attempt.condemned = InFlight::Condemned::timed_out;
-      return WorkerControl::kill(locked, slot, KillReason::task);
+      attempt.killed_at.reset();
+      WorkerControl::kill(locked, slot, KillReason::task);
+      return {};
     case LimitStep::Kill::terminate:
     case LimitStep::Kill::kill: {
       const bool gently = step.kill == LimitStep::Kill::terminate;
@@ -95,11 +116,11 @@ void LimitKeeper::check_attempt(Locked locked, TaskState& task, Time now) {
       if (!WorkerControl::condemn(locked, slot, attempt, InFlight::Condemned::timed_out,
                                   gently ? SIGTERM : SIGKILL))
         break;  // the worker says that it is done
-      if (gently) (void)timers_.add(locked, now + *terminate_grace_, task);
-      return;
+      if (gently) attempt.killed_at = now + *terminate_grace_;
+      return attempt.killed_at;
     }
   }
-  if (step.look_again) (void)timers_.add(locked, now + *step.look_again, task);
+  return step.look_again ? Deadline{now + *step.look_again} : Deadline{};
 }
 
 }  // namespace kindred::internal

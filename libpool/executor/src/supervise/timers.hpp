@@ -13,8 +13,8 @@
 
 namespace kindred::internal {
 
-/// When the time limits of tasks are to be looked at. It knows no clock and no thread. Keeps each task by a
-/// reference until its moment, or until the task is finished: `forget`. Guarded by the pool's lock.
+/// The moments of tasks, one for each. It knows no clock and no thread. Keeps each task by a reference until
+/// its moment, or until the task is finished: `forget`. Guarded by the pool's lock.
 class Timers {
  public:
   using Time = std::chrono::steady_clock::time_point;
@@ -24,32 +24,31 @@ class Timers {
   Timers& operator=(const Timers&) = delete;
   ~Timers() { KINDRED_ASSERT(by_time_.empty()); }
 
-  /// True: it is the earliest now. Errors: `std::bad_alloc`.
-  [[nodiscard]] bool add(Locked, Time at, TaskState& task) {
+  /// Errors: `std::bad_alloc`.
+  void add(Locked, Time at, TaskState& task) {
     KINDRED_ASSERT(!task.finished());
-    const auto timer = by_time_.emplace(at, &task);
+    const auto [of_task, is_new] = of_task_.try_emplace(&task);
+    KINDRED_ASSERT(is_new);
     try {
-      of_task_.emplace(&task, timer);
+      of_task->second = by_time_.emplace(at, &task);
     } catch (const std::bad_alloc&) {
-      by_time_.erase(timer);
+      of_task_.erase(of_task);
       throw;
     }
     task.retain();
-    return timer == by_time_.begin();
   }
   /// A task whose moment has come; null: there is none. Its reference is the caller's now, which has to
   /// `unpin` it.
   [[nodiscard]] TaskState* take_due(Locked, Time now) noexcept {
     return by_time_.empty() || by_time_.begin()->first > now ? nullptr : take_first();
   }
-  /// Removes the timers of a task whose limits no longer matter, and drops its references to the task.
+  /// Removes the moment of a task, if it has one, and drops its reference to the task.
   void forget(Locked locked, TaskState& task) noexcept {
-    const auto [first, last] = of_task_.equal_range(&task);
-    std::size_t references = 0;
-    for (auto timer = first; timer != last; ++timer, ++references) by_time_.erase(timer->second);
-    of_task_.erase(first, last);
-    KINDRED_ASSERT(by_time_.size() == of_task_.size());
-    for (; references > 0; --references) task.unpin(locked);
+    const auto of_task = of_task_.find(&task);
+    if (of_task == of_task_.end()) return;
+    by_time_.erase(of_task->second);
+    of_task_.erase(of_task);
+    task.unpin(locked);
   }
   /// The next moment at which a task is to be looked at.
   [[nodiscard]] Deadline next(Locked) const noexcept {
@@ -66,16 +65,14 @@ class Timers {
   TaskState* take_first() noexcept {
     const auto timer = by_time_.begin();
     TaskState* const task = timer->second;
-    auto of_task = of_task_.find(task);
-    while (of_task->second != timer) ++of_task;
-    of_task_.erase(of_task);
+    of_task_.erase(task);
     by_time_.erase(timer);
     KINDRED_ASSERT(by_time_.size() == of_task_.size());
     return task;
   }
 
   ByTime by_time_;
-  std::unordered_multimap<const TaskState*, ByTime::iterator> of_task_;
+  std::unordered_map<const TaskState*, ByTime::iterator> of_task_;
 };
 
 }  // namespace kindred::internal

@@ -40,10 +40,10 @@ void WorkerHealth::check_limits(Locked locked, WorkerSlot& slot, Time now) {
   if (const auto& limit = parts_.options.initializer_timeout;
       limit && slot.state == WorkerSlot::State::alive && !slot.ready && slot.started + *limit <= now)
     WorkerControl::kill(locked, slot, KillReason::initializer_timeout);
-  if (slot.mute_since && slot.watched && *slot.mute_since + mute_limit <= now &&
+  if (slot.untidy.mute_since && slot.watched && *slot.untidy.mute_since + mute_limit <= now &&
       slot.kill_reason == KillReason::none) {
     if (is_ending(slot.worker.process.pid())) {  // much memory in files takes time to be given back
-      slot.mute_since = now;
+      slot.untidy.mute_since = now;
       return;
     }
     slot.last_words.protocol_error =
@@ -101,7 +101,7 @@ Deadline WorkerHealth::next(Locked, const WorkerSlot& slot) const {
   if (slot.state == WorkerSlot::State::dying) consider(slot.end.told_by);
   if (slot.kill_reason != KillReason::none) return next;
   if (slot.state == WorkerSlot::State::leaving && slot.in_flight.empty()) consider(slot.end.leave_by);
-  if (slot.mute_since && slot.watched) consider(*slot.mute_since + mute_limit);
+  if (slot.untidy.mute_since && slot.watched) consider(*slot.untidy.mute_since + mute_limit);
   if (parts_.options.initializer_timeout && slot.state == WorkerSlot::State::alive && !slot.ready)
     consider(slot.started + *parts_.options.initializer_timeout);
   return next;

@@ -112,8 +112,7 @@ class Completion {
       task.is_prioritized = false;
       --prioritized_;
     }
-    const TaskOptions& options = *task.options;
-    if (options.timeout || options.soft_timeout || options.queue_timeout) events_.end_limits(locked, task);
+    if (task.options->queue_timeout) events_.end_queue_limit(locked, task);
   }
   Continuations& continuations_of(Locked locked, FutureState& state);
 

@@ -41,7 +41,9 @@ class PendingTasks {
     TaskState* first = nullptr;
     TaskState* last = nullptr;
   };
-  static int priority_of(const TaskState& task) noexcept { return task.options ? task.options->priority : 0; }
+  static int priority_of(const TaskState& task) noexcept {
+    return task.options && !task.lost_priority ? task.options->priority : 0;
+  }
   List& list_of(const TaskState& task) {
     return priority_of(task) == 0 ? usual_ : others_[-priority_of(task)];
   }
@@ -51,7 +53,7 @@ class PendingTasks {
     try {
       return list_of(task);
     } catch (const std::bad_alloc&) {
-      task.options->priority = 0;
+      task.lost_priority = true;
       return usual_;
     }
   }

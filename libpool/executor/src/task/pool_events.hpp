@@ -26,10 +26,8 @@ class PoolEvents {
   virtual void wake_supervisor(Locked) = 0;
   /// The supervisor is to look round at this moment, unless it does so before.
   virtual void wake_supervisor_at(Locked, Time at) = 0;
-  /// The time limits of the task are to be looked at then. Errors: `std::bad_alloc`.
-  virtual void check_limits_at(Locked, Time at, TaskState& task) = 0;
-  /// The task ends: its time limits are of no interest any more, and must not keep it.
-  virtual void end_limits(Locked, TaskState& task) noexcept = 0;
+  /// A task with a `queue_timeout` ends: its limit is of no interest any more, and must not keep it.
+  virtual void end_queue_limit(Locked, TaskState& task) noexcept = 0;
   /// No bell has rung for a while: the one of the log may have been lost, too.
   virtual void look_at_log(Locked) noexcept = 0;
 

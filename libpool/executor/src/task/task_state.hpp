@@ -10,7 +10,7 @@
 #include "kindred/internal/code_reference.hpp"
 #include "kindred/internal/future_state.hpp"
 #include "kindred/internal/segment.hpp"
-#include "kindred/task_options.hpp"
+#include "task/shared_options.hpp"
 #include "task/task_store.hpp"
 
 namespace kindred::internal {
@@ -102,7 +102,7 @@ class TaskState final : public FutureState {
   const std::uint64_t id;
   const CodeReference entry;
   const CodeReference function;
-  std::unique_ptr<TaskOptions> options;  // null: all defaults
+  OptionsOfTask options;  // null: all defaults
   std::unique_ptr<Cargo> cargo;
   union {
     std::uint64_t submitted_ticks = 0;
@@ -137,6 +137,7 @@ class TaskState final : public FutureState {
 
   bool forgotten : 1 = false;       // only the pool refers to it
   bool is_prioritized : 1 = false;  // counted as such by `Completion`, until it has ended
+  bool lost_priority : 1 = false;   // there was no memory for the list of its priority
 
   // What is counted for the attempt at hand ends with it: see end_attempt.
 
