@@ -340,8 +340,8 @@ TEST_CASE_EACH_START_METHOD(
     ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2}};
     for (int i = 0; i < count; ++i) {
       TaskOptions options;
-      if (i % 5 == 1) options.timeout = 1h;  // a timer holds it, too, while it runs and longer
-      if (i % 5 == 2) options.queue_timeout = 1h;
+      if (i % 5 == 1) options.timeout = 1h;
+      if (i % 5 == 2) options.queue_timeout = 1h;  // a timer holds it, too, until it ends
       auto future = pool.submit(options, add, i, 1);
       if (i % 3 == 0) continue;  // dropped at once
       if (i % 7 == 0) future.on_done([] {});

@@ -365,15 +365,16 @@ TEST_CASE_EACH_START_METHOD("an attempt that was asked to stop leaves nothing of
 }
 
 TEST_CASE_EACH_START_METHOD(
-    "a finished task with a time limit keeps no memory, while an older task with one is still open") {
+    "a finished task with time limits keeps no memory, while an older task with some is still open") {
   if (slowness() > 1) KINDRED_SKIP("a sanitizer keeps memory that was freed");
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 2, .start_all = true}};
-  auto older = pool.submit({.timeout = 1h}, until_token_alone);
+  auto older = pool.submit({.timeout = 1h, .queue_timeout = 1h}, until_token_alone);
   constexpr std::size_t size = 1 << 20;
   constexpr int rounds = 200;
-  CHECK(pool.submit({.timeout = 2h}, bytes_of, size).get().size() == size);
+  CHECK(pool.submit({.timeout = 2h, .queue_timeout = 2h}, bytes_of, size).get().size() == size);
   const auto before = resident_kib();
-  for (int i = 0; i < rounds; ++i) CHECK(pool.submit({.timeout = 2h}, bytes_of, size).get().size() == size);
+  for (int i = 0; i < rounds; ++i)
+    CHECK(pool.submit({.timeout = 2h, .queue_timeout = 2h}, bytes_of, size).get().size() == size);
   CHECK(resident_kib() - before < rounds * 1024 / 4);
   CHECK_FALSE(older.cancel(Running::ask));
   CHECK_FALSE(older.get());

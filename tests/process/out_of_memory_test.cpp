@@ -111,8 +111,9 @@ TEST_CASE_EACH_START_METHOD(
   try_all([&] { return pool.submit(number, 3); }, 3);
   try_all(
       [&] {
-        return pool.submit({.name = "a name that is too long to lie within a string", .timeout = 10s}, number,
-                           4);
+        return pool.submit(
+            {.name = "a name that is too long to lie within a string", .timeout = 10s, .queue_timeout = 1h},
+            number, 4);
       },
       4);
   try_all([&] { return pool.submit(size_of, large); }, large.size());

@@ -13,8 +13,8 @@ using namespace kindred::test;
 namespace {
 
 struct LimitedPool : PlayedPool {
-  explicit LimitedPool(std::optional<std::chrono::nanoseconds> grace = {})
-      : limits{grace, slots, pending, intake, completion} {
+  explicit LimitedPool(std::optional<std::chrono::nanoseconds> grace = {}, std::size_t max_workers = 1)
+      : PlayedPool{max_workers}, limits{grace, slots, pending, intake, completion} {
     events.on_end_queue_limit = [this](Locked locked, TaskState& task) { limits.forget(locked, task); };
   }
   ~LimitedPool() {
@@ -24,6 +24,7 @@ struct LimitedPool : PlayedPool {
   }
   // Looks at the limits of that worker's attempts now, whenever a look is planned.
   void look_at(Locked locked, WorkerSlot& slot, SteadyTime now) {
+    slot.limits.end();
     slot.limits.look_within(0ns, now);
     limits.check(locked, now);
   }
@@ -195,16 +196,71 @@ TEST_CASE("a worker that was terminated for a limit is killed when its grace has
 }
 
 TEST_CASE("every attempt of a worker is looked at, and the nearest of their limits plans the next look") {
+  for (const bool nearest_last : {false, true}) {
+    CAPTURE(nearest_last);
+    LimitedPool pool;
+    PlayedWorker& worker = pool.add_worker();
+    const TaskOptions far{.timeout = 1h}, near{.soft_timeout = 5s};
+    const auto first = pool.submit({}, nearest_last ? far : near);
+    const auto second = pool.submit({}, nearest_last ? near : far);
+    const auto now = std::chrono::steady_clock::now();
+    PoolGuard guard{pool.mutex};
+    REQUIRE(worker.slot().in_flight.size() == 2);
+    pool.look_at(guard, worker.slot(), now);
+    CHECK(pool.limits.next(guard) == now + 5s);  // it may begin at once
+  }
+}
+
+TEST_CASE("the next look is the first of all workers' and of all queue timeouts") {
+  LimitedPool pool{{}, 3};
+  const auto now = std::chrono::steady_clock::now();
+  PlayedWorker* const workers[] = {&pool.add_worker(), &pool.add_worker(), &pool.add_worker()};
+  const auto task = pool.make_task({}, TaskOptions{.queue_timeout = 1h});
+  PoolGuard guard{pool.mutex};
+  workers[0]->slot().limits.look_within(4s, now);
+  workers[1]->slot().limits.look_within(3s, now);
+  workers[2]->slot().limits.look_within(5s, now);
+  CHECK(pool.limits.next(guard) == now + 3s);
+  pool.limits.fail_unless_begun_by(guard, now + 2s, PlayedPool::task_of(task));
+  CHECK(pool.limits.next(guard) == now + 2s);
+  pool.end(guard, {&task});
+  CHECK(pool.limits.next(guard) == now + 3s);
+}
+
+TEST_CASE("a limit that is shorter moves no look to a later moment") {
+  const SteadyTime start{1000s};
+  LimitLooks limits;
+  limits.look_within(1s, start);
+  CHECK(limits.are_looked_at_within(1s));
+  REQUIRE_FALSE(limits.are_looked_at_within(900ms));
+  limits.look_within(900ms, start + 800ms);  // it ends later, although it is shorter
+  CHECK(limits.next_look() == start + 1s);
+  REQUIRE_FALSE(limits.are_looked_at_within(50ms));
+  limits.look_within(50ms, start + 900ms);
+  CHECK(limits.next_look() == start + 950ms);
+  limits.end();
+  CHECK_FALSE(limits.are_looked_at_within(1h));
+  limits.look_within(1h, start);
+  CHECK(limits.next_look() == start + 1h);
+}
+
+TEST_CASE("a look that was planned for another attempt takes no time from one that has not begun") {
   LimitedPool pool;
   PlayedWorker& worker = pool.add_worker();
-  const auto first = pool.submit({}, TaskOptions{.timeout = 1h});
-  const auto second = pool.submit({}, TaskOptions{.soft_timeout = 5s});
-  REQUIRE(worker.begin() == 1);
-  const auto now = std::chrono::steady_clock::now();
+  const auto task = pool.submit({}, TaskOptions{.timeout = 10s});
+  auto now = std::chrono::steady_clock::now();
   PoolGuard guard{pool.mutex};
-  REQUIRE(worker.slot().in_flight.size() == 2);
+  pool.look_at(guard, worker.slot(), now);  // left over from a task that has ended
+  worker.slot().in_flight.front().dispatched_ticks -= seconds(10);
+  now += 10s;
   pool.look_at(guard, worker.slot(), now);
-  CHECK(pool.limits.next(guard) == now + 5s);  // it may begin at once
+  REQUIRE(worker.begin() == 1);
+  now += 10s;  // it has run for less
+  pool.look_at(guard, worker.slot(), now);
+  CHECK(worker.slot().kill_reason == KillReason::none);
+  now += 1100ms;
+  pool.look_at(guard, worker.slot(), now);
+  CHECK(worker.slot().kill_reason == KillReason::task);
 }
 
 TEST_CASE("a worker whose attempts have no limit is looked at no more") {
@@ -248,6 +304,9 @@ TEST_CASE("a worker that never begins its only call is killed by the parent's cl
     return worker.slot().kill_reason;
   };
   CHECK(look() == KillReason::none);
+  now += 10s;
+  worker.slot().in_flight.front().dispatched_ticks -= seconds(10);
+  CHECK(look() == KillReason::none);  // from now on it counts
   now += 10s;
   CHECK(look() == KillReason::none);
   now += 1100ms;  // a second more for a machine that is busy

@@ -49,5 +49,6 @@ TEST_CASE("a limit that no clock can reach is kept as the longest one") {
   const OptionsOfTask shared = latest.share(locked, {.timeout = std::chrono::nanoseconds::max()});
   CHECK(shared->timeout == std::chrono::nanoseconds{longest_wait});
   CHECK(shared->has_run_limit());
+  CHECK(latest.share(locked, {.timeout = std::chrono::nanoseconds::max()}) == shared);
   CHECK_FALSE(latest.share(locked, {.queue_timeout = 1s})->has_run_limit());
 }

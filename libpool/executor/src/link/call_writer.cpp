@@ -88,7 +88,8 @@ void CallWriter::publish(Locked locked, TaskState& task, WorkerSlot& slot, CallH
   slot.calls.publish(size);
   KINDRED_INJECTION_POINT("parent.hand.published");
 
-  slot.in_flight.push_back_reserved({.task = &task, .header = &header, .end = slot.calls.published()});
+  slot.in_flight.push_back_reserved(
+      {.task = &task, .header = &header, .end = slot.calls.published(), .dispatched_ticks = now});
   slots_.note_dispatched(locked);
   ++slot.sent.calls;
   task.dispatch_to(slot, header);

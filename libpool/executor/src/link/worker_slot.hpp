@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <optional>
@@ -31,6 +32,7 @@ struct InFlight {
   TaskState* task = nullptr;
   CallHeader* header = nullptr;
   std::uint64_t end = 0;  ///< the ring's cursor behind the call
+  std::uint64_t dispatched_ticks = 0;
   /// When the parent first saw the call first in its ring, and looked at its limit.
   std::chrono::steady_clock::time_point front_since{};  ///< the epoch: not yet
   std::chrono::nanoseconds ran{0};                      ///< until its worker was killed for its limit
@@ -45,12 +47,14 @@ struct InFlight {
 class LimitLooks {
  public:
   using Time = std::chrono::steady_clock::time_point;
-  /// Is a look planned that comes before a limit of this length, counted from now, can be over?
+  /// Is a look planned that comes before a limit of this length, counted from now, can be over? It may be
+  /// false where there is.
   [[nodiscard]] bool are_looked_at_within(std::chrono::nanoseconds limit) const noexcept {
     return next_look_ && limit >= within_;
   }
+  /// A look that is planned already and comes sooner stays.
   void look_within(std::chrono::nanoseconds limit, Time now) noexcept {
-    next_look_ = now + limit;
+    next_look_ = next_look_ ? std::min(*next_look_, now + limit) : now + limit;
     within_ = limit;
   }
   void end() noexcept { next_look_.reset(); }
@@ -58,7 +62,7 @@ class LimitLooks {
 
  private:
   Deadline next_look_;
-  std::chrono::nanoseconds within_{0};  // from when it was planned
+  std::chrono::nanoseconds within_{0};  // of the latest that was too short for the look before
 };
 
 /// What the parent knows and holds of one incarnation of a worker: its segment, its rings and the calls in

@@ -108,7 +108,8 @@ bool PoolCore::drop_last_of_open(TaskState& task) noexcept {
   {
     KINDRED_INJECTION_POINT("parent.forget.before_lock");
     PoolGuard guard{tasks_.mutex};
-    // Else a timer has it by now, and its unpin does the rest: the task is not ours to look at.
+    // Else the pool has taken a reference meanwhile, and its unpin does the rest: the task is not ours to
+    // look at.
     if (task.drop(guard)) {
       ours = task.finished();
       if (!ours) task.forget(guard);

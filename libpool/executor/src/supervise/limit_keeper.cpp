@@ -16,6 +16,14 @@ std::chrono::nanoseconds duration_of(std::uint64_t ticks_count) {
       static_cast<std::int64_t>(static_cast<double>(ticks_count) / ticks_per_nanosecond())};
 }
 
+// A look that was planned for another attempt may come soon after this one was dispatched: its time at the
+// front counts from a later one, so that it has its limit to begin in, and again to run. The two clocks may
+// differ.
+bool has_waited_its_limit(const InFlight& attempt) {
+  const auto limit = *attempt.task->options->timeout;
+  return duration_of(ticks() - attempt.dispatched_ticks) >= limit - limit / 8;
+}
+
 Deadline earlier_of(Deadline one, Deadline other) noexcept {
   return !one || (other && *other < *one) ? other : one;
 }
@@ -77,8 +85,8 @@ AttemptTimes LimitKeeper::times_of(const TaskState& task, InFlight& attempt, con
   if (times.begun)
     times.ran = duration_of(ticks() - std::min(header.begun_ticks.load(std::memory_order_relaxed), ticks()));
   if (times.timeout && is_first && slot.ready) {
-    if (attempt.front_since == Time{}) attempt.front_since = now;
-    times.at_front = now - attempt.front_since;
+    if (attempt.front_since == Time{} && has_waited_its_limit(attempt)) attempt.front_since = now;
+    if (attempt.front_since != Time{}) times.at_front = now - attempt.front_since;
   }
   return times;
 }

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstddef>
+#include <optional>
 
 #include <boost/smart_ptr/intrusive_ptr.hpp>
 #include <boost/smart_ptr/intrusive_ref_counter.hpp>
@@ -17,21 +19,26 @@ namespace kindred::internal {
 /// drop a reference: a task is destroyed without the pool's lock.
 struct SharedOptions final : TaskOptions,
                              boost::intrusive_ref_counter<SharedOptions, boost::thread_safe_counter> {
-  explicit SharedOptions(const TaskOptions& options) : TaskOptions{options} {
-    for (auto* const limit : {&timeout, &soft_timeout, &queue_timeout}) {
-      if (*limit) *limit = within_longest_wait(**limit);
-    }
-  }
+  explicit SharedOptions(const TaskOptions& options) : TaskOptions{options} {}
   [[nodiscard]] bool has_run_limit() const noexcept { return timeout || soft_timeout; }
 };
 using OptionsOfTask = boost::intrusive_ptr<const SharedOptions>;
 
 /// Finds the options that a task shares with tasks before it, so that a million tasks with the same limits
-/// take no memory for them. Keeps the few latest. Guarded by the pool's lock.
+/// take no memory for them. Keeps the few that were made last. Guarded by the pool's lock.
 class LatestOptions {
  public:
-  /// Errors: `std::bad_alloc`.
-  [[nodiscard]] OptionsOfTask share(Locked, const TaskOptions& options) {
+  /// A limit that no clock can reach becomes the longest one. Errors: `std::bad_alloc`.
+  [[nodiscard]] OptionsOfTask share(Locked locked, const TaskOptions& options) {
+    const std::optional<std::chrono::nanoseconds> limits[] = {options.timeout, options.soft_timeout,
+                                                              options.queue_timeout};
+    if (std::ranges::any_of(limits, [](auto limit) { return limit > longest_wait; })) [[unlikely]] {
+      TaskOptions reachable = options;
+      for (auto* const limit : {&reachable.timeout, &reachable.soft_timeout, &reachable.queue_timeout}) {
+        if (*limit) *limit = within_longest_wait(**limit);
+      }
+      return share(locked, reachable);
+    }
     const auto same = [&](const OptionsOfTask& known) {
       return known && static_cast<const TaskOptions&>(*known) == options;
     };
@@ -44,7 +51,8 @@ class LatestOptions {
   }
 
  private:
-  std::array<OptionsOfTask, 4> latest_;  // a map has two kinds: of its chunks and of its items
+  // A map has two kinds, of its chunks and of its items; each further one is compared for each task.
+  std::array<OptionsOfTask, 4> latest_;
   std::size_t next_ = 0;
 };
 
