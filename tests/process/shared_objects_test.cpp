@@ -185,7 +185,7 @@ TEST_CASE_EACH_START_METHOD(
   ProcessPoolExecutor pool{entry(), {.start_method = method, .max_workers = 1, .spin = false}};
   const auto array = pool.make_array<long>(1000);
   CHECK(pool.submit(sum, array).get() == 0);
-  const auto worker = pool.worker_pids().at(0);
+  const auto worker = static_cast<pid_t>(pool.worker_pids().at(0));
   const auto is_mapped = [folder = "/proc/" + std::to_string(worker)] {
     return contains(read_file(folder + "/maps"), "memfd:kindred-array");
   };
