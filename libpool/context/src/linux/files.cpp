@@ -16,8 +16,9 @@
 #include <charconv>
 #include <csignal>
 #include <cstdio>
-#include <cstdlib>
+#include <filesystem>
 #include <memory>
+#include <system_error>
 
 #include "kindred/error.hpp"
 #include "kindred/internal/service_thread.hpp"
@@ -259,13 +260,13 @@ Descriptor duplicate_file(int fd, const std::string& path) {
 
 std::string absolute_path(const std::string& path) {
   if (path.starts_with('/')) return path;
-  const std::unique_ptr<char, void (*)(void*)> folder{::getcwd(nullptr, 0), std::free};
-  if (folder == nullptr)
-    throw SystemError{"getcwd", errno, "finding the folder that '" + path + "' is in",
+  std::error_code failed;
+  std::string whole = std::filesystem::current_path(failed).string();
+  if (failed)
+    throw SystemError{"getcwd", failed.value(), "finding the folder that '" + path + "' is in",
                       "Give the path of the log file from the root, or change to a folder that exists."};
   std::string_view rest = path;
   while (rest.starts_with("./")) rest.remove_prefix(2);
-  std::string whole{folder.get()};
   if (!whole.ends_with('/')) whole += '/';
   return whole += rest;
 }

@@ -97,9 +97,10 @@ void check_files(StartMethod method) {
           "(mknod -m 666 /dev/null c 1 3).");
   if (method == StartMethod::fork) return;
   const bool executable = ::access("/proc/self/exe", X_OK) == 0;
+  const bool denied = !executable && errno == EACCES;
   require(
       executable, "access(/proc/self/exe)",
-      errno == EACCES
+      denied
           ? "spawn and forkserver execute the program's file anew: give it back its x permission, and look "
             "whether its file system is mounted noexec; or use StartMethod::fork."
           : "spawn and forkserver execute the program anew through it: mount /proc, or use StartMethod::fork.");

@@ -65,7 +65,7 @@ SymbolTable::SymbolTable(const std::string& path) {
 
 void SymbolTable::read(std::span<const unsigned char> file) {
   const Sections sections{file};
-  for (const ElfW(Word) type : {SHT_SYMTAB, SHT_DYNSYM}) {
+  for (const auto type : {ElfW(Word){SHT_SYMTAB}, ElfW(Word){SHT_DYNSYM}}) {
     const auto table = sections.of(type);
     const auto names = table ? sections.at(table->sh_link) : std::nullopt;
     if (!names) continue;
