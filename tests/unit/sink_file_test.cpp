@@ -182,6 +182,26 @@ TEST_CASE("the next turn of a clock trigger follows calendar and daylight saving
   CHECK(next_turn("100 MB", at(2026, 7, 26)) == FileTime::max());
 }
 
+TEST_CASE("a log file in a folder that is gone is refused, with a mend") {
+  const auto before = fs::current_path();
+  {
+    const test::TemporaryFolder gone;
+    fs::current_path(gone.path());
+  }
+  std::string said;
+  int code = 0;
+  try {
+    const FileSink sink{"app.log", {}, text_lines()};
+  } catch (const SystemError& error) {
+    said = error.what();
+    code = error.code().value();
+  }
+  fs::current_path(before);
+  CHECK(code == ENOENT);
+  CHECK(test::contains(said, "finding the folder that 'app.log' is in"));
+  CHECK(test::contains(said, "Give the path of the log file from the root"));
+}
+
 TEST_CASE("a file is rotated before the line that would make it too large") {
   const test::TemporaryFolder folder;
   const auto path = folder / "logs/deep/app.log";
