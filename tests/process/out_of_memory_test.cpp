@@ -84,6 +84,36 @@ void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
 void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
 
+TEST_CASE("a task for whose priority there is no memory runs all the same, in its place among the others") {
+  ProcessPoolExecutor pool{entry(), {.start_method = StartMethod::fork, .max_workers = 1}};
+  int submitted = 0;
+  std::optional<Event> go;
+  std::vector<Future<int>> others;
+  std::optional<Future<int>> prioritized;
+  const auto begin = [&] {
+    go = pool.make_event();
+    others.clear();
+    others.push_back(pool.submit(wait_and_return, *go, 1));
+    while (!others.front().running()) std::this_thread::sleep_for(1ms);
+    for (int i = 0; i < 3; ++i) others.push_back(pool.submit(number, 1));
+  };
+  begin();
+  const int failures = fail_each([&] { prioritized.emplace(pool.submit({.priority = 5}, number, 5)); },
+                                 [&](bool failed) {
+                                   go->set();
+                                   for (auto& other : others) CHECK(other.get() == 1);
+                                   submitted += failed ? 4 : 5;
+                                   if (!failed) CHECK(prioritized->get() == 5);
+                                   prioritized.reset();
+                                   CHECK(pool.stats().pending + pool.stats().running == 0);
+                                   begin();
+                                 });
+  CHECK(failures > 1);
+  go->set();
+  for (auto& other : others) CHECK(other.get() == 1);
+  CHECK(pool.stats().done == static_cast<std::uint64_t>(submitted + 4));
+}
+
 TEST_CASE_EACH_START_METHOD(
     "whichever allocation of submit fails, it says so and leaves no task behind, or the task runs") {
   ResourceAudit audit;
