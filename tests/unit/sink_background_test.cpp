@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstdint>
 #include <cstdio>
+#include <filesystem>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -31,11 +32,24 @@ namespace {
 class Lines {
  public:
   explicit Lines(LineWriter& writer) : writer_{writer} {}
-  void write() {
+  static constexpr std::size_t longest = 32;  ///< more than a line has
+  /// Returns its bytes.
+  std::size_t write() {
     const auto begin = writer_.buffer().size();
-    writer_.buffer().append(line(written_++));
+    const std::string text = line(written_++);
+    writer_.buffer().append(text);
     writer_.end_line(begin);
+    bytes_ += text.size();
+    return text.size();
   }
+  /// Writes until the buffer is handed over. Returns its bytes.
+  std::size_t hand_over() {
+    const std::size_t before = writer_.buffer().size();
+    std::size_t size = write();
+    while (!writer_.buffer().empty()) size += write();
+    return before + size;
+  }
+  [[nodiscard]] std::size_t bytes() const { return bytes_; }
   [[nodiscard]] std::uint64_t written() const { return written_; }
   static std::string line(std::uint64_t number) { return "line " + std::to_string(number) + "\n"; }
   /// All lines from the first one on.
@@ -48,10 +62,23 @@ class Lines {
  private:
   LineWriter& writer_;
   std::uint64_t written_ = 0;
+  std::size_t bytes_ = 0;
 };
 
 std::uint64_t lines_in(std::string_view text) {
   return static_cast<std::uint64_t>(std::ranges::count(text, '\n'));
+}
+
+/// Until the file has that many bytes, and the thread that writes it waits for the next text.
+void wait_for_writer(int file, std::size_t bytes) {
+  const auto sleeps = [] {
+    for (const auto& thread : std::filesystem::directory_iterator{"/proc/self/task"}) {
+      const std::string stat = read_file(thread.path() / "stat");
+      if (contains(stat, "(kindred-write)")) return contains(stat, ") S ");
+    }
+    return true;  // there is none: the owner has written
+  };
+  while (file_status(file)->bytes < bytes || !sleeps()) std::this_thread::yield();
 }
 
 }  // namespace
@@ -156,6 +183,58 @@ TEST_CASE("a buffer is filled further, up to a limit, while the one before it is
   in = Descriptor{};
   reader.join();
   CHECK((received == Lines::first(lines.written())));
+}
+
+TEST_CASE("a buffer that follows another one is handed over when it is four times as large") {
+  const TemporaryFolder folder;
+  const Descriptor file = open_to_append(folder / "file", 0600);
+  constexpr std::size_t limit = 4096;
+  LineWriter writer{"", limit};
+  writer.use(file.get(), true);
+  writer.write_in_background(true);
+  Lines lines{writer};
+  for (int quiet_moments = 0; quiet_moments < 3; ++quiet_moments) {
+    CAPTURE(quiet_moments);
+    const std::size_t first = lines.hand_over();
+    CHECK(first >= limit);
+    CHECK(first < limit + Lines::longest);
+    for (int more = 0; more < 3; ++more) {
+      wait_for_writer(file.get(), lines.bytes());
+      const std::size_t size = lines.hand_over();
+      CHECK(size >= 4 * limit);
+      CHECK(size < 4 * limit + limit / 2);
+    }
+    wait_for_writer(file.get(), lines.bytes());
+    while (writer.buffer().size() < 2 * limit) lines.write();
+    CHECK(writer.settle());
+    CHECK(writer.drain());
+  }
+  CHECK((read_file(folder / "file") == Lines::first(lines.written())));
+}
+
+TEST_CASE("a write that fails in the background is noticed before the next buffer is full") {
+  for (const int buffers_before : {0, 1, 2}) {
+    CAPTURE(buffers_before);
+    const TemporaryFolder folder;
+    const Descriptor file = open_to_append(folder / "file", 0600);
+    constexpr std::size_t limit = 4096;
+    LineWriter writer{"", limit};
+    writer.use(file.get(), true);
+    writer.write_in_background(true);
+    Lines lines{writer};
+    for (int buffer = 0; buffer < buffers_before; ++buffer) {
+      lines.hand_over();
+      wait_for_writer(file.get(), lines.bytes());
+    }
+    const std::size_t room = lines.bytes() + 100;
+    const FileSizeLimit full{room};
+    lines.hand_over();
+    wait_for_writer(file.get(), room);
+    std::size_t since = 0;
+    while (!writer.failing()) since += lines.write();
+    CHECK(since >= limit);
+    CHECK(since < limit + Lines::longest);
+  }
 }
 
 TEST_CASE("what is written in the background is in the file after settle and drain, in order") {

@@ -30,6 +30,11 @@ namespace {
 /// How much further a buffer is filled while the one before it is written.
 constexpr std::size_t most_beyond_limit = 1024 * 1024;
 
+/// The size at which a buffer is handed over that follows another one: each costs a wake-up.
+constexpr std::size_t size_in_a_row(std::size_t limit) noexcept {
+  return limit + std::min(3 * limit, most_beyond_limit / 2);
+}
+
 std::uint64_t lines_in(std::string_view text) noexcept {
   return static_cast<std::uint64_t>(std::ranges::count(text, '\n'));
 }
@@ -134,7 +139,9 @@ bool LineWriter::write_behind() noexcept {
   } catch (const std::bad_alloc&) {
     return false;
   }
-  return background_->begin(fd_, buffer_);
+  if (!background_->begin(fd_, buffer_)) return false;
+  full_at_ = size_in_a_row(limit_);
+  return true;
 }
 
 /// Before the full buffer is written: ends the write of the one before it. Returns false where that goes on,
@@ -151,11 +158,12 @@ bool LineWriter::end_background() noexcept {
       if (buffer_.size() >= limit_ + std::min(7 * limit_, most_beyond_limit)) return finish_background(false);
       break;
   }
-  care_from_ = buffer_.size() + limit_ / 4;
+  look_again();
   return false;
 }
 
 bool LineWriter::settle() noexcept {
+  full_at_ = care_from_ = limit_;
   return is_settled() || finish_background(background_->progress() == BackgroundWriter::Progress::done);
 }
 
@@ -227,7 +235,10 @@ bool LineWriter::drain(std::size_t bytes) {
 
 void LineWriter::end_line_with_care(std::size_t begin) {
   if (error_ == 0) {
-    if (end_background() && !write_behind()) drain();
+    if (!end_background()) return;
+    if (buffer_.size() < full_at_) return look_again();
+    care_from_ = limit_;
+    if (!write_behind()) drain();
     return;
   }
   const std::size_t length = buffer_.size() - begin;

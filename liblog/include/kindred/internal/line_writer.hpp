@@ -19,7 +19,8 @@ namespace kindred::internal {
 ///               after a failed write
 ///
 /// Where its owner allows it, a full buffer of a regular file is written by a `BackgroundWriter` while the
-/// next one is filled, and filled further while that write goes on; `settle` waits for its end. A write that
+/// next one is filled, to four times the limit at least, and further while that write goes on; `settle` waits
+/// for its end, and the buffer that follows is full at the limit again. A write that
 /// fails there fails as it would have here, only later: its lines come before those that came meanwhile, of
 /// which those are dropped that are too many.
 ///
@@ -83,6 +84,8 @@ class LineWriter {
   [[nodiscard]] bool end_background() noexcept;
   bool finish_background(bool in_time) noexcept;
   [[nodiscard]] bool is_settled() const noexcept { return background_ == nullptr || background_->idle(); }
+  /// Fills the buffer some more before the next look at it.
+  void look_again() noexcept { care_from_ = buffer_.size() + limit_ / 4; }
   void fail(int error);
   void forget_whole_lines() noexcept;
   void drop_beyond_limit(std::size_t kept_in_any_case) noexcept;
@@ -96,6 +99,7 @@ class LineWriter {
   Notice notice_;
   TextBuffer buffer_;
   std::size_t care_from_ = limit_;  ///< from this size of the buffer on, it is to be written, or looked after
+  std::size_t full_at_ = limit_;    ///< and from this one on, it is full
   Appended begun_;                  ///< of the buffer's begin
   int fd_ = -1;
   bool is_file_ = false;
