@@ -237,6 +237,27 @@ TEST_CASE("a write that fails in the background is noticed before the next buffe
   }
 }
 
+TEST_CASE("a buffer keeps the memory that the next one will need, and none of a giant line") {
+  const TemporaryFolder folder;
+  const Descriptor file = open_to_append(folder / "file", 0600);
+  constexpr std::size_t limit = 128 * 1024;
+  LineWriter writer{"", limit};
+  writer.use(file.get(), true);
+  writer.write_in_background(true);
+  Lines lines{writer};
+  lines.hand_over();
+  wait_for_writer(file.get(), lines.bytes());
+  const auto write_giant = [&](std::size_t bytes) {
+    writer.buffer().append(std::string(bytes - 1, 'x') + "\n");
+    CHECK(writer.settle());
+    CHECK(writer.drain());
+    return writer.buffer().data() != nullptr;
+  };
+  CHECK(write_giant(5 * limit));  // as large as buffers get that follow one another
+  CHECK(write_giant(limit + 1024 * 1024));
+  CHECK(!write_giant(4 * 1024 * 1024));
+}
+
 TEST_CASE("what is written in the background is in the file after settle and drain, in order") {
   const TemporaryFolder folder;
   const Descriptor file = open_to_append(folder / "file", 0600);

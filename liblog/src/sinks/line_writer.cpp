@@ -214,7 +214,8 @@ bool LineWriter::drain(std::size_t bytes) {
   if (bytes != 0) look_at_size();
   buffer_.erase_front(bytes);
   begun_ = {};
-  buffer_.shrink(limit_ * 4);
+  // Of a giant line only: a buffer that comes next, and grows as this one did, needs the memory again.
+  buffer_.shrink(background_ == nullptr ? 4 * limit_ : 2 * (limit_ + most_beyond_limit));
   if (error_ != 0 && bytes != 0) {
     const int error = std::exchange(error_, 0);
     const auto lost = std::exchange(lost_now_, 0);
