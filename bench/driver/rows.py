@@ -353,12 +353,12 @@ def main_rows(scale):
                         scatter=40, close=("limit", "kindred", "quill"), warmed=False))
     for sinks, what in (("json", "as JSON"), ("gz", "rotated and packed as gz"), ("five", "five files of one pattern")):
         rows.append(Row(f"log_records_{sinks}", f"records to a file, {what}, 2 producing", "records/s", "more",
-                        [floor("log_records", count=1_000_000, workers=2), kindred("log_records", count=1_000_000 if sinks == "json" else 400_000, workers=2, sinks=sinks)],
+                        [floor("log_records", count=400_000, workers=2), kindred("log_records", count=400_000, workers=2, sinks=sinks)],
                         note="the limit is of one plain file"))
     # Of a run of 400,000 a tenth is the first touch of the log's memory, by the floor as well: these are long enough for what a log does all day.
     for workers, name in ((2, "log_records"), (1, "log_records_one")):
         rows.append(Row(name, f"records to a file, end to end, {workers} producing", "records/s", "more",
-                        [floor("log_records", count=2_000_000, workers=workers), kindred("log_records", count=2_000_000, workers=workers),
+                        [floor("log_records", count=1_000_000, workers=workers), kindred("log_records", count=1_000_000, workers=workers),
                          *loggers("log_records", 400_000, workers, n(5_000)), *process_loggers(400_000, workers)], 10e6,
                         [at_least(2, "2x the best logger", "logger")]))
 
