@@ -30,7 +30,10 @@ int main(int argc, char** argv) {
       {.start_method = kindred::StartMethod::fork, .max_workers = 1, .start_all = true, .spin = false}};
   pool.submit(echo, std::uint64_t{0}).get();
   const bench::Watched watched{pool, options};
-  bench::begin([&](const auto& limited) { pool.submit(limited, echo, std::uint64_t{0}); });
+  // With a visitor the supervisor never looks by itself: it sleeps until the visitor's next look, which is
+  // stretched, and a task does not wake it. So each submit has the workers ring, which is 80 of the count.
+  if (options.number("watched", 0) == 0)
+    bench::begin([&](const auto& limited) { pool.submit(limited, echo, std::uint64_t{0}); });
   std::vector<kindred::Future<std::uint64_t>> futures;
   futures.reserve(burst);
   for (std::size_t done = 0; done < count; done += burst) {
