@@ -272,6 +272,10 @@ def main_rows(scale):
              *thread_pools(row="map", items=100_000, count=n(50, 5), workers=2),
              *process_pools((*PROCESS_POOLS, "joblib"), row="map", items=100_000, count=n(5, 2), workers=2)], 0.5),
     ]
+    rows.append(Row("bytes_64kib", "byte vector in and back, 64 KiB", "ms", "less",
+                    [floor("copy", row="bytes", bytes=65536, count=n(2000, 1000)), kindred("bytes", bytes=65536, count=n(2000, 1000), workers=2),
+                     *thread_pools(row="bytes", bytes=65536, count=n(2000, 1000), workers=2)],
+                    conditions=[at_least(1 / 3, "3x the limit of this run at most", name="limit")]))
     for size, label, count, python_count, goal in ((MIB, "1mib", n(100, 10), n(20, 3), 0.5), (64 * MIB, "64mib", n(10, 3), n(3, 2), 70)):
         rows.append(Row(f"bytes_{label}", f"byte vector in and back, {size // MIB} MiB", "ms", "less",
                         [floor("copy", row="bytes", bytes=size, count=count), kindred("bytes", bytes=size, count=count, workers=2),

@@ -410,6 +410,22 @@ TEST_CASE("what elements take in memory does not follow a count that the message
   CHECK_THROWS_CONTAINS(decode<std::vector<Large>>(decoder), DecodeError, "the mark of an optional is 9");
 }
 
+TEST_CASE_TEMPLATE("a container crosses whole, whether it is copied at once or in pieces", T,
+                   std::vector<std::uint8_t>, std::vector<double>, std::string, std::u16string,
+                   std::deque<std::uint32_t>) {
+  using Element = typename T::value_type;
+  constexpr std::size_t one = sizeof(Element);
+  constexpr std::size_t mib = std::size_t{1} << 20U;
+  for (const std::size_t bytes : {copy_piece - one, copy_piece, copy_piece + one, 2 * copy_piece,
+                                  2 * copy_piece + one, std::size_t{100'000}, mib - one, mib}) {
+    CAPTURE(bytes);
+    T sent;
+    for (std::size_t i = 0; i < bytes / one; ++i)
+      sent.insert(sent.end(), static_cast<Element>(i * 7 + i / 251));
+    check_same(sent);
+  }
+}
+
 TEST_CASE("elements that are bytes are written in one piece, at any alignment") {
   std::vector<double> values(1000);
   for (std::size_t i = 0; i != values.size(); ++i) values[i] = static_cast<double>(i);

@@ -8,6 +8,7 @@
 #include "kindred/internal/assert.hpp"
 #include "kindred/internal/asymmetric_fence.hpp"
 #include "kindred/internal/clock.hpp"
+#include "kindred/internal/copy_bytes.hpp"
 #include "kindred/internal/deadline.hpp"
 #include "kindred/internal/futex.hpp"
 #include "kindred/internal/injection.hpp"
@@ -54,13 +55,13 @@ std::span<std::byte> ResultWriter::grow(void* self, std::span<const std::byte> w
   if (wanted <= largest_in_ring && !writer.runs_items_) {
     // Not in place: `written` may lie in the same buffer.
     std::vector<std::byte> larger(std::max<std::size_t>(2 * wanted, 4096));
-    std::memcpy(larger.data(), written.data(), written.size());
+    copy_bytes(larger.data(), written.data(), written.size());
     writer.overflow_.swap(larger);
     return writer.overflow_;
   }
   const std::size_t space = writer.memory_.is_taken() ? 2 * wanted : wanted + wanted / 8;
   const auto memory = writer.memory_.take(space, [&writer] { writer.mailbox_.read(); });
-  std::memcpy(memory.data(), written.data(), written.size());
+  copy_bytes(memory.data(), written.data(), written.size());
   return memory;
 }
 

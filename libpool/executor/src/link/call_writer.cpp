@@ -8,6 +8,7 @@
 
 #include "kindred/error.hpp"
 #include "kindred/internal/assert.hpp"
+#include "kindred/internal/copy_bytes.hpp"
 #include "kindred/internal/injection.hpp"
 #include "link/notices.hpp"
 #include "link/sent_memories.hpp"
@@ -60,7 +61,7 @@ bool CallWriter::dispatch_plain(Locked locked, TaskState& task, WorkerSlot& slot
   if (arguments.size() <= TaskState::inline_bytes) [[likely]]
     copy_small(at, arguments.data(), arguments.size());
   else
-    std::memcpy(at, arguments.data(), arguments.size());
+    copy_bytes(at, arguments.data(), arguments.size());
   publish(locked, task, slot, *header, size, now);
   return true;
 }
@@ -154,12 +155,12 @@ void CallWriter::write_layout(CallHeader& header, const Layout& layout) noexcept
   header.name_bytes = static_cast<std::uint16_t>(layout.name.size());
   header.argument_bytes = static_cast<std::uint32_t>(layout.argument_bytes);
   std::byte* at = reinterpret_cast<std::byte*>(&header) + sizeof(CallHeader);
-  if (!layout.name.empty()) std::memcpy(at, layout.name.data(), layout.name.size());
+  copy_bytes(at, layout.name.data(), layout.name.size());
   at += round_to_ring(layout.name.size());
   if (layout.external) {
     std::memcpy(at, &layout.block, sizeof layout.block);
-  } else if (!layout.arguments.empty()) {
-    std::memcpy(at, layout.arguments.data(), layout.arguments.size());
+  } else {
+    copy_bytes(at, layout.arguments.data(), layout.arguments.size());
   }
   at += round_to_ring(layout.argument_bytes);
   if (!layout.ids.empty()) std::memcpy(at, layout.ids.data(), layout.ids.size() * sizeof(std::uint64_t));
@@ -180,7 +181,7 @@ bool CallWriter::move_to_block(Locked locked, TaskState& task) {
   try {
     const auto bytes = task.bytes();
     auto block = blocks_.take(bytes.size());
-    std::memcpy(block->bytes().data(), bytes.data(), bytes.size());
+    copy_bytes(block->bytes().data(), bytes.data(), bytes.size());
     if (!task.cargo) task.cargo = std::make_unique<Cargo>();
     task.cargo->block_bytes = bytes.size();
     task.drop_bytes();

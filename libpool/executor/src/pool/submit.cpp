@@ -2,6 +2,7 @@
 
 #include "kindred/error.hpp"
 #include "kindred/internal/clock.hpp"
+#include "kindred/internal/copy_bytes.hpp"
 #include "kindred/internal/task_entry.hpp"
 #include "pool/pool_core.hpp"
 
@@ -46,20 +47,20 @@ std::span<std::byte> Submission::grow(void* self, std::span<const std::byte> wri
   const std::size_t wanted = written.size() + more;
   if (wanted <= largest_in_ring) {
     rare.scratch.resize(largest_in_ring);
-    if (!written.empty()) std::memcpy(rare.scratch.data(), written.data(), written.size());
+    copy_bytes(rare.scratch.data(), written.data(), written.size());
     return rare.scratch;
   }
   // Straight into memory that the worker will map: the bytes are copied once on this side.
   const std::size_t space = rare.block || rare.large ? 2 * wanted : wanted + wanted / 8;
   CallBlocks& blocks = submission.pool_->call_blocks();
   if (auto block = space >= always_in_block ? blocks.take(space) : blocks.take_if_few(space)) {
-    if (!written.empty()) std::memcpy(block->bytes().data(), written.data(), written.size());
+    copy_bytes(block->bytes().data(), written.data(), written.size());
     rare.block = std::move(block);
     rare.large.reset();
     return rare.block->bytes();
   }
   auto large = std::make_unique_for_overwrite<std::byte[]>(space);
-  if (!written.empty()) std::memcpy(large.get(), written.data(), written.size());
+  copy_bytes(large.get(), written.data(), written.size());
   rare.large = std::move(large);
   rare.block.reset();
   return {rare.large.get(), space};

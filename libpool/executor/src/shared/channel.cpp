@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "kindred/error.hpp"
+#include "kindred/internal/copy_bytes.hpp"
 #include "kindred/internal/ring.hpp"
 #include "shared/handles.hpp"
 #include "shared/shared_object.hpp"
@@ -28,15 +29,15 @@ constexpr std::uint64_t footprint(std::uint64_t bytes) noexcept { return size_by
 void copy_in(std::span<std::byte> arena, std::uint64_t at, std::span<const std::byte> bytes) noexcept {
   const auto offset = static_cast<std::size_t>(at % arena.size());
   const std::size_t first = std::min(bytes.size(), arena.size() - offset);
-  if (first != 0) std::memcpy(arena.data() + offset, bytes.data(), first);
-  if (first != bytes.size()) std::memcpy(arena.data(), bytes.data() + first, bytes.size() - first);
+  copy_bytes(arena.data() + offset, bytes.data(), first);
+  copy_bytes(arena.data(), bytes.data() + first, bytes.size() - first);
 }
 
 void copy_out(std::span<const std::byte> arena, std::uint64_t at, std::span<std::byte> bytes) noexcept {
   const auto offset = static_cast<std::size_t>(at % arena.size());
   const std::size_t first = std::min(bytes.size(), arena.size() - offset);
-  if (first != 0) std::memcpy(bytes.data(), arena.data() + offset, first);
-  if (first != bytes.size()) std::memcpy(bytes.data() + first, arena.data(), bytes.size() - first);
+  copy_bytes(bytes.data(), arena.data() + offset, first);
+  copy_bytes(bytes.data() + first, arena.data(), bytes.size() - first);
 }
 
 ChannelState read(SharedObject& object, Critical& critical) {
@@ -65,7 +66,7 @@ std::span<std::byte> ElementBuffer::grow(void* buffer, std::span<const std::byte
   auto& self = *static_cast<ElementBuffer*>(buffer);
   const bool was_small = self.large_.empty();
   self.large_.resize(std::max(2 * written.size(), written.size() + more));
-  if (was_small && !written.empty()) std::memcpy(self.large_.data(), written.data(), written.size());
+  if (was_small) copy_bytes(self.large_.data(), written.data(), written.size());
   return self.large_;
 }
 

@@ -8,6 +8,7 @@
 
 #include "kindred/internal/assert.hpp"
 #include "kindred/internal/code_reference.hpp"
+#include "kindred/internal/copy_bytes.hpp"
 #include "kindred/internal/future_state.hpp"
 #include "kindred/internal/segment.hpp"
 #include "task/shared_options.hpp"
@@ -59,7 +60,7 @@ class TaskState final : public FutureState {
   void store(std::span<const std::byte> bytes) {
     if (bytes.size() > inline_bytes) [[unlikely]] {
       auto copy = std::make_unique_for_overwrite<std::byte[]>(bytes.size());
-      std::memcpy(copy.get(), bytes.data(), bytes.size());
+      copy_bytes(copy.get(), bytes.data(), bytes.size());
       return store(std::move(copy), bytes.size());
     }
     drop_bytes();

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "kindred/internal/context_id.hpp"
+#include "kindred/internal/copy_bytes.hpp"
 #include "kindred/internal/shared_memory.hpp"
 
 namespace kindred::internal {
@@ -49,7 +50,7 @@ class Encoder {
 
   void write(const void* source, std::size_t bytes) {
     reserve(bytes);
-    if (bytes != 0) std::memcpy(cursor_, source, bytes);
+    copy_bytes(cursor_, source, bytes);
     cursor_ += bytes;
   }
   template <class T>
@@ -64,7 +65,7 @@ class Encoder {
   }
   /// The same, where `reserve` has made room for it.
   void write_reserved(const void* source, std::size_t bytes) noexcept {
-    std::memcpy(cursor_, source, bytes);
+    copy_bytes(cursor_, source, bytes);
     cursor_ += bytes;
   }
   /// Returns the position for `patch`, for a length that is known later.
@@ -123,7 +124,7 @@ class Decoder {
   void read(void* target, std::size_t bytes) {
     if (bytes > left()) [[unlikely]]
       throw_short(bytes);
-    if (bytes != 0) std::memcpy(target, cursor_, bytes);
+    copy_bytes(target, cursor_, bytes);
     cursor_ += bytes;
   }
   template <class T>

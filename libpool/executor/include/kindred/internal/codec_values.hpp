@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "kindred/internal/codec_refusal.hpp"
+#include "kindred/internal/copy_bytes.hpp"
 #include "kindred/internal/large_pages.hpp"
 
 // How each kind of value is written and read. Reading is hardened: the writer may be hostile. Nothing that is
@@ -55,6 +56,22 @@ void put_block(Encoder& encoder, const T* elements, std::size_t count) {
   encoder.write(elements, count * sizeof(T));
 }
 
+/// Fills an empty container with elements, as `copy_bytes` copies.
+template <class Container, class T>
+void assign_elements(Container& container, const T* first, std::size_t count) {
+  if constexpr (requires { container.reserve(count), container.insert(container.end(), first, first); }) {
+    if (copied_in_pieces(count * sizeof(T))) {
+      container.reserve(count);
+      for (std::size_t some; count != 0; first += some, count -= some) {
+        some = std::min(count, std::max<std::size_t>(1, copy_piece / sizeof(T)));
+        container.insert(container.end(), first, first + some);
+      }
+      return;
+    }
+  }
+  container.assign(first, first + count);
+}
+
 /// Fills an empty container with `count` elements from the message.
 template <class Container>
 void get_block(Decoder& decoder, Container& container, std::size_t count) {
@@ -70,7 +87,7 @@ void get_block(Decoder& decoder, Container& container, std::size_t count) {
         prefer_large_pages_in(container.data(), bytes.size());
       }
     }
-    container.assign(first, first + count);
+    assign_elements(container, first, count);
     return;
   }
   if constexpr (requires { container.reserve(count); }) container.reserve(count);
