@@ -69,6 +69,18 @@ std::uint64_t lines_in(std::string_view text) {
   return static_cast<std::uint64_t>(std::ranges::count(text, '\n'));
 }
 
+/// A file that is written in the background, and its lines.
+struct BackgroundFile {
+  explicit BackgroundFile(std::size_t limit) : writer{"", limit} {
+    writer.use(file.get(), true);
+    writer.write_in_background(true);
+  }
+  TemporaryFolder folder;
+  Descriptor file = open_to_append(folder / "file", 0600);
+  LineWriter writer;
+  Lines lines{writer};
+};
+
 /// Until the file has that many bytes, and the thread that writes it waits for the next text.
 void wait_for_writer(int file, std::size_t bytes) {
   const auto sleeps = [] {
@@ -186,50 +198,44 @@ TEST_CASE("a buffer is filled further, up to a limit, while the one before it is
 }
 
 TEST_CASE("a buffer that follows another one is handed over when it is four times as large") {
-  const TemporaryFolder folder;
-  const Descriptor file = open_to_append(folder / "file", 0600);
   constexpr std::size_t limit = 4096;
-  LineWriter writer{"", limit};
-  writer.use(file.get(), true);
-  writer.write_in_background(true);
-  Lines lines{writer};
+  BackgroundFile background{limit};
+  LineWriter& writer = background.writer;
+  Lines& lines = background.lines;
   for (int quiet_moments = 0; quiet_moments < 3; ++quiet_moments) {
     CAPTURE(quiet_moments);
     const std::size_t first = lines.hand_over();
     CHECK(first >= limit);
     CHECK(first < limit + Lines::longest);
     for (int more = 0; more < 3; ++more) {
-      wait_for_writer(file.get(), lines.bytes());
+      wait_for_writer(background.file.get(), lines.bytes());
       const std::size_t size = lines.hand_over();
       CHECK(size >= 4 * limit);
       CHECK(size < 4 * limit + limit / 2);
     }
-    wait_for_writer(file.get(), lines.bytes());
+    wait_for_writer(background.file.get(), lines.bytes());
     while (writer.buffer().size() < 2 * limit) lines.write();
     CHECK(writer.settle());
     CHECK(writer.drain());
   }
-  CHECK((read_file(folder / "file") == Lines::first(lines.written())));
+  CHECK((read_file(background.folder / "file") == Lines::first(lines.written())));
 }
 
 TEST_CASE("a write that fails in the background is noticed before the next buffer is full") {
   for (const int buffers_before : {0, 1, 2}) {
     CAPTURE(buffers_before);
-    const TemporaryFolder folder;
-    const Descriptor file = open_to_append(folder / "file", 0600);
     constexpr std::size_t limit = 4096;
-    LineWriter writer{"", limit};
-    writer.use(file.get(), true);
-    writer.write_in_background(true);
-    Lines lines{writer};
+    BackgroundFile background{limit};
+    LineWriter& writer = background.writer;
+    Lines& lines = background.lines;
     for (int buffer = 0; buffer < buffers_before; ++buffer) {
       lines.hand_over();
-      wait_for_writer(file.get(), lines.bytes());
+      wait_for_writer(background.file.get(), lines.bytes());
     }
     const std::size_t room = lines.bytes() + 100;
     const FileSizeLimit full{room};
     lines.hand_over();
-    wait_for_writer(file.get(), room);
+    wait_for_writer(background.file.get(), room);
     std::size_t since = 0;
     while (!writer.failing()) since += lines.write();
     CHECK(since >= limit);
@@ -238,15 +244,12 @@ TEST_CASE("a write that fails in the background is noticed before the next buffe
 }
 
 TEST_CASE("a buffer keeps the memory that the next one will need, and none of a giant line") {
-  const TemporaryFolder folder;
-  const Descriptor file = open_to_append(folder / "file", 0600);
   constexpr std::size_t limit = 128 * 1024;
-  LineWriter writer{"", limit};
-  writer.use(file.get(), true);
-  writer.write_in_background(true);
-  Lines lines{writer};
+  BackgroundFile background{limit};
+  LineWriter& writer = background.writer;
+  Lines& lines = background.lines;
   lines.hand_over();
-  wait_for_writer(file.get(), lines.bytes());
+  wait_for_writer(background.file.get(), lines.bytes());
   const auto write_giant = [&](std::size_t bytes) {
     writer.buffer().append(std::string(bytes - 1, 'x') + "\n");
     CHECK(writer.settle());
@@ -276,13 +279,10 @@ TEST_CASE("what is written in the background is in the file after settle and dra
 
 TEST_CASE(
     "lines that come while a write fails in the background are kept up to the limit, and counted beyond") {
-  const TemporaryFolder folder;
-  const Descriptor file = open_to_append(folder / "file", 0600);
   constexpr std::size_t limit = 4096;
-  LineWriter writer{"", limit};
-  writer.use(file.get(), true);
-  writer.write_in_background(true);
-  Lines lines{writer};
+  BackgroundFile background{limit};
+  LineWriter& writer = background.writer;
+  Lines& lines = background.lines;
   {
     const FileSizeLimit full{1000};
     while (!writer.buffer().empty() || lines.written() == 0) lines.write();  // handed over
@@ -291,13 +291,13 @@ TEST_CASE(
     CHECK(writer.failing());
     CHECK(writer.settle());
     CHECK(writer.buffer().size() <= limit);
-    const auto in_file = lines_in(read_file(folder / "file"));
+    const auto in_file = lines_in(read_file(background.folder / "file"));
     CHECK(in_file + lines_in(writer.buffer().view()) + writer.lost() == lines.written());
     CHECK(writer.lost() > 0);
     CHECK(!writer.drain());
   }
   CHECK(writer.drain());
-  CHECK((read_file(folder / "file") == Lines::first(lines.written() - writer.lost())));
+  CHECK((read_file(background.folder / "file") == Lines::first(lines.written() - writer.lost())));
 }
 
 TEST_CASE(

@@ -195,8 +195,9 @@ struct FileOptions {
       false;  ///< look once a second whether the file was moved away or removed (logrotate), and make it anew
   std::string link{};  ///< a symbolic link that is kept leading to the file that is written now; none: empty
   unsigned mode = 0640;  ///< permissions of a new file, less the umask
-  /// Lines are written when so many bytes came together (four times as many while they come without a pause),
-  /// and at every `flush()`; 4 KiB ... 64 MiB. While a write goes on, up to 1 MiB more may wait.
+  /// Lines are written when so many bytes came together, and at every `flush()`; 4 KiB ... 64 MiB. While they
+  /// come without a pause, four times as many are written at once, but no more than 512 KiB beyond these; and
+  /// while a write goes on, up to 1 MiB more may wait.
   std::size_t buffer_bytes = 128 * 1024;
 };
 

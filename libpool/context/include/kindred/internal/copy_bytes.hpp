@@ -10,9 +10,9 @@ inline constexpr std::size_t copy_piece = std::size_t{31} * 64;
 /// Is a copy of so many bytes made in pieces of `copy_piece`?
 ///
 /// From 2 to 8 KiB on, up to the size of a cache, glibc copies with `rep movsb` on x86-64. AMD's processors
-/// do that a byte at a time where the target stands 1 to 63 bytes further in its page than the source in its
-/// own: 256 KiB take 75 us instead of 4.6. A message has a head, and what malloc gives for a large vector
-/// begins 16 bytes into a page, so that is a common case.
+/// do that many times slower where the target stands 1 to 63 bytes further in its page than the source in its
+/// own (the row `bytes_64kib` of bench shows it). A message has a head, and what malloc gives for a large
+/// vector begins 16 bytes into a page, so that is a common case.
 [[nodiscard]] constexpr bool copied_in_pieces(std::size_t bytes) noexcept {
 #if defined(__x86_64__)
   return bytes > copy_piece && bytes < std::size_t{1} << 20U;
