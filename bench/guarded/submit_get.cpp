@@ -1,6 +1,8 @@
 // What bench/guard counts for a call: the parent's instructions of --count times submit and get, in bursts
 // whose results lie in the ring before the first is asked for. So nobody waits: how often a thread looks,
-// yields or sleeps is a matter of the scheduler, and not of the path.
+// yields or sleeps is a matter of the scheduler, and not of the path. --priority 1: after one task has had a
+// priority; --timeout 1: each task has a timeout, which it keeps.
+#include <chrono>
 #include <vector>
 
 #include "guarded/stand_in.hpp"
@@ -16,6 +18,20 @@ const bench::Bursts bursts;
 std::uint64_t echo(std::uint64_t number) {
   if (number % burst == burst - 1) bursts.add_one();
   return number;
+}
+
+template <class Submit>
+void run(std::size_t count, Submit&& submit) {
+  std::vector<kindred::Future<std::uint64_t>> futures;
+  futures.reserve(burst);
+  for (std::size_t done = 0; done < count; done += burst) {
+    for (std::size_t i = 0; i < burst; ++i) futures.push_back(submit(done + i));
+    bursts.wait(static_cast<std::uint32_t>(done / burst + 1));
+    for (std::size_t i = 0; i < burst; ++i) {
+      if (futures[i].get() != done + i) bench::fail("a wrong result");
+    }
+    futures.clear();
+  }
 }
 
 }  // namespace
@@ -34,15 +50,13 @@ int main(int argc, char** argv) {
   // stretched, and a task does not wake it. So each submit has the workers ring, which is 80 of the count.
   if (options.number("watched", 0) == 0)
     bench::begin([&](const auto& limited) { pool.submit(limited, echo, std::uint64_t{0}); });
-  std::vector<kindred::Future<std::uint64_t>> futures;
-  futures.reserve(burst);
-  for (std::size_t done = 0; done < count; done += burst) {
-    for (std::size_t i = 0; i < burst; ++i) futures.push_back(pool.submit(echo, done + i));
-    bursts.wait(static_cast<std::uint32_t>(done / burst + 1));
-    for (std::size_t i = 0; i < burst; ++i) {
-      if (futures[i].get() != done + i) bench::fail("a wrong result");
-    }
-    futures.clear();
-  }
+  if (options.number("priority", 0) != 0)
+    pool.submit(kindred::TaskOptions{.priority = 1}, echo, std::uint64_t{0}).get();
+  if (options.number("timeout", 0) != 0)
+    run(count, [&](std::uint64_t number) {
+      return pool.submit(kindred::TaskOptions{.timeout = std::chrono::minutes{10}}, echo, number);
+    });
+  else
+    run(count, [&](std::uint64_t number) { return pool.submit(echo, number); });
   bench::leave();
 }
