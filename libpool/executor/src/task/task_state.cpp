@@ -70,11 +70,6 @@ bool FutureState::wait(Deadline deadline) { return finished() || home_->wait(*th
 bool FutureState::cancel(Running) { return false; }
 std::vector<LogRecord> FutureState::log() const { return {}; }
 
-void FutureState::require_value() const {
-  if (outcome_ != Outcome::value) [[unlikely]]
-    std::rethrow_exception(exception());
-}
-
 std::exception_ptr FutureState::exception() const {
   if (outcome_ == Outcome::value) return nullptr;
   return failure_ != nullptr ? failure_->make() : error_without_failure();
