@@ -7,8 +7,9 @@
 
 namespace kindred::test {
 
-/// Each test case has 60 s (times a factor under sanitizers, and times the load of each CPU where others have
-/// the machine too). Make one of these where it needs other time, first thing in the case.
+/// Each test case has 60 s (KINDRED_TEST_CASE_SECONDS; times a factor under sanitizers, and times the load of
+/// each CPU where others have the machine too). Make one of these where it needs other time, first thing in
+/// the case.
 ///
 /// The watchdog is a process outside: it runs the test program as its child, is told when a case begins and
 /// ends, and is the reaper of whatever the tests orphan. When the time is over it prints the stacks of the

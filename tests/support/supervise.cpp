@@ -39,11 +39,18 @@ double crowd() {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-constexpr std::chrono::seconds usual_limit{60};
 constexpr const char* channel_variable = "KINDRED_TEST_SUPERVISED";
 
 int channel = -1;    // in the test: to the watchdog
 pid_t watchdog = 0;  // in the test: its pid
+
+std::chrono::seconds usual_limit() noexcept {
+  static const std::chrono::seconds limit = [] {
+    const char* const seconds = std::getenv("KINDRED_TEST_CASE_SECONDS");
+    return std::chrono::seconds{seconds != nullptr ? std::max(1, std::atoi(seconds)) : 60};
+  }();
+  return limit;
+}
 
 void tell(const std::string& line) {
   if (channel >= 0) static_cast<void>(!::write(channel, (line + "\n").data(), line.size() + 1));
@@ -131,7 +138,7 @@ struct Watch {
       if (line.starts_with("begin ")) {
         running = line.substr(6);
         begun = Clock::now();
-        limit = usual_limit * slowness();
+        limit = usual_limit() * slowness();
         due = begun + limit;
       } else if (line.starts_with("limit ")) {
         limit = std::chrono::seconds{std::atoll(line.c_str() + 6)} * slowness();
