@@ -121,7 +121,8 @@ typedef Slot {
   byte results_published; byte results_consumed;
   byte result_task[ROOM];
   byte armed; byte epoch;
-  bit sleeps; bit command;
+  byte sleeps;                /* for what, see below */
+  bit command;
   bit wake_raised;            /* the futex word has moved since the worker read it */
   byte lane_published; byte lane_task[TASKS];
   /* the process, as the kernel knows it */
@@ -176,19 +177,21 @@ inline ring_if_armed(s) {
 
 #define calls_ready (slot[s].calls_published != position)
 #define cell_state_here slot[s].cell_state[(position - 1) % CELLS]
+#define FOR_WORK 1
+#define FOR_ROOM 2
 #define room_ready (slot[s].results_published - slot[s].results_consumed < ROOM)
 
 /* `ready` is looked at in one step: it is one load, and `command`, which is only ever set. */
-inline sleep_until(s, ready) {
+inline sleep_until(s, ready, what) {
   do
   :: slot[s].wake_raised = 0;             /* seen = wake */
 #ifdef M_SLEEP_STORE_LATE
      if
      :: ready -> break
-     :: else -> slot[s].sleeps = 1
+     :: else -> slot[s].sleeps = what
      fi;
 #else
-     slot[s].sleeps = 1;
+     slot[s].sleeps = what;
 #endif
 #if defined(BUFFER) && !defined(M_NO_HEAVY_BARRIER)
      slot[s].calls_published = slot[s].calls_stored;
@@ -223,7 +226,7 @@ end_unborn:
       do
       :: !calls_ready ->
         ring_if_armed(s);
-        sleep_until(s, (slot[s].command || calls_ready));
+        sleep_until(s, (slot[s].command || calls_ready), FOR_WORK);
         if
         :: calls_ready -> skip
         :: else -> break                     /* it was asked to leave, and there is nothing left */
@@ -243,7 +246,7 @@ end_unborn:
             }
             do
             :: room_ready -> break
-            :: else -> service_bell = 1; sleep_until(s, room_ready)
+            :: else -> service_bell = 1; sleep_until(s, room_ready, FOR_ROOM)
             od;
 #if LOG
 #ifdef M_RELAXED_LOG
@@ -546,7 +549,12 @@ inline take_results(s) {
        fi
      }
      atomic { took = 0; came = 1; slot[s].results_consumed = slot[s].results_read }
-     wake_worker(s);                                     /* it may wait for room */
+#ifndef M_NO_ROOM_WAKE
+     if
+     :: slot[s].sleeps == FOR_ROOM -> wake_worker(s)
+     :: else -> skip
+     fi;
+#endif
      break
   od
 }

@@ -222,6 +222,57 @@ TEST_CASE("while other programs want the cores, a worker sleeps on the core of a
   CHECK(CPU_EQUAL(&usable, &after));
 }
 
+namespace {
+/// A yield that lets another thread in, and one that the kernel refuses.
+void let_in() noexcept {
+  const auto until = ticks() + static_cast<std::uint64_t>(20'000 * ticks_per_nanosecond());
+  while (ticks() < until) {}
+}
+void refuse() noexcept {}
+}  // namespace
+
+TEST_CASE("a worker that the kernel does not take from its core sleeps where its parent waits there") {
+  const Segment segment = Segment::create({});
+  SegmentHeader& header = segment.header();
+  const auto cpu = [] { return static_cast<std::uint32_t>(current_cpu()) + 1; };
+  // A refused yield takes long where something else had the core just then, so it is tried several times; the
+  // kernel may move this thread, too.
+  const auto once = [&](auto&& holds) {
+    for (int attempt = 0; attempt < 100; ++attempt) {
+      if (holds()) return true;
+    }
+    return false;
+  };
+  const auto woken_goes_on = [&](bool parent_is_here, void (*yield)() noexcept) {
+    CpuManners manners{header, yield};
+    header.parent_cpu = parent_is_here ? cpu() : cpu() + 1;
+    manners.note_woken();
+    return manners.yield_once_to_waker() && manners.yield_once_to_waker();  // it yields once
+  };
+  CHECK(once([&] { return !woken_goes_on(true, refuse); }));
+  CHECK(once([&] { return woken_goes_on(true, let_in); }));
+  CHECK(once([&] { return woken_goes_on(false, refuse); }));
+  CHECK(once([&] {  // the thread that woke it has gone to another core since, and said so
+    CpuManners manners{header, refuse};
+    header.parent_cpu = cpu();
+    manners.note_woken();
+    header.parent_cpu = cpu() + 1;
+    return manners.yield_once_to_waker();
+  }));
+  const auto spinning_goes_on = [&](bool parent_is_here, bool rang, void (*yield)() noexcept) {
+    CpuManners manners{header, yield};
+    header.parent_cpu = parent_is_here ? cpu() : cpu() + 1;
+    if (rang) manners.note_parent_rung();
+    const bool once_goes_on = manners.yield_once_to_waker();
+    CHECK(once_goes_on);  // whether the parent that was rung is here is not known
+    return manners.yield_while_spinning();
+  };
+  CHECK(once([&] { return !spinning_goes_on(true, false, refuse); }));
+  CHECK(once([&] { return spinning_goes_on(true, true, refuse); }));
+  CHECK(once([&] { return spinning_goes_on(true, false, let_in); }));
+  CHECK(once([&] { return spinning_goes_on(false, false, refuse); }));
+}
+
 TEST_CASE("a worker rings once for each arming: for the thread that waits, else for the supervisor") {
   const PlayedChild child;
   ParentBells bells{child.header(), child.waiter_bell, child.service_bell};

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "kindred/internal/cpu.hpp"
 #include "kindred/internal/process.hpp"
 
 namespace kindred::internal {
@@ -13,6 +12,9 @@ namespace {
 // core; not more often than `moves_nanoseconds`. Where it comes to that again and again, the time doubles.
 constexpr unsigned max_yields_to_parent = 64;
 constexpr double parent_wakes_nanoseconds = 50'000;
+// A yield that took no longer has let nobody in: the call alone takes about a microsecond, with two switches
+// almost three.
+constexpr double refused_yield_nanoseconds = 2'000;
 constexpr double short_task_nanoseconds = 50'000;
 constexpr double moves_nanoseconds = 1'000'000;
 constexpr double max_moves_nanoseconds = 100'000'000;
@@ -33,27 +35,40 @@ bool CpuManners::shares_core() const noexcept {
 
 void CpuManners::note_woken() noexcept {
   tell_cpu();
-  shares_core_ = shares_core();
+  was_woken_here_ = shares_core_ = shares_core();
 }
 
-void CpuManners::yield_once_to_waker() noexcept {
-  if (std::exchange(shares_core_, false)) yield_cpu();
+// Beside other programs the kernel may give a thread that yields its core back at once, although the parent
+// waits for it: by how much time it owes each of them. To a thread that sleeps it does not.
+bool CpuManners::try_yield() const noexcept {
+  const auto before = ticks();
+  yield_();
+  return ticks() - before > ticks_of(refused_yield_nanoseconds);
 }
 
-void CpuManners::yield_while_spinning() noexcept {
+bool CpuManners::yield_once_to_waker() noexcept {
+  const bool waits_here = std::exchange(was_woken_here_, false);
+  return !std::exchange(shares_core_, false) || try_yield() || !waits_here || !shares_core();
+}
+
+bool CpuManners::yield_while_spinning() noexcept {
+  bool may_go_on = true;
   if (shares_core())
-    yield_to_parent();
+    may_go_on = yield_to_parent();
   else if (ticks() - rang_parent_at_ < ticks_of(parent_wakes_nanoseconds))
-    yield_cpu();
+    yield_();
   tell_cpu();
+  return may_go_on;
 }
 
-// Or goes to another core, where it has yielded often and not slept.
-void CpuManners::yield_to_parent() noexcept {
-  yield_cpu();
-  if (++yields_to_parent_ < max_yields_to_parent) return;
+// Or goes to another core, where it has yielded often and not slept. False: it should sleep. A parent that
+// was rung may be on its way to another core, and say so soon.
+bool CpuManners::yield_to_parent() noexcept {
+  if (!try_yield()) return ticks() - rang_parent_at_ < ticks_of(parent_wakes_nanoseconds);
+  if (++yields_to_parent_ < max_yields_to_parent) return true;
   yields_to_parent_ = 0;
   if (shares_core()) move_apart(ticks());
+  return true;
 }
 
 void CpuManners::tell_cpu_and_move(std::uint64_t now) noexcept {

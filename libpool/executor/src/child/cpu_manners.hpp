@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "kindred/internal/clock.hpp"
+#include "kindred/internal/cpu.hpp"
 #include "kindred/internal/segment.hpp"
 #include "spin_permit.hpp"
 
@@ -13,7 +14,9 @@ namespace kindred::internal {
 /// result, or to another worker.
 class CpuManners {
  public:
-  explicit CpuManners(SegmentHeader& header) noexcept : header_{header} {}
+  /// `yield`: lets other threads have the core, if the kernel agrees.
+  explicit CpuManners(SegmentHeader& header, void (*yield)() noexcept = yield_cpu) noexcept
+      : header_{header}, yield_{yield} {}
 
   /// A task begins. Tells the parent where the worker runs; a worker that is busy does so every 100 us, and
   /// leaves the core where the parent finds it crowded.
@@ -31,11 +34,11 @@ class CpuManners {
   /// The worker was woken, on whichever core the kernel chose.
   void note_woken() noexcept;
   /// Before it spins: woken on the core of the thread that woke it, which now waits there for what the worker
-  /// has done.
-  void yield_once_to_waker() noexcept;
+  /// has done. False: the kernel does not let that thread in as long as the worker runs, so it should sleep.
+  [[nodiscard]] bool yield_once_to_waker() noexcept;
   /// While it spins: the parent may be queued behind the worker on this core. Any other thread there gets it
-  /// by the kernel's rules: a long task would not give it back soon.
-  void yield_while_spinning() noexcept;
+  /// by the kernel's rules: a long task would not give it back soon. False: as above.
+  [[nodiscard]] bool yield_while_spinning() noexcept;
   /// May the worker spin now? No, for a while after a spin in which another program had the core.
   [[nodiscard]] bool may_spin(std::uint64_t now) const noexcept { return spin_permit_.holds(now); }
   /// One step of a spin. Returns whether the worker may go on.
@@ -54,13 +57,17 @@ class CpuManners {
     [[nodiscard]] bool allow(std::uint64_t now) noexcept;
   };
   [[nodiscard]] bool shares_core() const noexcept;  // with the parent, as far as it has said
-  void yield_to_parent() noexcept;
+  /// Returns whether a thread got the core.
+  [[nodiscard]] bool try_yield() const noexcept;
+  [[nodiscard]] bool yield_to_parent() noexcept;
   void tell_cpu_and_move(std::uint64_t now) noexcept;
   void move_apart(std::uint64_t now) noexcept;
 
   SegmentHeader& header_;
+  void (*const yield_)() noexcept;
   SpinPermit spin_permit_;
-  bool shares_core_ = false;          // with the thread that woke it, until it has let that thread run
+  bool was_woken_here_ = false;       // the thread that woke it waits on this core, until it has let it run
+  bool shares_core_ = false;          // that thread, or the one that was rung, may
   std::uint64_t begun_at_ = 0;        // ticks, the last task
   std::uint64_t rang_parent_at_ = 0;  // ticks
   unsigned yields_to_parent_ = 0;     // since it slept, or moved

@@ -44,7 +44,7 @@ bool ResultIntake::take_results(Locked locked, WorkerSlot& slot) {
   slot.full = false;
   KINDRED_INJECTION_POINT("parent.result.before_release");
   slot.results.release();
-  control_.wake(locked, slot);  // it may wait for space for its results
+  control_.wake_for_room(locked, slot);
   if (slot.in_flight.empty()) slot.idle_since = clock_.now();
   return true;
 }

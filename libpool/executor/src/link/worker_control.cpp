@@ -7,6 +7,17 @@
 
 namespace kindred::internal {
 
+void WorkerControl::wake_sleeper(Locked locked, WorkerSlot& slot) noexcept {
+  SegmentHeader& header = slot.header();
+  // Cleared here so that a burst wakes the worker once; otherwise every call until it runs costs a system
+  // call.
+  if (header.sleeps.exchange(sleeps_for::nothing, std::memory_order_relaxed) == sleeps_for::nothing) return;
+  woke_a_worker_ = true;
+  header.parent_cpu.store(static_cast<std::uint32_t>(publish_cpu(locked)) + 1, std::memory_order_relaxed);
+  KINDRED_INJECTION_POINT("parent.wake.before_raise");
+  raise_wake(locked, slot);
+}
+
 void WorkerControl::raise_wake(Locked, WorkerSlot& slot) noexcept {
   SegmentHeader& header = slot.header();
   header.wake.fetch_add(1, std::memory_order_relaxed);

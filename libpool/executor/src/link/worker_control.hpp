@@ -20,24 +20,20 @@ class WorkerControl {
 
   /// Wakes the worker if it sleeps: it has a call, a command or mail to look at.
   void wake(Locked locked, WorkerSlot& slot) noexcept {
-    SegmentHeader& header = slot.header();
     // Order: the published cursor before the look at `sleeps`; pairs with the heavy barrier in the worker's
     // announce_sleep. One of the two sees the other: either we see that it sleeps, or it sees the call. A
     // full fence here would wait for the line of the cursor, which the worker is reading: a fifth of what a
     // short task costs.
-    if (light_side_) [[likely]]
-      std::atomic_signal_fence(std::memory_order_seq_cst);
-    else
-      std::atomic_thread_fence(std::memory_order_seq_cst);
-    // Clear `sleeps` here so that a burst wakes the worker once; otherwise every call until it runs costs a
-    // system call.
-    if (header.sleeps.load(std::memory_order_relaxed) == 0 ||
-        header.sleeps.exchange(0, std::memory_order_relaxed) == 0)
-      return;
-    woke_a_worker_ = true;
-    header.parent_cpu.store(static_cast<std::uint32_t>(publish_cpu(locked)) + 1, std::memory_order_relaxed);
-    KINDRED_INJECTION_POINT("parent.wake.before_raise");
-    raise_wake(locked, slot);
+    fence();
+    if (slot.header().sleeps.load(std::memory_order_relaxed) != sleeps_for::nothing)
+      wake_sleeper(locked, slot);
+  }
+  /// Wakes it if it sleeps for want of room for its results, which were taken in. One that waits for its next
+  /// call would find nothing, and take the core from the thread that woke it.
+  void wake_for_room(Locked locked, WorkerSlot& slot) noexcept {
+    fence();  // Order: as in `wake`, the cursor of the results
+    if (slot.header().sleeps.load(std::memory_order_relaxed) > sleeps_for::work) [[unlikely]]
+      wake_sleeper(locked, slot);  // also where a task wrote something else over the word
   }
   static void raise_wake(Locked, WorkerSlot& slot) noexcept;
   /// Was a worker woken since the last call of this?
@@ -60,6 +56,14 @@ class WorkerControl {
   static bool condemn(Locked, WorkerSlot& slot, InFlight& attempt, InFlight::Condemned why, int signal);
 
  private:
+  void fence() const noexcept {
+    if (light_side_) [[likely]]
+      std::atomic_signal_fence(std::memory_order_seq_cst);
+    else
+      std::atomic_thread_fence(std::memory_order_seq_cst);
+  }
+  void wake_sleeper(Locked locked, WorkerSlot& slot) noexcept;
+
   const bool light_side_;
   const std::chrono::nanoseconds shutdown_grace_;
   const PoolClock& clock_;
