@@ -11,7 +11,7 @@
  *     Caller                 PoolCore::submit, and Waiters::wait_until with lead, sleep, stop_leading and follow
  *     submit, refill         Dispatcher::dispatch_or_enqueue and refill
  *     dispatch               CallWriter::dispatch and publish, with WorkerControl::ask_to_leave where a worker is recycled
- *     wake_worker, wake      WorkerControl::wake, Waiters::wake
+ *     wake_worker, wake      WorkerControl::wake (in take_results wake_for_room), Waiters::wake
  *     collect_results        Dispatcher::collect_results, and collect_results_of for one worker
  *     take_results           ResultIntake::take_results
  *     revoke_last            Dispatcher::rebalance: with two calls ahead, those behind the first are the last one
@@ -179,6 +179,11 @@ inline ring_if_armed(s) {
 #define cell_state_here slot[s].cell_state[(position - 1) % CELLS]
 #define FOR_WORK 1
 #define FOR_ROOM 2
+#ifdef M_ROOM_SAYS_WORK
+#define SAID_FOR_ROOM FOR_WORK
+#else
+#define SAID_FOR_ROOM FOR_ROOM
+#endif
 #define room_ready (slot[s].results_published - slot[s].results_consumed < ROOM)
 
 /* `ready` is looked at in one step: it is one load, and `command`, which is only ever set. */
@@ -246,7 +251,7 @@ end_unborn:
             }
             do
             :: room_ready -> break
-            :: else -> service_bell = 1; sleep_until(s, room_ready, FOR_ROOM)
+            :: else -> service_bell = 1; sleep_until(s, room_ready, SAID_FOR_ROOM)
             od;
 #if LOG
 #ifdef M_RELAXED_LOG

@@ -47,7 +47,8 @@ pid_t watchdog = 0;  // in the test: its pid
 std::chrono::seconds usual_limit() noexcept {
   static const std::chrono::seconds limit = [] {
     const char* const seconds = std::getenv("KINDRED_TEST_CASE_SECONDS");
-    return std::chrono::seconds{seconds != nullptr ? std::max(1, std::atoi(seconds)) : 60};
+    const int given = seconds != nullptr ? std::atoi(seconds) : 0;
+    return std::chrono::seconds{given > 0 ? given : 60};
   }();
   return limit;
 }

@@ -247,11 +247,24 @@ TEST_CASE("a worker that the kernel does not take from its core sleeps where its
     CpuManners manners{header, yield};
     header.parent_cpu = parent_is_here ? cpu() : cpu() + 1;
     manners.note_woken();
-    return manners.yield_once_to_waker() && manners.yield_once_to_waker();  // it yields once
+    return manners.yield_once_to_waker();
   };
   CHECK(once([&] { return !woken_goes_on(true, refuse); }));
   CHECK(once([&] { return woken_goes_on(true, let_in); }));
   CHECK(once([&] { return woken_goes_on(false, refuse); }));
+  CHECK(once([&] {  // it yields once
+    CpuManners manners{header, refuse};
+    header.parent_cpu = cpu();
+    manners.note_woken();
+    return !manners.yield_once_to_waker() && manners.yield_once_to_waker();
+  }));
+  CHECK(once([&] {  // it has rung a parent that slept, which may be on its way to another core
+    CpuManners manners{header, refuse};
+    header.parent_cpu = cpu();
+    manners.note_woken();
+    manners.note_parent_rung();
+    return manners.yield_once_to_waker();
+  }));
   CHECK(once([&] {  // the thread that woke it has gone to another core since, and said so
     CpuManners manners{header, refuse};
     header.parent_cpu = cpu();

@@ -60,14 +60,15 @@ class CpuManners {
   /// Returns whether a thread got the core.
   [[nodiscard]] bool try_yield() const noexcept;
   [[nodiscard]] bool yield_to_parent() noexcept;
+  [[nodiscard]] bool rang_parent_just_now() const noexcept;
   void tell_cpu_and_move(std::uint64_t now) noexcept;
   void move_apart(std::uint64_t now) noexcept;
 
   SegmentHeader& header_;
   void (*const yield_)() noexcept;
   SpinPermit spin_permit_;
-  bool was_woken_here_ = false;       // the thread that woke it waits on this core, until it has let it run
-  bool shares_core_ = false;          // that thread, or the one that was rung, may
+  bool was_woken_here_ = false;       // on the core of the thread that woke it, and has not yielded since
+  bool shares_core_ = false;          // the same, or it has rung the parent and not yielded since
   std::uint64_t begun_at_ = 0;        // ticks, the last task
   std::uint64_t rang_parent_at_ = 0;  // ticks
   unsigned yields_to_parent_ = 0;     // since it slept, or moved

@@ -29,7 +29,7 @@ Deadline announce_sleep(SegmentHeader& header, std::uint32_t what) noexcept {
   header.sleeps.store(what, std::memory_order_relaxed);
   KINDRED_INJECTION_POINT("worker.sleep.said");
   // Order: that it sleeps before the look at the ring; pairs with the light side (or the fence) in
-  // WorkerControl::wake.
+  // WorkerControl::wake and wake_for_room.
   if (heavy_barrier()) [[likely]]
     return {};
   return std::chrono::steady_clock::now() + std::chrono::milliseconds{10};

@@ -13,7 +13,7 @@ namespace kindred::internal {
 /// What the parent does to one worker: wakes it, asks it to stop or to leave, kills it.
 class WorkerControl {
  public:
-  /// `light_side`: what `register_light_side` said. Without it, `wake` makes the fence.
+  /// `light_side`: what `register_light_side` said. Without it, each look at `sleeps` makes the fence.
   WorkerControl(bool light_side, std::chrono::nanoseconds shutdown_grace, const PoolClock& clock,
                 WorkerSlots& slots) noexcept
       : light_side_{light_side}, shutdown_grace_{shutdown_grace}, clock_{clock}, slots_{slots} {}

@@ -66,7 +66,7 @@ struct ItemProgress {
 namespace sleeps_for {
 inline constexpr std::uint32_t nothing = 0;  ///< it is awake, or is being woken
 inline constexpr std::uint32_t work = 1;     ///< a call, a command, mail
-inline constexpr std::uint32_t room = 2;     ///< for its results; or any of the above
+inline constexpr std::uint32_t room = 2;     ///< for its results; where it is woken for work, it sleeps again
 }  // namespace sleeps_for
 
 struct SegmentHeader {
