@@ -35,7 +35,7 @@ bool CpuManners::shares_core() const noexcept {
 
 void CpuManners::note_woken() noexcept {
   tell_cpu();
-  was_woken_here_ = shares_core_ = shares_core();
+  shares_core_ = shares_core();
 }
 
 // Beside other programs the kernel may give a thread that yields its core back at once, although the parent
@@ -48,9 +48,7 @@ bool CpuManners::try_yield() const noexcept {
 }
 
 bool CpuManners::yield_once_to_waker() noexcept {
-  const bool waits_here = std::exchange(was_woken_here_, false);
-  return !std::exchange(shares_core_, false) || try_yield() || !waits_here || !shares_core() ||
-         rang_parent_just_now();
+  return !std::exchange(shares_core_, false) || try_yield() || !shares_core() || rang_parent_just_now();
 }
 
 // Then the parent may be on its way to another core, and say so soon.

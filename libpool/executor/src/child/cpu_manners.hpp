@@ -67,8 +67,7 @@ class CpuManners {
   SegmentHeader& header_;
   void (*const yield_)() noexcept;
   SpinPermit spin_permit_;
-  bool was_woken_here_ = false;       // on the core of the thread that woke it, and has not yielded since
-  bool shares_core_ = false;          // the same, or it has rung the parent and not yielded since
+  bool shares_core_ = false;          // woken on its waker's core, or has rung the parent; not yielded since
   std::uint64_t begun_at_ = 0;        // ticks, the last task
   std::uint64_t rang_parent_at_ = 0;  // ticks
   unsigned yields_to_parent_ = 0;     // since it slept, or moved
