@@ -11,7 +11,7 @@
  *     Caller                 PoolCore::submit, and Waiters::wait_until with lead, sleep, stop_leading and follow
  *     submit, refill         Dispatcher::dispatch_or_enqueue and refill
  *     dispatch               CallWriter::dispatch and publish, with WorkerControl::ask_to_leave where a worker is recycled
- *     wake_worker, wake      WorkerControl::wake (in take_results wake_for_room), Waiters::wake
+ *     wake_worker, wake      WorkerControl::wake, Waiters::wake
  *     collect_results        Dispatcher::collect_results, and collect_results_of for one worker
  *     take_results           ResultIntake::take_results
  *     revoke_last            Dispatcher::rebalance: with two calls ahead, those behind the first are the last one
@@ -121,8 +121,7 @@ typedef Slot {
   byte results_published; byte results_consumed;
   byte result_task[ROOM];
   byte armed; byte epoch;
-  byte sleeps;                /* for what, see below */
-  bit command;
+  bit sleeps; bit command;
   bit wake_raised;            /* the futex word has moved since the worker read it */
   byte lane_published; byte lane_task[TASKS];
   /* the process, as the kernel knows it */
@@ -177,26 +176,19 @@ inline ring_if_armed(s) {
 
 #define calls_ready (slot[s].calls_published != position)
 #define cell_state_here slot[s].cell_state[(position - 1) % CELLS]
-#define FOR_WORK 1
-#define FOR_ROOM 2
-#ifdef M_ROOM_SAYS_WORK
-#define SAID_FOR_ROOM FOR_WORK
-#else
-#define SAID_FOR_ROOM FOR_ROOM
-#endif
 #define room_ready (slot[s].results_published - slot[s].results_consumed < ROOM)
 
 /* `ready` is looked at in one step: it is one load, and `command`, which is only ever set. */
-inline sleep_until(s, ready, what) {
+inline sleep_until(s, ready) {
   do
   :: slot[s].wake_raised = 0;             /* seen = wake */
 #ifdef M_SLEEP_STORE_LATE
      if
      :: ready -> break
-     :: else -> slot[s].sleeps = what
+     :: else -> slot[s].sleeps = 1
      fi;
 #else
-     slot[s].sleeps = what;
+     slot[s].sleeps = 1;
 #endif
 #if defined(BUFFER) && !defined(M_NO_HEAVY_BARRIER)
      slot[s].calls_published = slot[s].calls_stored;
@@ -231,7 +223,7 @@ end_unborn:
       do
       :: !calls_ready ->
         ring_if_armed(s);
-        sleep_until(s, (slot[s].command || calls_ready), FOR_WORK);
+        sleep_until(s, (slot[s].command || calls_ready));
         if
         :: calls_ready -> skip
         :: else -> break                     /* it was asked to leave, and there is nothing left */
@@ -251,7 +243,7 @@ end_unborn:
             }
             do
             :: room_ready -> break
-            :: else -> service_bell = 1; sleep_until(s, room_ready, SAID_FOR_ROOM)
+            :: else -> service_bell = 1; sleep_until(s, room_ready)
             od;
 #if LOG
 #ifdef M_RELAXED_LOG
@@ -556,7 +548,7 @@ inline take_results(s) {
      atomic { took = 0; came = 1; slot[s].results_consumed = slot[s].results_read }
 #ifndef M_NO_ROOM_WAKE
      if
-     :: slot[s].sleeps == FOR_ROOM -> wake_worker(s)
+     :: slot[s].flights != 0 -> wake_worker(s)           /* it may wait for room */
      :: else -> skip
      fi;
 #endif

@@ -367,31 +367,32 @@ TEST_CASE("a block of arguments goes to each incarnation of a worker once, and i
   CHECK(messages() == 1);
 }
 
-TEST_CASE("results that are taken in wake a worker that waits for room, and none that waits for a call") {
+TEST_CASE("results that are taken in wake a worker that has a further call, and none that has no call") {
   PlayedPool pool;
   PlayedWorker& worker = pool.add_worker();
   SegmentHeader& header = worker.slot().header();
-  for (const auto sleeps : {sleeps_for::nothing, sleeps_for::work, sleeps_for::room, 0xdead'beefU}) {
-    CAPTURE(sleeps);
-    const auto task = pool.submit();
-    REQUIRE(worker.begin() != 0);
-    worker.end({}, 1);
-    const auto wake = header.wake.load();
-    header.sleeps = sleeps;
-    REQUIRE(pool.collect());
-    const bool woken = sleeps > sleeps_for::work;  // what a task wrote over the word may have been anything
-    CHECK(header.wake == wake + (woken ? 1 : 0));
-    CHECK(header.sleeps == (woken ? sleeps_for::nothing : sleeps));
-    header.sleeps = sleeps_for::nothing;
+  teach(pool, worker, 1);
+  for (const std::size_t calls : {2U, 1U}) {
+    for (const auto sleeps : {0U, 1U, 0xdead'beefU}) {  // a task may have written anything over the word
+      CAPTURE(calls);
+      CAPTURE(sleeps);
+      std::vector<StateHandle> tasks;
+      for (std::size_t i = 0; i < calls; ++i) tasks.push_back(pool.submit());
+      REQUIRE(worker.slot().in_flight.size() == calls);
+      REQUIRE(worker.begin() != 0);
+      worker.end({}, 1);
+      const auto wake = header.wake.load();
+      header.sleeps = sleeps;
+      REQUIRE(pool.collect());
+      const bool woken = calls > 1 && sleeps != 0;
+      CHECK(header.wake == wake + (woken ? 1 : 0));
+      CHECK(header.sleeps == (woken ? 0 : sleeps));
+      header.sleeps = 0;
+      if (worker.begin() == 0) continue;
+      worker.end({}, 1);
+      REQUIRE(pool.collect());
+    }
   }
-  header.sleeps = sleeps_for::work;
-  const auto wake = header.wake.load();
-  const auto task = pool.submit();
-  CHECK(header.wake == wake + 1);
-  CHECK(header.sleeps == sleeps_for::nothing);
-  REQUIRE(worker.begin() != 0);
-  worker.end({}, 1);
-  REQUIRE(pool.collect());
 }
 
 TEST_CASE("a call for a worker without one is armed for a leader that sleeps, before the worker sees it") {

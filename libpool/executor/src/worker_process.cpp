@@ -136,26 +136,26 @@ bool WorkerProcess::wait_for_call() {
   if (has_lost_descriptors()) return false;  // another worker takes its place
   do {
     mailbox_.read();
-    sleep_until(&WorkerProcess::call_or_command, sleeps_for::work);
+    sleep_until(&WorkerProcess::call_or_command);
   } while (mailbox_.has_mail() && !calls_.ready());
   return calls_.ready();
 }
 
 // Spins for as long as the parent allows, then sleeps on the segment's wake word.
-void WorkerProcess::sleep_until(Condition ready, std::uint32_t what) {
+void WorkerProcess::sleep_until(Condition ready) {
   if (spin_until(ready)) return;
   IdleArrays arrays;
   manners_.note_sleep();
   while (!(this->*ready)()) {
     const auto seen = header_.wake.load(std::memory_order_relaxed);
-    const Deadline look_again = arrays.or_earlier(announce_sleep(header_, what));
+    const Deadline look_again = arrays.or_earlier(announce_sleep(header_));
     if ((this->*ready)()) break;
     KINDRED_INJECTION_POINT("worker.sleep.before_futex");
     futex_wait(header_.wake, seen, look_again);
     KINDRED_INJECTION_POINT("worker.sleep.woken");
     arrays.release_if_due();
   }
-  header_.sleeps.store(sleeps_for::nothing, std::memory_order_relaxed);
+  header_.sleeps.store(0, std::memory_order_relaxed);
   manners_.note_woken();
 }
 
@@ -211,7 +211,7 @@ std::span<std::byte> WorkerProcess::wait_for_result_space() {
     // No thread of the parent waits for the results, so none takes them in. The parent is told that it must,
     // and it wakes the worker when there is space.
     bells_.ring_service();
-    sleep_until(&WorkerProcess::space_for_result, sleeps_for::room);
+    sleep_until(&WorkerProcess::space_for_result);
     space = results_.begin();
   }
   return space;

@@ -54,7 +54,7 @@ class WorkerProcess {
   [[nodiscard]] bool close_sandbox(bool after_initializer);
   [[nodiscard]] bool wait_for_call();
   using Condition = bool (WorkerProcess::*)();
-  void sleep_until(Condition ready, std::uint32_t what);
+  void sleep_until(Condition ready);
   [[nodiscard]] bool spin_until(Condition ready);
   [[nodiscard]] bool call_or_command();
   [[nodiscard]] bool space_for_result();

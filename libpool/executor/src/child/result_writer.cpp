@@ -24,12 +24,12 @@ constexpr double between_looks_at_rss_nanoseconds = 5e6;
 
 }  // namespace
 
-Deadline announce_sleep(SegmentHeader& header, std::uint32_t what) noexcept {
+Deadline announce_sleep(SegmentHeader& header) noexcept {
   KINDRED_INJECTION_POINT("worker.sleep.before_saying");
-  header.sleeps.store(what, std::memory_order_relaxed);
+  header.sleeps.store(1, std::memory_order_relaxed);
   KINDRED_INJECTION_POINT("worker.sleep.said");
   // Order: that it sleeps before the look at the ring; pairs with the light side (or the fence) in
-  // WorkerControl::wake and wake_for_room.
+  // WorkerControl::wake.
   if (heavy_barrier()) [[likely]]
     return {};
   return std::chrono::steady_clock::now() + std::chrono::milliseconds{10};
@@ -145,10 +145,10 @@ std::span<std::byte> ResultWriter::wait_for_space(std::size_t size) {
   while (space.empty()) {
     bells_.ring_service();
     const auto seen = header_.wake.load(std::memory_order_relaxed);
-    const Deadline look_again = announce_sleep(header_, sleeps_for::room);
+    const Deadline look_again = announce_sleep(header_);
     space = ring_.reserve(size);
     if (space.empty()) futex_wait(header_.wake, seen, look_again);
-    header_.sleeps.store(sleeps_for::nothing, std::memory_order_relaxed);
+    header_.sleeps.store(0, std::memory_order_relaxed);
     if (space.empty()) space = ring_.reserve(size);
   }
   return space;

@@ -15,11 +15,10 @@
 
 namespace kindred::internal {
 
-/// The worker is about to sleep on the segment's wake word: says for what, so that it is woken. Returns when
-/// to look again though it was not woken: never, unless the kernel refuses the barrier to this process (a
-/// filter of system calls that an initializer set), because then the parent may have overlooked that it
-/// sleeps.
-[[nodiscard]] Deadline announce_sleep(SegmentHeader& header, std::uint32_t what) noexcept;
+/// The worker is about to sleep on the segment's wake word: says so, so that it is woken. Returns when to
+/// look again though it was not woken: never, unless the kernel refuses the barrier to this process (a filter
+/// of system calls that an initializer set), because then the parent may have overlooked that it sleeps.
+[[nodiscard]] Deadline announce_sleep(SegmentHeader& header) noexcept;
 
 /// Writes results into their ring: small ones in place, larger ones beside it.
 class ResultWriter {

@@ -32,8 +32,7 @@ WorkerSlot* Dispatcher::choose_slot(Locked locked, std::uint64_t now) {
     }
     if (slot.in_flight.empty() && slot.ready) {
       // Not asleep: it spins, or is about to look.
-      placement.consider_idle(slot,
-                              slot.header().sleeps.load(std::memory_order_relaxed) != sleeps_for::nothing);
+      placement.consider_idle(slot, slot.header().sleeps.load(std::memory_order_relaxed) != 0);
       continue;
     }
     placement.consider_busy(slot,

@@ -44,8 +44,12 @@ bool ResultIntake::take_results(Locked locked, WorkerSlot& slot) {
   slot.full = false;
   KINDRED_INJECTION_POINT("parent.result.before_release");
   slot.results.release();
-  control_.wake_for_room(locked, slot);
-  if (slot.in_flight.empty()) slot.idle_since = clock_.now();
+  // A worker that waits for room has a call here. One without a call would find nothing, and take the core
+  // from this thread.
+  if (slot.in_flight.empty())
+    slot.idle_since = clock_.now();
+  else
+    control_.wake(locked, slot);
   return true;
 }
 

@@ -11,7 +11,7 @@ void WorkerControl::wake_sleeper(Locked locked, WorkerSlot& slot) noexcept {
   SegmentHeader& header = slot.header();
   // Cleared here so that a burst wakes the worker once; otherwise every call until it runs costs a system
   // call.
-  if (header.sleeps.exchange(sleeps_for::nothing, std::memory_order_relaxed) == sleeps_for::nothing) return;
+  if (header.sleeps.exchange(0, std::memory_order_relaxed) == 0) return;
   woke_a_worker_ = true;
   header.parent_cpu.store(static_cast<std::uint32_t>(publish_cpu(locked)) + 1, std::memory_order_relaxed);
   KINDRED_INJECTION_POINT("parent.wake.before_raise");

@@ -18,22 +18,17 @@ class WorkerControl {
                 WorkerSlots& slots) noexcept
       : light_side_{light_side}, shutdown_grace_{shutdown_grace}, clock_{clock}, slots_{slots} {}
 
-  /// Wakes the worker if it sleeps: it has a call, a command or mail to look at.
+  /// Wakes the worker if it sleeps: it has a call, a command or mail to look at, or room for its results.
   void wake(Locked locked, WorkerSlot& slot) noexcept {
     // Order: the published cursor before the look at `sleeps`; pairs with the heavy barrier in the worker's
     // announce_sleep. One of the two sees the other: either we see that it sleeps, or it sees the call. A
     // full fence here would wait for the line of the cursor, which the worker is reading: a fifth of what a
     // short task costs.
-    fence();
-    if (slot.header().sleeps.load(std::memory_order_relaxed) != sleeps_for::nothing)
-      wake_sleeper(locked, slot);
-  }
-  /// Wakes it if it sleeps for want of room for its results, which were taken in. One that waits for its next
-  /// call would find nothing, and take the core from the thread that woke it.
-  void wake_for_room(Locked locked, WorkerSlot& slot) noexcept {
-    fence();  // Order: as in `wake`, the cursor of the results
-    if (slot.header().sleeps.load(std::memory_order_relaxed) > sleeps_for::work) [[unlikely]]
-      wake_sleeper(locked, slot);  // also where a task wrote something else over the word
+    if (light_side_) [[likely]]
+      std::atomic_signal_fence(std::memory_order_seq_cst);
+    else
+      std::atomic_thread_fence(std::memory_order_seq_cst);
+    if (slot.header().sleeps.load(std::memory_order_relaxed) != 0) wake_sleeper(locked, slot);
   }
   static void raise_wake(Locked, WorkerSlot& slot) noexcept;
   /// Was a worker woken since the last call of this?
@@ -56,12 +51,6 @@ class WorkerControl {
   static bool condemn(Locked, WorkerSlot& slot, InFlight& attempt, InFlight::Condemned why, int signal);
 
  private:
-  void fence() const noexcept {
-    if (light_side_) [[likely]]
-      std::atomic_signal_fence(std::memory_order_seq_cst);
-    else
-      std::atomic_thread_fence(std::memory_order_seq_cst);
-  }
   void wake_sleeper(Locked locked, WorkerSlot& slot) noexcept;
 
   const bool light_side_;

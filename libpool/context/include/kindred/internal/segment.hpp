@@ -62,13 +62,6 @@ struct ItemProgress {
   static constexpr std::uint64_t all = UINT64_MAX;
 };
 
-/// For what a worker sleeps, and is to be woken.
-namespace sleeps_for {
-inline constexpr std::uint32_t nothing = 0;  ///< it is awake, or is being woken
-inline constexpr std::uint32_t work = 1;     ///< a call, a command, mail
-inline constexpr std::uint32_t room = 2;     ///< for its results; where it is woken for work, it sleeps again
-}  // namespace sleeps_for
-
 struct SegmentHeader {
   static constexpr std::uint64_t magic_value = 0x6b696e6472656431;  // "kindred1"
 
@@ -108,7 +101,7 @@ struct SegmentHeader {
   alignas(64) std::atomic<std::uint64_t> free_result_blocks;
 
   // --- worker's lines ---
-  /// A `sleeps_for`: for what it must be woken. Set by the worker, taken back by whoever wakes it.
+  /// Not 0: it must be woken. Set by the worker, taken back by whoever wakes it.
   alignas(64) std::atomic<std::uint32_t> sleeps;
   std::atomic<std::uint32_t>
       cpu;  ///< where the worker ran last, +1; a worker that is busy says so every 100 us
