@@ -395,6 +395,45 @@ TEST_CASE("results that are taken in wake a worker that has a further call, and 
   }
 }
 
+TEST_CASE("what a call needs and the worker's full socket does not take has the worker read its socket") {
+  const CodeReference in_the_program = CodeReference{1} << code_module_shift;
+  for (const bool of_a_module : {true, false}) {
+    CAPTURE(of_a_module);
+    PlayedPool pool;
+    PlayedWorker& worker = pool.add_worker();
+    SegmentHeader& header = worker.slot().header();
+    const std::string revoked(1024, 'x');
+    while (worker.slot().worker.socket.send(std::as_bytes(std::span{revoked})) == MessageSocket::Sent::yes) {}
+    const auto task = pool.make_task("x", {}, of_a_module ? in_the_program : 0);
+    TaskState& state = PlayedPool::task_of(task);
+    if (!of_a_module) {
+      state.cargo = std::make_unique<Cargo>();
+      state.cargo->attachments.push_back(std::make_shared<SharedMemory>(SharedMemory::create("test", 4096)));
+    }
+    header.sleeps = 1;
+    {
+      PoolGuard guard{pool.mutex};
+      pool.dispatcher.dispatch_or_enqueue(guard, state, ticks());
+    }
+    CHECK(state.is_pending());
+    CHECK(header.mail == 1);
+    CHECK(header.wake == 1);
+    CHECK(pool.events.supervisor_wakes > 0);  // it tries again
+    while (worker.socket().receive(std::chrono::steady_clock::time_point{})) {}
+    {
+      PoolGuard guard{pool.mutex};
+      pool.dispatcher.refill(guard);
+    }
+    CHECK(header.mail == 1);
+    REQUIRE(worker.begin() == state.id);
+    const auto sent = worker.socket().receive(std::chrono::steady_clock::time_point{});
+    REQUIRE(sent.has_value());
+    CHECK(sent->descriptors.size() == (of_a_module ? 0 : 1));
+    worker.end({}, 1);
+    REQUIRE(pool.collect());
+  }
+}
+
 TEST_CASE("a call for a worker without one is armed for a leader that sleeps, before the worker sees it") {
   PlayedPool pool;
   PlayedWorker& worker = pool.add_worker();

@@ -224,9 +224,10 @@ class PlayedPool : public FutureHome {
     return *workers.emplace_back(std::make_unique<PlayedWorker>(*slot));
   }
   /// A task that is submitted and nowhere yet. The handle keeps it.
-  StateHandle make_task(const std::string& arguments = {}, std::optional<TaskOptions> options = {}) {
+  StateHandle make_task(const std::string& arguments = {}, std::optional<TaskOptions> options = {},
+                        CodeReference entry = 0) {
     PoolGuard guard{mutex};
-    auto* const task = ::new (cells.take(guard)) TaskState{this, ++last_id, 0, 0};
+    auto* const task = ::new (cells.take(guard)) TaskState{this, ++last_id, entry, 0};
     task->submitted_ticks = ticks();
     if (options) task->options = new SharedOptions{*options};
     task->store(std::as_bytes(std::span{arguments.data(), arguments.size()}));

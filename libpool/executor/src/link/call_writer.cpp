@@ -130,9 +130,7 @@ bool CallWriter::dispatch_with_cargo(Locked locked, TaskState& task, WorkerSlot&
   const auto space = reserve(locked, slot, layout.size());
   if (space.empty()) return false;
 
-  const CodeReference last = std::max(task.entry, task.function);
-  if (last >> code_module_shift > slot.sent.modules && !send_modules(slot, last)) return false;
-  if (task.cargo && !send_cargo(slot, task, layout)) {
+  if (!send_ahead(slot, task, layout)) {
     // The worker's socket may be full of what belonged to calls that were revoked: the worker reads it when
     // it is told to, or comes to a later call, which this one is.
     slot.header().mail.fetch_add(1, std::memory_order_release);
@@ -194,7 +192,14 @@ bool CallWriter::move_to_block(Locked locked, TaskState& task) {
   }
 }
 
-// Tells of all libraries up to the one that the reference names. False: the socket takes no more at present.
+// Sends through the socket what the worker needs for the call. False: the socket takes no more at present.
+bool CallWriter::send_ahead(WorkerSlot& slot, const TaskState& task, Layout& layout) {
+  const CodeReference last = std::max(task.entry, task.function);
+  if (last >> code_module_shift > slot.sent.modules && !send_modules(slot, last)) return false;
+  return !task.cargo || send_cargo(slot, task, layout);
+}
+
+// Tells of all libraries up to the one that the reference names.
 bool CallWriter::send_modules(WorkerSlot& slot, CodeReference reference) {
   for (std::size_t index = slot.sent.modules; index < (reference >> code_module_shift); ++index) {
     if (!send_module(slot.worker.socket, index, code_.module(index))) return false;

@@ -48,7 +48,8 @@ class CallWriter {
   [[nodiscard]] static CallHeader* write_header(std::byte* at, const TaskState& task) noexcept;
   static void write_layout(CallHeader& header, const Layout& layout) noexcept;
   [[nodiscard]] bool move_to_block(Locked locked, TaskState& task);
-  bool send_modules(WorkerSlot& slot, CodeReference reference);
+  [[nodiscard]] bool send_ahead(WorkerSlot& slot, const TaskState& task, Layout& layout);
+  [[nodiscard]] bool send_modules(WorkerSlot& slot, CodeReference reference);
   [[nodiscard]] static bool send_cargo(WorkerSlot& slot, const TaskState& task, Layout& layout);
   [[nodiscard]] static std::uint64_t send_block(WorkerSlot& slot, CallBlock& block);
   void watch_limits(Locked locked, WorkerSlot& slot, const TaskOptions& options);
