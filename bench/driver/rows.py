@@ -27,7 +27,7 @@ class Row:
     contestants: list
     goal: float | None = None       # of the issue, in `unit`
     conditions: list = field(default_factory=list)  # (words, function of the row's `Figures`) for goals in bold
-    group: str = "main"             # main, workers, growth, headers
+    group: str = "main"             # main, workers, growth, headers, shared
     x: float | None = None          # where it lies on its plot
     timeout: float = 60.0
     note: str = ""
@@ -475,6 +475,15 @@ def growth_rows():
     return rows
 
 
+def shared_object_rows():
+    """What libpool/doc/shared_objects.md says of the cost of each object."""
+    works = {"mutex": "lock and unlock", "counter": "add one", "event_is_set": "is_set", "event_set": "set, where it is set",
+             "semaphore": "acquire and release", "channel_number": "send and receive a long", "channel_text": "send and receive 33 characters",
+             "make": "make and drop an object"}
+    return [Row(f"shared_object_{row}", f"{row.split('_')[0]}: {work}, processor time of one thread", "ns", "less",
+                [kindred("shared_objects", row=row, count=100_000 if row == "make" else 1_000_000)], group="shared") for row, work in works.items()]
+
+
 def header_rows():
     """What each public header costs whoever includes it."""
     root = Path(__file__).resolve().parent.parent.parent
@@ -486,4 +495,4 @@ def header_rows():
 
 def all_rows(quick):
     scale = 0.2 if quick else 1.0
-    return main_rows(scale) + word_count_rows() + in_process_rows(scale) + worker_rows(scale) + growth_rows() + header_rows()
+    return main_rows(scale) + word_count_rows() + in_process_rows(scale) + worker_rows(scale) + growth_rows() + header_rows() + shared_object_rows()

@@ -3,6 +3,8 @@
 #include <sys/resource.h>
 #include <sys/time.h>
 
+#include <ctime>
+
 namespace bench {
 
 /// The processor time in nanoseconds, in the program and in the kernel, of this process and of those of its
@@ -16,6 +18,13 @@ namespace bench {
       sum += static_cast<double>(time.tv_sec) * 1e9 + static_cast<double>(time.tv_usec) * 1e3;
   }
   return sum;
+}
+
+/// The processor time of this thread alone.
+[[nodiscard]] inline double thread_processor_ns() {
+  timespec time{};
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) * 1e9 + static_cast<double>(time.tv_nsec);
 }
 
 }  // namespace bench
