@@ -206,7 +206,7 @@ def main_rows(scale):
             at_least(3, "3x the best thread pool with futures", "thread"),
             at_least(300, "300x CPython", name="CPython")], scatter=9, close=("CPython",)),
         tasks_row("tasks_1us", "the same, 1 us of work each", 1, 200_000, n(4_000), 1.2e6),
-        tasks_row("tasks_10us", "the same, 10 us of work each", 10, n(50_000), n(4_000), 150e3),
+        tasks_row("tasks_10us", "the same, 10 us of work each", 10, 50_000, n(4_000), 150e3),
         tasks_row("tasks_10us_beside_hogs", "the same while a program that never sleeps runs on each core", 10, n(50_000), n(4_000),
                   process=("CPython", "mp.Pool"), hogs=True, scatter=3),
         tasks_row("tasks_empty_four", "empty tasks, submitted by 4 threads at once, each gets its own; 2 workers", 0, 300_000, 0, process=(), submitters=4),
@@ -226,16 +226,16 @@ def main_rows(scale):
                    [*floors, kindred("round_trip", count=count, **arguments), *thread_pools(count=count, **arguments), *others,
                     *process_pools(python, count=python_count, **arguments)], goal, conditions, note="p50; p99 beside it", scatter=scatter)
     rows += [
-        round_trips("round_trip", "one round trip after another, p50", "round_trip", n(20_000), n(500, 100),
-                    [floor("ring", row="round_trip", count=n(100_000))], 1.0, [], tuple(PROCESS_POOLS),
-                    others=slots("moodycamel + slots", row="round_trip", count=n(20_000), workers=2)),
+        round_trips("round_trip", "one round trip after another, p50", "round_trip", 200_000, n(500, 100),
+                    [floor("ring", row="round_trip", count=500_000)], 1.0, [], tuple(PROCESS_POOLS),
+                    others=slots("moodycamel + slots", row="round_trip", count=200_000, workers=2)),
         round_trips("round_trip_after_silence", "a round trip after 1-3 ms of silence, p50", "round_trip_after_silence", n(300, 50), n(100, 30),
                     [floor("wake", "spin with yield", how="yield", count=n(300, 50)), floor("wake", "spin with pause", how="pause", count=n(300, 50)),
                      floor("wake", "futex", how="futex", count=n(300, 50)), floor("wake", "eventfd", how="eventfd", count=n(300, 50))], None,
                     [at_least(1, "as the best thread pool, or better", "thread")], ("CPython", "mp.Pool", "loky"), scatter=3),
         Row("round_trip_beside_hogs", "round trips while a program that never sleeps runs on each core, mean", "us", "less",
-            [floor("wake", "futex", how="futex", silent=0, count=n(5_000)), kindred("round_trip", count=n(20_000), workers=2),
-             *thread_pools(row="round_trip", count=n(20_000), workers=2),
+            [floor("wake", "futex", how="futex", silent=0, count=20_000), kindred("round_trip", count=20_000, workers=2),
+             *thread_pools(row="round_trip", count=20_000, workers=2),
              *process_pools(("CPython", "mp.Pool"), row="round_trip", count=n(500, 100), workers=2)], 15,
             [at_least(0.5, "at worst 2x the best thread pool", "thread")], note="p99 beside it", scatter=3, figure="mean", hogs=True),
         Row("round_trip_after_silence_beside_hogs", "a round trip after 1-3 ms of silence while a program that never sleeps runs on each core, p50", "us", "less",
@@ -253,15 +253,15 @@ def main_rows(scale):
              kindred("tasks", count=1_000_000, timeout=600, workers=2)], None,
             [at_least(1 / 1.2, "at most 1.2x slower", name="limit")], scatter=3),
         Row("throw", "submit and get of a task that throws, one after another, p50", "us", "less",
-            [kindred("endings", row="throw", count=n(2_000), workers=2), *thread_pools(row="throw", count=n(2_000), workers=2)], None,
+            [kindred("endings", row="throw", count=10_000, workers=2), *thread_pools(row="throw", count=10_000, workers=2)], None,
             note="a thread pool hands the exception over as a pointer; kindred, as a value with its type, from another process"),
         Row("cancel", "cancel of a pending task, among 100,000", "ns", "less", [kindred("endings", row="cancel", count=100_000)], None,
             note="the futures of the thread pools cannot be cancelled"),
         Row("death", "a task ends its only worker: from its submit to the result of the next task, p50", "ms", "less",
-            [kindred("endings", row="death", count=n(50, 10))], 0.4, note="a thread pool ends with such a task"),
+            [kindred("endings", row="death", count=100)], 0.4, note="a thread pool ends with such a task"),
         Row("crashing_10_percent", "tasks of which one in ten ends its worker, submit all, then get all; the results of the other nine are checked; 2 "
             "workers", "tasks/s", "more",
-            [kindred("endings", row="crashing", count=n(1_000, 500), workers=2),
+            [kindred("endings", row="crashing", count=1_000, workers=2),
              process_pool("pebble", row="crashing", count=n(200, 100), workers=2),
              process_pool("billiard", row="crashing", count=100, workers=2)],
             note="pebble and billiard are the only peers that go on; billiard waits ten seconds before it gives a lost task up. CPython and loky "
@@ -273,27 +273,27 @@ def main_rows(scale):
              *process_pools((*PROCESS_POOLS, "joblib"), row="map_heavy_tailed", items=10_000, count=2, workers=2)],
             note="the limit is the sum of the work by the number of cores"),
         Row("map_ints", "map over 1e5 ints, chunked, result of a double each; 2 workers", "ms", "less",
-            [floor("copy", row="map", bytes=800_000, count=n(50, 5), workers=2), kindred("map", items=100_000, count=n(50, 5), workers=2),
-             *thread_pools(row="map", items=100_000, count=n(50, 5), workers=2),
+            [floor("copy", row="map", bytes=800_000, count=200, workers=2), kindred("map", items=100_000, count=200, workers=2),
+             *thread_pools(row="map", items=100_000, count=200, workers=2),
              *process_pools((*PROCESS_POOLS, "joblib"), row="map", items=100_000, count=n(5, 2), workers=2)], 0.5),
     ]
     rows.append(Row("bytes_64kib", "byte vector in and back, 64 KiB", "ms", "less",
-                    [floor("copy", row="bytes", bytes=65536, count=n(2000, 1000)), kindred("bytes", bytes=65536, count=n(2000, 1000), workers=2),
-                     *thread_pools(row="bytes", bytes=65536, count=n(2000, 1000), workers=2)],
+                    [floor("copy", row="bytes", bytes=65536, count=5_000), kindred("bytes", bytes=65536, count=5_000, workers=2),
+                     *thread_pools(row="bytes", bytes=65536, count=5_000, workers=2)],
                     conditions=[at_least(1 / 3, "3x the limit of this run at most", name="limit")]))
-    for size, label, count, python_count, goal in ((MIB, "1mib", n(100, 10), n(20, 3), 0.5), (64 * MIB, "64mib", n(10, 3), n(3, 2), 70)):
+    for size, label, count, python_count, goal in ((MIB, "1mib", 1_000, n(20, 3), 0.5), (64 * MIB, "64mib", 10, n(3, 2), 70)):
         rows.append(Row(f"bytes_{label}", f"byte vector in and back, {size // MIB} MiB", "ms", "less",
                         [floor("copy", row="bytes", bytes=size, count=count), kindred("bytes", bytes=size, count=count, workers=2),
                          *thread_pools(row="bytes", bytes=size, count=count, workers=2),
                          *process_pools((*PROCESS_POOLS, "joblib"), row="bytes", bytes=size, count=python_count, workers=2)], goal))
     for size, label in ((MIB, "1mib"), (64 * MIB, "64mib"), (1024 * MIB, "1gib")):
         rows.append(Row(f"shared_array_{label}", f"SharedArray of {size // MIB} MiB to a task, read there, p50", "us", "less",
-                        [floor("ring", row="round_trip", count=n(100_000)), kindred("shared_array", row="there", bytes=size, count=n(500, 50))], 30))
+                        [floor("ring", row="round_trip", count=500_000), kindred("shared_array", row="there", bytes=size, count=10_000)], 30))
     rows.append(Row("shared_array_back_64mib", "SharedArray of 64 MiB made by a task, returned, read here, p50 of the way back", "us", "less",
                     # The caller sleeps while the array is made: to be woken after that is what most of the way back is.
-                    [floor("wake", how="futex", busy=18_000, count=n(20, 5)), kindred("shared_array", row="back", bytes=64 * MIB, count=n(20, 5))], 30))
+                    [floor("wake", how="futex", busy=18_000, count=20), kindred("shared_array", row="back", bytes=64 * MIB, count=20)], 30))
 
-    for size, label, count, goal in ((MIB, "1mib", n(100, 10), 0.15), (64 * MIB, "64mib", n(10, 3), 8)):
+    for size, label, count, goal in ((MIB, "1mib", 1_000, 0.15), (64 * MIB, "64mib", 10, 8)):
         rows.append(Row(f"arrays_{label}", f"the same through two SharedArrays, {size // MIB} MiB: copied into one, and by the task into the other", "ms", "less",
                         [floor("copy", row="bytes", bytes=size, count=count), kindred("shared_array", row="both", bytes=size, count=count, workers=2)], goal,
                         note="the arrays are made once; the limit is four copies"))
@@ -308,7 +308,7 @@ def main_rows(scale):
                 conditions=[at_least(1 / 1.5, "within 1.5 times of the engine's own", name="limit")],
                 others=[floor("engine", row="round_trip", count=n(2000, 200))]),
         cluster("tasks_10ms", "tasks of 10 ms, in % of what the workers could do", "%", "more", n(400, 50), 98),
-        cluster("map", "empty tasks, chunked by map", "tasks/s", "more", n(500_000, 20_000), 200_000),
+        cluster("map", "empty tasks, chunked by map", "tasks/s", "more", 500_000, 200_000),
         cluster("messages", "empty tasks, a message each", "tasks/s", "more", n(50_000, 2000), 25_000,
                 others=[floor("engine", row="messages", count=n(50_000, 2000))]),
         cluster("node_death", "from a node's death until its tasks are elsewhere (lease 2 s)", "s", "less", n(1, 1), 2.5),
@@ -320,16 +320,16 @@ def main_rows(scale):
     goals = {"fork": (1, 0.4), "forkserver": (4, 0.4), "spawn": (4, 3)}
     for method in METHODS:
         first, further = goals[method]
-        first_floor = floor("start", row=method, count=n(30, 5), **({"program": "{build}/floor_linked"} if method == "spawn" else {}))
-        further_floor = first_floor if method == "spawn" else floor("start", row="further", workers=8, count=n(10, 3))
+        first_floor = floor("start", row=method, count=30, **({"program": "{build}/floor_linked"} if method == "spawn" else {}))
+        further_floor = first_floor if method == "spawn" else floor("start", row="further", workers=8, count=10)
         python = ("CPython", "mp.Pool", "billiard", "pebble") + (("loky",) if method == "spawn" else ())
         rows.append(Row(f"start_{method}", f"construction to first result, {method}; 2 workers", "ms", "less",
-                        [first_floor, kindred("start", row="first", workers=2, count=n(20, 4), **{"start-method": method}),
-                         *thread_pools(row="start", workers=2, count=n(20, 4)),
+                        [first_floor, kindred("start", row="first", workers=2, count=30, **{"start-method": method}),
+                         *thread_pools(row="start", workers=2, count=30),
                          *process_pools(python, row="start", workers=2, count=n(5, 2), **{"start-method": method})], first,
                         note="later pools of a process; the first one beside it"))
         rows.append(Row(f"further_{method}", f"each further worker, {method}", "ms", "less",
-                        [further_floor, kindred("start", row="further", workers=9, count=n(5, 2), **{"start-method": method})], further))
+                        [further_floor, kindred("start", row="further", workers=9, count=10, **{"start-method": method})], further))
 
     # Not oneTBB: all its arenas share the threads of one scheduler.
     def pools_of_threads(**arguments):
@@ -339,8 +339,8 @@ def main_rows(scale):
             [kindred("pools", row="start", pools=64, count=n(5, 2)), *pools_of_threads(row="pools", count=n(5, 2)),
              *process_pools(("CPython", "mp.Pool"), row="pools", pools=64, count=2)], timeout=120.0),
         Row("pools_64_round_trip", "round trips over 64 pools of one worker each in turn, p50; the limit: one pool", "us", "less",
-            [kindred("pools", row="round_trip", pools=1, count=n(10_000)).renamed("one pool", "limit"),
-             kindred("pools", row="round_trip", pools=64, count=n(10_000)), *pools_of_threads(row="pools_round_trip", count=n(10_000)),
+            [kindred("pools", row="round_trip", pools=1, count=200_000).renamed("one pool", "limit"),
+             kindred("pools", row="round_trip", pools=64, count=10_000), *pools_of_threads(row="pools_round_trip", count=10_000),
              *process_pools(("CPython", "mp.Pool"), row="pools_round_trip", pools=64, count=n(640, 320))], note="p99 beside it", timeout=120.0),
     ]
 
@@ -397,8 +397,8 @@ def main_rows(scale):
              *thread_pools(row="fairness", count=n(20, 5), shorts=100, iterations="{iterations_10us}", long_iterations="{iterations_20000us}"),
              *process_pools(tuple(PROCESS_POOLS), row="fairness", count=n(5, 2), shorts=100, long_us=20_000)], None),
         Row("fairness_results", "a round trip while the other worker floods the log, p50", "us", "less",
-            [kindred("fairness", row="results", flood=0, count=n(1_000)).renamed("without the flood", "limit"),
-             kindred("fairness", row="results", flood=1, count=n(1_000))], None),
+            [kindred("fairness", row="results", flood=0, count=20_000).renamed("without the flood", "limit"),
+             kindred("fairness", row="results", flood=1, count=20_000)], None),
         Row("fairness_records", "from a log call to its sink while the other worker floods the log, p50", "us", "less",
             [kindred("fairness", row="records", flood=0, count=n(300, 50)).renamed("without the flood", "limit"),
              kindred("fairness", row="records", flood=1, count=n(300, 50))], None),
