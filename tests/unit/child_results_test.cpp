@@ -286,6 +286,37 @@ TEST_CASE("a worker that the kernel does not take from its core sleeps where its
   CHECK(once([&] { return spinning_goes_on(false, false, refuse); }));
 }
 
+TEST_CASE(
+    "a worker waits for a parent that it has rung, and that no yield lets in, where that was of use before") {
+  const Segment segment = Segment::create({});
+  SegmentHeader& header = segment.header();
+  const auto waits = [&](CpuManners& manners) {
+    header.parent_cpu = static_cast<std::uint32_t>(current_cpu()) + 1;
+    manners.note_parent_rung();
+    return manners.yield_while_spinning();
+  };
+  const auto once = [&](auto&& holds) {  // as above
+    for (int attempt = 0; attempt < 100; ++attempt) {
+      if (holds()) return true;
+    }
+    return false;
+  };
+  CHECK(once([&] {
+    CpuManners manners{header, refuse};
+    if (!waits(manners)) return false;
+    manners.note_sleep();  // no call has come
+    if (waits(manners)) return false;
+    manners.note_sleep();
+    if (!waits(manners)) return false;
+    manners.note_begin(ticks());  // a call has come
+    if (!waits(manners)) return false;
+    manners.note_sleep();
+    if (waits(manners)) return false;
+    manners.note_sleep();
+    return waits(manners);
+  }));
+}
+
 TEST_CASE("a worker rings once for each arming: for the thread that waits, else for the supervisor") {
   const PlayedChild child;
   ParentBells bells{child.header(), child.waiter_bell, child.service_bell};

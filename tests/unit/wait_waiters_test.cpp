@@ -16,13 +16,20 @@ using namespace kindred::test;
 namespace {
 
 struct WaitingPool : PlayedPool {
-  explicit WaitingPool(std::size_t max_workers = 1, bool may_spin = true)
-      : PlayedPool{max_workers}, spin{may_spin} {}
+  explicit WaitingPool(std::size_t max_workers = 1, bool may_spin = true,
+                       void (*yields)() noexcept = yield_cpu)
+      : PlayedPool{max_workers}, spin{may_spin}, yield{yields} {}
   bool spin;
+  void (*yield)() noexcept;
+  std::function<void()> before_sleep;  ///< of the leader, in its thread
   SharedBell bell;
   Cores cores{2, slots, load};
   Waiters waiters{{mutex, slots, control, bells, dispatcher, completion, cores,
-                   [this]() -> const SharedBell& { return bell; }, spin}};
+                   [this]() -> const SharedBell& {
+                     if (before_sleep) before_sleep();
+                     return bell;
+                   },
+                   spin, yield}};
 };
 
 kindred::internal::Deadline in(std::chrono::milliseconds time) {
@@ -96,6 +103,48 @@ void end_two_at_once(WaitingPool& pool, PlayedWorker& worker) {
 }
 
 }  // namespace
+
+namespace {
+/// Yields that the kernel refuses, and what happens at the third one.
+unsigned yields = 0;
+std::function<void()>* at_the_third = nullptr;
+void refuse() noexcept {
+  if (++yields == 3 && at_the_third != nullptr) (*at_the_third)();
+}
+}  // namespace
+
+TEST_CASE(
+    "a leader past whom no yield lets the worker spins on where that was of use before, else it sleeps") {
+  // A refused yield takes long where something else had the core just then.
+  const auto once = [&](auto&& holds) {
+    for (int attempt = 0; attempt < 100; ++attempt) {
+      if (holds()) return true;
+    }
+    return false;
+  };
+  CHECK(once([&] {
+    WaitingPool pool{1, true, refuse};
+    PlayedWorker& worker = pool.add_worker();
+    std::function<void()> end_call = [&] {
+      if (worker.begin() != 0) worker.end("done");
+      pool.bell.ring();
+    };
+    pool.before_sleep = end_call;
+    const auto spins_on = [&] {
+      const auto task = pool.submit();
+      worker.header().cpu = static_cast<std::uint32_t>(current_cpu()) + 1;
+      yields = 0;
+      CHECK(pool.waiters.wait(*task.get(), in(10s)));
+      return yields > 1;
+    };
+    if (!spins_on() || spins_on() || !spins_on() || spins_on() || spins_on()) return false;
+    at_the_third = &end_call;
+    const bool tried = spins_on();
+    const bool again = spins_on();
+    at_the_third = nullptr;
+    return tried && again && spins_on() && !spins_on() && spins_on();
+  }));
+}
 
 TEST_CASE("a result that is there already is taken in by the wait itself, and no thread leads") {
   WaitingPool pool;

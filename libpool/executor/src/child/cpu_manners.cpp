@@ -12,9 +12,6 @@ namespace {
 // core; not more often than `moves_nanoseconds`. Where it comes to that again and again, the time doubles.
 constexpr unsigned max_yields_to_parent = 64;
 constexpr double parent_wakes_nanoseconds = 50'000;
-// A yield that took no longer has let nobody in: the call alone takes 0.5 to 1.1 us on a slow virtual
-// machine, where it takes 2.8 with two switches.
-constexpr double refused_yield_nanoseconds = 1'500;
 constexpr double short_task_nanoseconds = 50'000;
 constexpr double moves_nanoseconds = 1'000'000;
 constexpr double max_moves_nanoseconds = 100'000'000;
@@ -38,20 +35,20 @@ void CpuManners::note_woken() noexcept {
   shares_core_ = shares_core();
 }
 
-// Beside other programs the kernel may give a thread that yields its core back at once, although the parent
-// waits for it: by how much time it owes each of them. To a thread that sleeps it does not. Where nobody
-// waits for the core it is the same, so this alone says nothing.
-bool CpuManners::try_yield() const noexcept {
-  const auto before = ticks();
-  yield_();
-  return ticks() - before > ticks_of(refused_yield_nanoseconds);
-}
-
 bool CpuManners::yield_once_to_waker() noexcept {
-  return !std::exchange(shares_core_, false) || try_yield() || !shares_core() || rang_parent_just_now();
+  return !std::exchange(shares_core_, false) || try_yield(yield_) || !shares_core() ||
+         waits_for_rung_parent();
 }
 
-// Then the parent may be on its way to another core, and say so soon.
+// A parent that was just rung may be on its way to another core, and say so soon; or it is queued behind the
+// worker, and gets the core only where that sleeps. It is the same again and again, on one machine or beside
+// one program.
+bool CpuManners::waits_for_rung_parent() noexcept {
+  if (!rang_parent_just_now()) return false;
+  if (!awaited_parent_) awaited_parent_ = waiting_for_parent_.take();
+  return awaited_parent_;
+}
+
 bool CpuManners::rang_parent_just_now() const noexcept {
   return ticks() - rang_parent_at_ < ticks_of(parent_wakes_nanoseconds);
 }
@@ -68,7 +65,7 @@ bool CpuManners::yield_while_spinning() noexcept {
 
 // Or goes to another core, where it has yielded often and not slept. False: it should sleep.
 bool CpuManners::yield_to_parent() noexcept {
-  if (!try_yield()) return rang_parent_just_now();
+  if (!try_yield(yield_)) return waits_for_rung_parent();
   if (++yields_to_parent_ < max_yields_to_parent) return true;
   yields_to_parent_ = 0;
   if (shares_core()) move_apart(ticks());
@@ -103,6 +100,7 @@ void CpuManners::move_apart(std::uint64_t now) noexcept {
 // at each wake-up, and now and then for the end of another program's turn.
 void CpuManners::note_sleep() noexcept {
   yields_to_parent_ = 0;
+  if (std::exchange(awaited_parent_, false)) waiting_for_parent_.was_of_no_use();
   const auto now = ticks();
   if (spin_permit_.holds(now) || rang_parent_at_ < begun_at_ ||
       now - begun_at_ > ticks_of(short_task_nanoseconds) || shares_core() || !together_.allow(now))

@@ -7,6 +7,8 @@
 #include "kindred/internal/cpu.hpp"
 #include "kindred/internal/segment.hpp"
 #include "spin_permit.hpp"
+#include "trial.hpp"
+#include "try_yield.hpp"
 
 namespace kindred::internal {
 
@@ -22,6 +24,8 @@ class CpuManners {
   /// leaves the core where the parent finds it crowded.
   void note_begin(std::uint64_t now) noexcept {
     begun_at_ = now;
+    if (awaited_parent_) [[unlikely]]
+      note_parent_came();
     if (now - told_at_ > is_old_after_) [[unlikely]]
       tell_cpu_and_move(now);
   }
@@ -57,16 +61,21 @@ class CpuManners {
     [[nodiscard]] bool allow(std::uint64_t now) noexcept;
   };
   [[nodiscard]] bool shares_core() const noexcept;  // with the parent, as far as it has said
-  /// Returns whether a thread got the core.
-  [[nodiscard]] bool try_yield() const noexcept;
   [[nodiscard]] bool yield_to_parent() noexcept;
+  [[nodiscard]] bool waits_for_rung_parent() noexcept;
   [[nodiscard]] bool rang_parent_just_now() const noexcept;
+  void note_parent_came() noexcept {
+    awaited_parent_ = false;
+    waiting_for_parent_.was_of_use();
+  }
   void tell_cpu_and_move(std::uint64_t now) noexcept;
   void move_apart(std::uint64_t now) noexcept;
 
   SegmentHeader& header_;
   void (*const yield_)() noexcept;
   SpinPermit spin_permit_;
+  Trial waiting_for_parent_;          // that was rung, and that no yield lets in
+  bool awaited_parent_ = false;       // since the last task
   bool shares_core_ = false;          // woken on its waker's core, or has rung the parent; not yielded since
   std::uint64_t begun_at_ = 0;        // ticks, the last task
   std::uint64_t rang_parent_at_ = 0;  // ticks

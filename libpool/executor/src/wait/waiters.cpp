@@ -5,8 +5,8 @@
 
 #include "kindred/internal/assert.hpp"
 #include "kindred/internal/clock.hpp"
-#include "kindred/internal/cpu.hpp"
 #include "kindred/internal/injection.hpp"
+#include "try_yield.hpp"
 
 namespace kindred::internal {
 namespace {
@@ -130,35 +130,46 @@ bool Waiters::look_for_results(PoolGuard& guard, const Ready& ready) {
   const auto spin_ticks = static_cast<std::uint64_t>(
       static_cast<double>(std::chrono::nanoseconds{spin_time}.count()) * ticks_per_nanosecond());
   auto since = ticks();
+  bool spins_on = false;
   for (unsigned round = 1; may_spin(guard) && parts_.slots.in_flight(guard) != 0; ++round) {
     const auto before = ticks();
-    give_way(guard, round);
+    if (!give_way(guard, round) && !spins_on) {
+      spins_on = spinning_on_.take();
+      if (!spins_on) return false;
+    }
     (void)spin_permit_.note_step(before, ticks());
     if (parts_.dispatcher.collect_results(guard)) since = ticks();
-    if (ready()) return true;
+    if (ready()) {
+      if (spins_on) spinning_on_.was_of_use();
+      return true;
+    }
     if (ticks() - since > spin_ticks) break;
   }
+  if (spins_on) spinning_on_.was_of_no_use();
   return false;
 }
 
 bool Waiters::may_spin(Locked) const noexcept { return parts_.spin && spin_permit_.holds(ticks()); }
 
 // One look at each ring costs less than giving the lock away; the lock is open in between for those that
-// submit.
-void Waiters::give_way(PoolGuard& guard, unsigned round) {
+// submit. False: a worker may be queued behind this thread, and the kernel has not let it in. It may as well
+// be on its way to another core, so the thread sleeps at once only where spinning on was of no use before.
+bool Waiters::give_way(PoolGuard& guard, unsigned round) {
   const auto neighbour = parts_.cores.neighbour_on(guard, parts_.control.publish_cpu(guard));
   const bool woke_a_worker = parts_.control.take_woke_a_worker(guard);
   guard.unlock();
+  bool let_in = true;
   // The worker may be queued behind us on this core, which is where most that were just woken are. But a
   // thread that yields to a long task gets the core back when the kernel takes it from that, some
   // milliseconds later; a thread that sleeps then is woken elsewhere.
   if (neighbour == Cores::Neighbour::short_task ||
       (neighbour == Cores::Neighbour::none && (woke_a_worker || round % 16 == 0))) {
-    yield_cpu();
+    let_in = try_yield(parts_.yield) || (neighbour == Cores::Neighbour::none && !woke_a_worker);
   } else {
     for (int i = 0; i < 8; ++i) cpu_relax();
   }
   guard.lock();
+  return let_in;
 }
 
 // Lets the workers have all cores for a moment, and takes in what they have done meanwhile.

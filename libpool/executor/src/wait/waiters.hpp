@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "dispatch/dispatcher.hpp"
+#include "kindred/internal/cpu.hpp"
 #include "kindred/internal/future_state.hpp"
 #include "kindred/internal/shared_bell.hpp"
 #include "link/bells.hpp"
@@ -13,6 +14,7 @@
 #include "spin_permit.hpp"
 #include "task/completion.hpp"
 #include "task/pool_guard.hpp"
+#include "trial.hpp"
 #include "wait/cores.hpp"
 
 namespace kindred::internal {
@@ -38,6 +40,7 @@ class Waiters {
     Cores& cores;
     std::function<const SharedBell&()> bell;  ///< what the leader sleeps on; the first call makes it
     bool spin = true;                         ///< may the leader spin?
+    void (*yield)() noexcept = yield_cpu;     ///< lets other threads have the core, if the kernel agrees
   };
   explicit Waiters(Parts parts) : parts_{std::move(parts)} {}
 
@@ -63,13 +66,14 @@ class Waiters {
   void pass_lead(Locked locked);
   [[nodiscard]] bool follow(PoolGuard& guard, const Ready& ready, Waiter& waiter, Deadline deadline);
   [[nodiscard]] bool may_spin(Locked) const noexcept;
-  void give_way(PoolGuard& guard, unsigned round);
+  [[nodiscard]] bool give_way(PoolGuard& guard, unsigned round);
   void nap(PoolGuard& guard, Deadline deadline);
   void sleep(PoolGuard& guard, const Ready& ready, Deadline deadline);
   [[nodiscard]] Deadline next_look(Locked locked, Deadline deadline);
 
   const Parts parts_;
   SpinPermit spin_permit_;  // under the lock
+  Trial spinning_on_;       // where no yield lets the worker in; under the lock
   Waiter* leader_ = nullptr;
   std::vector<Waiter*> followers_;
 };
