@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <exception>
 #include <future>
 #include <memory>
 #include <span>
@@ -88,11 +89,15 @@ class Pool {
     auto promise = std::make_shared<std::promise<Result>>();
     auto future = promise->get_future();
     arena_.enqueue([promise = std::move(promise), function = std::move(function)] {
-      if constexpr (std::is_void_v<Result>) {
-        function();
-        promise->set_value();
-      } else {
-        promise->set_value(function());
+      try {
+        if constexpr (std::is_void_v<Result>) {
+          function();
+          promise->set_value();
+        } else {
+          promise->set_value(function());
+        }
+      } catch (...) {
+        promise->set_exception(std::current_exception());
       }
     });
     return future;
