@@ -347,7 +347,7 @@ def main_rows(scale):
     # What libpool/doc/sandbox.md says of its cost is the ratio of these.
     for method in METHODS:
         for sandbox, what in (("files", "no network"), ("network", "with network")):
-            arguments = {"row": "processor", "workers": 1, "count": n(30, 5), "start-method": method}
+            arguments = {"row": "processor", "workers": 1, "count": 30, "start-method": method}
             rows.append(Row(f"sandbox_{sandbox}_{method}", f"processor time of a pool of one task in a sandbox, {what}, {method}", "ms", "less",
                             [Contestant("no sandbox", "limit", ("{build}/kindred_start",) + words(**arguments)),
                              kindred("start", sandbox=sandbox, **arguments)], scatter=5, note="the limit is the same without a sandbox"))
@@ -400,8 +400,8 @@ def main_rows(scale):
             [kindred("fairness", row="results", flood=0, count=20_000).renamed("without the flood", "limit"),
              kindred("fairness", row="results", flood=1, count=20_000)], None),
         Row("fairness_records", "from a log call to its sink while the other worker floods the log, p50", "us", "less",
-            [kindred("fairness", row="records", flood=0, count=n(300, 50)).renamed("without the flood", "limit"),
-             kindred("fairness", row="records", flood=1, count=n(300, 50))], None),
+            [kindred("fairness", row="records", flood=0, count=300).renamed("without the flood", "limit"),
+             kindred("fairness", row="records", flood=1, count=300)], None),
         Row("build_time", "a program of 20 lines that submits a task, compiled with -O2", "s", "less",
             [Contestant(name, kind, ("/usr/bin/python3", "{bench}/driver/compile.py", f"{{bench}}/compile_time/{source}.cpp"))
              for name, kind, source in (("limit", "limit", "plain"), ("kindred", "kindred", "kindred"), ("std::async", "thread", "std_async"),

@@ -229,20 +229,21 @@ void let_in() noexcept {
   while (ticks() < until) {}
 }
 void refuse() noexcept {}
+/// Does it hold at least once? A refused yield takes long where something else had the core just then, so it
+/// is tried several times; the kernel may move this thread, too.
+template <class Condition>
+bool once(const Condition& holds) {
+  for (int attempt = 0; attempt < 100; ++attempt) {
+    if (holds()) return true;
+  }
+  return false;
+}
 }  // namespace
 
 TEST_CASE("a worker that the kernel does not take from its core sleeps where its parent waits there") {
   const Segment segment = Segment::create({});
   SegmentHeader& header = segment.header();
   const auto cpu = [] { return static_cast<std::uint32_t>(current_cpu()) + 1; };
-  // A refused yield takes long where something else had the core just then, so it is tried several times; the
-  // kernel may move this thread, too.
-  const auto once = [&](auto&& holds) {
-    for (int attempt = 0; attempt < 100; ++attempt) {
-      if (holds()) return true;
-    }
-    return false;
-  };
   const auto woken_goes_on = [&](bool parent_is_here, void (*yield)() noexcept) {
     CpuManners manners{header, yield};
     header.parent_cpu = parent_is_here ? cpu() : cpu() + 1;
@@ -294,12 +295,6 @@ TEST_CASE(
     header.parent_cpu = static_cast<std::uint32_t>(current_cpu()) + 1;
     manners.note_parent_rung();
     return manners.yield_while_spinning();
-  };
-  const auto once = [&](auto&& holds) {  // as above
-    for (int attempt = 0; attempt < 100; ++attempt) {
-      if (holds()) return true;
-    }
-    return false;
   };
   CHECK(once([&] {
     CpuManners manners{header, refuse};

@@ -393,6 +393,11 @@ TEST_CASE("results that are taken in wake a worker that has a further call, and 
       REQUIRE(pool.collect());
     }
   }
+  header.sleeps = 1;
+  const auto wake = header.wake.load();
+  const auto task = pool.submit();
+  CHECK(header.wake == wake + 1);
+  CHECK(header.sleeps == 0);
 }
 
 TEST_CASE("what a call needs and the worker's full socket does not take has the worker read its socket") {

@@ -41,8 +41,7 @@ bool CpuManners::yield_once_to_waker() noexcept {
 }
 
 // A parent that was just rung may be on its way to another core, and say so soon; or it is queued behind the
-// worker, and gets the core only where that sleeps. It is the same again and again, on one machine or beside
-// one program.
+// worker, and gets the core only where that sleeps. Which of the two it is seldom changes.
 bool CpuManners::waits_for_rung_parent() noexcept {
   if (!rang_parent_just_now()) return false;
   if (!awaited_parent_) awaited_parent_ = waiting_for_parent_.take();
