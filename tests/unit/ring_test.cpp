@@ -45,7 +45,9 @@ bool write(auto& writer, std::uint32_t number, std::size_t bytes, bool in_known 
 }
 bool holds(std::span<const std::byte> message, std::uint32_t number) {
   for (std::size_t at = 4; at + 4 <= message.size(); at += 4) {
-    if (std::memcmp(message.data() + at, &number, 4) != 0) return false;
+    std::uint32_t word = 0;
+    std::memcpy(&word, message.data() + at, 4);
+    if (word != number) return false;
   }
   return true;
 }
@@ -86,17 +88,28 @@ std::uint64_t drive(std::size_t bytes, std::uint64_t operations, unsigned seed) 
   return wrong;
 }
 
+std::uint64_t operations() { return asked_for_long() ? 100'000'000 : 300'000; }
+
 }  // namespace
 
-TEST_CASE("a ring keeps every message, once and in order, while its cursor turns over (row 27)") {
-  const std::uint64_t operations = asked_for_long() ? 100'000'000 : 300'000;
-  const std::uint64_t wrong =
-      drive<std::uint8_t>(128, operations, 1) + drive<std::uint16_t>(256, operations / 2, 2) +
-      drive<std::uint16_t>(32768, operations / 2, 3) + drive<std::uint64_t>(4096, operations / 10, 4);
+// The time limit of a case is for each of them by itself.
+TEST_CASE("a ring keeps every message, once and in order, while its cursor of 8 bits turns over (row 27)") {
+  const auto wrong = drive<std::uint8_t>(128, operations(), 1);
   CHECK(wrong == 0);
-  kindred::test::scorecard(
-      27, std::to_string(operations) +
-              " operations with cursors of 8 bits, as many with 16: " + std::to_string(wrong) + " errors");
+  kindred::test::scorecard(27, std::to_string(operations()) + " operations with cursors of 8 bits: " +
+                                   std::to_string(wrong) + " errors");
+}
+
+TEST_CASE("a ring keeps every message, once and in order, while its cursor of 16 bits turns over (row 27)") {
+  const auto wrong =
+      drive<std::uint16_t>(256, operations() / 2, 2) + drive<std::uint16_t>(32768, operations() / 2, 3);
+  CHECK(wrong == 0);
+  kindred::test::scorecard(27, std::to_string(operations()) + " operations with cursors of 16 bits: " +
+                                   std::to_string(wrong) + " errors");
+}
+
+TEST_CASE("a ring keeps every message, once and in order, with a cursor of 64 bits") {
+  CHECK(drive<std::uint64_t>(4096, operations() / 10, 4) == 0);
 }
 
 TEST_CASE("one thread writes and another reads, and every message arrives whole") {
