@@ -92,7 +92,7 @@ std::uint64_t operations() { return asked_for_long() ? 100'000'000 : 300'000; }
 
 }  // namespace
 
-// The time limit of a case is for each of them by itself.
+// A case for each cursor, since the time limit is that of one case.
 TEST_CASE("a ring keeps every message, once and in order, while its cursor of 8 bits turns over (row 27)") {
   const auto wrong = drive<std::uint8_t>(128, operations(), 1);
   CHECK(wrong == 0);
